@@ -1,0 +1,99 @@
+# Corallite. `make` builds the four products; `make run` shows them at work; `make test` checks them.
+# One non-recursive Makefile; everything that is made lies under $(B). `make help` lists the targets.
+
+B      ?= build
+PREFIX ?= /usr/local
+CC     ?= cc
+PROTOC_C ?= protoc-c
+
+VERSION := 0.1.0
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wcast-align \
+        -Wimplicit-fallthrough -Wformat=2 -Wvla -Wundef -Werror
+HARD := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fno-strict-aliasing \
+        -fno-delete-null-pointer-checks
+OPT  ?= -O2 $(HARD)
+CFLAGS   ?= -g
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DCO_BUILD_VERSION='"$(VERSION)"' $(OPT) $(CFLAGS) -fPIC \
+             -fvisibility=hidden -pthread $(WARN) $(EXTRA)
+CPPFLAGS = -I. -I$(B)/gen
+ALL_LDFLAGS = -pthread -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS) $(EXTRA)
+
+# The products, and what each links beside our own libraries.
+DAEMON_LIBS := -luv -lmicrohttpd -lprotobuf-c -lzstd -lcrypto
+VFS_LIBS    := -lprotobuf-c -lzstd -lcrypto
+PRODUCTS := $(B)/corallite $(B)/corallite-pageserver $(B)/corallite-safekeeper $(B)/corallite.so
+
+.PHONY: all
+all: $(PRODUCTS)
+
+# ---- sources -------------------------------------------------------------------------------------
+
+MODULES := common proto safekeeper pageserver compute-vfs cli
+src      = $(sort $(wildcard $(1)/*.c))
+lib_src  = $(filter-out %/main.c,$(call src,$(1)))
+objs     = $(patsubst %.c,$(B)/obj/%.o,$(1))
+
+GEN_H := $(B)/gen/proto/corallite.pb-c.h
+GEN_C := $(B)/gen/proto/corallite.pb-c.c
+
+$(GEN_C): proto/corallite.proto
+	@mkdir -p $(@D)
+	$(PROTOC_C) --c_out=$(B)/gen $<
+$(GEN_H): $(GEN_C)
+
+$(B)/obj/gen.o: $(GEN_C)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -std=c11 $(OPT) $(CFLAGS) $(EXTRA) -fPIC -fvisibility=hidden -w -c $< -o $@
+
+$(B)/obj/%.o: %.c $(GEN_H)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+define module_lib
+$(B)/lib$(1).a: $(call objs,$(call lib_src,$(1))) $(if $(filter proto,$(1)),$(B)/obj/gen.o)
+	@rm -f $$@
+	ar rcs $$@ $$^
+endef
+$(foreach m,$(MODULES),$(eval $(call module_lib,$(m))))
+
+BASE := $(B)/libproto.a $(B)/libcommon.a
+
+$(B)/corallite-safekeeper: $(call objs,safekeeper/main.c) $(B)/libsafekeeper.a $(BASE)
+	$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS)
+$(B)/corallite-pageserver: $(call objs,pageserver/main.c) $(B)/libpageserver.a $(BASE)
+	$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS) -llmdb
+$(B)/corallite: $(call objs,cli/main.c) $(B)/libcli.a $(BASE)
+	$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(VFS_LIBS) -lsqlite3 -ljansson
+# The extension exports its entry point only; SQLite itself comes from the program that loads it.
+$(B)/corallite.so: $(call objs,$(call lib_src,compute-vfs)) $(BASE)
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,--exclude-libs,ALL $^ -o $@ $(VFS_LIBS)
+
+# ---- tests ---------------------------------------------------------------------------------------
+
+UNIT_MODULES := $(notdir $(patsubst %/,%,$(sort $(dir $(wildcard tests/unit/*/*.c)))))
+UNIT_BINS    := $(patsubst %,$(B)/tests/unit-%,$(UNIT_MODULES))
+
+# A module's unit tests link the module (the very objects of the product), never its main.c.
+define unit_bin
+$(B)/tests/unit-$(1): $(call objs,$(wildcard tests/unit/$(1)/*.c)) \
+    $(if $(filter-out common proto,$(1)),$(B)/lib$(1).a) $(BASE)
+	@mkdir -p $$(@D)
+	$(CC) $(ALL_LDFLAGS) -pie $$^ -o $$@ -lcriterion $(DAEMON_LIBS) -llmdb -lsqlite3 -ljansson -lm
+endef
+$(foreach m,$(UNIT_MODULES),$(eval $(call unit_bin,$(m))))
+
+# The simulator drives the products' own core objects.
+SIM_CORES := $(call objs,safekeeper/acceptor.c compute-vfs/proposer.c)
+$(B)/tests/sim: $(call objs,$(wildcard tests/sim/*.c)) $(SIM_CORES) $(BASE)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ -lprotobuf-c -lzstd -lcrypto -lm
+
+.PHONY: unit
+unit: $(UNIT_BINS)
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+
+# ---- everything else (fmt, lint, test, sim, mutations, run, install, ...) -------------------------
+
+include tools/targets.mk

@@ -1,0 +1,89 @@
+/*
+ * log.h - the seam between the database object and the quorum log of one timeline.
+ *
+ * Two implementations: quorum_sock.c (proposer core, sockets to the safekeepers, one background
+ * thread) and tests/unit/compute-vfs/mem_backend.c (in memory, with switches for delay, refusal and
+ * loss).
+ *
+ * Calls that block take a deadline and never outlive it. `events` are called on any thread, with no
+ * lock of the log held; they must not call back into the log and must not block for long.
+ */
+#ifndef CORALLITE_COMPUTE_VFS_LOG_H
+#define CORALLITE_COMPUTE_VFS_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/bytes.h"
+#include "proto/wal.h"
+
+/* What the log tells its owner. LSNs only ever grow within a term. */
+struct cv_log_events {
+    void *owner;
+    /* A majority has everything up to lsn on disk: it is committed. */
+    void (*durable)(void *owner, term_t term, lsn_t lsn);
+    /* A majority has everything up to lsn in memory. */
+    void (*received)(void *owner, term_t term, lsn_t lsn);
+    /* Leadership of `term` ended: nothing more will become durable in it by itself; appends are
+     * refused. The log goes on by itself to find out what was kept, and says it with `resolved`. */
+    void (*lost)(void *owner, term_t term, const char *reason);
+    /* Of the records appended in `term`: those that end at or below kept_lsn are committed, all
+     * others surely are not and never will be. */
+    void (*resolved)(void *owner, term_t term, lsn_t kept_lsn);
+    /* Another compute waits for the lease. */
+    void (*waiter)(void *owner);
+};
+
+/* Where a new leader begins. */
+struct cv_lead {
+    term_t term;
+    lsn_t tip_lsn;            /* end of the log; committed */
+    struct wal_digest digest; /* there */
+    uint64_t time_us;         /* of the last record if known, else 0 */
+};
+
+enum cv_verdict { CV_UNKNOWN, CV_COMMITTED, CV_NOT_COMMITTED };
+
+struct cv_log_stats {
+    uint64_t bytes_out[CO_MEMBERS_MAX]; /* to each safekeeper, frames included, since start */
+    uint64_t bytes_in;
+    uint64_t records, elections;
+    uint32_t connected;
+};
+
+struct cv_log;
+
+struct cv_log_ops {
+    /* Frees; waits up to deadline_ms for what is in flight and releases the lease first. */
+    void (*close)(struct cv_log *log, uint32_t deadline_ms);
+    /* Becomes (or is) leader: elects when the lease is free, asks an idle holder for it. Blocks.
+     * `interrupted` (may be NULL) is asked every few ms. CO_ERR_TIMEOUT, CO_ERR_NO_QUORUM,
+     * CO_ERR_BUSY (held by a compute that did not let go), CO_ERR_CANCELED, CO_ERR_DROPPED. */
+    int (*lead)(struct cv_log *log, uint32_t timeout_ms, bool (*interrupted)(void *), void *arg,
+                struct cv_lead *out);
+    /* Takes a record sealed for (term, tip). Never blocks, never fails: a loss is told by events.
+     */
+    void (*append)(struct cv_log *log, term_t term, struct co_buf *record);
+    /* Strict position: the newest committed LSN, not older than any commit acknowledged before the
+     * call. No round trip while the own lease runs. May settle a dead writer's open tail by an
+     * election. */
+    int (*position)(struct cv_log *log, uint32_t timeout_ms, lsn_t *out);
+    /* Gives the lease up when all that is in flight is committed; returns at once. */
+    void (*release)(struct cv_log *log);
+    /* Leaves `term` with commits in flight: `lost` follows, then (when it can be known) `resolved`.
+     */
+    void (*abandon)(struct cv_log *log, term_t term);
+    /* Outcome of the record that began at begin_lsn in term. CO_ERR_TIMEOUT leaves CV_UNKNOWN. */
+    int (*status)(struct cv_log *log, term_t term, lsn_t begin_lsn, uint32_t timeout_ms,
+                  enum cv_verdict *out);
+    void (*stats)(struct cv_log *log, struct cv_log_stats *out);
+    /* For commit admission: how long (ms) there has been no quorum, 0 while there is one. */
+    uint32_t (*no_quorum_ms)(struct cv_log *log);
+};
+
+/* Implementations begin with this. */
+struct cv_log {
+    const struct cv_log_ops *ops;
+};
+
+#endif

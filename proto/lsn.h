@@ -1,0 +1,37 @@
+/*
+ * lsn.h - log sequence numbers.
+ *
+ * An LSN is a byte position in a timeline's log. Records are 8-byte aligned and dense: the end of
+ * one is the begin of the next. Every LSN that leaves a writer or is reported is a record boundary.
+ * A page version and a snapshot carry the *end* LSN of their record. 0 means "none": a root
+ * timeline begins at LSN_FIRST, a child at its ancestor LSN.
+ *
+ * Printed as 16 hex digits unbroken, so that text sorts as time does; "X/Y" (two hex halves) is
+ * read too.
+ */
+#ifndef CORALLITE_PROTO_LSN_H
+#define CORALLITE_PROTO_LSN_H
+
+#include <stdint.h>
+
+#include "common/error.h"
+
+typedef uint64_t lsn_t;
+typedef uint64_t term_t;
+typedef uint32_t pgno_t; /* SQLite's: the first page is 1 */
+
+#define LSN_NONE  ((lsn_t)0)
+#define LSN_FIRST ((lsn_t)4096)
+#define LSN_ALIGN 8u
+
+#define LSN_TEXT  17
+char *lsn_format(lsn_t lsn, char text[LSN_TEXT]);
+/* Reads "0000000000001a40", "0/1A40" and "lsn:..." of either. CO_ERR_INVAL with a sentence. */
+CO_MUST_CHECK int lsn_parse(const char *text, lsn_t *out);
+
+/* A commit id, "TERM:LSN": decimal term, begin LSN of the record as 16 hex digits. */
+#define LSN_COMMIT_ID_TEXT 40
+char *lsn_commit_id_format(term_t term, lsn_t begin, char text[LSN_COMMIT_ID_TEXT]);
+CO_MUST_CHECK int lsn_commit_id_parse(const char *text, term_t *term, lsn_t *begin);
+
+#endif

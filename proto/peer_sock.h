@@ -1,0 +1,60 @@
+/*
+ * peer_sock.h - framed connections on plain sockets, for guests in somebody's process (the VFS) and
+ * for the CLI: no loop, no thread of its own, no signal (MSG_NOSIGNAL), close-on-exec.
+ *
+ * One user at a time: a struct psock is not thread-safe.
+ */
+#ifndef CORALLITE_PROTO_PEER_SOCK_H
+#define CORALLITE_PROTO_PEER_SOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/corallite.pb-c.h"
+#include "proto/frame.h"
+
+struct psock {
+    int fd;            /* -1: closed */
+    char address[300]; /* HOST:PORT for sentences */
+    struct co_buf in;  /* received, not yet handed out */
+    struct co_buf out; /* to send (non-blocking use) */
+    size_t out_sent;
+    uint64_t bytes_in, bytes_out;
+    uint64_t next_request;
+};
+
+/* Splits "HOST:PORT", "[V6]:PORT", or "HOST" (default_port). CO_ERR_INVAL with a sentence. */
+CO_MUST_CHECK int psock_split_address(const char *text, uint16_t default_port, char host[256],
+                                      uint16_t *port);
+
+/* Connects and says Hello, all before deadline_us (co_now_us clock). *ok (may be NULL) is the
+ * caller's to free with corallite__hello_ok__free_unpacked. CO_ERR_CONNECT names the address and
+ * what to do. An Error answer becomes its code and sentence. */
+CO_MUST_CHECK int psock_connect(struct psock *s, const char *host, uint16_t port,
+                                const Corallite__Hello *hello, uint64_t deadline_us,
+                                Corallite__HelloOk **ok);
+void psock_close(struct psock *s);
+
+/* Blocking use: sends a request and waits for the frame that echoes its id. *body (caller frees)
+ * holds the whole body; frame->message_bytes splits it. An Error frame becomes its code and
+ * sentence (*error, may be NULL, gets the unpacked message, the caller's). CO_ERR_TIMEOUT,
+ * CO_ERR_CLOSED, CO_ERR_PROTOCOL leave the socket closed. */
+CO_MUST_CHECK int psock_call(struct psock *s, unsigned type, const ProtobufCMessage *message,
+                             struct co_span payload, uint64_t deadline_us,
+                             struct frame_header *frame, struct co_buf *body,
+                             Corallite__Error **error);
+
+/* Non-blocking use. queue: appends to s->out and tries to send at once. pump_out: sends what it
+ * can. pump_in: receives what there is. next: hands out the next whole frame (body borrowed from
+ * s->in until the next pump_in or next), CO_ERR_AGAIN when there is none yet. Errors:
+ * CO_ERR_CLOSED, CO_ERR_PROTOCOL. */
+CO_MUST_CHECK int psock_queue(struct psock *s, struct co_span frames);
+CO_MUST_CHECK int psock_pump_out(struct psock *s);
+CO_MUST_CHECK int psock_pump_in(struct psock *s);
+CO_MUST_CHECK int psock_next(struct psock *s, struct frame_header *frame, struct co_span *body);
+static inline bool psock_wants_out(const struct psock *s)
+{
+    return s->out.len > s->out_sent;
+}
+
+#endif

@@ -1,0 +1,95 @@
+/*
+ * qmsg.h - the messages of the quorum log, as the cores see them.
+ *
+ * One plain struct; which fields a type uses is the table below. proposer and acceptor speak only
+ * this; qmsg_encode and qmsg_decode (qmsg.c) turn it into frame + protobuf + payload and back, for
+ * the sockets. A field that a type does not use is zero.
+ *
+ *   every message: type, timeline, config_version, term (the sender's, but READ_POS: 0)
+ *
+ *   VOTE      nonce                                        compute -> safekeeper
+ *   VOTED     nonce (echoed), granted, lease_held, flush_lsn, commit_lsn, floor_lsn, start_lsn,
+ *             digest (at flush_lsn), history (cut at flush_lsn), config (in force at flush_lsn)
+ *   FETCH     from_lsn, to_lsn                             proposer -> donor
+ *   DATA      from_lsn, flush_lsn, history, payload: records from from_lsn on (may be fewer than
+ * asked) ELECTED   nonce, history, start_lsn (where streaming to this safekeeper begins), sent_us
+ *   APPEND    nonce, begin_lsn, commit_lsn, floor_lsn (history may be collapsed below), sent_us,
+ *             want_received, payload: records (none: a heartbeat, renews the lease)
+ *   ACK       nonce (echoed), flush_lsn, write_lsn, commit_lsn, sent_us (echoed), waiters
+ *   RELEASE   nonce: the lease is given up
+ *   READ_POS  read_id, want_history
+ *   POS       read_id, term, last_log_term, flush_lsn, commit_lsn, config, history (if wanted),
+ *             lease_held
+ *   REJECT    term (mine, higher than yours)
+ *   REJECT_CONFIG  config (mine, newer than yours)
+ *   WAITER    -        pushed to the connection of the lease's holder
+ *   FREE      -        pushed to those whose VOTE was refused because of a lease
+ */
+#ifndef CORALLITE_PROTO_QMSG_H
+#define CORALLITE_PROTO_QMSG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/bytes.h"
+#include "common/id.h"
+#include "proto/frame.h"
+#include "proto/lsn.h"
+#include "proto/wal.h"
+
+/* Term history: (term, start) ascending in term, non-decreasing in start; says which term wrote
+ * each LSN range. Entries wholly below the floor have been collapsed: the first entry then stands
+ * for the term at the floor. n <= CO_HISTORY_MAX. */
+struct q_term {
+    term_t term;
+    lsn_t start;
+};
+struct q_history {
+    uint32_t n;
+    const struct q_term *e; /* borrowed with the message */
+};
+
+struct q_msg {
+    enum frame_type type;
+    struct co_id timeline;
+    uint32_t config_version;
+    term_t term;
+    struct co_id nonce;
+    bool granted, lease_held, want_received, want_history;
+    term_t last_log_term;
+    lsn_t begin_lsn, start_lsn, from_lsn, to_lsn;
+    lsn_t flush_lsn, write_lsn, commit_lsn, floor_lsn;
+    uint64_t sent_us;
+    uint32_t waiters;
+    uint64_t read_id;
+    struct wal_digest digest;
+    struct wal_config config; /* version 0: absent */
+    struct q_history history;
+    struct co_span payload; /* borrowed with the message */
+};
+
+/* Appends the whole frame (request id 0) to `out`. */
+CO_MUST_CHECK int qmsg_encode(const struct q_msg *msg, struct co_buf *out);
+
+/* Memory that a decoded message borrows from; reusable, freed by qmsg_scratch_free. */
+struct qmsg_scratch {
+    struct q_term *terms;
+    uint32_t cap;
+};
+/* Decodes the body of a frame of a quorum type. *out borrows from `body` and `scratch`.
+ * CO_ERR_PROTOCOL with a sentence. */
+CO_MUST_CHECK int qmsg_decode(const struct frame_header *frame, struct co_span body,
+                              struct qmsg_scratch *scratch, struct q_msg *out);
+void qmsg_scratch_free(struct qmsg_scratch *scratch);
+
+/* -- Term histories, shared by both cores --------------------------------------------------------
+ */
+
+/* Term that wrote the byte at `lsn`: of the last entry with start <= lsn; 0 if there is none. */
+term_t q_term_at(const struct q_history *h, lsn_t lsn);
+/* Term of the last entry with start <= flush. */
+term_t q_last_log_term(const struct q_history *h, lsn_t flush);
+/* Strictly ascending terms, non-decreasing starts. */
+bool q_history_valid(const struct q_history *h);
+
+#endif

@@ -1,0 +1,137 @@
+/*
+ * acceptor.h - the safekeeper's side of the quorum log of one timeline: a voter with a log.
+ *
+ * A core: no I/O, no clock, no thread, no callback. One timestamped event in, an ordered list of
+ * actions out. The daemon (timeline shell) and the simulator run the same object file.
+ *
+ * How a shell executes the actions of one step
+ *   - strictly in order. PERSIST, FLUSH and TRUNCATE are finished (durable) before the next action
+ * of the list begins; while that lasts no other event of this timeline is delivered. So a SEND that
+ *     stands after a PERSIST relies on it, and a crash between two actions leaves the earlier ones
+ *     done and the later ones undone.
+ *   - APPEND only hands bytes to the log; they need not be durable when the next action begins.
+ * When everything below an LSN is durable the shell says so with SK_EV_FLUSHED (one sync may cover
+ *     many appends; only the newest is reported).
+ *   - after a TRUNCATE, and after the rest of its list, SK_EV_TRUNCATED is the next event.
+ *   - an action that fails ends the service of this node (never retried, never acknowledged).
+ *   - spans and histories in actions are borrowed until the next call on this acceptor, or, for
+ * what came from an event's message, until the message is freed.
+ *
+ * Invariants (asserted): I2 term, commit_lsn never decrease. I3 start <= commit <= flush <= write.
+ * I4 history ascends. I5 never truncated below commit_lsn (else HALT). I6 no ACK covers what is not
+ * flushed. I7 by the order of actions. I9 records chain: begin == end of the previous, base ==
+ * begin, digest of the previous.
+ *
+ * Rules S1 to S6 of docs/ARCHITECTURE.md, "The quorum log", are named where they are carried out.
+ */
+#ifndef CORALLITE_SAFEKEEPER_ACCEPTOR_H
+#define CORALLITE_SAFEKEEPER_ACCEPTOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/qmsg.h"
+
+/* A connection, named by its shell; never reused. 0: none. */
+typedef uint64_t sk_conn_t;
+
+/* What a safekeeper keeps of a timeline in its control block and history file. */
+struct sk_durable {
+    term_t term;
+    struct co_id voted_nonce;
+    lsn_t commit_lsn; /* lazy lower bound */
+    bool no_lease;    /* clean shutdown or birth: nobody holds a lease (else quiet_until) */
+    lsn_t floor_lsn;  /* history is collapsed below */
+    struct q_term *history;
+    uint32_t n_history;
+};
+
+/* What the storage found at start. */
+struct sk_boot {
+    struct co_id cluster, timeline;
+    struct sk_durable durable; /* history borrowed for the call */
+    lsn_t start_lsn;           /* of the timeline */
+    struct wal_digest start_digest;
+    lsn_t flush_lsn;          /* end of the live log */
+    struct wal_digest digest; /* chain digest there */
+    struct wal_config config; /* last CONFIG record of the log, else the timeline's birth config */
+    uint64_t now_us;
+    uint64_t lease_us; /* L */
+};
+
+enum sk_event_kind {
+    SK_EV_MSG,       /* conn, msg */
+    SK_EV_FLUSHED,   /* lsn: everything below is durable */
+    SK_EV_TRUNCATED, /* lsn, digest, config: the log now ends there */
+    SK_EV_CLOSED,    /* conn is gone; `local`: it came from this host, so its lease ends with it */
+    SK_EV_TIMER,     /* the time of SK_TIMER has come */
+    SK_EV_SHUTDOWN,  /* clean stop: flush, note whether a lease is out */
+};
+
+struct sk_event {
+    enum sk_event_kind kind;
+    uint64_t now_us; /* BOOTTIME of this node */
+    sk_conn_t conn;
+    bool local;
+    const struct q_msg *msg;
+    lsn_t lsn;
+    struct wal_digest digest;
+    struct wal_config config;
+};
+
+enum sk_action_kind {
+    SK_FLUSH,    /* make everything appended durable now (instead of a later FLUSHED) */
+    SK_TRUNCATE, /* drop everything at or above lsn */
+    SK_PERSIST,  /* write control block; and the history file when history_changed; atomic as a pair
+                  */
+    SK_APPEND,   /* write `bytes` (whole records) at lsn */
+    SK_SEND,     /* msg to conn */
+    SK_READ,     /* read whole records in [lsn, to_lsn), at most CO_BATCH_BYTES or one record, put
+                    them in msg.payload (from_lsn == lsn) and send msg to conn */
+    SK_COMMIT,   /* commit_lsn moved to lsn: wake streams */
+    SK_TIMER,    /* deliver SK_EV_TIMER at at_us; replaces the earlier one */
+    SK_HALT,     /* this timeline's state contradicts itself: stop serving it, keep the files */
+};
+
+struct sk_action {
+    enum sk_action_kind kind;
+    lsn_t lsn, to_lsn;
+    struct co_span bytes;
+    const struct sk_durable *durable;
+    bool history_changed;
+    sk_conn_t conn;
+    struct q_msg msg;
+    uint64_t at_us;
+    const char *reason; /* HALT: a sentence */
+};
+
+struct sk_actions {
+    struct sk_action *a;
+    uint32_t n, cap;
+};
+void sk_actions_free(struct sk_actions *out);
+
+struct sk_acceptor;
+
+CO_MUST_CHECK int sk_acceptor_new(const struct sk_boot *boot, struct sk_acceptor **out);
+void sk_acceptor_free(struct sk_acceptor *sk);
+
+/* One step. *out is emptied first. 0, or CO_ERR_NOMEM (the event counts as not delivered). */
+CO_MUST_CHECK int sk_step(struct sk_acceptor *sk, const struct sk_event *event,
+                          struct sk_actions *out);
+
+/* For status, streams, and the simulator's oracle. */
+struct sk_view {
+    term_t term, last_log_term;
+    lsn_t start_lsn, write_lsn, flush_lsn, commit_lsn, floor_lsn;
+    struct wal_digest digest; /* at write_lsn */
+    bool lease_held, halted;
+    struct co_id lease_nonce;
+    uint64_t lease_until_us;
+    uint32_t waiters;
+    struct q_history history; /* borrowed until the next step */
+    struct wal_config config;
+};
+void sk_view(const struct sk_acceptor *sk, uint64_t now_us, struct sk_view *out);
+
+#endif
