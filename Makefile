@@ -1,5 +1,7 @@
 # Corallite. `make` builds the four products; `make run` shows them at work; `make test` checks them.
 # One non-recursive Makefile; everything that is made lies under $(B). `make help` lists the targets.
+# `make V=1` shows the commands. Nothing here runs a compiler while the file is read: tools/deps may
+# have to install one first.
 
 B      ?= build
 PREFIX ?= /usr/local
@@ -24,8 +26,27 @@ DAEMON_LIBS := -luv -lmicrohttpd -lprotobuf-c -lzstd -lcrypto
 VFS_LIBS    := -lprotobuf-c -lzstd -lcrypto
 PRODUCTS := $(B)/corallite $(B)/corallite-pageserver $(B)/corallite-safekeeper $(B)/corallite.so
 
+# One short line a file, or with V=1 the command itself.
+ifeq ($(V),1)
+say :=
+Q   :=
+else
+say = @printf '  %-5s %s\n' '$(1)' '$(2)';
+Q   := @
+endif
+
 .PHONY: all
 all: $(PRODUCTS)
+
+# A half-written output of an interrupted recipe must not pass for a finished one.
+.DELETE_ON_ERROR:
+
+# ---- dependencies: checked once a build directory (make DEPS=no leaves it out) -------------------
+
+$(B)/.deps: tools/deps
+	@mkdir -p $(@D)
+	@$(if $(filter no,$(DEPS)),:,tools/deps build)
+	@touch $@
 
 # ---- sources -------------------------------------------------------------------------------------
 
@@ -37,37 +58,37 @@ objs     = $(patsubst %.c,$(B)/obj/%.o,$(1))
 GEN_H := $(B)/gen/proto/corallite.pb-c.h
 GEN_C := $(B)/gen/proto/corallite.pb-c.c
 
-$(GEN_C): proto/corallite.proto
-	@mkdir -p $(@D)
-	$(PROTOC_C) --c_out=$(B)/gen $<
+$(GEN_C): proto/corallite.proto | $(B)/.deps
+	$(call say,GEN,$@)mkdir -p $(@D)
+	$(Q)$(PROTOC_C) --c_out=$(B)/gen $<
 $(GEN_H): $(GEN_C)
 
 $(B)/obj/gen.o: $(GEN_C)
-	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -std=c11 $(OPT) $(CFLAGS) $(EXTRA) -fPIC -fvisibility=hidden -w -c $< -o $@
+	$(call say,CC,$<)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -std=c11 $(OPT) $(CFLAGS) $(EXTRA) -fPIC -fvisibility=hidden -w -c $< -o $@
 
 $(B)/obj/%.o: %.c $(GEN_H)
-	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 define module_lib
 $(B)/lib$(1).a: $(call objs,$(call lib_src,$(1))) $(if $(filter proto,$(1)),$(B)/obj/gen.o)
-	@rm -f $$@
-	ar rcs $$@ $$^
+	$$(call say,AR,$$@)rm -f $$@
+	$(Q)ar rcs $$@ $$^
 endef
 $(foreach m,$(MODULES),$(eval $(call module_lib,$(m))))
 
 BASE := $(B)/libproto.a $(B)/libcommon.a
 
 $(B)/corallite-safekeeper: $(call objs,safekeeper/main.c) $(B)/libsafekeeper.a $(BASE)
-	$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS)
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS)
 $(B)/corallite-pageserver: $(call objs,pageserver/main.c) $(B)/libpageserver.a $(BASE)
-	$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS) -llmdb
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS) -llmdb
 $(B)/corallite: $(call objs,cli/main.c) $(B)/libcli.a $(BASE)
-	$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(VFS_LIBS) -lsqlite3 -ljansson
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(VFS_LIBS) -ljansson
 # The extension exports its entry point only; SQLite itself comes from the program that loads it.
 $(B)/corallite.so: $(call objs,$(call lib_src,compute-vfs)) $(BASE)
-	$(CC) $(ALL_LDFLAGS) -shared -Wl,--exclude-libs,ALL $^ -o $@ $(VFS_LIBS)
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -shared -Wl,--exclude-libs,ALL $^ -o $@ $(VFS_LIBS)
 
 # ---- tests ---------------------------------------------------------------------------------------
 
@@ -78,22 +99,31 @@ UNIT_BINS    := $(patsubst %,$(B)/tests/unit-%,$(UNIT_MODULES))
 define unit_bin
 $(B)/tests/unit-$(1): $(call objs,$(wildcard tests/unit/$(1)/*.c)) \
     $(if $(filter-out common proto,$(1)),$(B)/lib$(1).a) $(BASE)
-	@mkdir -p $$(@D)
-	$(CC) $(ALL_LDFLAGS) -pie $$^ -o $$@ -lcriterion $(DAEMON_LIBS) -llmdb -lsqlite3 -ljansson -lm
+	$$(call say,LINK,$$@)mkdir -p $$(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie $$^ -o $$@ -lcriterion $(DAEMON_LIBS) -llmdb -lsqlite3 -ljansson -lm
 endef
 $(foreach m,$(UNIT_MODULES),$(eval $(call unit_bin,$(m))))
+
+# Programs of the integration tests: stock users of SQLite, nothing of ours linked in.
+INTEGRATION_BINS := $(patsubst tests/integration/%.c,$(B)/tests/integration/%,$(wildcard tests/integration/*.c))
+$(B)/tests/integration/%: $(B)/obj/tests/integration/%.o
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ -lsqlite3 -lm
+
+# Tests that must fail, so that the runner proves that it sees failures (tests/canary/README.md).
+$(B)/tests/canary: $(call objs,$(wildcard tests/canary/*.c))
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ -lcriterion
 
 # The simulator drives the products' own core objects.
 SIM_CORES := $(call objs,safekeeper/acceptor.c compute-vfs/proposer.c)
 $(B)/tests/sim: $(call objs,$(wildcard tests/sim/*.c)) $(SIM_CORES) $(BASE)
-	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ -lprotobuf-c -lzstd -lcrypto -lm
-
-.PHONY: unit
-unit: $(UNIT_BINS)
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ -lprotobuf-c -lzstd -lcrypto -lm
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 
 # ---- everything else (fmt, lint, test, sim, mutations, run, install, ...) -------------------------
 
 include tools/targets.mk
+-include tools/sim.mk
