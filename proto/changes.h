@@ -14,17 +14,19 @@
 #include "common/bytes.h"
 #include "proto/lsn.h"
 
-/* Appends a page list; pgnos ascending, n may be 0. */
+/* Appends a page list; pgnos ascending (asserted), n may be 0. CO_ERR_NOMEM leaves *out as it was.
+ */
 CO_MUST_CHECK int changes_put_pages(struct co_buf *out, const pgno_t *pgnos, uint32_t n);
-/* Appends one commit to a change list whose last LSN is `prev`. */
+/* Appends one commit to a change list whose last LSN is `prev` (< lsn). CO_ERR_NOMEM as above. */
 CO_MUST_CHECK int changes_put_commit(struct co_buf *out, lsn_t prev, lsn_t lsn, uint32_t db_pages,
                                      const pgno_t *pgnos, uint32_t n);
 
 /* Decodes a page list at the front of *rest and moves *rest past it. The array is malloc'ed and
- * the caller's. CO_ERR_PROTOCOL on any malformed input; counts are checked against the bytes left
- * before memory is taken. */
+ * the caller's to free; NULL when n is 0. CO_ERR_PROTOCOL on any malformed input, CO_ERR_NOMEM:
+ * then nothing was written and *rest did not move. Counts are checked against the bytes left before
+ * memory is taken. */
 CO_MUST_CHECK int changes_get_pages(struct co_span *rest, pgno_t **pgnos, uint32_t *n);
-/* Decodes the next commit. CO_ERR_AGAIN at the end of the list. */
+/* Decodes the next commit, likewise. CO_ERR_AGAIN (no sentence) at the end of the list. */
 CO_MUST_CHECK int changes_get_commit(struct co_span *rest, lsn_t prev, lsn_t *lsn,
                                      uint32_t *db_pages, pgno_t **pgnos, uint32_t *n);
 

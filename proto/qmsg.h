@@ -11,8 +11,9 @@
  *   VOTED     nonce (echoed), granted, lease_held, flush_lsn, commit_lsn, floor_lsn, start_lsn,
  *             digest (at flush_lsn), history (cut at flush_lsn), config (in force at flush_lsn)
  *   FETCH     from_lsn, to_lsn                             proposer -> donor
- *   DATA      from_lsn, flush_lsn, history, payload: records from from_lsn on (may be fewer than
- * asked) ELECTED   nonce, history, start_lsn (where streaming to this safekeeper begins), sent_us
+ *   DATA      from_lsn, flush_lsn, history,
+ *             payload: records from from_lsn on (may be fewer than asked)
+ *   ELECTED   nonce, history, start_lsn (where streaming to this safekeeper begins), sent_us
  *   APPEND    nonce, begin_lsn, commit_lsn, floor_lsn (history may be collapsed below), sent_us,
  *             want_received, payload: records (none: a heartbeat, renews the lease)
  *   ACK       nonce (echoed), flush_lsn, write_lsn, commit_lsn, sent_us (echoed), waiters
@@ -24,6 +25,11 @@
  *   REJECT_CONFIG  config (mine, newer than yours)
  *   WAITER    -        pushed to the connection of the lease's holder
  *   FREE      -        pushed to those whose VOTE was refused because of a lease
+ *
+ * The codec carries exactly these: a field that the type does not use is not sent, and is zero
+ * after decoding whatever the sender wrote. Absent means zero. Checked while decoding: lengths and
+ * bounds, that every LSN is a multiple of LSN_ALIGN, that a history ascends, that a configuration
+ * is one. What the numbers mean to each other is the cores' business.
  */
 #ifndef CORALLITE_PROTO_QMSG_H
 #define CORALLITE_PROTO_QMSG_H
@@ -68,22 +74,25 @@ struct q_msg {
     struct co_span payload; /* borrowed with the message */
 };
 
-/* Appends the whole frame (request id 0) to `out`. */
+/* Appends the whole frame (request id 0) to `out`; takes no memory but what `out` grows by.
+ * CO_ERR_TOO_LARGE when the payload is more than a frame may hold, CO_ERR_NOMEM; `out` is then as
+ * it was. */
 CO_MUST_CHECK int qmsg_encode(const struct q_msg *msg, struct co_buf *out);
 
-/* Memory that a decoded message borrows from; reusable, freed by qmsg_scratch_free. */
+/* Memory that a decoded message borrows from; reusable, freed by qmsg_scratch_free. Zeroed memory
+ * is an empty one. It keeps little: what a long history needed goes with the next short message. */
 struct qmsg_scratch {
     struct q_term *terms;
     uint32_t cap;
+    uint8_t *arena; /* of the protobuf tree while a message is decoded; not borrowed from */
 };
 /* Decodes the body of a frame of a quorum type. *out borrows from `body` and `scratch`.
- * CO_ERR_PROTOCOL with a sentence. */
+ * CO_ERR_PROTOCOL, CO_ERR_NOMEM, with a sentence. */
 CO_MUST_CHECK int qmsg_decode(const struct frame_header *frame, struct co_span body,
                               struct qmsg_scratch *scratch, struct q_msg *out);
 void qmsg_scratch_free(struct qmsg_scratch *scratch);
 
-/* -- Term histories, shared by both cores --------------------------------------------------------
- */
+/* -- Term histories, shared by both cores ------------------------------------------------------ */
 
 /* Term that wrote the byte at `lsn`: of the last entry with start <= lsn; 0 if there is none. */
 term_t q_term_at(const struct q_history *h, lsn_t lsn);

@@ -31,14 +31,20 @@
  *   delta only:
  *    12    8  LSN of the base version (<= begin LSN)
  *    20    4  CRC-32C of the base page
- *   then the data. Delta data: a run list {varint gap, varint length, bytes}, gap counted from the
- * end of the run before it; bytes outside the runs are the base's. A CONFIG record has one entry a
- * member: {u32 node id, u8 0 = member | 1 = new member, u24 16, u32 0} with the 16-byte disk uuid
- * as data; its configuration version is in the size field (136). zero padding to a multiple of 8,
- * then the trailer, WAL_TRAILER_BYTES 0   16  digest: first 16 bytes of SHA-256(previous digest |
- * header | the page numbers and CRCs of the resulting pages in entry order [CONFIG: the entries])
+ *   then the data.
+ *   zero padding to a multiple of 8, then the trailer, WAL_TRAILER_BYTES
+ *     0   16  digest: the first 16 bytes of SHA-256 over the previous digest, the header, and for
+ *             each entry in order the page number and the CRC of the resulting page, 4 bytes each
+ *             (CONFIG: all bytes of the entries)
  *    16    4  CRC-32C of everything before it
  *    20    4  magic "LAWC"
+ *
+ * Delta data: a run list {varint gap, varint length, bytes}, gap counted from the end of the run
+ * before it, length >= 1; bytes outside the runs are the base's. No run: the page is as its base.
+ * A CONFIG record has one entry a member, members before new members, each group with ascending
+ * node ids: {u32 node id, u8 0 = member | 1 = new member, u24 16, u32 0}, then the 16-byte disk
+ * uuid as data; its configuration version is in the size field (136).
+ * Lengths that are bound to others: an image has page size bytes, zstd and delta data less.
  *
  * Invariants
  *   W1 begin == base; end == begin + total; all multiples of 8.
@@ -46,6 +52,8 @@
  *   W3 a delta names a base that was the version valid at base LSN; whoever applies it checks the
  *      base's CRC before and the result's CRC after.
  *   W4 a record never depends on pages newer than its own begin.
+ *   W5 sealed <= begin: what its writer knew to be committed lies before it.
+ *   There is one encoding of a record's meaning: what is zero is checked to be zero.
  *
  * Used by the writer (build), the safekeeper (check), the pageserver (check, entries, apply) and
  * the simulator. No I/O, no clock, no globals; one builder or decoder a thread.
@@ -98,6 +106,10 @@ struct wal_config {
     struct wal_member new_members[CO_MEMBERS_MAX];
 };
 
+/* 0 if `config` is one: version >= 1, 1 to CO_MEMBERS_MAX members, at most as many new members,
+ * node ids from 1 on, ascending within each group. CO_ERR_INVAL with a sentence. */
+CO_MUST_CHECK int wal_config_check(const struct wal_config *config);
+
 /* -- Building ---------------------------------------------------------------------------------- */
 
 /* Collects the pages of one transaction; reusable. Owns its zstd context and scratch memory. */
@@ -109,7 +121,8 @@ void wal_builder_free(struct wal_builder *b);
 /* Begins a TXN record of this page size; forgets what was collected before. */
 void wal_builder_reset(struct wal_builder *b, uint32_t page_size);
 
-/* Adds page `pgno`; pages must come in ascending order, each once. `base` is the page's content at
+/* Adds page `pgno`; pages must come in ascending order, each once, and those beyond the database's
+ * new size must be left out (W2, asserted by seal). `base` is the page's content at
  * `base_lsn`, the version valid where the transaction began, or NULL when it is not at hand: then
  * the entry is an image. The smallest of delta, zstd image and image is taken. Both pages are
  * borrowed for the call. CO_ERR_FULL with a sentence beyond CO_TXN_MAX_BYTES, CO_ERR_NOMEM. */
@@ -130,29 +143,32 @@ struct wal_stamp {
 /* Number of bytes of the record as collected so far (header and trailer included). */
 uint64_t wal_builder_bytes(const struct wal_builder *b);
 
-/* Finishes the record: fills header, digest and CRC. It cannot fail: all memory was had before.
- * Moves the record into *out (taken by the caller) and its digest into *digest. */
+/* Finishes the record: fills header, digest and CRC. It cannot fail: all memory was had before
+ * (for a record without pages, by reset; that one asserts that there was memory).
+ * *out is overwritten with the record, the caller's to free; *digest is its digest. The builder
+ * must be reset before it is used again. */
 void wal_builder_seal(struct wal_builder *b, const struct wal_stamp *stamp, struct co_buf *out,
                       struct wal_digest *digest);
 
-/* A whole CONFIG record. stamp->db_pages is ignored. */
+/* A whole CONFIG record; stamp->db_pages is ignored, *out is overwritten. CO_ERR_INVAL,
+ * CO_ERR_NOMEM. */
 CO_MUST_CHECK int wal_build_config(const struct wal_config *config, const struct wal_stamp *stamp,
                                    struct co_buf *out, struct wal_digest *digest);
 
-/* -- Reading: every byte is untrusted ------------------------------------------------------------
- */
+/* -- Reading: every byte is untrusted ---------------------------------------------------------- */
 
 /* Looks at the first record of `bytes`. 0: it is whole and sound (magic, version, lengths, entry
- * bounds W1 W2, CRC), *out is filled and out->total_bytes are used. CO_ERR_AGAIN: `bytes` ends
- * before the record does (and what is there is plausible). CO_ERR_VERSION: a newer format.
- * CO_ERR_CORRUPT otherwise. The digest is taken as stored; wal_check_digest proves it. */
+ * bounds W1 W2 W5, CRC), *out is filled and out->total_bytes are used. CO_ERR_AGAIN (no sentence):
+ * `bytes` ends before the record does and what is there is plausible. CO_ERR_VERSION: a newer
+ * format. CO_ERR_CORRUPT otherwise. The digest is taken as stored; wal_check_digest proves it. */
 CO_MUST_CHECK int wal_check(struct co_span bytes, struct wal_header *out);
 
 /* Recomputes the digest of a record that wal_check accepted. CO_ERR_CORRUPT if it differs. */
 CO_MUST_CHECK int wal_check_digest(struct co_span record, const struct wal_header *header);
 
-/* Decodes only the fixed header fields of at least WAL_HEADER_BYTES bytes, without CRC: to learn a
- * record's length before its bytes are read. Same errors. */
+/* Decodes only the fixed header fields, without CRC: to learn a record's length before its bytes
+ * are read. CO_ERR_AGAIN below WAL_HEADER_BYTES bytes; else the same errors. out->digest is zero.
+ */
 CO_MUST_CHECK int wal_peek(struct co_span bytes, struct wal_header *out);
 
 struct wal_entry {
@@ -176,12 +192,12 @@ bool wal_cursor_next(struct wal_cursor *c, struct wal_entry *out);
 
 /* Makes the page of an entry in out[page_size]. `base` is the base version (NULL unless delta);
  * `base` and `out` may be the same memory. CO_ERR_CORRUPT with a sentence when the base's or the
- * result's CRC is not as the entry says, or the data does not decode. `dctx`: NULL, or a
- * ZSTD_DCtx for reuse. */
+ * result's CRC is not as the entry says, or the data does not decode; `out` is then rubbish, but
+ * intact when it was the base's CRC. `dctx`: NULL, or a ZSTD_DCtx for reuse. */
 CO_MUST_CHECK int wal_apply(const struct wal_entry *entry, uint32_t page_size, const uint8_t *base,
                             uint8_t *out, void *dctx);
 
-/* The configuration of a CONFIG record that wal_check accepted. */
+/* The configuration of a CONFIG record that wal_check accepted. CO_ERR_CORRUPT of another kind. */
 CO_MUST_CHECK int wal_read_config(struct co_span record, const struct wal_header *header,
                                   struct wal_config *out);
 
