@@ -1,0 +1,58 @@
+/*
+ * pageserver_pool.h - the connections to one pageserver, and a question with its answer over any of
+ * them. Used by pageserver_sock.c only.
+ */
+#ifndef CORALLITE_COMPUTE_VFS_PAGESERVER_POOL_H
+#define CORALLITE_COMPUTE_VFS_PAGESERVER_POOL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "compute-vfs/pageserver_sock.h"
+#include "proto/peer_sock.h"
+
+#define CV_RETRY_MIN_US 20000u
+#define CV_RETRY_MAX_US 500000u
+/* The server's own deadline ends so much before ours, so that its sentence still arrives. */
+#define CV_ANSWER_US 100000u
+
+struct cv_pageserver {
+    struct cv_pages base;
+    pid_t pid; /* of the process that made it */
+    char host[256];
+    uint16_t port;
+    char address[300];
+
+    pthread_mutex_t lock;
+    struct psock *idle[CV_POOL_MAX]; /* under lock; the last one used comes first */
+    uint32_t n_idle;
+    struct co_id cluster; /* under lock; zero until an answer named it */
+    atomic_bool reached;  /* a Hello was answered once */
+    _Atomic uint64_t round_trips, pages, bytes_in, bytes_out;
+};
+
+/* Closes the idle connections. */
+void cv_pool_close(struct cv_pageserver *ps);
+
+/* One question and its answer, on whatever connection; `end_us` bounds it all. */
+struct cv_question {
+    unsigned type, answer;
+    const ProtobufCMessage *message;
+    const ProtobufCMessageDescriptor *answer_type;
+    uint32_t *deadline_ms; /* field of the message: what is left, set before each try; or NULL */
+    /* result */
+    struct frame_header frame;
+    struct co_buf body; /* freed by cv_question_release */
+    void *reply;        /* unpacked; freed by cv_question_release */
+    struct co_span payload;
+};
+
+void cv_question_release(struct cv_question *ask);
+/* Asks until there is an answer, the time is over, or the answer is no. */
+CO_MUST_CHECK int cv_pageserver_ask(struct cv_pageserver *ps, struct cv_question *ask,
+                                    uint64_t end_us);
+/* Sleeps. */
+void cv_pause_us(uint64_t us);
+
+#endif

@@ -1,0 +1,533 @@
+/*
+ * quorum_call_sock.c - the calls of cv_log_ops: what the owner's threads do. A call that blocks
+ * looks around every CV_SLICE_US and never outlives its deadline.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/assert.h"
+#include "common/clock_file.h"
+#include "compute-vfs/quorum_int.h"
+
+/* Log and quorum are one object. NULL in a child of the process that made it: nothing may be
+ * touched there, not even the lock, which a thread of the parent may have held at the fork. */
+static struct cv_quorum *enter(struct cv_log *log)
+{
+    struct cv_quorum *q = (struct cv_quorum *)log;
+
+    if (q->pid != getpid())
+        return NULL;
+    pthread_mutex_lock(&q->lock);
+    return q;
+}
+
+static int forked(void)
+{
+    return co_fail(CO_ERR_CLOSED,
+                   "the connection to the log belongs to the parent process; a child "
+                   "made by fork() has to open the database anew");
+}
+
+static void leave(struct cv_quorum *q)
+{
+    cv_quorum_kick_if_needed(q);
+    pthread_mutex_unlock(&q->lock);
+}
+
+/* Waits for a change, at most a slice and not beyond the deadline. false: the deadline has passed.
+ */
+static bool wait_slice(struct cv_quorum *q, uint64_t deadline_us)
+{
+    uint64_t now_us = co_now_us();
+    uint64_t us = deadline_us > now_us ? deadline_us - now_us : 0;
+    struct timespec at;
+
+    if (us == 0)
+        return false;
+    us = us > CV_SLICE_US ? CV_SLICE_US : us;
+    cv_quorum_kick_if_needed(q);
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_nsec += (long)(us * 1000);
+    at.tv_sec += at.tv_nsec / 1000000000;
+    at.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&q->changed, &q->lock, &at);
+    return true;
+}
+
+static uint64_t deadline_of(uint32_t timeout_ms)
+{
+    return co_now_us() + (uint64_t)timeout_ms * 1000u;
+}
+
+/* -- sentences ----------------------------------------------------------------------------------
+ */
+
+/* A timeline that was dropped, or that contradicts itself, answers nothing else ever. */
+static int refused_for_good(const struct cv_quorum *q)
+{
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        const struct cv_link *l = &q->link[i];
+        if (l->error == CO_ERR_DROPPED)
+            return co_fail(l->error, "the database was dropped (%s)", l->why);
+    }
+    return 0;
+}
+
+static int compare_clocks(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* S12: who would stamp commits a year ahead does not write. */
+static int check_clock(const struct cv_quorum *q)
+{
+    int64_t ahead[CO_MEMBERS_MAX];
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        if (q->link[i].clock_known)
+            ahead[n++] = q->link[i].clock_ahead_us;
+    }
+    if (n == 0)
+        return 0;
+    qsort(ahead, n, sizeof ahead[0], compare_clocks);
+    int64_t median = ahead[n / 2];
+    if (n % 2 == 0 && llabs(ahead[n / 2 - 1]) < llabs(median))
+        median = ahead[n / 2 - 1];
+    if (llabs(median) <= (int64_t)CO_CLOCK_SKEW_MAX_US)
+        return 0;
+    return co_fail(CO_ERR_CLOCK,
+                   "this machine's clock is %" PRId64 " s %s the safekeepers' (more than %llu s): "
+                   "set it right, then write again",
+                   (int64_t)(llabs(median) / 1000000), median > 0 ? "behind" : "ahead of",
+                   CO_CLOCK_SKEW_MAX_US / 1000000);
+}
+
+static int no_quorum(const struct cv_quorum *q)
+{
+    char absent[700];
+
+    cv_quorum_absent(q, absent, sizeof absent);
+    return co_fail(
+        CO_ERR_NO_QUORUM, "%u of %u safekeepers answer, a majority of %u is needed; missing: %s",
+        (unsigned)q->n_up, (unsigned)q->n_links, (unsigned)cv_quorum_majority(q), absent);
+}
+
+/* Why nothing came of it, when the deadline has passed. */
+static int why_not(const struct cv_quorum *q, uint64_t refused_before, uint32_t timeout_ms)
+{
+    char absent[700];
+
+    if (q->n_up < cv_quorum_majority(q))
+        return no_quorum(q);
+    if (q->n_refused > refused_before)
+        return co_fail(CO_ERR_BUSY,
+                       "another process has the right to write and did not let go within %u ms "
+                       "(%s)",
+                       (unsigned)timeout_ms, q->refused);
+    cv_quorum_absent(q, absent, sizeof absent);
+    return co_fail(CO_ERR_TIMEOUT, "the safekeepers did not settle who writes within %u ms%s%s",
+                   (unsigned)timeout_ms, absent[0] != 0 ? "; not serving: " : "", absent);
+}
+
+/* -- lead ---------------------------------------------------------------------------------------
+ */
+
+/* The present term can be handed to the owner: earlier ones are told to the end. */
+static bool may_lead(const struct cv_quorum *q)
+{
+    return cv_quorum_ready(q) && q->wrecks == NULL && q->tales.grave == 0 && !q->telling;
+}
+
+static void hand_over(struct cv_quorum *q, struct cv_lead *out)
+{
+    q->owned = q->reign->told = true;
+    out->term = q->reign->term;
+    out->tip_lsn = q->view.tip_lsn;
+    out->digest = q->view.tip_digest;
+    out->time_us = q->reign->time_us;
+}
+
+static int lead_locked(struct cv_quorum *q, uint32_t timeout_ms, bool (*interrupted)(void *),
+                       void *arg, struct cv_lead *out)
+{
+    uint64_t deadline_us = deadline_of(timeout_ms);
+    uint64_t refused_before = q->n_refused;
+    int rc;
+
+    for (;;) {
+        rc = refused_for_good(q);
+        if (rc == 0 && q->n_up > 0)
+            rc = check_clock(q);
+        if (rc != 0)
+            return rc;
+        if (may_lead(q)) {
+            hand_over(q, out);
+            return 0;
+        }
+        if (q->view.state == PR_FOLLOW && !q->releasing && !q->doomed) {
+            struct pr_event lead = {.kind = PR_EV_LEAD};
+            rc = cv_quorum_step(q, &lead);
+            if (rc != 0)
+                return rc;
+        }
+        if (q->wrecks != NULL)
+            cv_quorum_kick(q);
+        if (!wait_slice(q, deadline_us))
+            return why_not(q, refused_before, timeout_ms);
+        if (interrupted == NULL)
+            continue;
+        pthread_mutex_unlock(&q->lock);
+        bool stop = interrupted(arg);
+        pthread_mutex_lock(&q->lock);
+        if (stop)
+            return co_fail(CO_ERR_CANCELED, "interrupted while waiting for the right to write");
+    }
+}
+
+static int quorum_lead(struct cv_log *log, uint32_t timeout_ms, bool (*interrupted)(void *),
+                       void *arg, struct cv_lead *out)
+{
+    struct cv_quorum *q = enter(log);
+
+    memset(out, 0, sizeof *out);
+    if (q == NULL)
+        return forked();
+    q->leading++;
+    int rc = lead_locked(q, timeout_ms, interrupted, arg, out);
+    q->leading--;
+    if (rc != 0)
+        cv_quorum_kick(q); /* to end a campaign that nobody waits for */
+    leave(q);
+    return rc;
+}
+
+/* -- append, release, abandon -------------------------------------------------------------------
+ */
+
+static void append_locked(struct cv_quorum *q, struct co_buf *record)
+{
+    struct cv_reign *r = q->reign;
+    struct pr_event event = {.kind = PR_EV_APPEND, .record = record};
+
+    /* A record that cannot be kept track of cannot be told the outcome of: the term is given up,
+     * and this record with it. */
+    if (cv_reign_reserve(r) != 0) {
+        q->doomed = true;
+        return;
+    }
+    cv_reign_append(r, q->view.tip_lsn + record->len);
+    if (cv_quorum_step(q, &event) != 0) {
+        cv_reign_unappend(r);
+        q->doomed = true;
+        return;
+    }
+    q->records++;
+}
+
+static void quorum_append(struct cv_log *log, term_t term, struct co_buf *record)
+{
+    struct cv_quorum *q = enter(log);
+
+    if (q != NULL) {
+        /* Else the owner has been told, or is about to be, that the term is lost. */
+        if (cv_quorum_ready(q) && q->reign->term == term)
+            append_locked(q, record);
+        leave(q);
+    }
+    co_buf_free(record);
+}
+
+static void quorum_release(struct cv_log *log)
+{
+    struct cv_quorum *q = enter(log);
+
+    if (q == NULL)
+        return;
+    struct pr_event event = {.kind = PR_EV_RELEASE};
+    q->owned = false;
+    /* Whoever else waits in lead() or for an election goes on with this term. */
+    if (cv_quorum_ready(q) && q->leading == 0 && q->settling == 0) {
+        q->releasing = true;
+        if (cv_quorum_step(q, &event) != 0)
+            q->releasing = false; /* the thread tries again, as nobody owns the term */
+    }
+    leave(q);
+}
+
+static void quorum_abandon(struct cv_log *log, term_t term)
+{
+    struct cv_quorum *q = enter(log);
+
+    if (q == NULL)
+        return;
+    if (q->reign != NULL && q->reign->term == term) {
+        struct pr_event event = {.kind = PR_EV_ABANDON};
+        q->owned = false;
+        if (cv_quorum_step(q, &event) != 0)
+            q->doomed = true;
+    }
+    leave(q);
+}
+
+/* -- questions ----------------------------------------------------------------------------------
+ */
+
+static void ask_begin(struct cv_quorum *q, struct cv_ask *ask)
+{
+    ask->req = ++q->next_req;
+    ask->done = false;
+    ask->next = q->asks;
+    q->asks = ask;
+}
+
+static void ask_end(struct cv_quorum *q, struct cv_ask *ask)
+{
+    struct pr_event cancel = {.kind = PR_EV_CANCEL, .req = ask->req};
+
+    for (struct cv_ask **at = &q->asks; *at != NULL; at = &(*at)->next) {
+        if (*at == ask) {
+            *at = ask->next;
+            break;
+        }
+    }
+    if (!ask->done)
+        (void)!cv_quorum_step(q, &cancel); /* without memory: an answer nobody waits for */
+}
+
+/* 0 RTT: own commit LSN, while a quorum has promised not to follow anybody else. */
+static bool lease_read(const struct cv_quorum *q, lsn_t *out)
+{
+    if (q->reign == NULL || q->view.state != PR_LEADER || co_now_us() >= q->view.lease_until_us)
+        return false;
+    *out = q->view.commit_lsn;
+    return true;
+}
+
+/* Waits for the answer. When none comes for longer than a lease, the log's tail was left open by a
+ * writer that is no more: an election settles it. */
+static int position_locked(struct cv_quorum *q, uint32_t timeout_ms, struct cv_ask *ask, lsn_t *out)
+{
+    uint64_t deadline_us = deadline_of(timeout_ms);
+    uint64_t settle_us = co_now_us() + CO_LEASE_US + CV_RETRY_US;
+    bool settling = false;
+    int rc = 0;
+
+    for (;;) {
+        rc = refused_for_good(q);
+        if (rc != 0 || lease_read(q, out))
+            break;
+        if (ask->done) {
+            *out = ask->lsn;
+            break;
+        }
+        if (!settling && co_now_us() >= settle_us && q->n_up >= cv_quorum_majority(q)) {
+            settling = true;
+            q->settling++;
+            cv_quorum_kick(q);
+        }
+        if (!wait_slice(q, deadline_us)) {
+            rc = q->n_up < cv_quorum_majority(q)
+                     ? no_quorum(q)
+                     : co_fail(CO_ERR_TIMEOUT,
+                               "the safekeepers did not agree within %u ms where the log ends",
+                               (unsigned)timeout_ms);
+            break;
+        }
+    }
+    if (settling) {
+        q->settling--;
+        cv_quorum_kick(q);
+    }
+    return rc;
+}
+
+static int quorum_position(struct cv_log *log, uint32_t timeout_ms, lsn_t *out)
+{
+    struct cv_quorum *q = enter(log);
+    struct pr_event event = {.kind = PR_EV_POSITION};
+    struct cv_ask ask = {0};
+
+    *out = LSN_NONE;
+    if (q == NULL)
+        return forked();
+    int rc = 0;
+    if (!lease_read(q, out)) {
+        ask_begin(q, &ask);
+        event.req = ask.req;
+        rc = cv_quorum_step(q, &event);
+        if (rc == 0)
+            rc = position_locked(q, timeout_ms, &ask, out);
+        ask_end(q, &ask);
+    }
+    leave(q);
+    return rc;
+}
+
+/* Asks until there is a verdict. Nobody leads, nobody will: after a while the question itself runs
+ * the election that answers it. */
+static int status_locked(struct cv_quorum *q, struct pr_event *event, uint32_t timeout_ms,
+                         enum cv_verdict *out)
+{
+    uint64_t deadline_us = deadline_of(timeout_ms);
+    uint64_t settle_us = co_now_us() + CV_SETTLE_US;
+    uint64_t again_us = 0;
+    bool settling = false, asked = false;
+    struct cv_ask ask = {.done = true};
+    int rc = 0;
+
+    while (rc == 0 && *out == CV_UNKNOWN) {
+        uint64_t now_us = co_now_us();
+        rc = refused_for_good(q);
+        if (rc == 0 && ask.done && now_us >= again_us) {
+            if (asked)
+                ask_end(q, &ask);
+            ask_begin(q, &ask);
+            asked = true;
+            event->req = ask.req;
+            rc = cv_quorum_step(q, event);
+        }
+        if (rc == 0 && ask.done && again_us < now_us) {
+            *out = ask.verdict == PR_COMMITTED       ? CV_COMMITTED
+                   : ask.verdict == PR_NOT_COMMITTED ? CV_NOT_COMMITTED
+                                                     : CV_UNKNOWN;
+            again_us = now_us + CV_RETRY_US;
+        }
+        if (rc == 0 && !settling && now_us >= settle_us && q->n_up >= cv_quorum_majority(q)) {
+            settling = true;
+            q->settling++;
+            cv_quorum_kick(q);
+        }
+        if (rc == 0 && *out == CV_UNKNOWN && !wait_slice(q, deadline_us))
+            rc = q->n_up < cv_quorum_majority(q)
+                     ? no_quorum(q)
+                     : co_fail(CO_ERR_TIMEOUT, "the outcome could not be learned within %u ms",
+                               (unsigned)timeout_ms);
+    }
+    if (asked)
+        ask_end(q, &ask);
+    if (settling) {
+        q->settling--;
+        cv_quorum_kick(q);
+    }
+    /* Not to know is the answer that the contract calls a timeout. */
+    return rc == CO_ERR_NO_QUORUM ? CO_ERR_TIMEOUT : rc;
+}
+
+static int quorum_status(struct cv_log *log, term_t term, lsn_t begin_lsn, uint32_t timeout_ms,
+                         enum cv_verdict *out)
+{
+    struct cv_quorum *q = enter(log);
+    struct pr_event event = {.kind = PR_EV_RESOLVE, .resolve_term = term, .resolve_lsn = begin_lsn};
+
+    *out = CV_UNKNOWN;
+    if (q == NULL)
+        return forked();
+    int rc = status_locked(q, &event, timeout_ms, out);
+    leave(q);
+    return rc;
+}
+
+static void quorum_stats(struct cv_log *log, struct cv_log_stats *out)
+{
+    struct cv_quorum *q = enter(log);
+
+    memset(out, 0, sizeof *out);
+    if (q == NULL)
+        return;
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        out->bytes_out[i] = q->link[i].bytes_out + q->link[i].s.bytes_out;
+        out->bytes_in += q->link[i].bytes_in + q->link[i].s.bytes_in;
+    }
+    out->records = q->records;
+    out->elections = q->elections;
+    out->connected = q->n_up;
+    leave(q);
+}
+
+static uint32_t quorum_no_quorum_ms(struct cv_log *log)
+{
+    struct cv_quorum *q = enter(log);
+
+    if (q == NULL)
+        return 0;
+    uint64_t since_us = q->no_quorum_since_us;
+    leave(q);
+    return since_us == 0 ? 0 : (uint32_t)((co_now_us() - since_us) / 1000u + 1u);
+}
+
+/* -- close --------------------------------------------------------------------------------------
+ */
+
+/* What is in flight gets its majority and the lease goes back, as far as the deadline allows. */
+static void wind_up(struct cv_quorum *q, uint32_t deadline_ms)
+{
+    uint64_t deadline_us = deadline_of(deadline_ms);
+
+    while (q->reign != NULL && cv_reign_open(q->reign) && wait_slice(q, deadline_us))
+        ;
+    if (cv_quorum_ready(q)) {
+        struct pr_event event = {.kind = PR_EV_RELEASE};
+        q->releasing = true;
+        if (cv_quorum_step(q, &event) != 0)
+            q->releasing = false;
+    }
+    while (q->releasing && wait_slice(q, deadline_us))
+        ;
+    /* The last words, to those who take them. */
+    for (bool waits = true; waits && wait_slice(q, deadline_us);) {
+        waits = false;
+        for (uint32_t i = 0; i < q->n_links; i++)
+            waits = waits || (q->link[i].state == CV_LINK_UP && psock_wants_out(&q->link[i].s));
+    }
+}
+
+static void quorum_close(struct cv_log *log, uint32_t deadline_ms)
+{
+    struct cv_quorum *q = enter(log);
+    bool child = q == NULL;
+
+    if (child) {
+        q = (struct cv_quorum *)log;
+    } else {
+        wind_up(q, deadline_ms);
+        q->stopping = true;
+        cv_quorum_kick(q);
+        pthread_mutex_unlock(&q->lock);
+        pthread_join(q->thread, NULL);
+        pthread_cond_destroy(&q->changed);
+        pthread_mutex_destroy(&q->lock);
+    }
+    for (uint32_t i = 0; i < q->n_links; i++)
+        cv_link_close(&q->link[i]);
+    close(q->wake_fd);
+    while (q->wrecks != NULL) {
+        struct cv_reign *r = q->wrecks;
+        q->wrecks = r->next;
+        cv_reign_free(r);
+    }
+    cv_reign_free(q->reign);
+    pr_actions_free(&q->actions);
+    pr_free(q->pr);
+    qmsg_scratch_free(&q->scratch);
+    co_buf_free(&q->frame);
+    free(q);
+}
+
+const struct cv_log_ops cv_quorum_ops = {
+    .close = quorum_close,
+    .lead = quorum_lead,
+    .append = quorum_append,
+    .position = quorum_position,
+    .release = quorum_release,
+    .abandon = quorum_abandon,
+    .status = quorum_status,
+    .stats = quorum_stats,
+    .no_quorum_ms = quorum_no_quorum_ms,
+};

@@ -1,0 +1,149 @@
+/*
+ * quorum_int.h - what the files quorum_*_sock.c share. Nobody else includes it.
+ *
+ * Threads: everything in struct cv_quorum but `thread`, `pid`, `events` and `wake_fd` is touched
+ * under `lock`. Only the background thread opens and closes connections (it polls them without the
+ * lock); other threads write to them under the lock and mark a broken one.
+ */
+#ifndef CORALLITE_COMPUTE_VFS_QUORUM_INT_H
+#define CORALLITE_COMPUTE_VFS_QUORUM_INT_H
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "compute-vfs/proposer.h"
+#include "compute-vfs/quorum_reign.h"
+#include "compute-vfs/quorum_sock.h"
+#include "proto/peer_sock.h"
+#include "proto/net_sock.h"
+
+#define CV_BACKOFF_MIN_US 20000u
+#define CV_BACKOFF_MAX_US 1000000u
+#define CV_RESOLVE_US     500000u
+#define CV_PING_US        1000000u /* silence that is broken with a PING */
+#define CV_DEAD_US        5000000u /* silence after which a connection is given up */
+/* Output that waits for one safekeeper; beyond it the connection is dropped and the core sends
+ * again from where the safekeeper is. Checked before a message is queued. */
+#define CV_QUEUE_MAX_BYTES (64 * CO_MIB)
+#define CV_WINDOW_BYTES    (16 * CO_MIB)
+#define CV_TAIL_BYTES      (64 * CO_MIB)
+#define CV_SLICE_US        10000u /* how often a blocked call looks around */
+#define CV_RETRY_US        200000u
+#define CV_SETTLE_US       1000000u /* a lost term's fate unknown for so long: elect */
+
+enum cv_link_state { CV_LINK_IDLE, CV_LINK_CONNECTING, CV_LINK_HELLO, CV_LINK_UP };
+
+/* The connection to one safekeeper. */
+struct cv_link {
+    struct cv_safekeeper sk;
+    struct co_id disk; /* expected; zero: any */
+    char address[300];
+    enum cv_link_state state;
+    struct psock s;
+    uint64_t generation; /* of the descriptor: counts connections */
+    bool broken;         /* seen by a thread that may not close it */
+    uint64_t deadline_us, retry_at_us, backoff_us;
+    uint64_t heard_us, pinged_us, sent_us;
+    struct net_addresses addr; /* n 0: not resolved */
+    unsigned addr_at;
+    bool clock_known;
+    int64_t clock_ahead_us;       /* its wall clock less ours */
+    uint64_t bytes_in, bytes_out; /* of earlier connections */
+    int error;                    /* why it is not up, or what it refuses */
+    char why[256];
+};
+
+/* A call that waits for the core's answer; on the caller's stack. */
+struct cv_ask {
+    uint64_t req;
+    bool done;
+    lsn_t lsn;
+    enum pr_verdict verdict;
+    struct cv_ask *next;
+};
+
+struct cv_quorum {
+    struct cv_log base;
+    pid_t pid; /* of the process that made it */
+    struct cv_timeline timeline;
+    struct cv_log_events events;
+    pthread_t thread;
+    int wake_fd;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* monotonic clock */
+    bool stopping, awake;   /* awake: the thread will look around before it sleeps */
+    uint64_t sleep_until_us;
+
+    struct pr_proposer *pr;
+    struct pr_actions actions;
+    struct pr_view view; /* after the newest step */
+    uint64_t timer_at_us;
+    struct co_buf frame; /* scratch */
+    struct qmsg_scratch scratch;
+
+    struct cv_link link[CO_MEMBERS_MAX];
+    uint32_t n_links, n_up;
+    uint64_t no_quorum_since_us; /* 0: there is one */
+
+    struct cv_reign *reign;  /* the term that is led now */
+    struct cv_reign *wrecks; /* lost ones whose fate is open */
+    struct cv_tales tales;
+    bool telling; /* a LOST or RESOLVED is being told */
+
+    uint32_t leading;  /* calls of lead() under way */
+    uint32_t settling; /* calls that need an election to be answered */
+    bool owned;        /* the owner has been given the present term */
+    bool releasing, doomed;
+    uint64_t next_req;
+    struct cv_ask *asks;
+    char refused[160]; /* why the last campaign failed */
+    uint64_t n_refused;
+    uint64_t records, elections;
+};
+
+/* -- quorum_sock.c -- all with the lock held ------------------------------------------------------
+ */
+
+/* Stamps the event with the time, steps the core, carries its actions out. */
+CO_MUST_CHECK int cv_quorum_step(struct cv_quorum *q, struct pr_event *event);
+/* The background thread has something to do at once. */
+void cv_quorum_kick(struct cv_quorum *q);
+/* As the name says; for after a step on another thread. */
+void cv_quorum_kick_if_needed(struct cv_quorum *q);
+/* The link's state went to or from CV_LINK_UP. */
+void cv_quorum_count_links(struct cv_quorum *q);
+/* Leads a term, has no step to do for it any more. */
+static inline bool cv_quorum_ready(const struct cv_quorum *q)
+{
+    return q->reign != NULL && q->view.state == PR_LEADER && !q->releasing && !q->doomed;
+}
+static inline uint32_t cv_quorum_majority(const struct cv_quorum *q)
+{
+    return q->n_links / 2 + 1;
+}
+/* What pr_proposer's member set and the links think of it, for a sentence: "1=host:port (why)". */
+void cv_quorum_absent(const struct cv_quorum *q, char *text, size_t size);
+
+/* -- quorum_link_sock.c -- background thread, lock held, but cv_link_send -------------------------
+ */
+
+void cv_link_init(struct cv_link *l, const struct cv_safekeeper *sk,
+                  const struct wal_config *config);
+/* Connects, gives up, pings as the time demands; returns when it wants to be called again. */
+uint64_t cv_link_tick(struct cv_quorum *q, struct cv_link *l, uint64_t now_us);
+/* Poll events it waits for; 0: none, do not poll. */
+short cv_link_wants(const struct cv_link *l);
+/* Poll said something about it. */
+void cv_link_io(struct cv_quorum *q, struct cv_link *l);
+/* Any thread. Dropped when the link is not up; marks it broken when it cannot take it. */
+void cv_link_send(struct cv_quorum *q, struct cv_link *l, const struct q_msg *msg);
+/* Closes it at once, without a word to the core. */
+void cv_link_close(struct cv_link *l);
+
+/* -- quorum_call_sock.c ---------------------------------------------------------------------------
+ */
+
+extern const struct cv_log_ops cv_quorum_ops;
+
+#endif

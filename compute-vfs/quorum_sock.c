@@ -1,0 +1,535 @@
+/*
+ * quorum_sock.c - the background thread of a log, and the steps of its core: actions carried out,
+ * terms that end, fates that are asked for, elections nobody but the driver wants.
+ */
+#include "compute-vfs/quorum_sock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/assert.h"
+#include "common/clock_file.h"
+#include "compute-vfs/quorum_int.h"
+
+#define CV_NEVER UINT64_MAX
+
+/* -- waking -------------------------------------------------------------------------------------
+ */
+
+void cv_quorum_kick(struct cv_quorum *q)
+{
+    uint64_t one = 1;
+
+    if (q->awake)
+        return;
+    q->awake = true;
+    ssize_t n = write(q->wake_fd, &one, sizeof one);
+    (void)n; /* full means that it is awake */
+}
+
+void cv_quorum_kick_if_needed(struct cv_quorum *q)
+{
+    bool needed = q->tales.n > 0 || q->doomed || q->timer_at_us < q->sleep_until_us;
+
+    for (uint32_t i = 0; i < q->n_links; i++)
+        needed = needed || q->link[i].broken || psock_wants_out(&q->link[i].s);
+    if (needed)
+        cv_quorum_kick(q);
+}
+
+void cv_quorum_count_links(struct cv_quorum *q)
+{
+    q->n_up = 0;
+    for (uint32_t i = 0; i < q->n_links; i++)
+        q->n_up += q->link[i].state == CV_LINK_UP;
+    if (q->n_up >= cv_quorum_majority(q))
+        q->no_quorum_since_us = 0;
+    else if (q->no_quorum_since_us == 0)
+        q->no_quorum_since_us = co_now_us();
+    pthread_cond_broadcast(&q->changed);
+}
+
+void cv_quorum_absent(const struct cv_quorum *q, char *text, size_t size)
+{
+    size_t used = 0;
+
+    text[0] = 0;
+    for (uint32_t i = 0; i < q->n_links && used < size; i++) {
+        const struct cv_link *l = &q->link[i];
+        if (l->state == CV_LINK_UP && l->error == 0)
+            continue;
+        int n =
+            snprintf(text + used, size - used, "%ssafekeeper %u at %s (%s)", used > 0 ? ", " : "",
+                     (unsigned)l->sk.node, l->address, l->why[0] != 0 ? l->why : "no answer");
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
+/* -- steps --------------------------------------------------------------------------------------
+ */
+
+static struct cv_ask *find_ask(struct cv_quorum *q, uint64_t req)
+{
+    for (struct cv_ask *a = q->asks; a != NULL; a = a->next) {
+        if (a->req == req)
+            return a;
+    }
+    return NULL;
+}
+
+static struct cv_reign *find_wreck(struct cv_quorum *q, uint64_t req)
+{
+    for (struct cv_reign *r = q->wrecks; r != NULL; r = r->next) {
+        if (r->req == req)
+            return r;
+    }
+    return NULL;
+}
+
+/* The term is over; what was open becomes a wreck, unless nothing was. */
+static void end_reign(struct cv_quorum *q, const char *reason)
+{
+    struct cv_reign *r = q->reign;
+
+    q->reign = NULL;
+    q->owned = q->releasing = false;
+    if (!r->told) { /* the owner never heard of it */
+        cv_reign_free(r);
+        return;
+    }
+    cv_tales_add(&q->tales, CV_TALE_LOST, r->term, 0, reason);
+    if (!cv_reign_open(r)) {
+        cv_tales_add(&q->tales, CV_TALE_RESOLVED, r->term, r->durable_lsn, NULL);
+        cv_reign_free(r);
+        return;
+    }
+    cv_reign_lose(r, co_now_us());
+    r->next = q->wrecks;
+    q->wrecks = r;
+}
+
+static void on_ready(struct cv_quorum *q, const struct pr_action *a)
+{
+    co_assert(q->reign == NULL);
+    q->elections++;
+    q->releasing = false;
+    q->refused[0] = 0;
+    /* Without memory to keep track of a term it cannot be led: the thread abandons it. */
+    if (cv_reign_new(a->term, a->lsn, a->time_us, &q->reign) != 0)
+        q->doomed = true;
+}
+
+static void on_lost(struct cv_quorum *q, const struct pr_action *a)
+{
+    if (q->reign != NULL && q->reign->term == a->term)
+        end_reign(q, a->reason != NULL ? a->reason : "leadership ended");
+}
+
+static void on_progress(struct cv_quorum *q, const struct pr_action *a)
+{
+    bool durable = a->kind == PR_DURABLE;
+    struct cv_reign *r = q->reign;
+
+    if (r == NULL || r->term != a->term)
+        return;
+    if (durable)
+        cv_reign_durable(r, a->lsn);
+    if (r->told)
+        cv_tales_add(&q->tales, durable ? CV_TALE_DURABLE : CV_TALE_RECEIVED, a->term, a->lsn,
+                     NULL);
+}
+
+static void on_resolved(struct cv_quorum *q, const struct pr_action *a)
+{
+    struct cv_ask *ask = find_ask(q, a->req);
+    struct cv_reign *wreck = find_wreck(q, a->req);
+
+    if (ask != NULL) {
+        ask->done = true;
+        ask->verdict = a->verdict;
+        pthread_cond_broadcast(&q->changed);
+    }
+    if (wreck == NULL)
+        return;
+    wreck->req = 0;
+    if (a->verdict == PR_UNKNOWN)
+        wreck->next_try_us = co_now_us() + CV_RETRY_US;
+    else
+        cv_reign_answer(wreck, a->verdict == PR_COMMITTED);
+}
+
+static void on_position(struct cv_quorum *q, const struct pr_action *a)
+{
+    struct cv_ask *ask = find_ask(q, a->req);
+
+    if (ask == NULL)
+        return;
+    ask->done = true;
+    ask->lsn = a->lsn;
+    pthread_cond_broadcast(&q->changed);
+}
+
+static void send_to(struct cv_quorum *q, uint32_t node, const struct q_msg *msg)
+{
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        if (q->link[i].sk.node == node)
+            cv_link_send(q, &q->link[i], msg);
+    }
+}
+
+static void carry_out(struct cv_quorum *q, const struct pr_action *a)
+{
+    switch (a->kind) {
+    case PR_SEND:
+        send_to(q, a->node, &a->msg);
+        return;
+    case PR_TIMER:
+        q->timer_at_us = a->at_us;
+        return;
+    case PR_DURABLE:
+    case PR_RECEIVED:
+        on_progress(q, a);
+        return;
+    case PR_WAITER:
+        cv_tales_add(&q->tales, CV_TALE_WAITER, 0, 0, NULL);
+        return;
+    case PR_RESOLVED:
+        on_resolved(q, a);
+        return;
+    case PR_POSITION:
+        on_position(q, a);
+        return;
+    case PR_READY:
+        on_ready(q, a);
+        break;
+    case PR_LOST:
+        on_lost(q, a);
+        break;
+    case PR_REFUSED:
+        q->n_refused++;
+        snprintf(q->refused, sizeof q->refused, "%s", a->reason != NULL ? a->reason : "");
+        break;
+    case PR_RELEASED:
+        if (q->reign != NULL)
+            end_reign(q, "the lease was given back");
+        q->releasing = false;
+        break;
+    }
+    pthread_cond_broadcast(&q->changed);
+}
+
+int cv_quorum_step(struct cv_quorum *q, struct pr_event *event)
+{
+    event->now_us = co_now_us();
+    event->wall_us = co_wall_us();
+    int rc = pr_step(q->pr, event, &q->actions);
+    if (rc != 0)
+        return rc;
+    for (uint32_t i = 0; i < q->actions.n; i++)
+        carry_out(q, &q->actions.a[i]);
+    pr_view(q->pr, &q->view);
+    return 0;
+}
+
+/* -- what the thread sees to by itself ----------------------------------------------------------
+ */
+
+static bool step_plain(struct cv_quorum *q, enum pr_event_kind kind)
+{
+    struct pr_event event = {.kind = kind};
+
+    return cv_quorum_step(q, &event) == 0;
+}
+
+static void cancel(struct cv_quorum *q, uint64_t req)
+{
+    struct pr_event event = {.kind = PR_EV_CANCEL, .req = req};
+
+    (void)!cv_quorum_step(q, &event); /* without memory: an answer that nobody waits for */
+}
+
+/* Asks on for one lost term. true: its fate is known and told. */
+static bool tend_wreck(struct cv_quorum *q, struct cv_reign *r, uint64_t now_us)
+{
+    lsn_t kept = 0;
+    struct pr_event event = {.kind = PR_EV_RESOLVE, .resolve_term = r->term};
+
+    if (cv_reign_decided(r, &kept, &event.resolve_lsn)) {
+        cv_tales_add(&q->tales, CV_TALE_RESOLVED, r->term, kept, NULL);
+        return true;
+    }
+    r->settle = now_us - r->lost_us > CV_SETTLE_US;
+    if (r->req != 0 && now_us - r->asked_us > CO_LEASE_US) {
+        cancel(q, r->req);
+        r->req = 0;
+    }
+    if (r->req != 0 || now_us < r->next_try_us)
+        return false;
+    r->req = event.req = ++q->next_req;
+    r->asked_us = now_us;
+    if (cv_quorum_step(q, &event) != 0) {
+        r->req = 0;
+        r->next_try_us = now_us + CV_RETRY_US;
+    }
+    return false;
+}
+
+static void tend_wrecks(struct cv_quorum *q, uint64_t now_us)
+{
+    for (struct cv_reign **at = &q->wrecks; *at != NULL && q->tales.n < CV_TALES_MAX / 2;) {
+        struct cv_reign *r = *at;
+        lsn_t unused = 0;
+        while (!tend_wreck(q, r, now_us) && r->req == 0 && now_us >= r->next_try_us)
+            ; /* answered within the step: as the leader, the core knows by itself */
+        if (!cv_reign_decided(r, &unused, &unused)) {
+            at = &r->next;
+            continue;
+        }
+        *at = r->next;
+        cv_reign_free(r);
+        pthread_cond_broadcast(&q->changed);
+    }
+}
+
+/* Elections that the owner did not ask for: begun when an answer needs one, ended when none does.
+ */
+static void tend_leadership(struct cv_quorum *q)
+{
+    bool settle = q->settling > 0;
+
+    for (const struct cv_reign *r = q->wrecks; r != NULL; r = r->next)
+        settle = settle || r->settle;
+    bool wanted = settle || q->owned || q->leading > 0;
+    if (q->doomed) {
+        if (step_plain(q, PR_EV_ABANDON))
+            q->doomed = false;
+        return;
+    }
+    if (settle && q->view.state == PR_FOLLOW && !q->releasing) {
+        (void)!step_plain(q, PR_EV_LEAD);
+    } else if (!wanted && q->view.state == PR_LEADER && !q->releasing) {
+        q->releasing = true;
+        if (!step_plain(q, PR_EV_RELEASE))
+            q->releasing = false;
+    } else if (!wanted && (q->view.state == PR_CAMPAIGN || q->view.state == PR_RECOVER)) {
+        (void)!step_plain(q, PR_EV_ABANDON);
+    }
+}
+
+/* All that time and circumstance ask for; returns when it wants to be called again. */
+static uint64_t tend(struct cv_quorum *q)
+{
+    uint64_t now_us = co_now_us();
+    uint64_t next_us = CV_NEVER;
+
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        uint64_t at_us = cv_link_tick(q, &q->link[i], now_us);
+        next_us = at_us < next_us ? at_us : next_us;
+    }
+    if (q->timer_at_us <= now_us) {
+        q->timer_at_us = CV_NEVER;
+        if (!step_plain(q, PR_EV_TIMER))
+            q->timer_at_us = now_us + CV_RETRY_US;
+    }
+    tend_wrecks(q, now_us);
+    tend_leadership(q);
+    if (q->wrecks != NULL || q->doomed)
+        next_us = now_us + CV_RETRY_US / 4 < next_us ? now_us + CV_RETRY_US / 4 : next_us;
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        if (q->link[i].broken)
+            next_us = now_us;
+    }
+    return q->timer_at_us < next_us ? q->timer_at_us : next_us;
+}
+
+/* -- the thread ---------------------------------------------------------------------------------
+ */
+
+/* Tells the owner everything there is to tell. Called and returns with the lock held. */
+static void tell(struct cv_quorum *q)
+{
+    struct cv_tale tale;
+
+    while (cv_tales_take(&q->tales, &tale)) {
+        bool grave = tale.kind == CV_TALE_LOST || tale.kind == CV_TALE_RESOLVED;
+        q->telling = grave;
+        pthread_mutex_unlock(&q->lock);
+        cv_tale_tell(&tale, &q->events);
+        pthread_mutex_lock(&q->lock);
+        q->telling = false;
+        if (grave)
+            pthread_cond_broadcast(&q->changed);
+    }
+}
+
+struct polled {
+    struct pollfd fd[CO_MEMBERS_MAX + 1];
+    struct cv_link *link[CO_MEMBERS_MAX + 1];
+    uint64_t generation[CO_MEMBERS_MAX + 1];
+    nfds_t n;
+};
+
+static void gather(struct cv_quorum *q, struct polled *p)
+{
+    p->n = 1;
+    p->fd[0] = (struct pollfd){.fd = q->wake_fd, .events = POLLIN};
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        short wants = cv_link_wants(&q->link[i]);
+        if (wants == 0)
+            continue;
+        p->fd[p->n] = (struct pollfd){.fd = q->link[i].s.fd, .events = wants};
+        p->generation[p->n] = q->link[i].generation;
+        p->link[p->n++] = &q->link[i];
+    }
+}
+
+static void sleep_until(struct polled *p, uint64_t until_us)
+{
+    uint64_t now_us = co_now_us();
+    uint64_t wait_us = until_us > now_us ? until_us - now_us : 0;
+    if (wait_us > CV_PING_US)
+        wait_us = CV_PING_US;
+    struct timespec ts = {.tv_sec = (time_t)(wait_us / 1000000u),
+                          .tv_nsec = (long)(wait_us % 1000000u * 1000u)};
+
+    if (ppoll(p->fd, p->n, &ts, NULL) < 0) {
+        for (nfds_t i = 0; i < p->n; i++)
+            p->fd[i].revents = 0;
+    }
+}
+
+static void read_all(struct cv_quorum *q, struct polled *p)
+{
+    uint64_t count;
+
+    if (p->fd[0].revents != 0) {
+        ssize_t n = read(q->wake_fd, &count, sizeof count);
+        (void)n;
+    }
+    for (nfds_t i = 1; i < p->n && !q->stopping; i++) {
+        struct cv_link *l = p->link[i];
+        if (p->fd[i].revents != 0 && p->generation[i] == l->generation && cv_link_wants(l) != 0) {
+            cv_link_io(q, l);
+            tell(q);
+        }
+    }
+}
+
+static void *run(void *arg)
+{
+    struct cv_quorum *q = arg;
+    struct polled polled;
+
+    pthread_mutex_lock(&q->lock);
+    while (!q->stopping) {
+        uint64_t until_us = tend(q);
+        if (q->tales.n > 0) {
+            tell(q);
+            continue;
+        }
+        gather(q, &polled);
+        q->sleep_until_us = until_us;
+        q->awake = false;
+        pthread_mutex_unlock(&q->lock);
+        sleep_until(&polled, until_us);
+        pthread_mutex_lock(&q->lock);
+        q->awake = true;
+        read_all(q, &polled);
+    }
+    tell(q);
+    pthread_mutex_unlock(&q->lock);
+    return NULL;
+}
+
+/* -- birth --------------------------------------------------------------------------------------
+ */
+
+/* The thread is a guest in somebody's process: it takes no signal. */
+static int start_thread(struct cv_quorum *q)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&q->thread, NULL, run, q);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc == 0 ? 0 : co_fail_errno(CO_ERR_NOMEM, rc, "no thread for the log");
+}
+
+static int make_core(struct cv_quorum *q)
+{
+    struct pr_options options = {
+        .cluster = q->timeline.cluster,
+        .timeline = q->timeline.timeline,
+        .nonce = co_id_random(),
+        .config = q->timeline.config,
+        .lease_us = CO_LEASE_US,
+        .renew_us = CO_LEASE_RENEW_US,
+        .resend_us = 1000000,
+        /* A leader without a quorum waits for it: the owner's commit_timeout decides when it is
+         * given up, and a newer term when somebody else is faster. */
+        .progress_us = 0,
+        .batch_bytes = CO_BATCH_BYTES,
+        .window_bytes = CV_WINDOW_BYTES,
+        .tail_bytes = CV_TAIL_BYTES,
+        .want_received = true,
+    };
+
+    co_random_bytes(&options.seed, sizeof options.seed);
+    return pr_new(&options, &q->pr);
+}
+
+int cv_quorum_open(const struct cv_timeline *timeline, const struct cv_log_events *events,
+                   struct cv_log **out)
+{
+    pthread_condattr_t attr;
+    struct cv_quorum *q = calloc(1, sizeof *q);
+
+    *out = NULL;
+    if (q == NULL)
+        return co_fail(CO_ERR_NOMEM, "no memory for the log");
+    if (timeline->n_safekeepers == 0 || timeline->n_safekeepers > CO_MEMBERS_MAX) {
+        free(q);
+        return co_fail(CO_ERR_PROTOCOL, "the pageserver named %u safekeepers, wanted are 1 to %d",
+                       (unsigned)timeline->n_safekeepers, CO_MEMBERS_MAX);
+    }
+    q->base.ops = &cv_quorum_ops;
+    q->pid = getpid();
+    q->timeline = *timeline;
+    q->events = *events;
+    q->timer_at_us = CV_NEVER;
+    q->n_links = timeline->n_safekeepers;
+    q->no_quorum_since_us = co_now_us();
+    for (uint32_t i = 0; i < q->n_links; i++)
+        cv_link_init(&q->link[i], &timeline->safekeepers[i], &timeline->config);
+    pthread_mutex_init(&q->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&q->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    q->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int rc = q->wake_fd >= 0 ? make_core(q)
+                             : co_fail_errno(CO_ERR_IO, errno, "no descriptor for the log");
+    if (rc == 0) {
+        pr_view(q->pr, &q->view);
+        rc = start_thread(q);
+    }
+    if (rc != 0) {
+        pr_free(q->pr);
+        if (q->wake_fd >= 0)
+            close(q->wake_fd);
+        pthread_cond_destroy(&q->changed);
+        pthread_mutex_destroy(&q->lock);
+        free(q);
+        return rc;
+    }
+    *out = &q->base;
+    return 0;
+}
