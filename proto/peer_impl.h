@@ -1,0 +1,93 @@
+/*
+ * peer_impl.h - one connection on a loop, as peer_uv.c (its life) and peer_link_uv.c (how it comes
+ * to be: accepted or dialled) share it. Nobody else includes this.
+ *
+ *   DIALING --connected--> GREETING --Hello / HelloOk accepted--> OPEN
+ *      |                      |                                     |
+ *      |                      +---- refused, bad bytes, closed -----+
+ *      |                                        v
+ *      |                                     LEAVING   sends what is queued, reads and forgets
+ *      v                                        v
+ *   CLOSED  <-----------------------------------+      handles are being closed, then freed
+ */
+#ifndef CORALLITE_PROTO_PEER_IMPL_H
+#define CORALLITE_PROTO_PEER_IMPL_H
+
+#include "proto/frame_reader.h"
+#include "proto/net_sock.h"
+#include "proto/peer_uv.h"
+
+enum peer_state { PEER_DIALING, PEER_GREETING, PEER_OPEN, PEER_LEAVING, PEER_CLOSED };
+
+/* Buffers on their way out, in order; of the first, `sent` bytes have gone. */
+struct out_queue {
+    struct co_buf *e;
+    size_t n, cap, sent;
+    size_t bytes; /* of all, the sent ones included */
+};
+
+struct peer_server {
+    uv_loop_t *loop;
+    struct peer_handler handler;
+    uv_tcp_t listener;
+    bool listening; /* the listener's memory is in use */
+    bool closing, at_cap;
+    struct peer *peers;
+    size_t n_peers;
+    char address[300];
+    uint16_t port;
+};
+
+struct peer_dial; /* peer_link_uv.c */
+
+struct peer {
+    uint64_t id;
+    uv_loop_t *loop;
+    struct peer_handler handler;
+    enum peer_state state;
+    struct peer_server *server; /* NULL: we dialled */
+    struct peer *prev, *next;   /* of the server's */
+    bool owes_close;            /* on_close is to be called */
+    bool local, paused, writing, linger, shut;
+    unsigned handles; /* those of the four below whose memory uv still holds */
+    uv_tcp_t tcp;
+    uv_idle_t flusher;
+    uv_timer_t timer;
+    bool tcp_open;
+
+    struct frame_reader in;
+    uint64_t progress_ms; /* uv_now of the last bytes received */
+    struct out_queue pending, flight;
+    uv_write_t write;
+    uv_shutdown_t shutdown;
+    uint64_t bytes_in, bytes_out;
+
+    struct peer_dial *dial; /* while DIALING and GREETING of a client */
+    Corallite__Role role;
+    void *data;
+    int code;
+    char address[300];
+    char reason[CO_SENTENCE_MAX];
+};
+
+/* Made with flusher and timer; the caller opens tcp. NULL: no memory. */
+struct peer *peer_new(uv_loop_t *loop, const struct peer_handler *handler);
+/* tcp is connected: options, reading, and the wait for the greeting. */
+void peer_connected(struct peer *peer);
+/* Closes all at once; `why` is the reason unless there is one already. */
+void peer_abort(struct peer *peer, int code, const char *why);
+/* One of uv's holds on the memory has ended; frees a closed peer with the last. */
+void peer_unhold(struct peer *peer);
+/* Ends it in good order: sends what is queued, then FIN; with `linger` waits for the other side's.
+ */
+void peer_leave(struct peer *peer, bool linger, int code, const char *why);
+void peer_timer(struct peer *peer, uint64_t ms);
+void peer_ignore_sigpipe(void);
+
+/* peer_link_uv.c */
+int peer_dial_check(struct peer *peer, const Corallite__HelloOk *ok);
+void peer_dial_timeout(struct peer *peer);
+void peer_dial_free(struct peer *peer); /* gives up a look-up that is under way */
+void peer_server_lost(struct peer *peer);
+
+#endif
