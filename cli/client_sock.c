@@ -1,0 +1,122 @@
+#include "cli/client_sock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/assert.h"
+#include "common/clock_file.h"
+#include "proto/unpack.h"
+
+void client_address(const char *host, uint16_t port, char out[CO_HOST_MAX_BYTES + 16])
+{
+    bool v6 = strchr(host, ':') != NULL;
+    snprintf(out, CO_HOST_MAX_BYTES + 16, "%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "",
+             (unsigned)port);
+}
+
+static int use_address(const char *text, struct client_target *out)
+{
+    return psock_split_address(text, CLUSTER_PORT_BASE, out->host, &out->port);
+}
+
+static int use_cluster(const char *dir, struct client_target *out)
+{
+    int rc = cluster_open(dir, &out->cluster);
+    if (rc)
+        return rc;
+    out->local = true;
+    snprintf(out->host, sizeof out->host, "%s", CLUSTER_HOST);
+    out->port = cluster_node(out->cluster.port_base, CLUSTER_PAGESERVER).port;
+    return 0;
+}
+
+int client_target(const struct cli_args *args, struct client_target *out)
+{
+    *out = (struct client_target){0};
+    const char *server = cli_value(args, "--server"), *dir = cli_value(args, "--dir");
+    const char *environment = getenv("CORALLITE_SERVER");
+    if (server && dir)
+        return co_fail(CO_ERR_INVAL, "--server and --dir both name a cluster; give one of them");
+    if (server)
+        return use_address(server, out);
+    if (dir)
+        return use_cluster(dir, out);
+    if (environment && *environment)
+        return use_address(environment, out);
+    int rc = use_cluster(NULL, out);
+    if (rc == CO_ERR_NOT_FOUND || rc == CO_ERR_INVAL)
+        return use_address(CLUSTER_HOST, out);
+    return rc;
+}
+
+int client_connect(struct client *c, const char *host, uint16_t port, const struct co_id *cluster,
+                   uint32_t node, unsigned timeout_ms)
+{
+    Corallite__Hello hello = CORALLITE__HELLO__INIT;
+    hello.has_protocol_min = hello.has_protocol_max = 1;
+    hello.protocol_min = hello.protocol_max = CO_PROTOCOL_VERSION;
+    hello.has_role = 1;
+    hello.role = CORALLITE__ROLE__ROLE_TOOL;
+    hello.program = (char *)"corallite";
+    struct co_id expected;
+    if (cluster) {
+        expected = *cluster;
+        hello.has_cluster = 1;
+        hello.cluster = (ProtobufCBinaryData){.len = sizeof expected.b, .data = expected.b};
+    }
+    if (node) {
+        hello.has_expect_node = 1;
+        hello.expect_node = node;
+    }
+    *c = (struct client){.sock.fd = -1};
+    Corallite__HelloOk *ok = NULL;
+    int rc = psock_connect(&c->sock, host, port, &hello, co_now_us() + timeout_ms * 1000ull, &ok);
+    if (rc)
+        return rc;
+    c->node = ok->node;
+    if (ok->has_cluster && ok->cluster.len == sizeof c->cluster.b)
+        memcpy(c->cluster.b, ok->cluster.data, sizeof c->cluster.b);
+    corallite__hello_ok__free_unpacked(ok, NULL);
+    return 0;
+}
+
+int client_open(struct client *c, const struct client_target *target)
+{
+    int rc = client_connect(c, target->host, target->port,
+                            target->local ? &target->cluster.id : NULL, 0, CLIENT_TIMEOUT_MS);
+    if (rc || c->node == 0)
+        return rc;
+    rc = co_fail(CO_ERR_NODE,
+                 "%s is safekeeper %u, and a pageserver is wanted (port %u unless it was moved)",
+                 c->sock.address, (unsigned)c->node, CLUSTER_PORT_BASE);
+    client_close(c);
+    return rc;
+}
+
+int client_call(struct client *c, unsigned type, const ProtobufCMessage *request,
+                unsigned answer_type, const ProtobufCMessageDescriptor *answer, unsigned timeout_ms,
+                void *out)
+{
+    struct frame_header frame;
+    struct co_buf body = {0};
+    int rc = psock_call(&c->sock, type, request, (struct co_span){0},
+                        co_now_us() + timeout_ms * 1000ull, &frame, &body, NULL);
+    if (!rc && frame.type != answer_type)
+        rc = co_fail(CO_ERR_PROTOCOL, "%s answered %s with a frame %s", c->sock.address,
+                     frame_type_name(type), frame_type_name(frame.type));
+    if (!rc && out) {
+        void *message = message_unpack(answer, co_span_of(body.data, frame.message_bytes));
+        if (message)
+            *(void **)out = message;
+        else
+            rc = CO_ERR_PROTOCOL;
+    }
+    co_buf_free(&body);
+    return rc;
+}
+
+void client_close(struct client *c)
+{
+    psock_close(&c->sock);
+}

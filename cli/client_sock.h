@@ -1,0 +1,49 @@
+/*
+ * client_sock.h - the command as a guest of a cluster: which server is meant, and calls to it.
+ *
+ * The server, in this order: --server HOST:PORT; the cluster of --dir; CORALLITE_SERVER; the
+ * cluster in the default directory; 127.0.0.1:6400. Where a cluster directory is used, its id is
+ * expected of whoever answers.
+ */
+#ifndef CORALLITE_CLI_CLIENT_SOCK_H
+#define CORALLITE_CLI_CLIENT_SOCK_H
+
+#include "cli/args.h"
+#include "cli/cluster.h"
+#include "proto/limits.h"
+#include "proto/peer_sock.h"
+
+#define CLIENT_TIMEOUT_MS 5000u
+
+struct client_target {
+    char host[CO_HOST_MAX_BYTES + 1];
+    uint16_t port;
+    bool local; /* `cluster` is set: the daemons are known here */
+    struct cluster cluster;
+};
+
+/* Reads --server and --dir of the arguments. */
+CO_MUST_CHECK int client_target(const struct cli_args *args, struct client_target *out);
+/* "HOST:PORT", "[V6]:PORT" */
+void client_address(const char *host, uint16_t port, char out[CO_HOST_MAX_BYTES + 16]);
+
+struct client {
+    struct psock sock;
+    uint32_t node;
+    struct co_id cluster;
+};
+
+/* Connects to a daemon. cluster: expected (NULL: any); node: expected (0: the pageserver, or any).
+ */
+CO_MUST_CHECK int client_connect(struct client *c, const char *host, uint16_t port,
+                                 const struct co_id *cluster, uint32_t node, unsigned timeout_ms);
+/* To the pageserver of a target. */
+CO_MUST_CHECK int client_open(struct client *c, const struct client_target *target);
+/* Request and answer; *out (may be NULL) is the caller's, to free with
+ * protobuf_c_message_free_unpacked. */
+CO_MUST_CHECK int client_call(struct client *c, unsigned type, const ProtobufCMessage *request,
+                              unsigned answer_type, const ProtobufCMessageDescriptor *answer,
+                              unsigned timeout_ms, void *out);
+void client_close(struct client *c);
+
+#endif

@@ -1,0 +1,102 @@
+/*
+ * cluster.h - a local cluster: three safekeepers and a pageserver that `corallite up` keeps in one
+ * directory.
+ *
+ *   D/cluster           this cluster's id and ports (format below)
+ *   D/lock              locked while up or down is at work
+ *   D/safekeeper-1..3/  data of the safekeepers       D/pageserver/   data of the pageserver
+ *   D/log/NAME.log      what a daemon says            D/run/NAME.pid  its process
+ *
+ * D/cluster is text, a key and a value a line, the first line is the magic and format version:
+ *     corallite-cluster 1
+ *     id 00112233445566778899aabbccddeeff
+ *     port-base 6400
+ *
+ * D/run/NAME.pid is one line, "PID START BOOT": the process id, the time in clock ticks at which
+ * that process started and the id of the boot of the machine. A pid alone may belong to somebody
+ * else by now; the three together do not.
+ *
+ * Ports: pageserver P (pages) and P+1 (HTTP); safekeeper i P+10+2(i-1), HTTP the next.
+ *
+ * cluster.c is pure (texts and ports), cluster_file.c touches the directory.
+ */
+#ifndef CORALLITE_CLI_CLUSTER_H
+#define CORALLITE_CLI_CLUSTER_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/id.h"
+
+#define CLUSTER_SAFEKEEPERS 3u
+#define CLUSTER_NODES       4u /* safekeepers first, the pageserver last */
+#define CLUSTER_PAGESERVER  3u /* its index */
+#define CLUSTER_PORT_BASE   6400u
+#define CLUSTER_PORTS       16u   /* the highest port used is P + 15 */
+#define CLUSTER_DIR_MAX     3800u /* leaves room for what lies below it in PATH_MAX */
+#define CLUSTER_HOST        "127.0.0.1"
+
+struct cluster {
+    char dir[CLUSTER_DIR_MAX]; /* absolute */
+    struct co_id id;
+    uint16_t port_base;
+};
+
+struct cluster_node {
+    const char *name; /* "safekeeper-1", "pageserver" */
+    uint32_t node;    /* 1..3; pageserver 0 */
+    uint16_t port, http_port;
+};
+
+/* Node `index` (below CLUSTER_NODES) of a cluster with this port base. */
+struct cluster_node cluster_node(uint16_t port_base, unsigned index);
+/* Index of a node by its name ("safekeeper-2", also "sk2", "2"; "pageserver", "ps"). CO_ERR_INVAL.
+ */
+CO_MUST_CHECK int cluster_node_by_name(const char *name, unsigned *out);
+
+/* "6400"; 1024 <= P and P+15 <= 65535. CO_ERR_INVAL with a sentence. */
+CO_MUST_CHECK int cluster_parse_port_base(const char *text, uint16_t *out);
+
+#define CLUSTER_TEXT_MAX 256u
+/* D/cluster's text. Returns its length. */
+unsigned cluster_format(const struct cluster *c, char out[CLUSTER_TEXT_MAX]);
+/* CO_ERR_CORRUPT, CO_ERR_VERSION with a sentence naming `path`. Fills id and port_base. */
+CO_MUST_CHECK int cluster_parse(const char *text, const char *path, struct cluster *out);
+
+struct cluster_pid {
+    int pid;
+    uint64_t start_ticks;
+    char boot[64];
+};
+/* false when the text is not such a line. */
+bool cluster_parse_pid(const char *text, struct cluster_pid *out);
+/* Field 22 of /proc/PID/stat, whatever the program's name holds; false when there is none. */
+bool cluster_parse_stat(const char *stat, uint64_t *start_ticks);
+
+/* The message of a log line "TIME LEVEL MODULE: message"; a line of another form is returned whole.
+ * Borrowed from `line`. */
+const char *cluster_log_message(const char *line);
+
+/* -- cluster_file.c ------------------------------------------------------------------------------
+ */
+
+/* $CORALLITE_DIR, else $XDG_DATA_HOME/corallite, else ~/.local/share/corallite. */
+CO_MUST_CHECK int cluster_default_dir(char out[CLUSTER_DIR_MAX]);
+/* CO_ERR_NOT_FOUND with a sentence when there is no cluster in `dir` (NULL: the default one). */
+CO_MUST_CHECK int cluster_open(const char *dir, struct cluster *out);
+/* Opens, or makes with a fresh id (directories mode 0700), and locks as cluster_lock does. *made
+ * tells which; `port_base` is that of a new one. */
+CO_MUST_CHECK int cluster_open_or_make(const char *dir, uint16_t port_base, struct cluster *out,
+                                       bool *made);
+/* Writes D/cluster anew, as a whole. */
+CO_MUST_CHECK int cluster_save(const struct cluster *c);
+/* Waits up to 10 s for another up or down. Held until the process ends. */
+CO_MUST_CHECK int cluster_lock(const struct cluster *c);
+/* Removes what lies in the directory and is the cluster's, then the directory if it is empty. */
+CO_MUST_CHECK int cluster_purge(const struct cluster *c);
+/* "D/SUB/NAME.SUFFIX" */
+void cluster_path(const struct cluster *c, const char *sub, const char *name, const char *suffix,
+                  char out[PATH_MAX]);
+
+#endif

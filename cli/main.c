@@ -1,0 +1,7 @@
+/* main.c - the corallite command. */
+#include "cli/cli.h"
+
+int main(int argc, char **argv)
+{
+    return cli_run(argc, argv);
+}

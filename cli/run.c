@@ -1,0 +1,88 @@
+/* run.c - a command line: finds the verb, reads its arguments, runs it, reports. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+int cli_report(int error)
+{
+    if (!error)
+        return CLI_DONE;
+    const char *sentence = co_sentence();
+    fflush(stdout);
+    fprintf(stderr, "corallite: %s\n", *sentence ? sentence : co_error_text(error));
+    return error == CO_ERR_INVAL || error == CO_ERR_NAME ? CLI_USAGE : CLI_FAILED;
+}
+
+int cli_version(const struct cli_args *args)
+{
+    (void)args;
+    puts("corallite " CO_BUILD_VERSION);
+    return CLI_DONE;
+}
+
+int cli_help(const struct cli_args *args)
+{
+    int used;
+    if (cli_has(args, "--man")) {
+        cli_help_man(CO_BUILD_VERSION);
+        return CLI_DONE;
+    }
+    if (args->n_words == 0) {
+        cli_help_all();
+        return CLI_DONE;
+    }
+    const struct cli_verb *verb = cli_find_verb(args->n_words, args->words, &used);
+    if (!verb)
+        return cli_report(cli_unknown_verb(args->n_words, args->words));
+    cli_help_verb(verb);
+    return CLI_DONE;
+}
+
+static int run_verb(const struct cli_verb *verb, int argc, char **argv)
+{
+    struct cli_args args;
+    const struct cli_grammar grammar = {
+        .verb = verb->name,
+        .options = verb->options,
+        .min_words = verb->min_words,
+        .max_words = verb->max_words,
+        .passes_on = verb->passes_on,
+    };
+    int rc = cli_parse(&grammar, argc, argv, &args);
+    if (rc)
+        return cli_report(rc);
+    if (args.help) {
+        cli_help_verb(verb);
+        return CLI_DONE;
+    }
+    return verb->run(&args);
+}
+
+/* What was printed must have arrived: a full disk behind `>` is a failure. */
+static int finish(int code)
+{
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        perror("corallite: the output cannot be written");
+        return CLI_FAILED;
+    }
+    return code;
+}
+
+int cli_run(int argc, char **argv)
+{
+    int used = 0;
+    if (argc < 2) {
+        cli_help_all();
+        fflush(stdout);
+        return CLI_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        argv[1] = (char *)"help";
+    else if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
+        argv[1] = (char *)"version";
+    const struct cli_verb *verb = cli_find_verb(argc - 1, argv + 1, &used);
+    if (!verb)
+        return cli_report(cli_unknown_verb(argc - 1, argv + 1));
+    return finish(run_verb(verb, argc - 1 - used, argv + 1 + used));
+}

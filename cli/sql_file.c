@@ -1,0 +1,143 @@
+/*
+ * sql_file.c - `corallite sql`: the stock sqlite3 shell on a database; `corallite env`: what other
+ * programs need to know.
+ *
+ * The shell is started on :memory: (it would open a file: name before the extension is there),
+ * loads the extension, opens the database, and then sees the caller's own arguments. Where .open
+ * fails the shell goes on with an empty temporary database, and somebody would type into it; so the
+ * server is asked before.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/client_sock.h"
+#include "cli/process_file.h"
+#include "cli/text.h"
+#include "proto/name.h"
+
+/* Is the server there, and does it know the database? */
+static int ask_server(const struct client_target *target, const char *db, const char *branch,
+                      bool *exists)
+{
+    struct client c;
+    Corallite__Open request = CORALLITE__OPEN__INIT;
+    Corallite__Opened *m = NULL;
+    int rc = client_open(&c, target);
+    if (rc)
+        return rc;
+    request.database = (char *)db;
+    request.branch = (char *)branch;
+    rc = client_call(&c, FRAME_OPEN, &request.base, FRAME_OPENED, &corallite__opened__descriptor,
+                     CLIENT_TIMEOUT_MS, &m);
+    client_close(&c);
+    if (rc == CO_ERR_NOT_FOUND) {
+        *exists = false;
+        return 0;
+    }
+    if (rc)
+        return rc;
+    *exists = m->timeline != NULL;
+    corallite__opened__free_unpacked(m, NULL);
+    return 0;
+}
+
+static int set_server(const struct client_target *target)
+{
+    char address[CO_HOST_MAX_BYTES + 16];
+    client_address(target->host, target->port, address);
+    if (setenv("CORALLITE_SERVER", address, 1) != 0)
+        return co_fail_errno(CO_ERR_NOMEM, errno, "the environment cannot be set");
+    return 0;
+}
+
+/* A dot-command's argument in double quotes: the shell resolves backslashes there. */
+static int load_command(const char *path, char *out, size_t size)
+{
+    size_t n = (size_t)snprintf(out, size, ".load \"");
+    for (; *path && n + 4 < size; path++) {
+        if (*path == '"' || *path == '\\')
+            out[n++] = '\\';
+        out[n++] = *path;
+    }
+    if (*path)
+        return co_fail(CO_ERR_TOO_LARGE, "the path of the extension is too long");
+    snprintf(out + n, size - n, "\"");
+    return 0;
+}
+
+static int run_shell(const struct cli_args *args, const char *db, const char *branch)
+{
+    char path[PATH_MAX], load[2 * PATH_MAX], open[2 * CO_NAME_MAX_BYTES + 40];
+    int rc = process_find("corallite.so", path);
+    if (!rc)
+        rc = load_command(path, load, sizeof load);
+    if (rc)
+        return rc;
+    if (strcmp(branch, "main") == 0)
+        snprintf(open, sizeof open, ".open file:%s?vfs=corallite", db);
+    else
+        snprintf(open, sizeof open, ".open file:%s/%s?vfs=corallite", db, branch);
+    char **argv = calloc((size_t)args->n_words + 8, sizeof *argv);
+    if (!argv)
+        return co_fail(CO_ERR_NOMEM, "there is no memory");
+    char *const head[] = {(char *)"sqlite3", (char *)"-cmd", load,
+                          (char *)"-cmd",    open,           (char *)":memory:"};
+    size_t n = sizeof head / sizeof *head;
+    memcpy(argv, head, sizeof head);
+    for (int i = 1; i < args->n_words; i++)
+        argv[n++] = args->words[i];
+    execvp(argv[0], argv);
+    rc = errno == ENOENT ? co_fail(CO_ERR_NOT_FOUND, "there is no sqlite3 command on the PATH; "
+                                                     "`apt-get install -y sqlite3` brings it")
+                         : co_fail_errno(CO_ERR_IO, errno, "sqlite3 cannot be started");
+    free(argv);
+    return rc;
+}
+
+int cli_sql(const struct cli_args *args)
+{
+    static struct client_target target;
+    char db[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
+    const char *reference = args->words[0];
+    bool exists = false;
+    int rc = 0;
+    if (strchr(reference, '@'))
+        rc = co_fail(CO_ERR_INVAL,
+                     "'%s' asks for a moment of the past, which this version cannot show yet; give "
+                     "the name alone",
+                     reference);
+    if (!rc)
+        rc = name_split(reference, db, branch);
+    if (!rc)
+        rc = client_target(args, &target);
+    if (!rc)
+        rc = ask_server(&target, db, branch, &exists);
+    if (!rc && !exists && isatty(STDIN_FILENO))
+        fprintf(stderr, "'%s' does not exist yet; the first write makes it.\n", reference);
+    if (!rc)
+        rc = set_server(&target);
+    if (!rc)
+        rc = run_shell(args, db, branch);
+    return cli_report(rc);
+}
+
+int cli_env(const struct cli_args *args)
+{
+    static struct client_target target;
+    char address[CO_HOST_MAX_BYTES + 16], path[PATH_MAX], quoted[2 * PATH_MAX];
+    int rc = client_target(args, &target);
+    if (!rc)
+        rc = process_find("corallite.so", path);
+    if (rc)
+        return cli_report(rc);
+    client_address(target.host, target.port, address);
+    path[strlen(path) - strlen(".so")] = 0; /* SQLite adds it */
+    if (!text_shell_quote(path, quoted, sizeof quoted))
+        return cli_report(co_fail(CO_ERR_TOO_LARGE, "the path of the extension is too long"));
+    printf("export CORALLITE_SERVER=%s\nexport CORALLITE_EXTENSION=%s\n", address, quoted);
+    return CLI_DONE;
+}

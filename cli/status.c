@@ -1,0 +1,235 @@
+#include "cli/status.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/text.h"
+
+lsn_t status_commit_lsn(const struct status *s, const struct status_timeline *t)
+{
+    lsn_t newest = 0;
+    for (uint32_t i = 0; i < s->n_safekeepers; i++)
+        if (t->copy[i].known && t->copy[i].commit_lsn > newest)
+            newest = t->copy[i].commit_lsn;
+    return newest;
+}
+
+uint64_t status_lag_bytes(const struct status *s, const struct status_timeline *t)
+{
+    lsn_t commit = status_commit_lsn(s, t);
+    return commit > t->last_record_lsn ? commit - t->last_record_lsn : 0;
+}
+
+bool status_all_up(const struct status *s)
+{
+    bool all = s->pageserver.up && s->n_safekeepers > 0;
+    for (uint32_t i = 0; i < s->n_safekeepers; i++)
+        all = all && s->safekeepers[i].up;
+    return all;
+}
+
+void status_free(struct status *s)
+{
+    free(s->timelines);
+    s->timelines = NULL;
+    s->n_timelines = 0;
+}
+
+/* -- Text ---------------------------------------------------------------------------------------
+ */
+
+static void print_head(const struct status_node *n, FILE *out)
+{
+    char pid[32] = "-";
+    if (n->pid)
+        snprintf(pid, sizeof pid, "%d", n->pid);
+    fprintf(out, "%-13s %-6s %-21s %-8s ", n->name,
+            n->up    ? "up"
+            : n->pid ? "silent"
+                     : "down",
+            n->address, pid);
+}
+
+static void print_safekeeper(const struct status_node *n, FILE *out)
+{
+    char up[TEXT_MAX], disk[TEXT_MAX], in[TEXT_MAX], sent[TEXT_MAX];
+    print_head(n, out);
+    if (!n->up) {
+        fprintf(out, "%s\n", n->trouble);
+        return;
+    }
+    fprintf(out, "%-13s %-11s %-10s %-10s %4u timelines, %llu records in %llu syncs\n",
+            text_duration(n->uptime_us, up), text_bytes(n->disk_bytes, disk),
+            text_bytes(n->bytes_in, in), text_bytes(n->bytes_out, sent), (unsigned)n->timelines,
+            (unsigned long long)n->records, (unsigned long long)n->syncs);
+}
+
+static void print_pageserver(const struct status_node *n, FILE *out)
+{
+    char up[TEXT_MAX], disk[TEXT_MAX], in[TEXT_MAX], sent[TEXT_MAX];
+    print_head(n, out);
+    if (!n->up) {
+        fprintf(out, "%s\n", n->trouble);
+        return;
+    }
+    fprintf(out, "%-13s %-11s %-10s %-10s %4u timelines, %llu records, %llu pages served%s%s\n",
+            text_duration(n->uptime_us, up), text_bytes(n->disk_bytes, disk),
+            text_bytes(n->bytes_in, in), text_bytes(n->bytes_out, sent), (unsigned)n->timelines,
+            (unsigned long long)n->records, (unsigned long long)n->pages_served,
+            n->http[0] ? ", http " : "", n->http);
+}
+
+static void print_copy(const struct status_node *n, const struct status_copy *c, FILE *out)
+{
+    char flush[LSN_TEXT], commit[LSN_TEXT], in[TEXT_MAX], each[TEXT_MAX];
+    fprintf(out, "  %-13s ", n->name);
+    if (!c->known) {
+        fprintf(out, "%s\n", n->up ? "does not have it" : "no answer");
+        return;
+    }
+    fprintf(out, "term %-6llu flush %s  commit %s  %s  %llu records, %s in",
+            (unsigned long long)c->term, lsn_format(c->flush_lsn, flush),
+            lsn_format(c->commit_lsn, commit), c->lease_held ? "lease held" : "lease free",
+            (unsigned long long)c->records, text_bytes(c->bytes_in, in));
+    if (c->records)
+        fprintf(out, " (%s a record)", text_bytes(c->bytes_in / c->records, each));
+    fputc('\n', out);
+}
+
+static void print_timeline(const struct status *s, const struct status_timeline *t, FILE *out)
+{
+    char lsn[LSN_TEXT], size[TEXT_MAX], lag[TEXT_MAX];
+    fprintf(out, "\n%s", t->name);
+    if (t->at_pageserver)
+        fprintf(out, "  %s, pageserver at %s, %s behind the log\n",
+                text_bytes((uint64_t)t->db_pages * t->page_size, size),
+                lsn_format(t->last_record_lsn, lsn), text_bytes(status_lag_bytes(s, t), lag));
+    else
+        fprintf(out, "  %s\n", s->pageserver.up ? "not in the pageserver's catalog" : "");
+    for (uint32_t i = 0; i < s->n_safekeepers; i++)
+        print_copy(&s->safekeepers[i], &t->copy[i], out);
+}
+
+void status_print(const struct status *s, FILE *out)
+{
+    char id[CO_ID_TEXT];
+    if (!co_id_is_zero(&s->cluster))
+        fprintf(out, "cluster %s%s%s\n\n", co_id_format(&s->cluster, id), s->dir[0] ? " in " : "",
+                s->dir);
+    fprintf(out, "%-13s %-6s %-21s %-8s %-13s %-11s %-10s %-10s\n", "DAEMON", "STATE", "ADDRESS",
+            "PID", "UPTIME", "ON DISK", "RECEIVED", "SENT");
+    print_pageserver(&s->pageserver, out);
+    for (uint32_t i = 0; i < s->n_safekeepers; i++)
+        print_safekeeper(&s->safekeepers[i], out);
+    for (uint32_t i = 0; i < s->n_timelines; i++)
+        print_timeline(s, &s->timelines[i], out);
+}
+
+/* -- JSON ---------------------------------------------------------------------------------------
+ */
+
+static json_t *number(uint64_t value)
+{
+    return json_integer((json_int_t)value);
+}
+
+static json_t *lsn_json(lsn_t lsn)
+{
+    char text[LSN_TEXT];
+    return json_string(lsn_format(lsn, text));
+}
+
+static json_t *id_json(const struct co_id *id)
+{
+    char text[CO_ID_TEXT];
+    return json_string(co_id_format(id, text));
+}
+
+static json_t *node_json(const struct status_node *n, bool pageserver)
+{
+    json_t *o = json_object();
+    int bad = json_object_set_new(o, "name", json_string(n->name));
+    bad |= json_object_set_new(o, "address", json_string(n->address));
+    bad |= json_object_set_new(o, "up", json_boolean(n->up));
+    if (n->local)
+        bad |= json_object_set_new(o, "pid", n->pid ? number((uint64_t)n->pid) : json_null());
+    if (!pageserver)
+        bad |= json_object_set_new(o, "node", number(n->node));
+    if (!n->up) {
+        bad |= json_object_set_new(o, "trouble", json_string(n->trouble));
+    } else {
+        bad |= json_object_set_new(o, "uptime_us", number(n->uptime_us));
+        bad |= json_object_set_new(o, "disk_bytes", number(n->disk_bytes));
+        bad |= json_object_set_new(o, "records", number(n->records));
+        bad |= json_object_set_new(o, "bytes_in", number(n->bytes_in));
+        bad |= json_object_set_new(o, "bytes_out", number(n->bytes_out));
+        bad |= json_object_set_new(o, "timelines", number(n->timelines));
+        if (pageserver)
+            bad |= json_object_set_new(o, "pages_served", number(n->pages_served));
+        else
+            bad |= json_object_set_new(o, "syncs", number(n->syncs));
+    }
+    if (!bad)
+        return o;
+    json_decref(o);
+    return NULL;
+}
+
+static json_t *copy_json(const struct status_node *n, const struct status_copy *c)
+{
+    json_t *o = json_object();
+    int bad = json_object_set_new(o, "node", number(n->node));
+    bad |= json_object_set_new(o, "known", json_boolean(c->known));
+    if (c->known) {
+        bad |= json_object_set_new(o, "term", number(c->term));
+        bad |= json_object_set_new(o, "flush_lsn", lsn_json(c->flush_lsn));
+        bad |= json_object_set_new(o, "commit_lsn", lsn_json(c->commit_lsn));
+        bad |= json_object_set_new(o, "lease_held", json_boolean(c->lease_held));
+        bad |= json_object_set_new(o, "records", number(c->records));
+        bad |= json_object_set_new(o, "bytes_in", number(c->bytes_in));
+    }
+    if (!bad)
+        return o;
+    json_decref(o);
+    return NULL;
+}
+
+static json_t *timeline_json(const struct status *s, const struct status_timeline *t)
+{
+    json_t *o = json_object(), *copies = json_array();
+    int bad = json_object_set_new(o, "name", json_string(t->name));
+    bad |= json_object_set_new(o, "id", id_json(&t->id));
+    bad |= json_object_set_new(o, "last_record_lsn", lsn_json(t->last_record_lsn));
+    bad |= json_object_set_new(o, "commit_lsn", lsn_json(status_commit_lsn(s, t)));
+    bad |= json_object_set_new(o, "lag_bytes", number(status_lag_bytes(s, t)));
+    bad |= json_object_set_new(o, "db_pages", number(t->db_pages));
+    bad |= json_object_set_new(o, "page_size", number(t->page_size));
+    for (uint32_t i = 0; i < s->n_safekeepers; i++)
+        bad |= json_array_append_new(copies, copy_json(&s->safekeepers[i], &t->copy[i]));
+    bad |= json_object_set_new(o, "safekeepers", copies);
+    if (!bad)
+        return o;
+    json_decref(o);
+    return NULL;
+}
+
+int status_print_json(const struct status *s, FILE *out)
+{
+    json_t *root = json_object(), *nodes = json_array(), *timelines = json_array();
+    int bad = json_object_set_new(root, "cluster", id_json(&s->cluster));
+    bad |= json_object_set_new(root, "dir", s->dir[0] ? json_string(s->dir) : json_null());
+    bad |= json_object_set_new(root, "all_up", json_boolean(status_all_up(s)));
+    bad |= json_object_set_new(root, "pageserver", node_json(&s->pageserver, true));
+    for (uint32_t i = 0; i < s->n_safekeepers; i++)
+        bad |= json_array_append_new(nodes, node_json(&s->safekeepers[i], false));
+    bad |= json_object_set_new(root, "safekeepers", nodes);
+    for (uint32_t i = 0; i < s->n_timelines; i++)
+        bad |= json_array_append_new(timelines, timeline_json(s, &s->timelines[i]));
+    bad |= json_object_set_new(root, "timelines", timelines);
+    int rc = bad ? co_fail(CO_ERR_NOMEM, "there is no memory for the answer") : 0;
+    if (!rc && (json_dumpf(root, out, JSON_INDENT(2)) != 0 || fputc('\n', out) == EOF))
+        rc = co_fail(CO_ERR_IO, "the answer cannot be written");
+    json_decref(root);
+    return rc;
+}

@@ -1,0 +1,281 @@
+/*
+ * status_sock.c - `corallite status`: asks every daemon, one after the other, each with a bound.
+ *
+ * A daemon that does not answer is part of the answer, not an error; the exit code tells whether
+ * all did.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/client_sock.h"
+#include "cli/process_file.h"
+#include "cli/status.h"
+#include "proto/name.h"
+
+#define ASK_TIMEOUT_MS 1500u
+
+static bool take_id(ProtobufCBinaryData data, bool has, struct co_id *out)
+{
+    if (!has || data.len != sizeof out->b)
+        return false;
+    memcpy(out->b, data.data, sizeof out->b);
+    return true;
+}
+
+static struct status_timeline *timeline_of(struct status *s, const struct co_id *id)
+{
+    for (uint32_t i = 0; i < s->n_timelines; i++)
+        if (co_id_eq(&s->timelines[i].id, id))
+            return &s->timelines[i];
+    return NULL;
+}
+
+static struct status_timeline *timeline_named(struct status *s, const char *name)
+{
+    for (uint32_t i = 0; i < s->n_timelines; i++)
+        if (strcmp(s->timelines[i].name, name) == 0)
+            return &s->timelines[i];
+    return NULL;
+}
+
+static struct status_timeline *add_timeline(struct status *s, const char *name)
+{
+    struct status_timeline *more =
+        realloc(s->timelines, (s->n_timelines + 1) * sizeof *s->timelines);
+    if (!more)
+        return NULL;
+    s->timelines = more;
+    struct status_timeline *t = &more[s->n_timelines++];
+    *t = (struct status_timeline){0};
+    snprintf(t->name, sizeof t->name, "%s", name);
+    return t;
+}
+
+/* -- Safekeepers ---------------------------------------------------------------------------------
+ */
+
+static void take_node_status(struct status *s, uint32_t index, const Corallite__NodeStatus *m)
+{
+    struct status_node *n = &s->safekeepers[index];
+    n->up = true;
+    n->uptime_us = m->uptime_us;
+    n->disk_bytes = m->log_bytes;
+    n->records = m->records;
+    n->syncs = m->syncs;
+    n->bytes_in = m->bytes_in;
+    n->bytes_out = m->bytes_out;
+    n->timelines = m->timelines;
+    for (size_t i = 0; i < m->n_timeline; i++) {
+        const Corallite__NodeStatus__PerTimeline *p = m->timeline[i];
+        struct co_id id;
+        if (!take_id(p->id, p->has_id, &id))
+            continue;
+        struct status_timeline *t = timeline_of(s, &id);
+        if (!t)
+            t = add_timeline(s, p->name ? p->name : "?");
+        if (!t)
+            return;
+        t->id = id;
+        t->copy[index] = (struct status_copy){
+            .known = true,
+            .term = p->term,
+            .flush_lsn = p->flush_lsn,
+            .commit_lsn = p->commit_lsn,
+            .lease_held = p->lease_held,
+            .bytes_in = p->bytes_in,
+            .records = p->records,
+        };
+    }
+}
+
+static void ask_safekeeper(struct status *s, uint32_t index, const char *host, uint16_t port,
+                           const struct co_id *cluster)
+{
+    struct status_node *n = &s->safekeepers[index];
+    struct client c;
+    Corallite__NodeStatus *m = NULL;
+    int rc = client_connect(&c, host, port, cluster, n->node, ASK_TIMEOUT_MS);
+    if (!rc) {
+        rc = client_call(&c, FRAME_NODE_STATUS, NULL, FRAME_NODE_STATUS_OK,
+                         &corallite__node_status__descriptor, ASK_TIMEOUT_MS, &m);
+        client_close(&c);
+    }
+    if (rc) {
+        snprintf(n->trouble, sizeof n->trouble, "%s", co_sentence());
+        return;
+    }
+    take_node_status(s, index, m);
+    corallite__node_status__free_unpacked(m, NULL);
+}
+
+/* -- Pageserver ----------------------------------------------------------------------------------
+ */
+
+static void take_server_status(struct status *s, const Corallite__ServerStatus *m)
+{
+    struct status_node *n = &s->pageserver;
+    n->up = true;
+    n->uptime_us = m->uptime_us;
+    n->disk_bytes = m->lmdb_bytes;
+    n->records = m->records;
+    n->pages_served = m->pages_served;
+    n->bytes_in = m->bytes_in;
+    n->bytes_out = m->bytes_out;
+    if (m->http_address)
+        snprintf(n->http, sizeof n->http, "%s", m->http_address);
+    if (co_id_is_zero(&s->cluster))
+        (void)take_id(m->cluster, m->has_cluster, &s->cluster);
+}
+
+static void take_databases(struct status *s, const Corallite__DbListed *m)
+{
+    for (size_t i = 0; i < m->n_databases; i++) {
+        const Corallite__DbListed__Db *d = m->databases[i];
+        char name[2 * CO_NAME_MAX_BYTES + 2];
+        snprintf(name, sizeof name, "%.63s/main", d->name ? d->name : "?");
+        struct status_timeline *t = timeline_named(s, name);
+        if (!t)
+            t = add_timeline(s, name);
+        if (!t)
+            return;
+        t->at_pageserver = true;
+        t->last_record_lsn = d->last_record_lsn;
+        t->db_pages = d->db_pages;
+        t->page_size = d->page_size;
+        s->pageserver.timelines++;
+    }
+}
+
+/* The safekeepers that the pageserver knows, when they are not known here. */
+static void take_safekeepers(struct status *s, const Corallite__ServerStatus *m,
+                             uint16_t ports[CO_MEMBERS_MAX], char hosts[CO_MEMBERS_MAX][256])
+{
+    for (size_t i = 0; i < m->n_safekeepers && s->n_safekeepers < CO_MEMBERS_MAX; i++) {
+        const Corallite__Safekeeper *k = m->safekeepers[i];
+        uint32_t at = s->n_safekeepers++;
+        struct status_node *n = &s->safekeepers[at];
+        n->node = k->node;
+        ports[at] = (uint16_t)k->port;
+        snprintf(hosts[at], 256, "%.255s", k->host ? k->host : "");
+        snprintf(n->name, sizeof n->name, "safekeeper-%u", (unsigned)k->node);
+        client_address(hosts[at], ports[at], n->address);
+    }
+}
+
+/* *server is the caller's to free, NULL when it did not answer. */
+static void ask_pageserver(struct status *s, const struct client_target *target,
+                           Corallite__ServerStatus **server, Corallite__DbListed **databases)
+{
+    struct client c;
+    Corallite__DbList list = CORALLITE__DB_LIST__INIT;
+    *server = NULL;
+    *databases = NULL;
+    int rc = client_open(&c, target);
+    if (!rc) {
+        rc = client_call(&c, FRAME_SERVER_STATUS, NULL, FRAME_SERVER_STATUS_OK,
+                         &corallite__server_status__descriptor, ASK_TIMEOUT_MS, server);
+        if (!rc)
+            rc = client_call(&c, FRAME_DB_LIST, &list.base, FRAME_DB_LISTED,
+                             &corallite__db_listed__descriptor, ASK_TIMEOUT_MS, databases);
+        client_close(&c);
+    }
+    if (rc)
+        snprintf(s->pageserver.trouble, sizeof s->pageserver.trouble, "%s", co_sentence());
+}
+
+/* -- The verb ------------------------------------------------------------------------------------
+ */
+
+/* Names, addresses and processes of a cluster that is known here. */
+static void local_nodes(struct status *s, const struct cluster *c, uint16_t ports[CO_MEMBERS_MAX],
+                        char hosts[CO_MEMBERS_MAX][256])
+{
+    s->cluster = c->id;
+    snprintf(s->dir, sizeof s->dir, "%s", c->dir);
+    for (unsigned i = 0; i < CLUSTER_NODES; i++) {
+        struct cluster_node node = cluster_node(c->port_base, i);
+        struct status_node *n = i == CLUSTER_PAGESERVER ? &s->pageserver : &s->safekeepers[i];
+        n->node = node.node;
+        n->local = true;
+        n->pid = process_alive(c, i);
+        snprintf(n->name, sizeof n->name, "%s", node.name);
+        client_address(CLUSTER_HOST, node.port, n->address);
+        if (i != CLUSTER_PAGESERVER) {
+            ports[i] = node.port;
+            snprintf(hosts[i], 256, "%s", CLUSTER_HOST);
+        }
+    }
+    s->n_safekeepers = CLUSTER_SAFEKEEPERS;
+}
+
+static void gather(const struct client_target *target, struct status *s)
+{
+    uint16_t ports[CO_MEMBERS_MAX] = {0};
+    char hosts[CO_MEMBERS_MAX][256];
+    Corallite__ServerStatus *server;
+    Corallite__DbListed *databases;
+    snprintf(s->pageserver.name, sizeof s->pageserver.name, "pageserver");
+    client_address(target->host, target->port, s->pageserver.address);
+    if (target->local)
+        local_nodes(s, &target->cluster, ports, hosts);
+    ask_pageserver(s, target, &server, &databases);
+    if (server && !target->local)
+        take_safekeepers(s, server, ports, hosts);
+    for (uint32_t i = 0; i < s->n_safekeepers; i++)
+        ask_safekeeper(s, i, hosts[i], ports[i], target->local ? &target->cluster.id : NULL);
+    if (server && databases) {
+        take_server_status(s, server);
+        take_databases(s, databases);
+    }
+    if (server)
+        corallite__server_status__free_unpacked(server, NULL);
+    if (databases)
+        corallite__db_listed__free_unpacked(databases, NULL);
+}
+
+/* Leaves only the timelines of one database. */
+static int keep_database(struct status *s, const char *reference)
+{
+    char db[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
+    int rc = name_split(reference, db, branch);
+    if (rc)
+        return rc;
+    uint32_t kept = 0;
+    size_t len = strlen(db);
+    for (uint32_t i = 0; i < s->n_timelines; i++) {
+        const char *name = s->timelines[i].name;
+        bool same = strncmp(name, db, len) == 0 && name[len] == '/';
+        if (same && (!strchr(reference, '/') || strcmp(name + len + 1, branch) == 0))
+            s->timelines[kept++] = s->timelines[i];
+    }
+    s->n_timelines = kept;
+    if (kept == 0)
+        return co_fail(CO_ERR_NOT_FOUND,
+                       "there is no database '%s' here; `corallite db list` names them", reference);
+    return 0;
+}
+
+int cli_status(const struct cli_args *args)
+{
+    static struct client_target target;
+    static struct status s;
+    int rc = client_target(args, &target);
+    if (rc)
+        return cli_report(rc);
+    gather(&target, &s);
+    if (args->n_words == 1) {
+        rc = keep_database(&s, args->words[0]);
+        if (rc)
+            goto done;
+    }
+    if (cli_has(args, "--json"))
+        rc = status_print_json(&s, stdout);
+    else
+        status_print(&s, stdout);
+done:;
+    int code = rc ? cli_report(rc) : status_all_up(&s) ? CLI_DONE : CLI_FAILED;
+    status_free(&s);
+    return code;
+}

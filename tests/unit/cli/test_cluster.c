@@ -1,0 +1,198 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cli/cluster.h"
+#include "cli/process_file.h"
+
+static char dir[64];
+
+static void setup(void)
+{
+    strcpy(dir, "/tmp/corallite-cli-XXXXXX");
+    cr_assert(mkdtemp(dir));
+}
+
+static void teardown(void)
+{
+    char command[100];
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    cr_assert_eq(system(command), 0);
+}
+
+TestSuite(cluster, .timeout = 10, .init = setup, .fini = teardown);
+
+static void put(const char *name, const char *text)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    cr_assert(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+Test(cluster, ports_are_as_documented)
+{
+    /* pageserver P and P+1; safekeeper i P+10+2(i-1) and the next. */
+    struct cluster_node sk2 = cluster_node(6400, 1), ps = cluster_node(6400, CLUSTER_PAGESERVER);
+    cr_assert_str_eq(sk2.name, "safekeeper-2");
+    cr_assert_eq(sk2.node, 2);
+    cr_assert_eq(sk2.port, 6412);
+    cr_assert_eq(sk2.http_port, 6413);
+    cr_assert_eq(ps.port, 6400);
+    cr_assert_eq(ps.http_port, 6401);
+    cr_assert_lt(cluster_node(6400, 2).http_port, 6400 + CLUSTER_PORTS);
+}
+
+Test(cluster, a_port_base_that_leaves_no_room_is_refused)
+{
+    uint16_t base = 0;
+    cr_assert_eq(cluster_parse_port_base("7400", &base), 0);
+    cr_assert_eq(base, 7400);
+    cr_assert_eq(cluster_parse_port_base("65520", &base), 0);
+    static const char *const wrong[] = {"65521", "80", "", "x", "7400x", "-1", " 7400", "99999999"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        cr_assert_eq(cluster_parse_port_base(wrong[i], &base), CO_ERR_INVAL, "'%s'", wrong[i]);
+}
+
+Test(cluster, its_file_comes_back_as_written)
+{
+    struct cluster c = {.port_base = 7420}, back = {0};
+    char text[CLUSTER_TEXT_MAX];
+    memset(c.id.b, 0xa5, sizeof c.id.b);
+    cr_assert_eq(cluster_format(&c, text), strlen(text));
+    cr_assert_eq(cluster_parse(text, "x", &back), 0);
+    cr_assert(co_id_eq(&c.id, &back.id));
+    cr_assert_eq(back.port_base, 7420);
+}
+
+Test(cluster, a_damaged_or_newer_file_is_refused_by_name)
+{
+    struct cluster c;
+    cr_assert_eq(cluster_parse("", "/d/cluster", &c), CO_ERR_CORRUPT);
+    cr_assert(strstr(co_sentence(), "/d/cluster"));
+    cr_assert_eq(cluster_parse("corallite-cluster 1\nid 00\nport-base 6400\n", "x", &c),
+                 CO_ERR_CORRUPT);
+    cr_assert_eq(
+        cluster_parse("corallite-cluster 1\nid 00112233445566778899aabbccddeeff\n", "x", &c),
+        CO_ERR_CORRUPT);
+    cr_assert_eq(cluster_parse("corallite-cluster 2\n", "/d/cluster", &c), CO_ERR_VERSION);
+    cr_assert(strstr(co_sentence(), "newer"));
+}
+
+Test(cluster, making_it_twice_gives_the_same_cluster)
+{
+    struct cluster a, b;
+    bool made;
+    char path[200];
+    snprintf(path, sizeof path, "%s/deep/er", dir);
+    cr_assert_eq(cluster_open(path, &a), CO_ERR_NOT_FOUND);
+    /* In a child: the lock is held until its process ends. */
+    pid_t child = fork();
+    if (child == 0)
+        _exit(cluster_open_or_make(path, 7400, &a, &made) == 0 && made ? 0 : 1);
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert_eq(status, 0);
+    cr_assert_eq(cluster_open(path, &a), 0);
+    cr_assert_not(co_id_is_zero(&a.id));
+    cr_assert_eq(cluster_open_or_make(path, 9000, &b, &made), 0, "%s", co_sentence());
+    cr_assert_not(made);
+    cr_assert(co_id_eq(&a.id, &b.id));
+    cr_assert_eq(b.port_base, 7400);
+}
+
+Test(cluster, data_without_its_cluster_file_is_not_adopted)
+{
+    /* A fresh id over old data would make every daemon refuse it, or worse, accept it. */
+    struct cluster c;
+    bool made;
+    char path[200];
+    snprintf(path, sizeof path, "%s/safekeeper-2", dir);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    cr_assert_eq(cluster_open_or_make(dir, 7400, &c, &made), CO_ERR_EXISTS);
+}
+
+Test(cluster, purge_removes_its_own_and_nothing_else)
+{
+    struct cluster c;
+    bool made;
+    char path[200];
+    cr_assert_eq(cluster_open_or_make(dir, 7400, &c, &made), 0);
+    snprintf(path, sizeof path, "%s/pageserver", dir);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    put("pageserver/data", "x");
+    put("mine", "x");
+    cr_assert_eq(cluster_purge(&c), 0, "%s", co_sentence());
+    cr_assert_neq(access(path, F_OK), 0);
+    snprintf(path, sizeof path, "%s/mine", dir);
+    cr_assert_eq(access(path, F_OK), 0);
+}
+
+Test(cluster, the_start_time_is_found_whatever_the_program_is_called)
+{
+    uint64_t ticks = 0;
+    const char *stat = "12 (a) b (c) R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21";
+    cr_assert(cluster_parse_stat(stat, &ticks));
+    cr_assert_eq(ticks, 777);
+    cr_assert_not(cluster_parse_stat("12 (x) R 1 2", &ticks));
+    cr_assert_not(cluster_parse_stat("", &ticks));
+}
+
+Test(cluster, a_recycled_pid_is_not_taken_for_the_daemon)
+{
+    /* This very process has the pid, but not that start time. */
+    struct cluster c;
+    bool made;
+    char text[100];
+    cr_assert_eq(cluster_open_or_make(dir, 7400, &c, &made), 0);
+    snprintf(text, sizeof text, "%d 1 no-such-boot\n", (int)getpid());
+    put("run/safekeeper-1.pid", text);
+    cr_assert_eq(process_alive(&c, 0), 0);
+    put("run/safekeeper-1.pid", "rubbish\n");
+    cr_assert_eq(process_alive(&c, 0), 0);
+}
+
+Test(cluster, a_started_program_is_alive_until_it_ends_and_its_last_words_are_kept)
+{
+    struct cluster c;
+    bool made;
+    int pid;
+    long long offset;
+    char words[512];
+    char *argv[] = {"/bin/sh", "-c",
+                    "echo '2026-01-01T00:00:00.0Z error some/module: the disk is gone' >&2; "
+                    "echo later; sleep 0.2",
+                    NULL};
+    cr_assert_eq(cluster_open_or_make(dir, 7400, &c, &made), 0);
+    cr_assert_eq(process_start(&c, 0, argv, &pid, &offset), 0, "%s", co_sentence());
+    cr_assert_eq(process_alive(&c, 0), pid);
+    for (int i = 0; i < 100 && process_alive(&c, 0); i++)
+        usleep(50000);
+    cr_assert_eq(process_alive(&c, 0), 0);
+    process_last_words(&c, 0, offset, words);
+    cr_assert_str_eq(words, "the disk is gone");
+}
+
+Test(cluster, a_log_line_is_cut_to_its_message)
+{
+    cr_assert_str_eq(cluster_log_message("2026-01-01T00:00:00.0Z info a/b: port in use: 1"),
+                     "port in use: 1");
+    cr_assert_str_eq(cluster_log_message("Segmentation fault"), "Segmentation fault");
+}
+
+Test(cluster, names_of_daemons_have_short_forms_and_proposals)
+{
+    unsigned i;
+    cr_assert_eq(cluster_node_by_name("sk3", &i), 0);
+    cr_assert_eq(i, 2);
+    cr_assert_eq(cluster_node_by_name("pageserver", &i), 0);
+    cr_assert_eq(i, CLUSTER_PAGESERVER);
+    cr_assert_eq(cluster_node_by_name("safekeper-2", &i), CO_ERR_INVAL);
+    cr_assert(strstr(co_sentence(), "'safekeeper-2'"), "%s", co_sentence());
+}
