@@ -116,7 +116,7 @@ $(B)/tests/canary: $(call objs,$(wildcard tests/canary/*.c))
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ -lcriterion
 
 # The simulator drives the products' own core objects.
-SIM_CORES := $(call objs,safekeeper/acceptor.c compute-vfs/proposer.c)
+SIM_CORES := $(call objs,$(wildcard safekeeper/acceptor*.c compute-vfs/proposer*.c))
 $(B)/tests/sim: $(call objs,$(wildcard tests/sim/*.c)) $(SIM_CORES) $(BASE)
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ -lprotobuf-c -lzstd -lcrypto -lm

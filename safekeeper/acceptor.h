@@ -12,7 +12,11 @@
  *   - APPEND only hands bytes to the log; they need not be durable when the next action begins.
  * When everything below an LSN is durable the shell says so with SK_EV_FLUSHED (one sync may cover
  *     many appends; only the newest is reported).
- *   - after a TRUNCATE, and after the rest of its list, SK_EV_TRUNCATED is the next event.
+ *   - after a TRUNCATE, and after the rest of its list, SK_EV_TRUNCATED is the next event. A sync
+ *     that was begun before a FLUSH or a TRUNCATE is not reported with SK_EV_FLUSHED after it.
+ *   - SK_EV_CLOSED says `local` only when the other end of the connection went away. A connection
+ *     that this daemon closed, or that timed out, is not local: its owner may live on and still
+ *     read by its lease. A proposer stops reading by the lease before it closes a connection.
  *   - an action that fails ends the service of this node (never retried, never acknowledged).
  *   - spans and histories in actions are borrowed until the next call on this acceptor, or, for
  * what came from an event's message, until the message is freed.
@@ -21,6 +25,9 @@
  * I4 history ascends. I5 never truncated below commit_lsn (else HALT). I6 no ACK covers what is not
  * flushed. I7 by the order of actions. I9 records chain: begin == end of the previous, base ==
  * begin, digest of the previous.
+ *
+ * A lease belongs to one compute: the last four bytes of a nonce count its campaigns, so two nonces
+ * that agree in the first twelve are the same holder.
  *
  * Rules S1 to S6 of docs/ARCHITECTURE.md, "The quorum log", are named where they are carried out.
  */
@@ -57,7 +64,15 @@ struct sk_boot {
     struct wal_config config; /* last CONFIG record of the log, else the timeline's birth config */
     uint64_t now_us;
     uint64_t lease_us; /* L */
+    /* So many history entries are kept even below the floor, so that old commits can be asked for;
+     * 0: SK_HISTORY_KEEP. */
+    uint32_t history_keep;
 };
+
+#define SK_HISTORY_KEEP 1024u
+#define SK_WAITERS_MAX  64u /* connections that wait for a lease; more poll */
+/* A vote keeps others out for so long, that its winner can be adopted (at most the lease). */
+#define SK_VOTE_HOLD_US 250000u
 
 enum sk_event_kind {
     SK_EV_MSG,       /* conn, msg */
@@ -129,6 +144,7 @@ struct sk_view {
     struct co_id lease_nonce;
     uint64_t lease_until_us;
     uint32_t waiters;
+    uint64_t refused; /* messages that a right proposer of this timeline would not have sent */
     struct q_history history; /* borrowed until the next step */
     struct wal_config config;
 };

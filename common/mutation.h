@@ -1,0 +1,62 @@
+/*
+ * mutation.h - the classic mistakes, so that the simulator can prove that it would see them.
+ *
+ * In the product co_mutated() is the constant false and the compiler removes the mistake. Only the
+ * variant that is built with -DCO_MUTATIONS (make mutations) can switch one of them on, one at a
+ * time. A mistake that the simulator does not find is a hole in the simulator.
+ *
+ * Columns: name, text, seeds within which it was found when it was first tried (the limit is four
+ * times that), slow (needs many seeds: make mutations-slow).
+ */
+#ifndef CORALLITE_COMMON_MUTATION_H
+#define CORALLITE_COMMON_MUTATION_H
+
+#include <stdbool.h>
+
+/* clang-format off */
+#define CO_MUTATION_LIST(X) \
+    X(COMMIT_OLD_TERM,     "an older term's record is committed by counting replicas",  39444, 1) \
+    X(VOTE_NOT_PERSISTED,  "the vote is not persisted before it is answered",            1562, 0) \
+    X(ACK_BEFORE_FSYNC,    "ACK before fsync",                                              4, 0) \
+    X(HISTORY_NOT_PERSISTED, "an adopted history is not persisted before the ACK",          1, 0) \
+    X(LSN_REUSED,          "an LSN gets other content in the same term",                    1, 0) \
+    X(DONOR_BY_LSN,        "the donor is chosen by LSN alone",                            148, 0) \
+    X(TAIL_NOT_TRUNCATED,  "a divergent tail is not truncated",                             1, 0) \
+    X(APPEND_LOWER_TERM,   "an APPEND of a lower term is accepted",                         2, 0) \
+    X(READ_WITHOUT_LEASE,  "the leader reads locally without a lease",                     27, 0) \
+    X(QUORUM_OF_ONE,       "one safekeeper is a quorum",                                    1, 0) \
+    X(LEASE_ONLY_FENCE,    "the lease is the only fence",                                   2, 0) \
+    X(EMPTY_DISK_VOTES,    "an empty disk under an old name votes",                         2, 0) \
+    X(HISTORY_BEFORE_CUT,  "history persisted before the tail is cut, records not compared with it", 148, 0) \
+    X(ELECTED_AGAIN,       "a late ELECTED truncates again",                                2, 0) \
+    X(UNKNOWN_IS_FAILED,   "UNKNOWN is reported as failed",                                 2, 0) \
+    X(LEASE_FORGOTTEN,     "a lease is forgotten on restart",                             169, 0) \
+    X(NONCE_REUSED,        "a proposer reuses its nonce after a restart",                 718, 0) \
+    X(READ_MAX_COMMIT,     "a strict read trusts the largest commit LSN",                   1, 0) \
+    X(LEASE_FROM_ACK,      "a lease counts from the arrival of the ACK",                  548, 0) \
+    X(STALE_SNAPSHOT,      "a new leader writes from an old snapshot",                      1, 0) \
+    X(MATCH_FROM_VOTE,     "a vote's flush LSN counts as an ACK",                          33, 0) \
+    X(RESOLVE_FROM_ONE,    "UNKNOWN is resolved from one safekeeper's newer history",      33, 0) \
+    X(RESOLVE_HISTORIES,   "UNKNOWN is resolved from a quorum of newer histories",       8262, 1) \
+    X(FLOOR_OF_A_QUORUM,   "the history floor looks at a quorum, not at all members",    2000, 0) \
+    X(MARK_NOT_CLEARED,    "a lease is granted while the disk says that none is out",     200, 0) \
+    X(READ_AFTER_RELEASE,  "a leader reads by a lease that it has given back",            200, 0) \
+    X(STALE_CONNECTION_LEASE, "a leader keeps the lease of a connection that it closed", 500, 0)
+/* clang-format on */
+
+enum co_mutation {
+    CO_MUTATION_NONE,
+#define CO_X(name, text, seeds, slow) CO_MUTATION_##name,
+    CO_MUTATION_LIST(CO_X)
+#undef CO_X
+        CO_MUTATION_COUNT
+};
+
+#ifdef CO_MUTATIONS
+extern enum co_mutation co_mutation; /* set by the simulator alone */
+#define co_mutated(name) (co_mutation == CO_MUTATION_##name)
+#else
+#define co_mutated(name) false
+#endif
+
+#endif

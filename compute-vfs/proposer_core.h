@@ -1,0 +1,192 @@
+/*
+ * proposer_core.h - the state of a proposer, shared by its four files and nobody else:
+ *
+ *   proposer.c        events, timers, life; calls the others
+ *   proposer_elect.c  R1, R2: campaign, donor, adoption, end of a leadership
+ *   proposer_log.c    R3, R5, R8: the tail in memory, APPEND and catch-up, commit, lease
+ *   proposer_ask.c    strict positions and "was it committed?" (3 rules), settling an open tail
+ */
+#ifndef CORALLITE_COMPUTE_VFS_PROPOSER_CORE_H
+#define CORALLITE_COMPUTE_VFS_PROPOSER_CORE_H
+
+#include "compute-vfs/proposer.h"
+#include "proto/qhist.h"
+
+#define PR_NEVER UINT64_MAX
+/* What a safekeeper said about its lease counts for so long before a campaign asks again. */
+#define PR_FRESH_US  200000u
+#define PR_NODES_MAX (2u * CO_MEMBERS_MAX)
+/* An idle commit is told to the safekeepers at the latest after so long (S5). */
+#define PR_TELL_US   1000u
+#define PR_CHUNK_MIN 4096u
+#define PR_CHUNK_MAX (256u * 1024u)
+/* Asking again, while a tail is open. */
+#define PR_REASK_US     1000u
+#define PR_REASK_MAX_US 20000u
+
+/* A history that we own. */
+struct pr_history {
+    struct q_term *e;
+    uint32_t n, cap;
+};
+
+/* What a VOTED said of a safekeeper's log. */
+struct pr_state_seen {
+    lsn_t flush_lsn, commit_lsn, start_lsn;
+    struct wal_digest digest;
+    struct wal_config config;
+    struct pr_history history;
+};
+
+/* What a POS said. */
+struct pr_pos {
+    bool known;
+    uint64_t round; /* the newest round that it answers */
+    term_t term, last_log_term;
+    lsn_t flush_lsn, commit_lsn;
+    bool lease_held, with_history;
+    struct wal_config config;
+    struct pr_history history;
+};
+
+struct pr_node {
+    uint32_t node;
+    bool up;
+
+    /* campaign */
+    uint64_t lease_info_us; /* when lease_held was learnt; 0: never */
+    bool lease_held;
+    bool granted;     /* a vote in (term, nonce) */
+    bool state_known; /* `state` is of this term */
+    struct pr_state_seen state;
+
+    /* leadership; match counts only after adoption (R3) */
+    bool adopted;
+    lsn_t match_lsn, written_lsn, sent_lsn;
+    lsn_t told_commit;    /* the newest commit_lsn sent */
+    uint64_t elected_us;  /* ELECTED was sent; 0: not yet */
+    uint64_t sent_us;     /* the newest APPEND */
+    uint64_t progress_us; /* an ACK moved, or something went in flight */
+    uint64_t lease_until_us;
+
+    /* catch-up from another safekeeper's log, below the tail that is in memory */
+    uint32_t fetch_node; /* 0: nothing under way */
+    uint64_t fetch_us;
+
+    struct pr_pos pos;
+};
+
+/* A piece of the tail: whole records, contiguous; its memory never moves. */
+struct pr_chunk {
+    uint8_t *data;
+    size_t len, cap;
+    lsn_t begin;
+};
+
+struct pr_ask {
+    uint64_t req;
+    bool resolve;
+    term_t term; /* resolve */
+    lsn_t lsn;
+    uint64_t since_us;
+    uint64_t min_round; /* only rounds that began after the question */
+    bool have_p;        /* position: a quorum has told how far the log may reach */
+    lsn_t p;
+    lsn_t max_commit;
+};
+
+enum pr_phase { PR_PHASE_WAIT, PR_PHASE_ASK, PR_PHASE_VOTE };
+
+struct pr_proposer {
+    struct pr_options o;
+    uint64_t random;
+    enum pr_state state;
+    bool want_lead; /* the owner asked for it */
+    bool settling;  /* an open question asks for it */
+    bool announced; /* READY was told: the end of this leadership is the owner's business */
+    bool releasing, tell_released;
+    term_t max_term;
+    struct wal_config hint; /* the newest configuration heard of */
+    struct pr_node nodes[PR_NODES_MAX];
+    uint32_t n_nodes;
+
+    /* campaign and leadership */
+    enum pr_phase phase;
+    uint64_t phase_until_us;
+    term_t term;
+    struct co_id nonce;
+    struct pr_history history;
+    lsn_t start_lsn, tip_lsn, commit_lsn, received_lsn;
+    struct wal_digest tip_digest;
+    struct wal_config config; /* in force at the tip */
+    lsn_t ready_lsn;          /* own start and the first CONFIG record */
+    lsn_t quorum_lsn;         /* a quorum has adopted our history and flushed so far */
+    uint64_t stale_lease_us;  /* of a mistake; see common/mutation.h */
+    uint64_t time_us;
+    uint64_t moved_us; /* R8 */
+    uint64_t commit_moved_us;
+
+    struct pr_chunk *chunks; /* ascending, gapless, up to the tip */
+    uint32_t n_chunks, cap_chunks;
+    uint64_t tail_bytes;
+    struct co_buf fetched; /* DATA that is passed on in this step */
+
+    struct pr_ask *asks;
+    uint32_t n_asks, cap_asks;
+    uint64_t round; /* read_id of the newest READ_POS round; 0: none yet */
+    bool round_open, round_histories;
+    uint64_t round_us, reask_us, next_round_us;
+
+    uint64_t timer_us;
+    struct pr_actions *out; /* of the step under way */
+};
+
+/* proposer.c */
+struct pr_action *pr_emit(struct pr_proposer *pr, enum pr_action_kind kind);
+/* A message to `node`; NULL when there is no memory: it counts as lost, and timers repeat it. */
+struct q_msg *pr_send(struct pr_proposer *pr, const struct pr_node *node, enum frame_type type);
+struct pr_node *pr_node_of(struct pr_proposer *pr, uint32_t node);
+void pr_know_config(struct pr_proposer *pr, const struct wal_config *config);
+uint64_t pr_random(struct pr_proposer *pr, uint64_t below);
+CO_MUST_CHECK int pr_history_set(struct pr_history *to, const struct q_history *from,
+                                 uint32_t room);
+/* Is the set of nodes for which `has` holds a quorum of `config`? */
+bool pr_quorum(const struct pr_proposer *pr, const struct wal_config *config,
+               bool (*has)(const struct pr_proposer *, const struct pr_node *, uint64_t),
+               uint64_t arg);
+
+/* proposer_elect.c */
+void pr_campaign(struct pr_proposer *pr, uint64_t now, uint64_t delay_us);
+void pr_campaign_tick(struct pr_proposer *pr, uint64_t now, uint64_t wall_us);
+CO_MUST_CHECK int pr_on_voted(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m,
+                              uint64_t now, uint64_t wall_us);
+void pr_on_free(struct pr_proposer *pr, struct pr_node *node, uint64_t now);
+void pr_send_elected(struct pr_proposer *pr, struct pr_node *node, uint64_t now);
+/* A term above ours was seen. */
+void pr_on_newer_term(struct pr_proposer *pr, term_t term, uint64_t now);
+/* Ends campaign or leadership; `lost` says why if the owner had the log. */
+void pr_step_down(struct pr_proposer *pr, const char *reason);
+void pr_try_release(struct pr_proposer *pr, uint64_t now);
+bool pr_leads(const struct pr_proposer *pr);
+
+/* proposer_log.c */
+CO_MUST_CHECK int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, uint64_t now);
+void pr_tail_clear(struct pr_proposer *pr);
+void pr_tail_trim(struct pr_proposer *pr);
+void pr_on_ack(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m, uint64_t now);
+CO_MUST_CHECK int pr_on_data(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m,
+                             uint64_t now);
+void pr_announce(struct pr_proposer *pr); /* READY, once, to an owner that wants it */
+void pr_drive(struct pr_proposer *pr, uint64_t now);
+uint64_t pr_log_deadline(const struct pr_proposer *pr);
+uint64_t pr_lease_until(const struct pr_proposer *pr);
+
+/* proposer_ask.c */
+CO_MUST_CHECK int pr_ask_add(struct pr_proposer *pr, const struct pr_event *event);
+void pr_ask_cancel(struct pr_proposer *pr, uint64_t req);
+CO_MUST_CHECK int pr_on_pos(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m,
+                            uint64_t now);
+void pr_ask_tick(struct pr_proposer *pr, uint64_t now);
+uint64_t pr_ask_deadline(const struct pr_proposer *pr);
+
+#endif

@@ -1,0 +1,421 @@
+/*
+ * proposer_elect.c - R1 and R2: how a proposer becomes the leader, and how it ceases to be.
+ *
+ *   WAIT  until phase_until_us, then
+ *   ASK   READ_POS to whoever has not told about its lease lately. VOTE only once a quorum is heard
+ *         that holds no lease for another compute: a candidate that cannot be heard, or would be
+ *         refused, must not raise the others' terms (N5). Safekeepers that do hold a lease get the
+ *         VOTE at once: they refuse it, and tell us (FREE) when the lease ends.
+ *   VOTE  to all; the donor is the granted one with the largest (last log term, flush LSN); elected
+ *         when the granted are a quorum of the configuration in the donor's log.
+ *   then PR_RECOVER: ELECTED to all; READY when a quorum has adopted our history and start.
+ */
+#include "compute-vfs/proposer_core.h"
+
+#include <stdlib.h>
+
+#include "common/assert.h"
+#include "common/mutation.h"
+
+static uint64_t round_us(const struct pr_proposer *pr)
+{
+    uint64_t t = pr->o.resend_us / 2;
+    return t < 20000 ? 20000 : t > 1000000 ? 1000000 : t;
+}
+
+void pr_campaign(struct pr_proposer *pr, uint64_t now, uint64_t delay_us)
+{
+    pr->state = PR_CAMPAIGN;
+    pr->phase = PR_PHASE_WAIT;
+    pr->phase_until_us = now + delay_us;
+}
+
+static void refused(struct pr_proposer *pr, uint64_t now, uint64_t delay_us, const char *reason)
+{
+    if (pr->want_lead) {
+        pr_emit(pr, PR_REFUSED)->reason = reason;
+    }
+    pr_campaign(pr, now, delay_us + pr_random(pr, delay_us + 1));
+}
+
+/* ---- WAIT and ASK ------------------------------------------------------------------------------
+ */
+
+static bool fresh(const struct pr_node *n, uint64_t now)
+{
+    return n->up && n->lease_info_us != 0 && n->lease_info_us + PR_FRESH_US > now;
+}
+
+static bool is_fresh(const struct pr_proposer *pr, const struct pr_node *n, uint64_t now)
+{
+    (void)pr;
+    return fresh(n, now) || n->granted;
+}
+
+static bool is_free(const struct pr_proposer *pr, const struct pr_node *n, uint64_t now)
+{
+    (void)pr;
+    return n->granted || (fresh(n, now) && !n->lease_held);
+}
+
+static void send_vote(struct pr_proposer *pr, const struct pr_node *n)
+{
+    struct q_msg *m = pr_send(pr, n, FRAME_VOTE);
+    if (m) {
+        m->nonce = pr->nonce;
+    }
+}
+
+/* A term that nobody has used, and a nonce that was never used before. */
+static void new_candidate(struct pr_proposer *pr)
+{
+    pr->term = pr->max_term + 1;
+    co_put32(pr->nonce.b + 12, co_get32(pr->nonce.b + 12) + 1);
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        pr->nodes[i].granted = false;
+        pr->nodes[i].state_known = false;
+    }
+}
+
+static void begin_ask(struct pr_proposer *pr, uint64_t now)
+{
+    pr->phase = PR_PHASE_ASK;
+    pr->phase_until_us = now + round_us(pr);
+    new_candidate(pr);
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        struct pr_node *n = &pr->nodes[i];
+        if (!fresh(n, now)) {
+            struct q_msg *m = pr_send(pr, n, FRAME_READ_POS);
+            if (m) {
+                m->term = 0;
+            }
+        } else if (n->lease_held) {
+            send_vote(pr, n);
+        }
+    }
+}
+
+static void begin_vote(struct pr_proposer *pr, uint64_t now)
+{
+    pr->phase = PR_PHASE_VOTE;
+    pr->phase_until_us = now + round_us(pr);
+    if (pr->max_term >= pr->term) {
+        new_candidate(pr);
+    }
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        if (!pr->nodes[i].granted) {
+            send_vote(pr, &pr->nodes[i]);
+        }
+    }
+}
+
+void pr_campaign_tick(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
+{
+    (void)wall_us;
+    if (pr->state != PR_CAMPAIGN) {
+        return;
+    }
+    bool late = now >= pr->phase_until_us;
+    if (pr->phase == PR_PHASE_WAIT && late) {
+        begin_ask(pr, now);
+        late = false;
+    }
+    if (pr->phase == PR_PHASE_ASK) {
+        if (pr_quorum(pr, &pr->hint, is_free, now)) {
+            begin_vote(pr, now);
+        } else if (late) {
+            bool heard = pr_quorum(pr, &pr->hint, is_fresh, now);
+            refused(pr, now, round_us(pr) / 4,
+                    heard ? "another compute holds the lease of this branch"
+                          : "fewer than a majority of the safekeepers answer");
+        }
+    } else if (pr->phase == PR_PHASE_VOTE && late) {
+        refused(pr, now, round_us(pr) / 4,
+                "fewer than a majority of the safekeepers gave their vote");
+    }
+}
+
+/* The lease that stood against us has ended at one safekeeper. */
+void pr_on_free(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
+{
+    n->lease_held = false;
+    n->lease_info_us = now;
+    if (pr->state != PR_CAMPAIGN) {
+        return;
+    }
+    if (pr->phase == PR_PHASE_VOTE) {
+        send_vote(pr, n);
+    } else if (pr->phase == PR_PHASE_WAIT) {
+        uint64_t at = now + pr_random(pr, 2000);
+        if (at < pr->phase_until_us) {
+            pr->phase_until_us = at;
+        }
+    }
+}
+
+/* ---- VOTE --------------------------------------------------------------------------------------
+ */
+
+static bool is_granted(const struct pr_proposer *pr, const struct pr_node *n, uint64_t arg)
+{
+    (void)pr;
+    (void)arg;
+    return n->granted;
+}
+
+static int keep_state(struct pr_node *n, const struct q_msg *m)
+{
+    struct q_history cut = q_history_cut(&m->history, m->flush_lsn);
+    if (!q_history_valid(&cut) || m->flush_lsn < m->start_lsn) {
+        return 0; /* not what a safekeeper says of itself; as if it had not answered */
+    }
+    int rc = pr_history_set(&n->state.history, &cut, 0);
+    if (rc) {
+        return rc;
+    }
+    n->state.flush_lsn = m->flush_lsn;
+    n->state.commit_lsn = m->commit_lsn;
+    n->state.start_lsn = m->start_lsn;
+    n->state.digest = m->digest;
+    n->state.config = m->config;
+    n->state_known = true;
+    return 0;
+}
+
+static struct q_history history_of(const struct pr_history *h)
+{
+    return (struct q_history){h->n, h->e};
+}
+
+static struct pr_node *pick_donor(struct pr_proposer *pr)
+{
+    struct pr_node *donor = NULL;
+    term_t best = 0;
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        struct pr_node *n = &pr->nodes[i];
+        if (!n->granted || !n->state_known) {
+            continue;
+        }
+        struct q_history h = history_of(&n->state.history);
+        term_t t = co_mutated(DONOR_BY_LSN) ? 0 : q_last_log_term(&h, n->state.flush_lsn);
+        if (!donor || t > best || (t == best && n->state.flush_lsn > donor->state.flush_lsn)) {
+            donor = n;
+            best = t;
+        }
+    }
+    return donor;
+}
+
+/* The first leader of an empty log puts the configuration in it. */
+static int first_record(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
+{
+    struct wal_stamp stamp = {.cluster = pr->o.cluster,
+                              .timeline = pr->o.timeline,
+                              .term = pr->term,
+                              .begin_lsn = pr->start_lsn,
+                              .sealed_lsn = pr->start_lsn,
+                              .time_us = wall_us,
+                              .commit_uuid = pr->nonce,
+                              .prev_digest = pr->tip_digest};
+    struct co_buf record = {0};
+    struct wal_digest digest;
+    int rc = wal_build_config(&pr->config, &stamp, &record, &digest);
+    if (rc == 0) {
+        rc = pr_tail_add(pr, &record, now);
+    }
+    co_buf_free(&record);
+    pr->time_us = wall_us;
+    return rc;
+}
+
+static void reset_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
+{
+    n->adopted = false;
+    n->match_lsn = n->written_lsn = n->sent_lsn = 0;
+    n->told_commit = 0;
+    n->elected_us = n->sent_us = 0;
+    n->progress_us = now;
+    n->lease_until_us = 0;
+    n->fetch_node = 0;
+    if (n->granted && n->state.commit_lsn > pr->commit_lsn) {
+        pr->commit_lsn = n->state.commit_lsn;
+    }
+    if (co_mutated(MATCH_FROM_VOTE) && n->granted) {
+        n->adopted = true;
+        n->match_lsn = n->sent_lsn = n->state.flush_lsn;
+    }
+}
+
+static int lead_from(struct pr_proposer *pr, const struct pr_node *donor, uint64_t now,
+                     uint64_t wall_us)
+{
+    struct q_history h = history_of(&donor->state.history);
+    if (h.n >= CO_HISTORY_MAX) {
+        refused(pr, now, 1000000,
+                "the term history is full: a safekeeper is missing, and must come back first");
+        return 0;
+    }
+    int rc = pr_history_set(&pr->history, &h, 1);
+    if (rc) {
+        return rc;
+    }
+    pr->start_lsn = donor->state.flush_lsn;
+    pr->history.e[pr->history.n++] = (struct q_term){pr->term, pr->start_lsn};
+    pr->config = donor->state.config.version ? donor->state.config : pr->hint;
+    pr->tip_lsn = pr->start_lsn;
+    pr->tip_digest = donor->state.digest;
+    pr->commit_lsn = pr->quorum_lsn = pr->received_lsn = 0;
+    pr->time_us = 0;
+    pr->moved_us = pr->commit_moved_us = now;
+    pr->announced = pr->releasing = false;
+    pr->state = PR_RECOVER;
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        reset_node(pr, &pr->nodes[i], now);
+    }
+    /* What a voter knows to be committed is in the donor's log; more than that is a lie. */
+    if (pr->commit_lsn > pr->start_lsn) {
+        pr->commit_lsn = pr->start_lsn;
+    }
+    if (pr->start_lsn == donor->state.start_lsn) {
+        rc = first_record(pr, now, wall_us);
+    }
+    pr->ready_lsn = pr->tip_lsn;
+    if (rc) {
+        pr->state = PR_CAMPAIGN; /* the vote stays; the timeout begins anew */
+    }
+    return rc;
+}
+
+static int try_elect(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
+{
+    struct pr_node *donor = pick_donor(pr);
+    if (!donor) {
+        return 0;
+    }
+    const struct wal_config *c = donor->state.config.version ? &donor->state.config : &pr->hint;
+    return pr_quorum(pr, c, is_granted, 0) ? lead_from(pr, donor, now, wall_us) : 0;
+}
+
+int pr_on_voted(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, uint64_t now,
+                uint64_t wall_us)
+{
+    if (!co_id_eq(&m->nonce, &pr->nonce)) {
+        return 0; /* of an earlier campaign */
+    }
+    if (pr->state == PR_CAMPAIGN) {
+        n->lease_info_us = now;
+        n->lease_held = m->lease_held;
+        if (m->granted && m->term == pr->term) {
+            n->granted = true;
+            int rc = keep_state(n, m);
+            return rc ? rc : try_elect(pr, now, wall_us);
+        }
+        if (!m->granted && !m->lease_held && m->term >= pr->term) {
+            refused(pr, now, round_us(pr) / 8, "another compute was faster");
+        }
+        return 0;
+    }
+    if (pr_leads(pr) && m->term == pr->term && m->granted && !n->adopted) {
+        /* A late vote, or "my log is not what you take it for": tell it where its part begins. */
+        int rc = keep_state(n, m);
+        if (rc == 0) {
+            n->granted = true;
+            n->elected_us = 0;
+        }
+        return rc;
+    }
+    return 0;
+}
+
+/* R2. To one whose state is not known ELECTED is a question: it answers with VOTED. */
+void pr_send_elected(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
+{
+    lsn_t part = 0;
+    if (n->state_known) {
+        struct q_history ours = history_of(&pr->history), theirs = history_of(&n->state.history);
+        if (q_diverge(&ours, UINT64_MAX, &theirs, n->state.flush_lsn, n->state.start_lsn, &part)) {
+            part = 0; /* it will see the contradiction itself, and halt */
+        }
+    }
+    struct q_msg *m = pr_send(pr, n, FRAME_ELECTED);
+    if (m) {
+        m->nonce = pr->nonce;
+        m->history = history_of(&pr->history);
+        m->start_lsn = part;
+        m->sent_us = now;
+    }
+    n->elected_us = now;
+}
+
+/* ---- the end of a leadership -------------------------------------------------------------------
+ */
+
+static void give_lease_back(struct pr_proposer *pr)
+{
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        struct q_msg *m = pr_send(pr, &pr->nodes[i], FRAME_RELEASE);
+        if (m) {
+            m->nonce = pr->nonce;
+        }
+        pr->nodes[i].lease_info_us = 0;
+    }
+}
+
+void pr_step_down(struct pr_proposer *pr, const char *reason)
+{
+    bool had = pr->announced;
+    if (pr->state != PR_FOLLOW && !(pr->state == PR_CAMPAIGN && pr->phase == PR_PHASE_WAIT)) {
+        if (co_mutated(READ_AFTER_RELEASE)) {
+            pr->stale_lease_us = pr->state == PR_LEADER ? pr_lease_until(pr) : 0;
+        }
+        give_lease_back(pr);
+    }
+    pr->state = PR_FOLLOW;
+    pr->announced = pr->releasing = pr->settling = false;
+    if (had) {
+        struct pr_action *a = pr_emit(pr, PR_LOST);
+        a->term = pr->term;
+        a->reason = reason;
+        pr->want_lead = false;
+    }
+    if (pr->tell_released) {
+        pr->tell_released = false;
+        pr_emit(pr, PR_RELEASED);
+    }
+}
+
+void pr_on_newer_term(struct pr_proposer *pr, term_t term, uint64_t now)
+{
+    (void)term;
+    bool again = !pr->announced && (pr->want_lead || pr->settling);
+    bool settling = pr->settling;
+    pr_step_down(pr, "another compute took the lease over");
+    if (again) {
+        pr->settling = settling;
+        refused(pr, now, round_us(pr) / 8, "another compute was faster");
+    }
+}
+
+void pr_try_release(struct pr_proposer *pr, uint64_t now)
+{
+    if (!pr->releasing || pr->state != PR_LEADER || pr->commit_lsn < pr->tip_lsn) {
+        return;
+    }
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        struct pr_node *n = &pr->nodes[i];
+        if (n->adopted && n->told_commit < pr->commit_lsn) {
+            struct q_msg *m = pr_send(pr, n, FRAME_APPEND); /* the last word on what is committed */
+            if (m) {
+                m->nonce = pr->nonce;
+                m->begin_lsn = n->match_lsn;
+                m->commit_lsn = pr->commit_lsn;
+                m->sent_us = now;
+            }
+        }
+    }
+    pr->announced = false; /* given back, not lost */
+    pr_step_down(pr, "released");
+    if (pr->want_lead) {
+        pr_campaign(pr, now, 0);
+    }
+}

@@ -1,0 +1,516 @@
+/*
+ * proposer_log.c - a leader's log: the tail in memory, who has how much of it, what is committed.
+ *
+ * The tail is a row of chunks, each of whole records; an APPEND borrows a run of records from one
+ * chunk. Every safekeeper has sent_lsn (where the next APPEND to it begins) and match_lsn (what it
+ * acknowledged as durable); the difference is bounded by the window. On a lost connection, and when
+ * nothing moved for resend_us, sent_lsn goes back to match_lsn. A safekeeper whose sent_lsn lies
+ * below the tail is fed from the log of another one that has it: FETCH, DATA, APPEND.
+ *
+ * R3: match counts only from an ACK of this term and nonce, that is after adoption; q is the
+ * largest LSN that a quorum has; it is committed only from our own start on.
+ */
+#include "compute-vfs/proposer_core.h"
+
+#include <stdlib.h>
+
+#include "common/assert.h"
+#include "common/mutation.h"
+
+/* ---- the tail ----------------------------------------------------------------------------------
+ */
+
+static struct pr_chunk *last_chunk(struct pr_proposer *pr)
+{
+    return pr->n_chunks ? &pr->chunks[pr->n_chunks - 1] : NULL;
+}
+
+static int chunk_slot(struct pr_proposer *pr)
+{
+    if (pr->n_chunks < pr->cap_chunks) {
+        return 0;
+    }
+    uint32_t cap = pr->cap_chunks ? 2 * pr->cap_chunks : 16;
+    struct pr_chunk *c = realloc(pr->chunks, cap * sizeof *c);
+    if (!c) {
+        return co_fail(CO_ERR_NOMEM, "no memory for the log's tail");
+    }
+    pr->chunks = c;
+    pr->cap_chunks = cap;
+    return 0;
+}
+
+/* Puts the record's bytes at the end of the tail; a large record keeps its own memory. */
+static int store(struct pr_proposer *pr, struct co_buf *record)
+{
+    struct pr_chunk *c = last_chunk(pr);
+    size_t want = pr->o.batch_bytes < PR_CHUNK_MIN   ? PR_CHUNK_MIN
+                  : pr->o.batch_bytes > PR_CHUNK_MAX ? PR_CHUNK_MAX
+                                                     : pr->o.batch_bytes;
+    if (!c || c->cap - c->len < record->len) {
+        int rc = chunk_slot(pr);
+        if (rc) {
+            return rc;
+        }
+        struct pr_chunk fresh = {.begin = pr->tip_lsn};
+        if (record->len >= want / 2) {
+            fresh.data = record->data;
+            fresh.len = fresh.cap = record->len;
+            *record = (struct co_buf){0};
+            pr->chunks[pr->n_chunks++] = fresh;
+            return 0;
+        }
+        fresh.data = malloc(want);
+        fresh.cap = want;
+        if (!fresh.data) {
+            return co_fail(CO_ERR_NOMEM, "no memory for the log's tail");
+        }
+        pr->chunks[pr->n_chunks++] = fresh;
+        c = last_chunk(pr);
+    }
+    memcpy(c->data + c->len, record->data, record->len);
+    c->len += record->len;
+    return 0;
+}
+
+int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, uint64_t now)
+{
+    struct wal_header h;
+    if (wal_peek(co_buf_span(record), &h) || h.total_bytes != record->len ||
+        (pr->state != PR_LEADER && pr->state != PR_RECOVER) || pr->releasing ||
+        h.term != pr->term || h.begin_lsn != pr->tip_lsn) {
+        /* Sealed for a leadership that has ended: LOST was told, nothing of it was ever sent. */
+        co_buf_free(record);
+        return 0;
+    }
+    size_t len = record->len;
+    memcpy(pr->tip_digest.b, record->data + len - WAL_TRAILER_BYTES, sizeof pr->tip_digest.b);
+    int rc = store(pr, record);
+    if (rc) {
+        return rc;
+    }
+    co_buf_free(record);
+    if (pr->commit_lsn == pr->tip_lsn) {
+        pr->moved_us = now; /* R8 counts from here */
+    }
+    pr->tip_lsn += len;
+    pr->tail_bytes += len;
+    return 0;
+}
+
+void pr_tail_clear(struct pr_proposer *pr)
+{
+    for (uint32_t i = 0; i < pr->n_chunks; i++) {
+        free(pr->chunks[i].data);
+    }
+    pr->n_chunks = 0;
+    pr->tail_bytes = 0;
+}
+
+/* What every member has need not stay; nor what is committed, when there is too much. */
+void pr_tail_trim(struct pr_proposer *pr)
+{
+    if (!pr_leads(pr)) {
+        pr_tail_clear(pr);
+        return;
+    }
+    lsn_t all = pr->commit_lsn;
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        struct pr_node *n = &pr->nodes[i];
+        if (q_is_member(&pr->config, n->node) && (!n->adopted || n->match_lsn < all)) {
+            all = n->adopted ? n->match_lsn : 0;
+        }
+    }
+    uint32_t drop = 0;
+    while (drop < pr->n_chunks) {
+        struct pr_chunk *c = &pr->chunks[drop];
+        lsn_t end = c->begin + c->len;
+        if (end > all && (end > pr->commit_lsn || pr->tail_bytes <= pr->o.tail_bytes)) {
+            break;
+        }
+        pr->tail_bytes -= c->len;
+        free(c->data);
+        drop++;
+    }
+    if (drop) {
+        memmove(pr->chunks, pr->chunks + drop, (pr->n_chunks - drop) * sizeof *pr->chunks);
+        pr->n_chunks -= drop;
+    }
+}
+
+static lsn_t tail_begin(const struct pr_proposer *pr)
+{
+    return pr->n_chunks ? pr->chunks[0].begin : pr->tip_lsn;
+}
+
+/* Records from `lsn` (a boundary within the tail) on: at most a batch, at least one. */
+static struct co_span records_from(const struct pr_proposer *pr, lsn_t lsn)
+{
+    uint32_t i = pr->n_chunks - 1;
+    while (pr->chunks[i].begin > lsn) {
+        i--;
+    }
+    const struct pr_chunk *c = &pr->chunks[i];
+    size_t at = (size_t)(lsn - c->begin), end = at;
+    co_assert(at < c->len);
+    while (end < c->len) {
+        size_t len = (size_t)co_get64(c->data + end + 8); /* total bytes: wal.h */
+        if (end > at && end + len - at > pr->o.batch_bytes) {
+            break;
+        }
+        end += len;
+    }
+    return co_span_of(c->data + at, end - at);
+}
+
+/* ---- sending -----------------------------------------------------------------------------------
+ */
+
+/* M16: so far every member of the configuration holds our log, and it is committed. */
+static lsn_t history_floor(const struct pr_proposer *pr)
+{
+    lsn_t floor = pr->commit_lsn;
+    if (co_mutated(FLOOR_OF_A_QUORUM)) {
+        return floor;
+    }
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        const struct pr_node *n = &pr->nodes[i];
+        if (q_is_member(&pr->config, n->node) && (!n->adopted || n->match_lsn < floor)) {
+            floor = n->adopted ? n->match_lsn : 0;
+        }
+    }
+    return floor;
+}
+
+static bool send_append(struct pr_proposer *pr, struct pr_node *n, struct co_span records,
+                        uint64_t now)
+{
+    struct q_msg *m = pr_send(pr, n, FRAME_APPEND);
+    if (!m) {
+        return false;
+    }
+    m->nonce = pr->nonce;
+    m->begin_lsn = n->sent_lsn;
+    m->commit_lsn = pr->commit_lsn;
+    m->floor_lsn = history_floor(pr);
+    m->sent_us = now;
+    m->want_received = pr->o.want_received && records.len > 0;
+    m->payload = records;
+    n->sent_us = now;
+    n->told_commit = pr->commit_lsn;
+    if (n->sent_lsn == n->match_lsn && records.len > 0) {
+        n->progress_us = now;
+    }
+    n->sent_lsn += records.len;
+    return true;
+}
+
+static void fetch_for(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
+{
+    if (n->fetch_node != 0 && now - n->fetch_us < pr->o.resend_us) {
+        return;
+    }
+    const struct pr_node *best = NULL;
+    uint32_t other = n->fetch_node; /* was asked in vain: somebody else, if there is one */
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        const struct pr_node *h = &pr->nodes[i];
+        if (h != n && h->up && h->adopted && h->match_lsn > n->sent_lsn &&
+            (!best || best->node == other ||
+             (h->node != other && h->match_lsn > best->match_lsn))) {
+            best = h;
+        }
+    }
+    struct q_msg *m = best ? pr_send(pr, best, FRAME_FETCH) : NULL;
+    if (!m) {
+        return;
+    }
+    lsn_t to = tail_begin(pr);
+    m->from_lsn = n->sent_lsn;
+    m->to_lsn = best->match_lsn < to ? best->match_lsn : to;
+    n->fetch_node = best->node;
+    n->fetch_us = now;
+    if (n->sent_lsn == n->match_lsn) {
+        n->progress_us = now;
+    }
+}
+
+/* As much as the window allows. */
+static void pump(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
+{
+    while (n->sent_lsn < pr->tip_lsn && n->sent_lsn - n->match_lsn < pr->o.window_bytes) {
+        if (n->sent_lsn < tail_begin(pr)) {
+            fetch_for(pr, n, now);
+            return;
+        }
+        if (!send_append(pr, n, records_from(pr, n->sent_lsn), now)) {
+            return;
+        }
+    }
+}
+
+/* What was fetched goes on to whoever waits for it. */
+int pr_on_data(struct pr_proposer *pr, struct pr_node *from, const struct q_msg *m, uint64_t now)
+{
+    if (!pr_leads(pr) || m->term != pr->term || m->payload.len == 0) {
+        return 0;
+    }
+    struct q_history h = {pr->history.n, pr->history.e};
+    struct wal_header r;
+    size_t good = 0;
+    while (good < m->payload.len) {
+        struct co_span rest = co_span_of(m->payload.data + good, m->payload.len - good);
+        if (wal_check(rest, &r) || r.begin_lsn != m->from_lsn + good || r.end_lsn > pr->tip_lsn ||
+            (r.begin_lsn >= h.e[0].start && q_term_at(&h, r.begin_lsn) != r.term)) {
+            break;
+        }
+        good += (size_t)r.total_bytes;
+    }
+    if (good == 0) {
+        return 0;
+    }
+    pr->fetched.len = 0;
+    int rc = co_buf_append(&pr->fetched, m->payload.data, good);
+    if (rc) {
+        return rc;
+    }
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        struct pr_node *n = &pr->nodes[i];
+        if (n->fetch_node == from->node && n->sent_lsn == m->from_lsn && n->adopted) {
+            n->fetch_node = 0;
+            (void)send_append(pr, n, co_buf_span(&pr->fetched), now);
+        }
+    }
+    return 0;
+}
+
+static void drive_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
+{
+    if (!n->adopted || (co_mutated(MATCH_FROM_VOTE) && n->elected_us == 0)) {
+        if (n->elected_us == 0 || now - n->elected_us >= pr->o.resend_us) {
+            pr_send_elected(pr, n, now);
+        }
+        return;
+    }
+    if (n->sent_lsn > n->match_lsn && now - n->progress_us >= pr->o.resend_us) {
+        n->sent_lsn = n->match_lsn;
+        n->fetch_node = 0;
+        n->progress_us = now;
+    }
+    pump(pr, n, now);
+    bool silent = n->sent_us == 0 || now - n->sent_us >= pr->o.renew_us;
+    bool untold = n->told_commit < pr->commit_lsn && now - pr->commit_moved_us >= PR_TELL_US;
+    if (silent || untold) {
+        (void)send_append(pr, n, (struct co_span){0}, now);
+    }
+}
+
+static bool stuck(const struct pr_proposer *pr)
+{
+    return pr->state == PR_RECOVER || pr->commit_lsn < pr->tip_lsn;
+}
+
+/* In PR_RECOVER nobody waits for a commit, but a candidate that does not get on must let others. */
+static uint64_t patience_us(const struct pr_proposer *pr)
+{
+    return pr->state == PR_LEADER || pr->o.progress_us ? pr->o.progress_us : 4 * pr->o.resend_us;
+}
+
+void pr_drive(struct pr_proposer *pr, uint64_t now)
+{
+    if (!pr_leads(pr)) {
+        return;
+    }
+    uint64_t patience = patience_us(pr);
+    if (patience && stuck(pr) && now - pr->moved_us >= patience) { /* R8 */
+        bool again = !pr->announced && (pr->want_lead || pr->settling), settling = pr->settling;
+        pr_step_down(pr, "no safekeeper acknowledged anything for too long");
+        if (again) {
+            pr->settling = settling;
+            pr_campaign(pr, now, pr_random(pr, pr->o.resend_us));
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        if (pr->nodes[i].up && q_is_member(&pr->config, pr->nodes[i].node)) {
+            drive_node(pr, &pr->nodes[i], now);
+        }
+    }
+    pr_try_release(pr, now);
+}
+
+uint64_t pr_log_deadline(const struct pr_proposer *pr)
+{
+    uint64_t at = PR_NEVER;
+    if (!pr_leads(pr)) {
+        return at;
+    }
+    if (stuck(pr) && patience_us(pr)) {
+        at = pr->moved_us + patience_us(pr);
+    }
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        const struct pr_node *n = &pr->nodes[i];
+        if (!n->up || !q_is_member(&pr->config, n->node)) {
+            continue;
+        }
+        uint64_t t;
+        if (!n->adopted) {
+            t = n->elected_us + pr->o.resend_us;
+        } else {
+            t = n->sent_us + pr->o.renew_us;
+            if (n->sent_lsn > n->match_lsn && n->progress_us + pr->o.resend_us < t) {
+                t = n->progress_us + pr->o.resend_us;
+            }
+            if (n->fetch_node && n->fetch_us + pr->o.resend_us < t) {
+                t = n->fetch_us + pr->o.resend_us;
+            }
+            if (n->told_commit < pr->commit_lsn && pr->commit_moved_us + PR_TELL_US < t) {
+                t = pr->commit_moved_us + PR_TELL_US;
+            }
+        }
+        at = t < at ? t : at;
+    }
+    return at;
+}
+
+/* ---- R3 commit, S5 lease -----------------------------------------------------------------------
+ */
+
+static bool has_match(const struct pr_proposer *pr, const struct pr_node *n, uint64_t lsn)
+{
+    (void)pr;
+    return n->adopted && n->match_lsn >= lsn;
+}
+
+static bool has_written(const struct pr_proposer *pr, const struct pr_node *n, uint64_t lsn)
+{
+    (void)pr;
+    return n->adopted && (n->match_lsn >= lsn || n->written_lsn >= lsn);
+}
+
+static bool has_lease(const struct pr_proposer *pr, const struct pr_node *n, uint64_t until)
+{
+    (void)pr;
+    return n->lease_until_us >= until;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* End of the lease that a quorum gives us; 0: none. */
+uint64_t pr_lease_until(const struct pr_proposer *pr)
+{
+    if (co_mutated(READ_WITHOUT_LEASE)) {
+        return PR_NEVER;
+    }
+    uint64_t best = 0;
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        uint64_t t = pr->nodes[i].lease_until_us;
+        if (t > best && pr_quorum(pr, &pr->config, has_lease, t)) {
+            best = t;
+        }
+    }
+    return best;
+}
+
+void pr_announce(struct pr_proposer *pr)
+{
+    if (pr->announced || !pr->want_lead) {
+        return; /* only an open question wanted it */
+    }
+    pr->announced = true;
+    struct pr_action *a = pr_emit(pr, PR_READY);
+    a->term = pr->term;
+    a->lsn = pr->tip_lsn;
+    a->digest = pr->tip_digest;
+    a->config = pr->config;
+    a->time_us = pr->time_us;
+}
+
+static void advance(struct pr_proposer *pr, uint64_t now)
+{
+    lsn_t received = pr->received_lsn;
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        const struct pr_node *n = &pr->nodes[i];
+        if (!n->adopted) {
+            continue;
+        }
+        if (n->match_lsn >= pr->quorum_lsn && pr_quorum(pr, &pr->config, has_match, n->match_lsn)) {
+            pr->quorum_lsn = n->match_lsn;
+        }
+        lsn_t w = larger(n->match_lsn, n->written_lsn);
+        if (w > received && pr_quorum(pr, &pr->config, has_written, w)) {
+            received = w;
+        }
+    }
+    bool own = pr->quorum_lsn >= pr->start_lsn || co_mutated(COMMIT_OLD_TERM);
+    if (own && pr->quorum_lsn > pr->commit_lsn) {
+        pr->commit_lsn = pr->quorum_lsn;
+        pr->commit_moved_us = now;
+        if (pr->announced) {
+            struct pr_action *a = pr_emit(pr, PR_DURABLE);
+            a->term = pr->term;
+            a->lsn = pr->commit_lsn;
+        }
+    }
+    if (pr->state == PR_RECOVER && pr->quorum_lsn >= pr->ready_lsn) {
+        pr->state = PR_LEADER;
+        pr_announce(pr);
+    }
+    if (received > pr->received_lsn) {
+        pr->received_lsn = received;
+        if (pr->announced && pr->o.want_received) {
+            struct pr_action *a = pr_emit(pr, PR_RECEIVED);
+            a->term = pr->term;
+            a->lsn = received;
+        }
+    }
+}
+
+static lsn_t at_most(lsn_t lsn, lsn_t limit)
+{
+    return lsn < limit ? lsn : limit;
+}
+
+static void count_lease(struct pr_proposer *pr, struct pr_node *n, uint64_t sent_us, uint64_t now)
+{
+    uint64_t span = pr->o.lease_us - pr->o.lease_us / 100;
+    span = span > 2000 ? span - 2000 : 0;
+    if (sent_us > now) {
+        return; /* not a time of ours */
+    }
+    uint64_t until = co_mutated(LEASE_FROM_ACK) ? now + pr->o.lease_us : sent_us + span;
+    if (until > n->lease_until_us) {
+        n->lease_until_us = until;
+    }
+}
+
+void pr_on_ack(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, uint64_t now)
+{
+    if (!pr_leads(pr) || m->term != pr->term || !co_id_eq(&m->nonce, &pr->nonce)) {
+        return;
+    }
+    lsn_t flush = at_most(m->flush_lsn, pr->tip_lsn);
+    lsn_t written = at_most(m->write_lsn, pr->tip_lsn);
+    if (!n->adopted) {
+        n->adopted = true;
+        n->match_lsn = n->sent_lsn = flush;
+        n->progress_us = pr->moved_us = now;
+    } else if (flush > n->match_lsn) {
+        n->match_lsn = flush;
+        n->progress_us = pr->moved_us = now;
+    }
+    if (n->sent_lsn < n->match_lsn) {
+        n->sent_lsn = n->match_lsn;
+        n->fetch_node = 0;
+    }
+    n->written_lsn = larger(n->written_lsn, written);
+    if (n->up) {
+        count_lease(pr, n, m->sent_us, now);
+    }
+    advance(pr, now);
+    if (m->waiters > 0 && pr->announced) {
+        pr_emit(pr, PR_WAITER);
+    }
+}

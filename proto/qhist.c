@@ -1,0 +1,92 @@
+/* qhist.c - see qhist.h. */
+#include "proto/qhist.h"
+
+#include "common/mutation.h"
+
+struct q_history q_history_cut(const struct q_history *h, lsn_t end)
+{
+    uint32_t n = h->n;
+    while (n > 0 && h->e[n - 1].start > end) {
+        n--;
+    }
+    return (struct q_history){n, h->e};
+}
+
+uint32_t q_history_index(const struct q_history *h, lsn_t lsn)
+{
+    uint32_t i = 0;
+    while (i + 1 < h->n && h->e[i + 1].start <= lsn) {
+        i++;
+    }
+    return i;
+}
+
+static lsn_t min_lsn(lsn_t a, lsn_t b)
+{
+    return a < b ? a : b;
+}
+
+int q_diverge(const struct q_history *a, lsn_t a_end, const struct q_history *b, lsn_t b_end,
+              lsn_t start, lsn_t *out)
+{
+    lsn_t same = start; /* everything below is common */
+    if (a->n > 0 && a->e[0].start > same) {
+        same = a->e[0].start;
+    }
+    if (b->n > 0 && b->e[0].start > same) {
+        same = b->e[0].start;
+    }
+    uint32_t i = q_history_index(a, same), j = q_history_index(b, same);
+    while (i < a->n && j < b->n && a->e[i].term == b->e[j].term) {
+        if (a->e[i].start != b->e[j].start) {
+            return co_fail(CO_ERR_CORRUPT,
+                           "term %llu begins at %016llx in one history and at %016llx in another; "
+                           "one of the two logs is damaged or belongs elsewhere",
+                           (unsigned long long)a->e[i].term, (unsigned long long)a->e[i].start,
+                           (unsigned long long)b->e[j].start);
+        }
+        i++;
+        j++;
+        lsn_t a_stop = i < a->n ? a->e[i].start : a_end;
+        lsn_t b_stop = j < b->n ? b->e[j].start : b_end;
+        same = min_lsn(a_stop, b_stop);
+    }
+    *out = min_lsn(same, min_lsn(a_end, b_end));
+    return 0;
+}
+
+static bool majority(const struct wal_member *members, uint32_t n_members, const uint32_t *nodes,
+                     uint32_t n)
+{
+    uint32_t have = 0;
+    for (uint32_t i = 0; i < n_members; i++) {
+        for (uint32_t k = 0; k < n; k++) {
+            if (nodes[k] == members[i].node_id) {
+                have++;
+                break;
+            }
+        }
+    }
+    return co_mutated(QUORUM_OF_ONE) ? have > 0 : 2 * have > n_members;
+}
+
+bool q_is_quorum(const struct wal_config *config, const uint32_t *nodes, uint32_t n)
+{
+    return config->n > 0 && majority(config->members, config->n, nodes, n) &&
+           (config->n_new == 0 || majority(config->new_members, config->n_new, nodes, n));
+}
+
+bool q_is_member(const struct wal_config *config, uint32_t node)
+{
+    for (uint32_t i = 0; i < config->n; i++) {
+        if (config->members[i].node_id == node) {
+            return true;
+        }
+    }
+    for (uint32_t i = 0; i < config->n_new; i++) {
+        if (config->new_members[i].node_id == node) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,721 @@
+/*
+ * acceptor.c - see acceptor.h. The rules: S1 vote, S2 elected, S3 append, S4 commit, S5 lease.
+ *
+ * What is durable is changed only through persist(), which puts a PERSIST in the list before
+ * whatever SEND relies on it. So a function here reads: decide, change, persist, answer.
+ *
+ * Memory: the actions of a step are had before anything is changed, so a step that fails for want
+ * of memory has not happened.
+ */
+#include "safekeeper/acceptor_core.h"
+
+#include <stdlib.h>
+
+#include "common/assert.h"
+#include "common/mutation.h"
+#include "proto/qhist.h"
+
+/* The longest list: FREE or WAITER to each waiter, and what a message brings about. */
+#define ACTIONS_MAX (SK_WAITERS_MAX + 16u)
+
+/* ---- actions ----------------------------------------------------------------------------------
+ */
+
+static int actions_begin(struct sk_actions *out)
+{
+    out->n = 0;
+    if (out->cap >= ACTIONS_MAX) {
+        return 0;
+    }
+    struct sk_action *a = realloc(out->a, ACTIONS_MAX * sizeof *a);
+    if (!a) {
+        return co_fail(CO_ERR_NOMEM, "no memory for the actions of a safekeeper step");
+    }
+    out->a = a;
+    out->cap = ACTIONS_MAX;
+    return 0;
+}
+
+void sk_actions_free(struct sk_actions *out)
+{
+    free(out->a);
+    *out = (struct sk_actions){0};
+}
+
+struct sk_action *sk_emit(struct sk_actions *out, enum sk_action_kind kind)
+{
+    co_assert(out->n < out->cap);
+    struct sk_action *a = &out->a[out->n++];
+    *a = (struct sk_action){.kind = kind};
+    return a;
+}
+
+struct q_msg *sk_emit_send(const struct sk_acceptor *sk, struct sk_actions *out, sk_conn_t conn,
+                           enum frame_type type)
+{
+    struct sk_action *a = sk_emit(out, SK_SEND);
+    a->conn = conn;
+    a->msg.type = type;
+    a->msg.timeline = sk->timeline;
+    a->msg.config_version = sk->config.version;
+    a->msg.term = sk->d.term;
+    return &a->msg;
+}
+
+void sk_persist(struct sk_acceptor *sk, struct sk_actions *out, bool history_changed)
+{
+    /* Each PERSIST of a list needs a state of its own: a later one must not show through. */
+    co_assert(sk->n_snapshots < 2);
+    struct sk_durable *d = &sk->snapshot[sk->n_snapshots++];
+    sk->d.commit_lsn = sk->commit_lsn;
+    *d = sk->d;
+    struct sk_action *a = sk_emit(out, SK_PERSIST);
+    a->durable = d;
+    a->history_changed = history_changed;
+}
+
+void sk_halt(struct sk_acceptor *sk, struct sk_actions *out, const char *reason)
+{
+    sk->halted = true;
+    sk_emit(out, SK_HALT)->reason = reason;
+}
+
+/* ---- state ------------------------------------------------------------------------------------
+ */
+
+struct q_history sk_history(const struct sk_acceptor *sk)
+{
+    return (struct q_history){sk->d.n_history, sk->d.history};
+}
+
+term_t sk_history_term(const struct sk_acceptor *sk)
+{
+    return sk->d.n_history ? sk->d.history[sk->d.n_history - 1].term : 0;
+}
+
+static bool same_holder(const struct co_id *a, const struct co_id *b)
+{
+    return memcmp(a->b, b->b, 12) == 0;
+}
+
+static bool lease_runs(const struct sk_acceptor *sk, uint64_t now)
+{
+    return sk->lease_until_us > now || sk->quiet_until_us > now;
+}
+
+/* S1, S7: does the lease of another compute, or one that may be running since before our restart,
+ * stand against this candidate? */
+static bool lease_blocks(const struct sk_acceptor *sk, const struct co_id *nonce, uint64_t now)
+{
+    return (sk->lease_until_us > now && !same_holder(&sk->lease_nonce, nonce)) ||
+           (sk->quiet_until_us > now && !same_holder(&sk->d.voted_nonce, nonce));
+}
+
+static void new_term(struct sk_acceptor *sk, term_t term, const struct co_id *nonce)
+{
+    co_assert(term >= sk->d.term); /* I2 */
+    if (term > sk->d.term) {
+        sk->leader_commit = 0;
+        sk->released = false;
+        sk->ack_due = false;
+    }
+    sk->d.term = term;
+    sk->d.voted_nonce = *nonce;
+}
+
+/* S5. The durable mark "no lease is out" must be gone before one is. */
+static void extend_lease(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
+{
+    if (sk->released) {
+        return;
+    }
+    if (sk->d.no_lease && !co_mutated(MARK_NOT_CLEARED)) {
+        sk->d.no_lease = false;
+        sk_persist(sk, out, false);
+    }
+    sk->lease_nonce = ev->msg->nonce;
+    sk->lease_until_us = ev->now_us + sk->lease_us;
+    sk->lease_conn = ev->conn;
+}
+
+static void tell_free(struct sk_acceptor *sk, struct sk_actions *out)
+{
+    for (uint32_t i = 0; i < sk->n_waiters; i++) {
+        sk_emit_send(sk, out, sk->waiters[i], FRAME_FREE);
+    }
+    sk->n_waiters = 0;
+}
+
+static void end_lease(struct sk_acceptor *sk, struct sk_actions *out)
+{
+    sk->lease_until_us = 0;
+    sk->lease_conn = 0;
+    tell_free(sk, out);
+}
+
+static void wait_for_lease(struct sk_acceptor *sk, const struct sk_event *ev,
+                           struct sk_actions *out)
+{
+    uint32_t i = 0;
+    while (i < sk->n_waiters && sk->waiters[i] != ev->conn) {
+        i++;
+    }
+    if (i == sk->n_waiters && sk->n_waiters < SK_WAITERS_MAX) {
+        sk->waiters[sk->n_waiters++] = ev->conn;
+    }
+    if (sk->lease_conn && sk->lease_until_us > ev->now_us) {
+        sk_emit_send(sk, out, sk->lease_conn, FRAME_WAITER);
+    }
+}
+
+void sk_flushed(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out)
+{
+    if (lsn > sk->write_lsn) {
+        lsn = sk->write_lsn;
+    }
+    if (lsn > sk->flush_lsn) {
+        sk->flush_lsn = lsn;
+    }
+    if (sk->next_config_lsn && sk->next_config_lsn <= sk->flush_lsn) {
+        sk->config = sk->next_config;
+        sk->next_config_lsn = 0;
+    }
+    sk_commit(sk, sk->leader_commit, out);
+}
+
+/* Everything that was appended becomes durable here and now. */
+static void flush_now(struct sk_acceptor *sk, struct sk_actions *out)
+{
+    if (sk->write_lsn > sk->flush_lsn) {
+        sk_emit(out, SK_FLUSH)->lsn = sk->write_lsn;
+        sk_flushed(sk, sk->write_lsn, out);
+    }
+}
+
+/* S4. `lsn` comes from the leader whose history we adopted, so up to flush_lsn our log is its. */
+void sk_commit(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out)
+{
+    if (lsn > sk->leader_commit) {
+        sk->leader_commit = lsn;
+    }
+    if (lsn > sk->flush_lsn) {
+        lsn = sk->flush_lsn;
+    }
+    if (lsn > sk->commit_lsn) {
+        sk->commit_lsn = lsn;
+        sk_emit(out, SK_COMMIT)->lsn = lsn;
+    }
+}
+
+/* ---- S1 vote ----------------------------------------------------------------------------------
+ */
+
+static void send_voted(struct sk_acceptor *sk, const struct sk_event *ev, bool granted,
+                       struct sk_actions *out)
+{
+    struct q_history h = sk_history(sk);
+    struct q_msg *m = sk_emit_send(sk, out, ev->conn, FRAME_VOTED);
+    m->nonce = ev->msg->nonce;
+    m->granted = granted;
+    m->lease_held = !granted && lease_blocks(sk, &ev->msg->nonce, ev->now_us);
+    m->flush_lsn = sk->flush_lsn;
+    m->commit_lsn = sk->commit_lsn;
+    m->floor_lsn = sk->d.floor_lsn;
+    m->start_lsn = sk->start_lsn;
+    m->config = sk->config;
+    if (sk->flush_lsn == sk->write_lsn) {
+        m->digest = sk->digest;
+    }
+    m->history = q_history_cut(&h, sk->flush_lsn);
+}
+
+static void on_vote(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
+{
+    const struct q_msg *m = ev->msg;
+    bool again = m->term == sk->d.term && co_id_eq(&m->nonce, &sk->d.voted_nonce) && m->term > 0;
+
+    if (lease_blocks(sk, &m->nonce, ev->now_us)) {
+        send_voted(sk, ev, false, out);
+        wait_for_lease(sk, ev, out);
+        return;
+    }
+    if (m->term <= sk->d.term && !again) {
+        send_voted(sk, ev, false, out);
+        return;
+    }
+    flush_now(sk, out);
+    if (!again) {
+        new_term(sk, m->term, &m->nonce);
+        if (!co_mutated(VOTE_NOT_PERSISTED)) {
+            sk_persist(sk, out, false);
+        }
+    }
+    uint64_t hold = sk->lease_us < SK_VOTE_HOLD_US ? sk->lease_us : SK_VOTE_HOLD_US;
+    if (sk->lease_until_us < ev->now_us + hold) {
+        sk->lease_until_us = ev->now_us + hold;
+    }
+    sk->lease_nonce = m->nonce;
+    sk->lease_conn = ev->conn;
+    send_voted(sk, ev, true, out);
+}
+
+/* ---- S2 elected -------------------------------------------------------------------------------
+ */
+
+void sk_send_ack(struct sk_acceptor *sk, sk_conn_t conn, const struct co_id *nonce,
+                 uint64_t sent_us, struct sk_actions *out)
+{
+    struct q_msg *m = sk_emit_send(sk, out, conn, FRAME_ACK);
+    m->nonce = *nonce;
+    m->flush_lsn = co_mutated(ACK_BEFORE_FSYNC) ? sk->write_lsn : sk->flush_lsn;
+    m->write_lsn = sk->write_lsn;
+    m->commit_lsn = sk->commit_lsn;
+    m->sent_us = sent_us;
+    m->waiters = sk->n_waiters;
+}
+
+/* A leader's history becomes ours, less what M16 lets us forget. `copy` has room for it. */
+static void take_history(struct sk_acceptor *sk, const struct q_history *h, struct q_term *copy)
+{
+    lsn_t floor = sk->floor_hint < sk->commit_lsn ? sk->floor_hint : sk->commit_lsn;
+    uint32_t first = q_history_index(h, floor);
+    uint32_t most = h->n > sk->history_keep ? h->n - sk->history_keep : 0;
+    first = first < most ? first : most;
+    memcpy(copy, h->e + first, (h->n - first) * sizeof *copy);
+
+    free(sk->retired);
+    sk->retired = sk->d.history; /* an earlier PERSIST of this list may show it */
+    sk->d.history = copy;
+    sk->d.n_history = h->n - first;
+    if (copy[0].start > sk->d.floor_lsn) {
+        sk->d.floor_lsn = copy[0].start;
+    }
+}
+
+/* Is this ELECTED one that a leader can send? */
+static bool elected_sound(const struct sk_acceptor *sk, const struct q_msg *m)
+{
+    return m->history.n > 0 && m->history.n <= CO_HISTORY_MAX && q_history_valid(&m->history) &&
+           m->history.e[m->history.n - 1].term == m->term &&
+           m->history.e[0].start >= sk->start_lsn && m->history.e[0].term > 0;
+}
+
+static void cut_log(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out)
+{
+    if (lsn >= sk->write_lsn) {
+        return;
+    }
+    sk_emit(out, SK_TRUNCATE)->lsn = lsn;
+    sk->write_lsn = sk->flush_lsn = lsn;
+    sk->digest_known = false; /* TRUNCATED brings it, as the next event */
+    sk->next_config_lsn = 0;
+    sk_seen_cut(sk, lsn);
+}
+
+static void adopt(struct sk_acceptor *sk, const struct sk_event *ev, lsn_t part,
+                  struct q_term *copy, struct sk_actions *out)
+{
+    const struct q_msg *m = ev->msg;
+    take_history(sk, &m->history, copy);
+    sk->d.no_lease = false;
+    if (co_mutated(HISTORY_NOT_PERSISTED)) {
+        cut_log(sk, part, out);
+    } else if (co_mutated(HISTORY_BEFORE_CUT)) {
+        sk_persist(sk, out, true);
+        cut_log(sk, part, out);
+    } else if (co_mutated(TAIL_NOT_TRUNCATED)) {
+        sk_persist(sk, out, true);
+    } else {
+        cut_log(sk, part, out);
+        sk_persist(sk, out, true);
+    }
+    extend_lease(sk, ev, out);
+    sk_send_ack(sk, ev->conn, &m->nonce, m->sent_us, out);
+}
+
+static int on_elected(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
+{
+    const struct q_msg *m = ev->msg;
+    lsn_t part;
+
+    if (m->term < sk->d.term) {
+        sk_emit_send(sk, out, ev->conn, FRAME_REJECT);
+        return 0;
+    }
+    if (!elected_sound(sk, m)) {
+        sk->refused++;
+        return 0;
+    }
+    if (sk_history_term(sk) == m->term) {
+        if (!co_id_eq(&m->nonce, &sk->d.voted_nonce)) {
+            sk->refused++; /* a second leader of this term: there cannot be one */
+            return 0;
+        }
+        if (co_mutated(ELECTED_AGAIN) && m->start_lsn >= sk->commit_lsn) {
+            cut_log(sk, m->start_lsn, out);
+        }
+        extend_lease(sk, ev, out);
+        sk_send_ack(sk, ev->conn, &m->nonce, m->sent_us, out);
+        return 0;
+    }
+
+    struct q_history h = sk_history(sk);
+    struct q_history mine = q_history_cut(&h, sk->write_lsn); /* as it will be after the flush */
+    int rc = q_diverge(&m->history, UINT64_MAX, &mine, sk->write_lsn, sk->start_lsn, &part);
+    bool cuts = rc == 0 && part == m->start_lsn;
+    if (cuts && part < sk->commit_lsn) {
+        sk_halt(sk, out, "an elected leader asks to truncate below what is known to be committed");
+        return 0;
+    }
+    if (rc) {
+        sk_halt(sk, out, "one term begins at different places in our history and in a leader's");
+        return 0;
+    }
+    struct q_term *copy = cuts ? malloc(m->history.n * sizeof *copy) : NULL;
+    if (cuts && !copy) {
+        return co_fail(CO_ERR_NOMEM, "no memory for a history of %u terms", m->history.n);
+    }
+    flush_now(sk, out);
+    if (m->term > sk->d.term || !co_id_eq(&m->nonce, &sk->d.voted_nonce)) {
+        /* The elected leader is the only one of its term, so its nonce replaces a vote for another
+         * candidate. The term is durable before the tail goes. */
+        new_term(sk, m->term, &m->nonce);
+        if (!cuts || part < sk->write_lsn) {
+            sk_persist(sk, out, false);
+        }
+    }
+    if (cuts) {
+        adopt(sk, ev, part, copy, out);
+    } else {
+        send_voted(sk, ev, true, out);
+    }
+    return 0;
+}
+
+/* ---- S3 append: the message; its records are acceptor_log.c's ---------------------------------
+ */
+
+static bool append_allowed(const struct sk_acceptor *sk, const struct sk_event *ev)
+{
+    const struct q_msg *m = ev->msg;
+    if (co_mutated(APPEND_LOWER_TERM) && m->term <= sk->d.term) {
+        return true;
+    }
+    if (co_mutated(LEASE_ONLY_FENCE) && m->term <= sk->d.term && sk->lease_until_us > ev->now_us &&
+        same_holder(&sk->lease_nonce, &m->nonce)) {
+        return true;
+    }
+    return m->term == sk->d.term && sk_history_term(sk) == m->term &&
+           co_id_eq(&m->nonce, &sk->d.voted_nonce);
+}
+
+static void on_append(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
+{
+    const struct q_msg *m = ev->msg;
+    if (!append_allowed(sk, ev)) {
+        if (m->term < sk->d.term) {
+            sk_emit_send(sk, out, ev->conn, FRAME_REJECT);
+        }
+        return; /* ELECTED has not come yet, or was lost: the sender repeats it */
+    }
+    lsn_t before = sk->write_lsn;
+    if (m->payload.len > 0 && m->begin_lsn <= sk->write_lsn) {
+        if (!sk_take_records(sk, m, out)) {
+            return;
+        }
+    }
+    extend_lease(sk, ev, out);
+    if (m->floor_lsn > sk->floor_hint) {
+        sk->floor_hint = m->floor_lsn;
+    }
+    sk_commit(sk, m->commit_lsn, out);
+
+    bool fresh = sk->write_lsn > before;
+    if (sk->write_lsn > sk->flush_lsn) {
+        sk->ack_due = true;
+        sk->ack_conn = ev->conn;
+        sk->ack_sent_us = m->sent_us;
+        sk->ack_nonce = m->nonce;
+    }
+    if (!fresh || m->want_received || co_mutated(ACK_BEFORE_FSYNC)) {
+        sk_send_ack(sk, ev->conn, &m->nonce, m->sent_us, out);
+        if (co_mutated(APPEND_LOWER_TERM) || co_mutated(LEASE_ONLY_FENCE)) {
+            out->a[out->n - 1].msg.term = m->term;
+        }
+    }
+}
+
+/* ---- the rest ---------------------------------------------------------------------------------
+ */
+
+static void on_fetch(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
+{
+    const struct q_msg *m = ev->msg;
+    if (m->term < sk->d.term) {
+        sk_emit_send(sk, out, ev->conn, FRAME_REJECT);
+        return;
+    }
+    if (m->term > sk->d.term || m->from_lsn < sk->start_lsn || m->from_lsn >= sk->flush_lsn ||
+        m->to_lsn <= m->from_lsn) {
+        return; /* nothing that we could vouch for; the leader asks somebody else */
+    }
+    struct q_history h = sk_history(sk);
+    struct q_msg data = {.type = FRAME_DATA,
+                         .timeline = sk->timeline,
+                         .config_version = sk->config.version,
+                         .term = sk->d.term,
+                         .from_lsn = m->from_lsn,
+                         .flush_lsn = sk->flush_lsn,
+                         .history = q_history_cut(&h, sk->flush_lsn)};
+    struct sk_action *a = sk_emit(out, SK_READ);
+    a->conn = ev->conn;
+    a->lsn = m->from_lsn;
+    a->to_lsn = m->to_lsn < sk->flush_lsn ? m->to_lsn : sk->flush_lsn;
+    a->msg = data;
+}
+
+static void on_release(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
+{
+    const struct q_msg *m = ev->msg;
+    if (m->term != sk->d.term || !co_id_eq(&m->nonce, &sk->d.voted_nonce)) {
+        return;
+    }
+    sk->released = true; /* what of this term still comes in late does not renew it */
+    end_lease(sk, out);
+}
+
+static void on_read_pos(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
+{
+    struct q_history h = sk_history(sk);
+    struct q_msg *m = sk_emit_send(sk, out, ev->conn, FRAME_POS);
+    m->read_id = ev->msg->read_id;
+    m->last_log_term = q_last_log_term(&h, sk->flush_lsn);
+    m->flush_lsn = sk->flush_lsn;
+    m->commit_lsn = sk->commit_lsn;
+    m->config = sk->config;
+    m->lease_held = lease_runs(sk, ev->now_us);
+    if (ev->msg->want_history) {
+        m->history = q_history_cut(&h, sk->flush_lsn);
+    }
+}
+
+static int on_msg(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
+{
+    const struct q_msg *m = ev->msg;
+    if (!co_id_eq(&m->timeline, &sk->timeline)) {
+        sk->refused++;
+        return 0;
+    }
+    if (m->config_version != 0 && m->config_version < sk->config.version) { /* S21 */
+        sk_emit_send(sk, out, ev->conn, FRAME_REJECT_CONFIG)->config = sk->config;
+        return 0;
+    }
+    switch (m->type) {
+    case FRAME_VOTE:
+        on_vote(sk, ev, out);
+        return 0;
+    case FRAME_ELECTED:
+        return on_elected(sk, ev, out);
+    case FRAME_APPEND:
+        on_append(sk, ev, out);
+        return 0;
+    case FRAME_FETCH:
+        on_fetch(sk, ev, out);
+        return 0;
+    case FRAME_RELEASE:
+        on_release(sk, ev, out);
+        return 0;
+    case FRAME_READ_POS:
+        on_read_pos(sk, ev, out);
+        return 0;
+    default:
+        sk->refused++;
+        return 0;
+    }
+}
+
+static void on_flushed(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
+{
+    if (ev->lsn <= sk->flush_lsn) {
+        return;
+    }
+    sk_flushed(sk, ev->lsn, out);
+    if (sk->ack_due) {
+        sk_send_ack(sk, sk->ack_conn, &sk->ack_nonce, sk->ack_sent_us, out);
+        sk->ack_due = sk->write_lsn > sk->flush_lsn;
+    }
+}
+
+static void on_closed(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < sk->n_waiters; i++) {
+        if (sk->waiters[i] != ev->conn) {
+            sk->waiters[kept++] = sk->waiters[i];
+        }
+    }
+    sk->n_waiters = kept;
+    if (sk->ack_conn == ev->conn) {
+        sk->ack_due = false;
+    }
+    if (sk->lease_conn == ev->conn) {
+        sk->lease_conn = 0;
+        if (ev->local) {
+            end_lease(sk, out);
+        }
+    }
+}
+
+static void on_shutdown(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
+{
+    flush_now(sk, out);
+    sk->d.no_lease = !lease_runs(sk, ev->now_us);
+    sk_persist(sk, out, false);
+}
+
+/* Waiters are told when the lease runs out. */
+static void arm_timer(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
+{
+    if (sk->n_waiters == 0) {
+        return;
+    }
+    if (!lease_runs(sk, ev->now_us)) {
+        tell_free(sk, out);
+        return;
+    }
+    uint64_t at = sk->lease_until_us > sk->quiet_until_us ? sk->lease_until_us : sk->quiet_until_us;
+    if (at != sk->timer_us) {
+        sk->timer_us = at;
+        sk_emit(out, SK_TIMER)->at_us = at;
+    }
+}
+
+int sk_step(struct sk_acceptor *sk, const struct sk_event *event, struct sk_actions *out)
+{
+    int rc = actions_begin(out);
+    if (rc || sk->halted) {
+        return rc;
+    }
+    sk->n_snapshots = 0;
+    free(sk->retired);
+    sk->retired = NULL;
+    co_assert(sk->digest_known || event->kind == SK_EV_TRUNCATED);
+
+    switch (event->kind) {
+    case SK_EV_MSG:
+        rc = on_msg(sk, event, out);
+        break;
+    case SK_EV_FLUSHED:
+        on_flushed(sk, event, out);
+        break;
+    case SK_EV_TRUNCATED:
+        co_assert(event->lsn == sk->write_lsn);
+        sk->digest = event->digest;
+        sk->config = event->config;
+        sk->digest_known = true;
+        break;
+    case SK_EV_CLOSED:
+        on_closed(sk, event, out);
+        break;
+    case SK_EV_TIMER:
+        sk->timer_us = 0;
+        break;
+    case SK_EV_SHUTDOWN:
+        on_shutdown(sk, event, out);
+        break;
+    }
+    if (rc == 0 && !sk->halted) {
+        arm_timer(sk, event, out);
+        co_assert(sk->start_lsn <= sk->commit_lsn && sk->commit_lsn <= sk->flush_lsn &&
+                  sk->flush_lsn <= sk->write_lsn); /* I3 */
+        co_assert(sk_history_term(sk) <= sk->d.term);
+    }
+    return rc;
+}
+
+/* ---- life -------------------------------------------------------------------------------------
+ */
+
+static int boot_check(const struct sk_boot *boot)
+{
+    const struct sk_durable *d = &boot->durable;
+    struct q_history h = {d->n_history, d->history};
+    if (!q_history_valid(&h) || (h.n > 0 && h.e[h.n - 1].term > d->term)) {
+        return co_fail(CO_ERR_CORRUPT, "the stored term history does not ascend, or goes beyond "
+                                       "the stored term; this copy of the log cannot be used");
+    }
+    if (boot->flush_lsn < boot->start_lsn || boot->flush_lsn < d->commit_lsn) {
+        return co_fail(CO_ERR_CORRUPT,
+                       "the log ends at %016llx, but %016llx and below is known to be committed: "
+                       "this disk has lost what it had; this copy of the log cannot be used",
+                       (unsigned long long)boot->flush_lsn, (unsigned long long)d->commit_lsn);
+    }
+    return 0;
+}
+
+int sk_acceptor_new(const struct sk_boot *boot, struct sk_acceptor **out)
+{
+    const struct sk_durable *d = &boot->durable;
+    int rc = boot_check(boot);
+    if (rc) {
+        return rc;
+    }
+    struct sk_acceptor *sk = calloc(1, sizeof *sk);
+    struct q_term *history = malloc((d->n_history + 1) * sizeof *history);
+    if (!sk || !history) {
+        free(sk);
+        free(history);
+        return co_fail(CO_ERR_NOMEM, "no memory for a timeline with %u terms", d->n_history);
+    }
+    if (d->n_history) {
+        memcpy(history, d->history, d->n_history * sizeof *history);
+    }
+    sk->cluster = boot->cluster;
+    sk->timeline = boot->timeline;
+    sk->start_lsn = boot->start_lsn;
+    sk->lease_us = boot->lease_us;
+    sk->history_keep = boot->history_keep ? boot->history_keep : SK_HISTORY_KEEP;
+    sk->d = *d;
+    sk->d.history = history;
+    sk->write_lsn = sk->flush_lsn = boot->flush_lsn;
+    sk->commit_lsn = d->commit_lsn > boot->start_lsn ? d->commit_lsn : boot->start_lsn;
+    sk->digest = boot->digest;
+    sk->digest_known = true;
+    sk->config = boot->config;
+    /* S5: a lease promised before the restart is still honoured, unless there was none (S7). */
+    if (!d->no_lease && !co_mutated(LEASE_FORGOTTEN)) {
+        sk->quiet_until_us = boot->now_us + boot->lease_us;
+    }
+    *out = sk;
+    return 0;
+}
+
+void sk_acceptor_free(struct sk_acceptor *sk)
+{
+    if (sk) {
+        free(sk->d.history);
+        free(sk->retired);
+        free(sk);
+    }
+}
+
+void sk_view(const struct sk_acceptor *sk, uint64_t now_us, struct sk_view *out)
+{
+    struct q_history h = sk_history(sk);
+    *out = (struct sk_view){.term = sk->d.term,
+                            .last_log_term = q_last_log_term(&h, sk->flush_lsn),
+                            .start_lsn = sk->start_lsn,
+                            .write_lsn = sk->write_lsn,
+                            .flush_lsn = sk->flush_lsn,
+                            .commit_lsn = sk->commit_lsn,
+                            .floor_lsn = sk->d.floor_lsn,
+                            .digest = sk->digest,
+                            .lease_held = sk->lease_until_us > now_us,
+                            .halted = sk->halted,
+                            .lease_nonce = sk->lease_nonce,
+                            .lease_until_us = sk->lease_until_us,
+                            .waiters = sk->n_waiters,
+                            .refused = sk->refused,
+                            .history = h,
+                            .config = sk->config};
+}

@@ -1,0 +1,77 @@
+/* acceptor_core.h - the state of an acceptor, shared by acceptor.c (the rules) and acceptor_log.c
+ * (the records of an APPEND). Nobody else includes it. */
+#ifndef CORALLITE_SAFEKEEPER_ACCEPTOR_CORE_H
+#define CORALLITE_SAFEKEEPER_ACCEPTOR_CORE_H
+
+#include "safekeeper/acceptor.h"
+
+/* The newest records, to notice one (term, LSN) with two contents. */
+#define SK_SEEN_MAX 32u
+struct sk_seen {
+    lsn_t begin;
+    term_t term;
+    struct wal_digest digest;
+};
+
+struct sk_acceptor {
+    struct co_id cluster, timeline;
+    lsn_t start_lsn;
+    uint64_t lease_us;
+    uint32_t history_keep;
+
+    /* What the disk holds once the actions of this step are done. */
+    struct sk_durable d;
+    struct sk_durable snapshot[2]; /* what the PERSISTs of this step show */
+    uint32_t n_snapshots;
+    struct q_term *retired; /* the history before this step's */
+
+    lsn_t write_lsn, flush_lsn, commit_lsn;
+    struct wal_digest digest; /* at write_lsn */
+    bool digest_known;        /* false between TRUNCATE and TRUNCATED */
+    struct wal_config config; /* in force at flush_lsn */
+    struct wal_config next_config;
+    lsn_t next_config_lsn; /* end of an unflushed CONFIG record; 0: none */
+    lsn_t leader_commit;   /* as its leader says, maybe above flush_lsn */
+    lsn_t floor_hint;      /* M16: every member has flushed so far */
+
+    struct co_id lease_nonce;
+    uint64_t lease_until_us, quiet_until_us;
+    sk_conn_t lease_conn;
+    bool released; /* the leader of this term gave its lease back */
+    sk_conn_t waiters[SK_WAITERS_MAX];
+    uint32_t n_waiters;
+    uint64_t timer_us;
+
+    bool ack_due; /* when something was flushed */
+    sk_conn_t ack_conn;
+    uint64_t ack_sent_us;
+    struct co_id ack_nonce;
+
+    struct sk_seen seen[SK_SEEN_MAX]; /* a ring, newest at n_seen - 1 */
+    uint64_t n_seen;
+    bool halted;
+    uint64_t refused;
+};
+
+/* acceptor.c */
+struct sk_action *sk_emit(struct sk_actions *out, enum sk_action_kind kind);
+struct q_msg *sk_emit_send(const struct sk_acceptor *sk, struct sk_actions *out, sk_conn_t conn,
+                           enum frame_type type);
+void sk_persist(struct sk_acceptor *sk, struct sk_actions *out, bool history_changed);
+void sk_halt(struct sk_acceptor *sk, struct sk_actions *out, const char *reason);
+struct q_history sk_history(const struct sk_acceptor *sk);
+term_t sk_history_term(const struct sk_acceptor *sk);
+void sk_flushed(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out);
+void sk_commit(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out);
+void sk_send_ack(struct sk_acceptor *sk, sk_conn_t conn, const struct co_id *nonce,
+                 uint64_t sent_us, struct sk_actions *out);
+
+/* acceptor_log.c */
+
+/* S3: checks every record of an APPEND that begins at or below write_lsn and hands the new ones to
+ * the log. false: refused or halted as a whole, nothing was taken. */
+bool sk_take_records(struct sk_acceptor *sk, const struct q_msg *m, struct sk_actions *out);
+/* Forgets the newest records from `lsn` on. */
+void sk_seen_cut(struct sk_acceptor *sk, lsn_t lsn);
+
+#endif
