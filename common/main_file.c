@@ -51,12 +51,12 @@ static int split(const char *what, const char *text, bool need_port, uint16_t de
     if (!end)
         end = begin + strlen(begin);
     const char *rest = bracketed ? end + 1 : end;
+    if (!bracketed && *rest && strchr(rest + 1, ':'))
+        return bad_address(what, text, "has more than one colon; put an IPv6 address in brackets");
     if (end == begin)
         return bad_address(what, text, "names no host");
     if ((size_t)(end - begin) > HOST_MAX)
         return bad_address(what, text, "has a host of more than 255 characters");
-    if (!bracketed && *rest && strchr(rest + 1, ':'))
-        return bad_address(what, text, "has more than one colon; put an IPv6 address in brackets");
     for (const char *p = begin; p < end; p++)
         if (!host_char(*p, bracketed))
             return bad_address(what, text, "has a character that no host name has");
