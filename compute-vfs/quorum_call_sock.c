@@ -105,8 +105,8 @@ static int check_clock(const struct cv_quorum *q)
     return co_fail(CO_ERR_CLOCK,
                    "this machine's clock is %" PRId64 " s %s the safekeepers' (more than %llu s): "
                    "set it right, then write again",
-                   (int64_t)(llabs(median) / 1000000), median > 0 ? "behind" : "ahead of",
-                   CO_CLOCK_SKEW_MAX_US / 1000000);
+                   (int64_t)((llabs(median) + 500000) / 1000000),
+                   median > 0 ? "behind" : "ahead of", CO_CLOCK_SKEW_MAX_US / 1000000);
 }
 
 static int no_quorum(const struct cv_quorum *q)
@@ -154,6 +154,21 @@ static void hand_over(struct cv_quorum *q, struct cv_lead *out)
     out->time_us = q->reign->time_us;
 }
 
+/* Tells the core to lead, or to keep the term that it was about to give back. */
+static int start_leading(struct cv_quorum *q)
+{
+    struct pr_event lead = {.kind = PR_EV_LEAD};
+
+    if (q->doomed || (q->asked && !q->releasing))
+        return 0;
+    int rc = cv_quorum_step(q, &lead);
+    if (rc == 0) {
+        q->asked = true;
+        q->releasing = false;
+    }
+    return rc;
+}
+
 static int lead_locked(struct cv_quorum *q, uint32_t timeout_ms, bool (*interrupted)(void *),
                        void *arg, struct cv_lead *out)
 {
@@ -171,12 +186,9 @@ static int lead_locked(struct cv_quorum *q, uint32_t timeout_ms, bool (*interrup
             hand_over(q, out);
             return 0;
         }
-        if (q->view.state == PR_FOLLOW && !q->releasing && !q->doomed) {
-            struct pr_event lead = {.kind = PR_EV_LEAD};
-            rc = cv_quorum_step(q, &lead);
-            if (rc != 0)
-                return rc;
-        }
+        rc = start_leading(q);
+        if (rc != 0)
+            return rc;
         if (q->wrecks != NULL)
             cv_quorum_kick(q);
         if (!wait_slice(q, deadline_us))
@@ -250,14 +262,10 @@ static void quorum_release(struct cv_log *log)
 
     if (q == NULL)
         return;
-    struct pr_event event = {.kind = PR_EV_RELEASE};
     q->owned = false;
-    /* Whoever else waits in lead() or for an election goes on with this term. */
-    if (cv_quorum_ready(q) && q->leading == 0 && q->settling == 0) {
-        q->releasing = true;
-        if (cv_quorum_step(q, &event) != 0)
-            q->releasing = false; /* the thread tries again, as nobody owns the term */
-    }
+    /* Whoever else waits in lead() goes on with this term. */
+    if (cv_quorum_ready(q) && q->leading == 0)
+        cv_quorum_release(q);
     leave(q);
 }
 
@@ -310,14 +318,12 @@ static bool lease_read(const struct cv_quorum *q, lsn_t *out)
     return true;
 }
 
-/* Waits for the answer. When none comes for longer than a lease, the log's tail was left open by a
- * writer that is no more: an election settles it. */
+/* Waits for the answer. The tail that a dead writer left open is settled by the core itself, with
+ * an election, once no lease runs. */
 static int position_locked(struct cv_quorum *q, uint32_t timeout_ms, struct cv_ask *ask, lsn_t *out)
 {
     uint64_t deadline_us = deadline_of(timeout_ms);
-    uint64_t settle_us = co_now_us() + CO_LEASE_US + CV_RETRY_US;
-    bool settling = false;
-    int rc = 0;
+    int rc;
 
     for (;;) {
         rc = refused_for_good(q);
@@ -327,11 +333,6 @@ static int position_locked(struct cv_quorum *q, uint32_t timeout_ms, struct cv_a
             *out = ask->lsn;
             break;
         }
-        if (!settling && co_now_us() >= settle_us && q->n_up >= cv_quorum_majority(q)) {
-            settling = true;
-            q->settling++;
-            cv_quorum_kick(q);
-        }
         if (!wait_slice(q, deadline_us)) {
             rc = q->n_up < cv_quorum_majority(q)
                      ? no_quorum(q)
@@ -340,10 +341,6 @@ static int position_locked(struct cv_quorum *q, uint32_t timeout_ms, struct cv_a
                                (unsigned)timeout_ms);
             break;
         }
-    }
-    if (settling) {
-        q->settling--;
-        cv_quorum_kick(q);
     }
     return rc;
 }
@@ -370,54 +367,48 @@ static int quorum_position(struct cv_log *log, uint32_t timeout_ms, lsn_t *out)
     return rc;
 }
 
-/* Asks until there is a verdict. Nobody leads, nobody will: after a while the question itself runs
- * the election that answers it. */
+/* One question with its answer. A core that does not know yet says so, or says nothing. */
+static int ask_verdict(struct cv_quorum *q, struct pr_event *event, uint64_t deadline_us,
+                       enum pr_verdict *out)
+{
+    struct cv_ask ask = {0};
+
+    ask_begin(q, &ask);
+    event->req = ask.req;
+    int rc = cv_quorum_step(q, event);
+    while (rc == 0 && !ask.done && wait_slice(q, deadline_us))
+        rc = refused_for_good(q);
+    *out = ask.done ? ask.verdict : PR_UNKNOWN;
+    ask_end(q, &ask);
+    return rc;
+}
+
 static int status_locked(struct cv_quorum *q, struct pr_event *event, uint32_t timeout_ms,
                          enum cv_verdict *out)
 {
     uint64_t deadline_us = deadline_of(timeout_ms);
-    uint64_t settle_us = co_now_us() + CV_SETTLE_US;
-    uint64_t again_us = 0;
-    bool settling = false, asked = false;
-    struct cv_ask ask = {.done = true};
-    int rc = 0;
 
-    while (rc == 0 && *out == CV_UNKNOWN) {
-        uint64_t now_us = co_now_us();
-        rc = refused_for_good(q);
-        if (rc == 0 && ask.done && now_us >= again_us) {
-            if (asked)
-                ask_end(q, &ask);
-            ask_begin(q, &ask);
-            asked = true;
-            event->req = ask.req;
-            rc = cv_quorum_step(q, event);
+    for (;;) {
+        enum pr_verdict verdict;
+        int rc = ask_verdict(q, event, deadline_us, &verdict);
+        if (rc != 0)
+            return rc;
+        if (verdict != PR_UNKNOWN) {
+            *out = verdict == PR_COMMITTED ? CV_COMMITTED : CV_NOT_COMMITTED;
+            return 0;
         }
-        if (rc == 0 && ask.done && again_us < now_us) {
-            *out = ask.verdict == PR_COMMITTED       ? CV_COMMITTED
-                   : ask.verdict == PR_NOT_COMMITTED ? CV_NOT_COMMITTED
-                                                     : CV_UNKNOWN;
-            again_us = now_us + CV_RETRY_US;
-        }
-        if (rc == 0 && !settling && now_us >= settle_us && q->n_up >= cv_quorum_majority(q)) {
-            settling = true;
-            q->settling++;
-            cv_quorum_kick(q);
-        }
-        if (rc == 0 && *out == CV_UNKNOWN && !wait_slice(q, deadline_us))
-            rc = q->n_up < cv_quorum_majority(q)
-                     ? no_quorum(q)
-                     : co_fail(CO_ERR_TIMEOUT, "the outcome could not be learned within %u ms",
-                               (unsigned)timeout_ms);
+        uint64_t again_us = co_now_us() + CV_RETRY_US;
+        while (co_now_us() < again_us && wait_slice(q, deadline_us))
+            ;
+        if (co_now_us() < deadline_us)
+            continue;
+        if (q->n_up < cv_quorum_majority(q))
+            (void)no_quorum(q); /* for its sentence */
+        else
+            (void)co_fail(CO_ERR_TIMEOUT, "the outcome could not be learned within %u ms",
+                          (unsigned)timeout_ms);
+        return CO_ERR_TIMEOUT;
     }
-    if (asked)
-        ask_end(q, &ask);
-    if (settling) {
-        q->settling--;
-        cv_quorum_kick(q);
-    }
-    /* Not to know is the answer that the contract calls a timeout. */
-    return rc == CO_ERR_NO_QUORUM ? CO_ERR_TIMEOUT : rc;
 }
 
 static int quorum_status(struct cv_log *log, term_t term, lsn_t begin_lsn, uint32_t timeout_ms,
@@ -472,12 +463,8 @@ static void wind_up(struct cv_quorum *q, uint32_t deadline_ms)
 
     while (q->reign != NULL && cv_reign_open(q->reign) && wait_slice(q, deadline_us))
         ;
-    if (cv_quorum_ready(q)) {
-        struct pr_event event = {.kind = PR_EV_RELEASE};
-        q->releasing = true;
-        if (cv_quorum_step(q, &event) != 0)
-            q->releasing = false;
-    }
+    if (cv_quorum_ready(q))
+        cv_quorum_release(q);
     while (q->releasing && wait_slice(q, deadline_us))
         ;
     /* The last words, to those who take them. */

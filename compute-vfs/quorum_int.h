@@ -29,7 +29,6 @@
 #define CV_TAIL_BYTES      (64 * CO_MIB)
 #define CV_SLICE_US        10000u /* how often a blocked call looks around */
 #define CV_RETRY_US        200000u
-#define CV_SETTLE_US       1000000u /* a lost term's fate unknown for so long: elect */
 
 enum cv_link_state { CV_LINK_IDLE, CV_LINK_CONNECTING, CV_LINK_HELLO, CV_LINK_UP };
 
@@ -91,9 +90,9 @@ struct cv_quorum {
     struct cv_tales tales;
     bool telling; /* a LOST or RESOLVED is being told */
 
-    uint32_t leading;  /* calls of lead() under way */
-    uint32_t settling; /* calls that need an election to be answered */
-    bool owned;        /* the owner has been given the present term */
+    uint32_t leading; /* calls of lead() under way */
+    bool asked;       /* the core was told to lead, and has not said that this is over */
+    bool owned;       /* the owner has been given the present term */
     bool releasing, doomed;
     uint64_t next_req;
     struct cv_ask *asks;
@@ -107,6 +106,8 @@ struct cv_quorum {
 
 /* Stamps the event with the time, steps the core, carries its actions out. */
 CO_MUST_CHECK int cv_quorum_step(struct cv_quorum *q, struct pr_event *event);
+/* Gives the term back once all of it is committed. */
+void cv_quorum_release(struct cv_quorum *q);
 /* The background thread has something to do at once. */
 void cv_quorum_kick(struct cv_quorum *q);
 /* As the name says; for after a step on another thread. */

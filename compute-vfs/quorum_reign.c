@@ -73,10 +73,9 @@ void cv_reign_durable(struct cv_reign *r, lsn_t lsn)
         r->first = r->n = 0;
 }
 
-void cv_reign_lose(struct cv_reign *r, uint64_t now_us)
+void cv_reign_lose(struct cv_reign *r)
 {
     r->lost = true;
-    r->lost_us = now_us;
     r->lo = r->first;
     r->hi = r->n;
 }

@@ -36,8 +36,6 @@ struct cv_reign {
     uint64_t req;         /* question under way, 0: none */
     uint64_t asked_us;    /* when */
     uint64_t next_try_us; /* not before */
-    uint64_t lost_us;
-    bool settle; /* the answer needs an election of our own */
     struct cv_reign *next;
 };
 
@@ -56,7 +54,7 @@ static inline bool cv_reign_open(const struct cv_reign *r)
 }
 
 /* The term is lost. From here on probe and answer find the boundary. */
-void cv_reign_lose(struct cv_reign *r, uint64_t now_us);
+void cv_reign_lose(struct cv_reign *r);
 /* true: everything is known, *kept is the end of what was kept. Else *begin is the begin LSN of the
  * record to ask about. */
 bool cv_reign_decided(const struct cv_reign *r, lsn_t *kept, lsn_t *begin);

@@ -1,6 +1,6 @@
 /*
  * quorum_sock.c - the background thread of a log, and the steps of its core: actions carried out,
- * terms that end, fates that are asked for, elections nobody but the driver wants.
+ * terms that end, fates that are asked for.
  */
 #include "compute-vfs/quorum_sock.h"
 
@@ -99,7 +99,7 @@ static void end_reign(struct cv_quorum *q, const char *reason)
     struct cv_reign *r = q->reign;
 
     q->reign = NULL;
-    q->owned = q->releasing = false;
+    q->owned = q->releasing = q->asked = false;
     if (!r->told) { /* the owner never heard of it */
         cv_reign_free(r);
         return;
@@ -110,7 +110,7 @@ static void end_reign(struct cv_quorum *q, const char *reason)
         cv_reign_free(r);
         return;
     }
-    cv_reign_lose(r, co_now_us());
+    cv_reign_lose(r);
     r->next = q->wrecks;
     q->wrecks = r;
 }
@@ -248,6 +248,13 @@ static bool step_plain(struct cv_quorum *q, enum pr_event_kind kind)
     return cv_quorum_step(q, &event) == 0;
 }
 
+void cv_quorum_release(struct cv_quorum *q)
+{
+    q->releasing = true;
+    if (!step_plain(q, PR_EV_RELEASE))
+        q->releasing = false; /* without memory: the thread tries again, as nobody owns the term */
+}
+
 static void cancel(struct cv_quorum *q, uint64_t req)
 {
     struct pr_event event = {.kind = PR_EV_CANCEL, .req = req};
@@ -265,7 +272,6 @@ static bool tend_wreck(struct cv_quorum *q, struct cv_reign *r, uint64_t now_us)
         cv_tales_add(&q->tales, CV_TALE_RESOLVED, r->term, kept, NULL);
         return true;
     }
-    r->settle = now_us - r->lost_us > CV_SETTLE_US;
     if (r->req != 0 && now_us - r->asked_us > CO_LEASE_US) {
         cancel(q, r->req);
         r->req = 0;
@@ -298,28 +304,16 @@ static void tend_wrecks(struct cv_quorum *q, uint64_t now_us)
     }
 }
 
-/* Elections that the owner did not ask for: begun when an answer needs one, ended when none does.
- */
+/* Ends what nobody waits for any more: a campaign, or a term that the owner did not take. */
 static void tend_leadership(struct cv_quorum *q)
 {
-    bool settle = q->settling > 0;
+    bool wanted = q->owned || q->leading > 0;
 
-    for (const struct cv_reign *r = q->wrecks; r != NULL; r = r->next)
-        settle = settle || r->settle;
-    bool wanted = settle || q->owned || q->leading > 0;
-    if (q->doomed) {
+    if (q->doomed || (!wanted && q->asked && q->reign == NULL)) {
         if (step_plain(q, PR_EV_ABANDON))
-            q->doomed = false;
-        return;
-    }
-    if (settle && q->view.state == PR_FOLLOW && !q->releasing) {
-        (void)!step_plain(q, PR_EV_LEAD);
-    } else if (!wanted && q->view.state == PR_LEADER && !q->releasing) {
-        q->releasing = true;
-        if (!step_plain(q, PR_EV_RELEASE))
-            q->releasing = false;
-    } else if (!wanted && (q->view.state == PR_CAMPAIGN || q->view.state == PR_RECOVER)) {
-        (void)!step_plain(q, PR_EV_ABANDON);
+            q->doomed = q->asked = false;
+    } else if (!wanted && q->reign != NULL && !q->releasing) {
+        cv_quorum_release(q);
     }
 }
 

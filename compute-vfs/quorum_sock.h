@@ -11,8 +11,8 @@
  * every earlier term of this log has been told, so a caller of lead() must not hold a lock that an
  * event needs; append(), release() and abandon() may be called with such a lock held.
  *
- * A lost term: the log goes on asking until it knows what was kept. If nobody else leads, it runs
- * an election of its own for that and gives the lease back at once.
+ * A lost term: the log goes on asking until it knows what was kept. A term that was given back in
+ * good order ends with lost and resolved too, with everything kept.
  *
  * After fork() the child can do nothing with it but close(), which then frees memory and closes
  * descriptors, says nothing to anybody and touches no lock; every other call fails or does nothing.

@@ -41,7 +41,7 @@ Test(quorum_reign, nothing_open_needs_no_question)
 
     cv_reign_durable(r, 4096 + 40);
     cr_assert_not(cv_reign_open(r));
-    cv_reign_lose(r, 1);
+    cv_reign_lose(r);
     cr_assert_eq(settle(r, 0, &questions), 4096 + 40);
     cr_assert_eq(questions, 0);
     cv_reign_free(r);
@@ -55,7 +55,7 @@ Test(quorum_reign, finds_every_boundary_with_few_questions)
             struct cv_reign *r = reign_of(40);
             unsigned questions;
             cv_reign_durable(r, 4096 + 8 * durable);
-            cv_reign_lose(r, 1);
+            cv_reign_lose(r);
             cr_assert_eq(settle(r, 4096 + 8 * kept, &questions), 4096 + 8 * kept);
             cr_assert_leq(questions, 8u);
             if (kept == durable)
