@@ -1,0 +1,63 @@
+/*
+ * ingest.h - committed records become page versions: the rules. Pure; the store is behind a sink.
+ *
+ * I12: only records that chain are taken. Each must be whole and sound, belong to this cluster and
+ * timeline, begin where the last one ended and carry its digest, and its own digest must be what
+ * its content says. Anything else halts the timeline with a sentence: the log contradicts itself,
+ * and guessing would serve wrong pages. Damage that a CRC shows (CO_ERR_CORRUPT) is no
+ * contradiction: the same bytes are asked for elsewhere.
+ *
+ * A delta's base is the version valid at its base LSN, read back through the sink, which sees what
+ * this batch has put already. Base and result are checked against the CRCs of the entry.
+ */
+#ifndef CORALLITE_PAGESERVER_INGEST_H
+#define CORALLITE_PAGESERVER_INGEST_H
+
+#include "pageserver/store_lmdb.h"
+#include "proto/wal.h"
+
+/* Where the log of a timeline is, as far as it was taken. */
+struct ps_chain {
+    struct co_id cluster, timeline;
+    lsn_t last_lsn;
+    struct wal_digest digest; /* of the record that ends there */
+    struct ps_commit newest;  /* newest TXN; lsn 0: none, the database is empty */
+    uint32_t page_size;       /* of the timeline; 0: not known yet */
+};
+
+struct ps_sink {
+    void *owner;
+    /* The page as it was at lsn. CO_ERR_NOT_FOUND, CO_ERR_CORRUPT. */
+    int (*base)(void *owner, pgno_t pgno, lsn_t lsn, uint32_t page_size, uint8_t *out);
+    /* A version; `zstd` is the page compressed already, or empty. */
+    int (*put)(void *owner, pgno_t pgno, lsn_t lsn, const uint8_t *page, uint32_t page_size,
+               uint32_t crc, struct co_span zstd);
+    /* All versions of a transaction were put. */
+    int (*commit)(void *owner, const struct ps_commit *commit, const pgno_t *pgnos, uint32_t n);
+    /* The record is done; `chain` stands behind it. */
+    int (*done)(void *owner, const struct ps_chain *chain);
+    void *dctx; /* ZSTD_DCtx for reuse, or NULL */
+};
+
+/* Checks the record at the front of `bytes` against the chain. CO_ERR_HALTED: it contradicts the
+ * chain. CO_ERR_CORRUPT, CO_ERR_VERSION: damaged, too new. CO_ERR_PROTOCOL: not whole. */
+CO_MUST_CHECK int ps_chain_check(const struct ps_chain *chain, struct co_span bytes,
+                                 struct wal_header *out);
+
+/* Takes all records of `bytes` (whole ones, back to back). The chain advances record by record; on
+ * an error it stands behind the last one that was done. *n_records counts them. */
+CO_MUST_CHECK int ps_ingest(struct ps_chain *chain, struct co_span bytes,
+                            const struct ps_sink *sink, uint32_t *n_records);
+
+/* ingest_lmdb.c: the same into the store, in as many write transactions as CO_INGEST_TXN_BYTES asks
+ * for; each holds whole records with their progress, but for the first parts of a large record,
+ * which stay invisible. On return *chain is what is durable, also after an error. Called on the
+ * writer's thread; `txn` is not open. */
+CO_MUST_CHECK int ps_ingest_store(struct ps_txn *txn, const struct ps_line *line,
+                                  struct ps_chain *chain, struct co_span bytes,
+                                  uint32_t *n_records);
+
+/* For tests: called after each LMDB transaction of an ingest. NULL: none. */
+extern void (*ps_ingest_after_commit)(void);
+
+#endif

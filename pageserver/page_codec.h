@@ -1,0 +1,64 @@
+/*
+ * page_codec.h - how one version of one page lies in the store: encoded, cut into chunks. Pure.
+ *
+ * Chunk 0 begins with a head, the others are bytes alone:
+ *    0  1  encoding: 1 raw, 2 zstd (3 is kept for deltas against an image)
+ *    1  1  flags: 0
+ *    2  1  number of chunks, 1..
+ *    3  1  log2 of the page size
+ *    4  4  CRC-32C of the page (little-endian), as the writer computed it
+ *    8     the first bytes of the encoded page
+ * The encoded page is the concatenation of the chunks. No chunk is longer than chunk_max bytes, so
+ * that no value of the store takes more than one overflow page of LMDB: a value of 4081 bytes takes
+ * two, and a search for two adjacent free pages gets slow in a fragmented file. PS_CHUNK_MAX was
+ * chosen by measuring; figures in docs/storage-pageserver.md.
+ *
+ * A codec belongs to one thread.
+ */
+#ifndef CORALLITE_PAGESERVER_PAGE_CODEC_H
+#define CORALLITE_PAGESERVER_PAGE_CODEC_H
+
+#include <stdint.h>
+
+#include "common/bytes.h"
+#include "proto/limits.h"
+
+#define PS_CHUNK_MAX        4080u /* bytes of an LMDB value that fit one overflow page */
+#define PS_CHUNK_INLINE_MAX 2013u /* bytes of a value that stay in the leaf with a page key */
+#define PS_CHUNK_MIN        512u  /* least chunk_max: 64 KiB then take 130 chunks, < 256 */
+#define PS_HEAD_BYTES       8u
+
+enum ps_encoding { PS_RAW = 1, PS_ZSTD = 2 };
+
+struct ps_codec;
+
+CO_MUST_CHECK int ps_codec_new(struct ps_codec **out);
+void ps_codec_free(struct ps_codec *codec);
+/* The codec's ZSTD_DCtx, for wal_apply. */
+void *ps_codec_dctx(struct ps_codec *codec);
+
+/* An encoded page: n_chunks values. `body` is borrowed from the codec (or the page) until its next
+ * use. */
+struct ps_image {
+    uint8_t head[PS_HEAD_BYTES];
+    struct co_span body;
+    uint32_t n_chunks, chunk_max;
+};
+
+/* Encodes. `zstd` is the page compressed already (as it stands in a WAL record), or empty. */
+void ps_encode(struct ps_codec *codec, const uint8_t *page, uint32_t page_size, uint32_t crc,
+               struct co_span zstd, uint32_t chunk_max, struct ps_image *out);
+/* Length of chunk i's value; and the value itself, into out[that length]. */
+size_t ps_chunk_bytes(const struct ps_image *image, uint32_t i);
+void ps_chunk_write(const struct ps_image *image, uint32_t i, uint8_t *out);
+
+/* Takes chunk 0; says how many chunks there are. Errors: CO_ERR_CORRUPT with a sentence that lacks
+ * only the place; CO_ERR_VERSION for an encoding this build does not know. */
+CO_MUST_CHECK int ps_decode_begin(struct ps_codec *codec, struct co_span value, uint32_t page_size,
+                                  uint32_t *n_chunks);
+/* Takes each further chunk in order. */
+CO_MUST_CHECK int ps_decode_more(struct ps_codec *codec, struct co_span value);
+/* Makes the page in out[page_size] and checks its CRC. */
+CO_MUST_CHECK int ps_decode_end(struct ps_codec *codec, uint8_t *out, uint32_t *crc);
+
+#endif

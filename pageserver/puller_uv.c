@@ -1,0 +1,420 @@
+/*
+ * puller_uv.c - one feed for each open timeline: asks a safekeeper for the committed records that
+ * come next, hands them to the writer, and says how far the timeline is.
+ *
+ *   STREAM (long poll) --> STREAM_DATA --> pending --> the writer's job --> chain, waits woken
+ *
+ * `received` is the end of what has come, `chain.last_lsn` the end of what is durable; in between
+ * lie the batch that is being ingested and `pending`. The next STREAM goes out as soon as an answer
+ * is in, unless PENDING_MAX bytes wait: that bounds the memory of a feed to what one answer adds.
+ *
+ * Where from: one safekeeper, until it goes away, stalls (no answer within the poll's time and
+ * STALL_MS), answers with nothing (then another has its turn: the source may be cut off from the
+ * writer), or sends what cannot be used. When a reader waits for more than has come, the others are
+ * asked too, after HEDGE_MS. Answers from several overlap harmlessly: LSNs are byte positions, and
+ * what is there already is skipped.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/assert.h"
+#include "common/clock_file.h"
+#include "common/log.h"
+#include "pageserver/server.h"
+#include "proto/message.h"
+#include "proto/unpack.h"
+
+#define MODULE        "pageserver/puller"
+#define POLL_MS       10000u
+#define POLL_MAX_MS   60000u
+#define HEDGE_POLL_MS 1000u
+#define STALL_MS      3000u
+#define HEDGE_MS      30u
+#define EMPTY_MIN_MS  50u /* an empty answer sooner than this is answered with a pause */
+#define RETRY_MS      200u
+#define RETRY_MAX_MS  10000u
+#define PENDING_MAX   (8 * CO_MIB)
+
+struct feed {
+    struct ps_server *s;
+    struct ps_timeline *tl;
+    lsn_t received;
+    struct co_buf pending;
+    bool ingesting, halted, closed, pausing;
+    uint32_t source;
+    uint64_t request[CO_MEMBERS_MAX]; /* outstanding STREAM; 0: none */
+    uint64_t asked_ms[CO_MEMBERS_MAX];
+    lsn_t commit[CO_MEMBERS_MAX]; /* newest commit LSN each has told */
+    lsn_t durable_told;
+    unsigned failures;         /* in a row */
+    char why[CO_SENTENCE_MAX]; /* halted */
+    uv_timer_t timer;          /* stall of the source's poll, or the end of a pause */
+    uv_timer_t hedge;
+    unsigned handles;
+};
+
+struct batch {
+    struct ps_job job;
+    struct feed *feed;
+    struct ps_line line;
+    struct ps_chain chain;
+    struct co_buf bytes;
+    uint32_t n_records;
+};
+
+static void poll_source(struct feed *f);
+static void submit(struct feed *f);
+
+/* -- Asking ------------------------------------------------------------------------------------ */
+
+/* Many idle timelines poll more rarely, so that polls alone are no load. */
+static uint32_t poll_ms(const struct ps_server *s)
+{
+    uint64_t ms = POLL_MS + (uint64_t)s->reg.n * 5;
+    return (uint32_t)(ms < POLL_MAX_MS ? ms : POLL_MAX_MS);
+}
+
+static void ask(struct feed *f, uint32_t node, uint32_t wait_ms)
+{
+    struct ps_server *s = f->s;
+    Corallite__Stream stream = CORALLITE__STREAM__INIT;
+    stream.has_timeline = stream.has_from_lsn = stream.has_max_bytes = 1;
+    stream.has_wait_ms = stream.has_durable_lsn = 1;
+    stream.timeline = msg_bytes16(f->tl->meta.id.b);
+    stream.from_lsn = f->received;
+    stream.max_bytes = CO_BATCH_BYTES;
+    stream.wait_ms = wait_ms;
+    /* One ingest behind: the newest one is durable for sure only with the next (store_lmdb.h). */
+    stream.durable_lsn = f->durable_told;
+    f->request[node] = ++s->last_request;
+    f->asked_ms[node] = uv_now(&s->loop);
+    peer_send(s->nodes[node].peer, FRAME_STREAM, s->last_request, &stream.base,
+              co_span_of(NULL, 0));
+}
+
+static bool usable(const struct feed *f, uint32_t node)
+{
+    return f->s->nodes[node].ready && f->s->reg.listed[node] && f->tl->held[node] != 0;
+}
+
+/* The next usable safekeeper after the source; the source itself when it is the only one. */
+static bool turn(struct feed *f)
+{
+    uint32_t n = f->s->reg.n_nodes;
+    for (uint32_t i = 1; i <= n; i++)
+        if (usable(f, (f->source + i) % n)) {
+            f->source = (f->source + i) % n;
+            return true;
+        }
+    return false;
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct feed *f = timer->data;
+    if (!f->pausing && f->request[f->source]) {
+        char id[CO_ID_TEXT];
+        co_warn(MODULE, "stalled timeline=%s node=%u", co_id_format(&f->tl->meta.id, id),
+                f->s->nodes[f->source].id);
+        f->request[f->source] = 0; /* a late answer is not missed: another poll asks from there */
+        turn(f);
+    }
+    f->pausing = false;
+    if (f->pending.len && !f->ingesting)
+        submit(f);
+    poll_source(f);
+}
+
+static void pause_for(struct feed *f, uint64_t ms)
+{
+    f->pausing = true;
+    uv_timer_start(&f->timer, on_timer, ms, 0);
+}
+
+static void poll_source(struct feed *f)
+{
+    if (f->closed || f->halted || f->pausing || f->request[f->source] ||
+        f->pending.len >= PENDING_MAX)
+        return;
+    if (!usable(f, f->source) && !turn(f)) {
+        uv_timer_stop(&f->timer); /* ps_feeds_node goes on */
+        return;
+    }
+    if (f->request[f->source])
+        return;
+    uint32_t ms = poll_ms(f->s);
+    ask(f, f->source, ms);
+    uv_timer_start(&f->timer, on_timer, ms + STALL_MS, 0);
+}
+
+static void on_hedge(uv_timer_t *timer)
+{
+    struct feed *f = timer->data;
+    if (f->closed || f->halted || !f->tl->waits)
+        return;
+    if (!f->ingesting && !f->pausing)
+        for (uint32_t i = 0; i < f->s->reg.n_nodes; i++)
+            if (i != f->source && usable(f, i) && !f->request[i])
+                ask(f, i, HEDGE_POLL_MS);
+    uv_timer_start(&f->hedge, on_hedge, HEDGE_POLL_MS + HEDGE_MS, 0);
+}
+
+void ps_feed_wanted(struct ps_timeline *tl)
+{
+    struct feed *f = tl->feed;
+    if (f && !f->closed && !f->halted && !uv_is_active((uv_handle_t *)&f->hedge))
+        uv_timer_start(&f->hedge, on_hedge, HEDGE_MS, 0);
+}
+
+/* -- Ingesting --------------------------------------------------------------------------------- */
+
+static int batch_run(struct ps_job *job, struct ps_txn *txn)
+{
+    struct batch *b = (struct batch *)job;
+    return ps_ingest_store(txn, &b->line, &b->chain, co_buf_span(&b->bytes), &b->n_records);
+}
+
+/* What was received beyond the chain is asked for again, elsewhere, a little later. */
+static void start_over(struct feed *f)
+{
+    f->pending.len = 0;
+    f->received = f->tl->chain.last_lsn;
+    for (uint32_t i = 0; i < f->s->reg.n_nodes; i++)
+        f->request[i] = 0;
+    turn(f);
+    uint64_t ms = RETRY_MS << (f->failures < 6 ? f->failures : 6);
+    f->failures++;
+    pause_for(f, ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS);
+}
+
+static void halt(struct feed *f, const char *why)
+{
+    f->halted = true;
+    f->pending.len = 0;
+    snprintf(f->why, sizeof f->why, "%s", why);
+    co_metric_add(&ps_m_halted, 1);
+    co_error(MODULE, "%s", why);
+    uv_timer_stop(&f->timer);
+    uv_timer_stop(&f->hedge);
+}
+
+static void free_feed(struct feed *f)
+{
+    if (f->handles || f->ingesting)
+        return;
+    co_buf_free(&f->pending);
+    free(f);
+}
+
+static void batch_done(struct ps_job *job)
+{
+    struct batch *b = (struct batch *)job;
+    struct feed *f = b->feed;
+    struct ps_timeline *tl = f->tl;
+    char id[CO_ID_TEXT];
+    f->ingesting = false;
+    if (!f->closed) {
+        f->durable_told = tl->chain.last_lsn;
+        co_metric_add(&ps_m_ingest_bytes, b->chain.last_lsn - tl->chain.last_lsn);
+        co_metric_add(&ps_m_records, b->n_records);
+        co_metric_add(&ps_m_batches, 1);
+        tl->chain = b->chain;
+        if (job->rc == CO_ERR_HALTED) {
+            halt(f, job->why);
+        } else if (job->rc) {
+            co_warn(MODULE, "ingest failed, is tried again timeline=%s code=%s: %s",
+                    co_id_format(&tl->meta.id, id), co_error_name(job->rc), job->why);
+            start_over(f);
+        } else {
+            f->failures = 0;
+        }
+        ps_pages_wake(tl);
+        if (f->pending.len && !f->pausing)
+            submit(f);
+        poll_source(f);
+    }
+    co_buf_free(&b->bytes);
+    free(b);
+    if (f->closed)
+        free_feed(f);
+}
+
+static void submit(struct feed *f)
+{
+    struct batch *b = calloc(1, sizeof *b);
+    if (!b) {
+        pause_for(f, RETRY_MS);
+        return;
+    }
+    b->job.run = batch_run;
+    b->job.done = batch_done;
+    b->feed = f;
+    b->line = f->tl->line;
+    b->chain = f->tl->chain;
+    b->bytes = f->pending;
+    f->pending = (struct co_buf){0};
+    f->ingesting = true;
+    ps_writer_give(f->s->writer, &b->job);
+}
+
+/* -- Answers ----------------------------------------------------------------------------------- */
+
+static int take_data(struct feed *f, uint32_t node, const Corallite__StreamData *data,
+                     struct co_span records)
+{
+    if (data->commit_lsn > f->commit[node])
+        f->commit[node] = data->commit_lsn;
+    lsn_t end = data->from_lsn + records.len;
+    if (f->halted || f->closed || data->from_lsn > f->received || end <= f->received)
+        return 0;
+    size_t skip = (size_t)(f->received - data->from_lsn);
+    int rc = co_buf_append(&f->pending, records.data + skip, records.len - skip);
+    if (rc)
+        return rc;
+    f->received = end;
+    f->source = node; /* it is ahead of the one that was asked first, or is that one */
+    if (!f->ingesting && !f->pausing)
+        submit(f);
+    return 0;
+}
+
+static void next_poll(struct feed *f, uint32_t node, bool empty)
+{
+    if (f->halted || f->closed || node != f->source)
+        return; /* a poll beside the source's ends here */
+    if (empty && !f->pausing) {
+        bool soon = uv_now(&f->s->loop) - f->asked_ms[node] < EMPTY_MIN_MS;
+        turn(f);
+        if (soon) {
+            pause_for(f, EMPTY_MIN_MS);
+            return;
+        }
+    }
+    poll_source(f);
+}
+
+int ps_feed_data(struct ps_server *s, uint32_t node, const struct frame_header *frame,
+                 struct co_span body)
+{
+    struct co_span records =
+        co_span_of(body.data + frame->message_bytes, body.len - frame->message_bytes);
+    struct co_id id;
+    Corallite__StreamData *data = message_unpack(&corallite__stream_data__descriptor,
+                                                 co_span_of(body.data, frame->message_bytes));
+    if (!data)
+        return CO_ERR_PROTOCOL;
+    int rc = msg_get16("timeline", data->has_timeline, &data->timeline, id.b);
+    struct ps_timeline *tl = rc ? NULL : ps_reg_find(&s->reg, &id);
+    struct feed *f = tl ? tl->feed : NULL;
+    /* Not what is being waited for: the answer to a poll that was given up. */
+    if (f && f->request[node] == frame->request_id) {
+        f->request[node] = 0;
+        rc = take_data(f, node, data, records);
+        if (!rc)
+            next_poll(f, node, records.len == 0);
+    }
+    protobuf_c_message_free_unpacked(&data->base, NULL);
+    return rc;
+}
+
+bool ps_feed_error(struct ps_server *s, uint32_t node, uint64_t request, int code)
+{
+    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
+        struct feed *f = tl->feed;
+        if (!f || !request || f->request[node] != request)
+            continue;
+        f->request[node] = 0;
+        if (code == CO_ERR_NOT_FOUND) {
+            tl->held[node] = 0; /* it lost the timeline, or never had it: put there again */
+            ps_catalog_drive(s, tl);
+        }
+        if (node == f->source && !f->halted && !f->closed) {
+            turn(f);
+            pause_for(f, RETRY_MS);
+        }
+        return true;
+    }
+    return false;
+}
+
+/* -- Life -------------------------------------------------------------------------------------- */
+
+void ps_feed_open(struct ps_server *s, struct ps_timeline *tl)
+{
+    if (tl->feed || s->closing)
+        return;
+    struct feed *f = calloc(1, sizeof *f);
+    if (!f) {
+        co_error(MODULE, "no memory to pull a timeline with");
+        return;
+    }
+    f->s = s;
+    f->tl = tl;
+    f->received = tl->chain.last_lsn;
+    f->source = (uint32_t)(co_get32(tl->meta.id.b) % s->reg.n_nodes); /* spread over all */
+    int rc = uv_timer_init(&s->loop, &f->timer) | uv_timer_init(&s->loop, &f->hedge);
+    co_assert(rc == 0);
+    f->timer.data = f->hedge.data = f;
+    f->handles = 2;
+    tl->feed = f;
+    poll_source(f);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct feed *f = handle->data;
+    f->handles--;
+    free_feed(f);
+}
+
+void ps_feed_close(struct ps_timeline *tl)
+{
+    struct feed *f = tl->feed;
+    if (!f)
+        return;
+    tl->feed = NULL;
+    f->closed = true;
+    uv_close((uv_handle_t *)&f->timer, on_closed);
+    uv_close((uv_handle_t *)&f->hedge, on_closed);
+}
+
+void ps_feeds_node(struct ps_server *s, uint32_t node, bool ready)
+{
+    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
+        struct feed *f = tl->feed;
+        if (!f)
+            continue;
+        if (!ready)
+            f->request[node] = 0;
+        poll_source(f);
+    }
+}
+
+int ps_feed_check(const struct ps_timeline *tl)
+{
+    const struct feed *f = tl->feed;
+    return f && f->halted ? co_fail(CO_ERR_HALTED, "%s", f->why) : 0;
+}
+
+const char *ps_feed_source(const struct ps_timeline *tl, char text[320])
+{
+    const struct feed *f = tl->feed;
+    if (!f || !usable(f, f->source))
+        snprintf(text, 320, "no safekeeper is connected that has this timeline");
+    else
+        snprintf(text, 320, "safekeeper %u at %s:%u", f->s->nodes[f->source].id,
+                 f->s->nodes[f->source].host, f->s->nodes[f->source].port);
+    return text;
+}
+
+void ps_feeds_tick(struct ps_server *s)
+{
+    uint64_t lag = 0;
+    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
+        const struct feed *f = tl->feed;
+        for (uint32_t i = 0; f && i < s->reg.n_nodes; i++)
+            if (f->commit[i] > tl->chain.last_lsn && f->commit[i] - tl->chain.last_lsn > lag)
+                lag = f->commit[i] - tl->chain.last_lsn;
+    }
+    co_metric_set(&ps_m_lag_bytes, lag);
+}

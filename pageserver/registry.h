@@ -1,0 +1,113 @@
+/*
+ * registry.h - what this pageserver knows of the timelines: a cache of the safekeepers' registries.
+ * Pure: messages in, decisions out; catalog_uv.c carries them out.
+ *
+ * Every timeline has metadata with a version; the higher version wins, everywhere. The registry
+ * remembers the newest version it has heard of and, for each safekeeper, the version that it holds.
+ * From that alone follows what is to be done (ps_reg_next):
+ *
+ *    CREATING --on a majority--> becomes ACTIVE, one version on
+ *    ACTIVE, DROPPED --on a majority--> the row is stored here; then it counts (it can be opened,
+ *        or is gone)
+ *    a safekeeper that lacks the newest version is sent it, whatever the state
+ *
+ * So a creation, a drop, the repair of a member that was away, and driving on what a crash left
+ * half done are one thing.
+ *
+ * Invariants
+ *   R1 nothing is decided before a majority of the safekeepers has listed what it holds (`heard`):
+ *      any majority has one member in common with the one that a change was made durable on.
+ *   R2 a name has at most one timeline that is not DROPPED. Of two that are CREATING under one name
+ *      (a creation that a crash cut off and the one after it) the older stays, and ACTIVE stays
+ *      before CREATING; the other becomes DROPPED. A timeline is opened by nobody before it is
+ *      ACTIVE, so nothing is lost.
+ *   R3 a timeline that was ACTIVE is dropped by a request only.
+ */
+#ifndef CORALLITE_PAGESERVER_REGISTRY_H
+#define CORALLITE_PAGESERVER_REGISTRY_H
+
+#include "pageserver/ingest.h"
+
+struct ps_timeline {
+    struct ps_line line; /* what lookups see; line.no 0: not stored here yet */
+    struct ps_meta meta; /* newest version known */
+    uint64_t stored;     /* version in the store; 0: none */
+    enum ps_state stored_state;
+    uint64_t storing;               /* version on its way to the store; 0: none */
+    bool purged;                    /* DROPPED, and its pages are deleted */
+    uint64_t held[CO_MEMBERS_MAX];  /* version each safekeeper holds; 0: lacks it */
+    uint64_t asked[CO_MEMBERS_MAX]; /* request of the TIMELINE_PUT on its way there; 0: none */
+
+    struct ps_chain chain; /* what is ingested, durably */
+    void *feed;            /* the puller's (puller_uv.c) */
+    void *waits;           /* reads that wait for records (serve_uv.c) */
+
+    struct ps_timeline *next_id, *next_name, *next; /* hash chains; list of all */
+};
+
+struct ps_registry {
+    struct co_id cluster, self; /* our disk id */
+    uint32_t n_nodes;
+    bool listed[CO_MEMBERS_MAX]; /* has told all it holds since this start */
+    bool heard;                  /* a majority has: see R1 */
+    uint32_t n;
+    uint32_t n_buckets;
+    struct ps_timeline **by_id, **by_name;
+    struct ps_timeline *all;
+};
+
+CO_MUST_CHECK int ps_reg_init(struct ps_registry *reg, const struct co_id *cluster,
+                              const struct co_id *self, uint32_t n_nodes);
+void ps_reg_free(struct ps_registry *reg);
+
+static inline uint32_t ps_reg_majority(const struct ps_registry *reg)
+{
+    return reg->n_nodes / 2 + 1;
+}
+
+struct ps_timeline *ps_reg_find(const struct ps_registry *reg, const struct co_id *id);
+/* The one of this name that is not DROPPED, CREATING ones included; NULL: none. */
+struct ps_timeline *ps_reg_find_name(const struct ps_registry *reg, const char *db,
+                                     const char *branch);
+
+/* A row of the store, at start. */
+CO_MUST_CHECK int ps_reg_load(struct ps_registry *reg, tlno_t no, bool purged,
+                              const struct ps_meta *meta, struct ps_timeline **out);
+/* Safekeeper `node` (index) holds this. */
+CO_MUST_CHECK int ps_reg_heard(struct ps_registry *reg, uint32_t node, const struct ps_meta *meta,
+                               struct ps_timeline **out);
+/* Safekeeper `node` begins to tell what it holds; what it held before counts no more. */
+void ps_reg_list_begins(struct ps_registry *reg, uint32_t node);
+/* It has told all. True when a majority has by this. */
+bool ps_reg_list_done(struct ps_registry *reg, uint32_t node);
+
+/* A new timeline of ours, CREATING. */
+CO_MUST_CHECK int ps_reg_create(struct ps_registry *reg, const struct ps_meta *meta,
+                                struct ps_timeline **out);
+/* A new version: another state (ACTIVE -> DROPPED), or another pageserver (take-over). */
+void ps_reg_change(struct ps_registry *reg, struct ps_timeline *tl, enum ps_state state);
+
+/* S13: a timeline that another pageserver owns, or NULL. To be asked once `heard`. */
+struct ps_timeline *ps_reg_foreign(const struct ps_registry *reg);
+
+enum ps_next {
+    PS_NEXT_NOTHING,
+    PS_NEXT_CHANGED, /* the state was advanced: send it to the safekeepers */
+    PS_NEXT_STORE,   /* write meta's version to the store */
+};
+/* What a timeline is due for, besides being sent to the safekeepers that lack it. Advances
+ * CREATING to ACTIVE itself. */
+enum ps_next ps_reg_next(struct ps_registry *reg, struct ps_timeline *tl);
+/* Is safekeeper `node` to be sent this timeline now? */
+static inline bool ps_reg_lacks(const struct ps_registry *reg, const struct ps_timeline *tl,
+                                uint32_t node)
+{
+    return reg->heard && reg->listed[node] && !tl->asked[node] && tl->held[node] < tl->meta.version;
+}
+/* It can be opened: stored as ACTIVE, and not being dropped. */
+static inline bool ps_timeline_open(const struct ps_timeline *tl)
+{
+    return tl->stored_state == PS_ACTIVE && tl->meta.state == PS_ACTIVE;
+}
+
+#endif

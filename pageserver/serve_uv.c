@@ -1,0 +1,487 @@
+/*
+ * serve_uv.c - the sessions of computes and tools, and everything about names: OPEN, CREATE, DROP,
+ * DB_LIST, SERVER_STATUS.
+ *
+ * A request about names that cannot be answered yet (the registry is not known, or a creation or a
+ * drop is under way) becomes an ask; every change of the registry looks at all asks again, the tick
+ * ends those whose time is over with a sentence that says what is missing.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/clock_file.h"
+#include "common/log.h"
+#include "pageserver/server.h"
+#include "proto/hello.h"
+#include "proto/message.h"
+#include "proto/unpack.h"
+
+#define MODULE "pageserver/serve"
+#define ASK_MS 8000u
+
+/* -- Answers ----------------------------------------------------------------------------------- */
+
+static Corallite__Safekeeper *fill_safekeepers(const struct ps_server *s,
+                                               Corallite__Safekeeper out[CO_MEMBERS_MAX],
+                                               Corallite__Safekeeper *list[CO_MEMBERS_MAX])
+{
+    for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
+        corallite__safekeeper__init(&out[i]);
+        out[i].has_node = out[i].has_port = out[i].has_connected = 1;
+        out[i].node = s->nodes[i].id;
+        out[i].host = (char *)(uintptr_t)s->nodes[i].host;
+        out[i].port = s->nodes[i].port;
+        out[i].connected = s->nodes[i].ready;
+        list[i] = &out[i];
+    }
+    return out;
+}
+
+/* tl NULL: there is no such database. */
+static void send_opened(struct ps_session *session, uint64_t request, const struct ps_timeline *tl)
+{
+    const struct ps_server *s = session->s;
+    Corallite__Opened opened = CORALLITE__OPENED__INIT;
+    Corallite__Safekeeper node[CO_MEMBERS_MAX], *list[CO_MEMBERS_MAX];
+    struct ps_meta_wire wire;
+    if (tl) {
+        ps_meta_to_wire(&tl->meta, &wire);
+        opened.timeline = &wire.wire;
+        opened.has_last_record_lsn = 1;
+        opened.last_record_lsn = tl->chain.last_lsn;
+    }
+    fill_safekeepers(s, node, list);
+    opened.has_cluster = 1;
+    opened.cluster = msg_bytes16(s->identity.cluster.b);
+    opened.n_safekeepers = s->reg.n_nodes;
+    opened.safekeepers = list;
+    peer_send(session->peer, FRAME_OPENED, request, &opened.base, co_span_of(NULL, 0));
+}
+
+struct listing {
+    Corallite__DbListed wire;
+    Corallite__DbListed__Db *db, **list;
+    char **branches;
+};
+
+static void fill_db(Corallite__DbListed__Db *db, const struct ps_timeline *tl, char **branch)
+{
+    corallite__db_listed__db__init(db);
+    *branch = (char *)(uintptr_t)tl->meta.branch;
+    db->name = (char *)(uintptr_t)tl->meta.database_name;
+    db->n_branches = 1;
+    db->branches = branch;
+    db->has_id = db->has_created_us = db->has_last_record_lsn = db->has_last_commit_us = 1;
+    db->has_db_pages = db->has_page_size = db->has_state = 1;
+    db->id = msg_bytes16(tl->meta.database.b);
+    db->created_us = tl->meta.created_us;
+    db->last_record_lsn = tl->chain.last_lsn;
+    db->last_commit_us = tl->chain.newest.time_us;
+    db->db_pages = tl->chain.newest.db_pages;
+    db->page_size = tl->chain.page_size;
+    db->state = (Corallite__TimelineState)tl->meta.state;
+}
+
+/* One entry a timeline: a database has the branch main alone in this version. */
+static void send_db_list(struct ps_session *session, uint64_t request)
+{
+    struct ps_server *s = session->s;
+    struct listing l = {.wire = CORALLITE__DB_LISTED__INIT};
+    size_t max = s->reg.n ? s->reg.n : 1;
+    l.db = calloc(max, sizeof *l.db);
+    l.list = calloc(max, sizeof(Corallite__DbListed__Db *));
+    l.branches = calloc(max, sizeof(char *));
+    if (!l.db || !l.list || !l.branches) {
+        peer_send_error(session->peer, request, co_fail(CO_ERR_NOMEM, "no memory for the list"));
+        goto done;
+    }
+    size_t n = 0;
+    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
+        if (tl->meta.state == PS_DROPPED)
+            continue;
+        fill_db(&l.db[n], tl, &l.branches[n]);
+        l.list[n] = &l.db[n];
+        n++;
+    }
+    l.wire.n_databases = n;
+    l.wire.databases = l.list;
+    if (corallite__db_listed__get_packed_size(&l.wire) > frame_body_max(FRAME_DB_LISTED))
+        peer_send_error(session->peer, request,
+                        co_fail(CO_ERR_TOO_LARGE, "%zu databases do not fit one answer", n));
+    else
+        peer_send(session->peer, FRAME_DB_LISTED, request, &l.wire.base, co_span_of(NULL, 0));
+done:
+    free(l.db);
+    free(l.list);
+    free(l.branches);
+}
+
+static void send_status(struct ps_session *session, uint64_t request)
+{
+    struct ps_server *s = session->s;
+    Corallite__ServerStatus st = CORALLITE__SERVER_STATUS__INIT;
+    Corallite__Safekeeper node[CO_MEMBERS_MAX], *list[CO_MEMBERS_MAX];
+    struct ps_store_stats store;
+    char http[300];
+    ps_store_stats(s->store, &store);
+    fill_safekeepers(s, node, list);
+    st.has_cluster = st.has_disk = st.has_uptime_us = st.has_lmdb_bytes = st.has_records = 1;
+    st.has_pages_served = st.has_bytes_in = st.has_bytes_out = 1;
+    st.cluster = msg_bytes16(s->identity.cluster.b);
+    st.disk = msg_bytes16(s->identity.disk.b);
+    st.uptime_us = co_now_us() - s->started_us;
+    st.lmdb_bytes = store.used_bytes;
+    st.records = co_metric_get(&ps_m_records);
+    st.pages_served = co_metric_get(&ps_m_pages);
+    st.bytes_in = co_metric_get(&ps_m_bytes_in);
+    st.bytes_out = co_metric_get(&ps_m_bytes_out);
+    for (struct ps_session *o = s->sessions; o; o = o->next) {
+        st.bytes_in += peer_bytes_in(o->peer);
+        st.bytes_out += peer_bytes_out(o->peer);
+    }
+    st.n_safekeepers = s->reg.n_nodes;
+    st.safekeepers = list;
+    if (s->http) {
+        snprintf(http, sizeof http, "%s:%u", s->options->http_host, co_http_port(s->http));
+        st.http_address = http;
+    }
+    peer_send(session->peer, FRAME_SERVER_STATUS_OK, request, &st.base, co_span_of(NULL, 0));
+}
+
+/* -- Asks -------------------------------------------------------------------------------------- */
+
+/* Each returns true when the ask was answered. */
+
+static bool try_open(struct ps_server *s, struct ps_ask *ask)
+{
+    struct ps_timeline *tl = ps_reg_find_name(&s->reg, ask->db, ask->branch);
+    if (tl && ps_timeline_open(tl)) {
+        send_opened(ask->session, ask->request, tl);
+        return true;
+    }
+    if (tl || !s->reg.heard)
+        return false; /* being created; or the safekeepers may know it */
+    send_opened(ask->session, ask->request, NULL);
+    return true;
+}
+
+static bool try_create(struct ps_server *s, struct ps_ask *ask)
+{
+    struct ps_timeline *tl = ps_reg_find_name(&s->reg, ask->db, ask->branch);
+    if (tl || !s->reg.heard)
+        return tl && try_open(s, ask);
+    for (tl = s->reg.all; tl; tl = tl->next)
+        if (!co_id_is_zero(&ask->database) && co_id_eq(&tl->meta.database, &ask->database)) {
+            peer_send_error(
+                ask->session->peer, ask->request,
+                co_fail(CO_ERR_EXISTS,
+                        "database '%s' cannot be created with this id: it is %s "
+                        "'%s'; leave the id out, or choose another",
+                        ask->db, tl->meta.state == PS_DROPPED ? "that of the dropped" : "that of",
+                        tl->meta.database_name));
+            return true;
+        }
+    int rc = ps_catalog_create(s, ask->db, ask->branch, &ask->database, &tl);
+    if (!rc)
+        return false; /* answered once it is active on a majority and stored here */
+    peer_send_error(ask->session->peer, ask->request, rc);
+    return true;
+}
+
+/* Every branch of the database becomes DROPPED; answered once all are, on a majority and here. */
+static bool try_drop(struct ps_server *s, struct ps_ask *ask)
+{
+    bool pending = false;
+    if (!s->reg.heard)
+        return false;
+    if (co_id_is_zero(&ask->database)) {
+        struct ps_timeline *main_tl = ps_reg_find_name(&s->reg, ask->db, "main");
+        if (!main_tl) {
+            peer_send_error(ask->session->peer, ask->request,
+                            co_fail(CO_ERR_NOT_FOUND,
+                                    "there is no database '%s' to drop; `corallite db list` shows "
+                                    "those there are",
+                                    ask->db));
+            return true;
+        }
+        ask->database = main_tl->meta.database;
+    }
+    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
+        if (!co_id_eq(&tl->meta.database, &ask->database))
+            continue;
+        if (tl->meta.state != PS_DROPPED) {
+            ps_reg_change(&s->reg, tl, PS_DROPPED);
+            ps_catalog_drive(s, tl);
+        }
+        pending |= tl->stored < tl->meta.version;
+    }
+    if (pending)
+        return false;
+    peer_send(ask->session->peer, FRAME_DROPPED, ask->request, NULL, co_span_of(NULL, 0));
+    return true;
+}
+
+static bool try_ask(struct ps_server *s, struct ps_ask *ask)
+{
+    switch (ask->kind) {
+    case PS_ASK_OPEN:
+        return try_open(s, ask);
+    case PS_ASK_CREATE:
+        return try_create(s, ask);
+    case PS_ASK_DROP:
+        return try_drop(s, ask);
+    case PS_ASK_LIST:
+        if (!s->reg.heard && !s->reg.n)
+            return false;
+        send_db_list(ask->session, ask->request);
+        return true;
+    }
+    return true;
+}
+
+static void give_up(struct ps_server *s, struct ps_ask *ask)
+{
+    char missing[600] = "";
+    size_t n = 0;
+    for (uint32_t i = 0; i < s->reg.n_nodes && n < sizeof missing; i++)
+        if (!s->nodes[i].ready)
+            n +=
+                (size_t)snprintf(missing + n, sizeof missing - n, "%s%u at %.60s:%u", n ? ", " : "",
+                                 s->nodes[i].id, s->nodes[i].host, s->nodes[i].port);
+    const char *name = ask->kind == PS_ASK_LIST ? "the list of databases" : ask->db;
+    int rc =
+        ps_nodes_ready(s) >= ps_reg_majority(&s->reg)
+            ? co_fail(CO_ERR_NO_QUORUM,
+                      "%s: a majority of the safekeepers did not confirm within %u s; it "
+                      "goes on in the background, ask again",
+                      name, ASK_MS / 1000)
+            : co_fail(CO_ERR_NO_QUORUM,
+                      "%s: %u of %u safekeepers are connected to the pageserver, %u are "
+                      "needed; missing: %s",
+                      name, ps_nodes_ready(s), s->reg.n_nodes, ps_reg_majority(&s->reg), missing);
+    peer_send_error(ask->session->peer, ask->request, rc);
+}
+
+void ps_serve_asks(struct ps_server *s)
+{
+    uint64_t now = uv_now(&s->loop);
+    /* Taken off first: answering may change the registry, which leads here again. */
+    struct ps_ask *asks = s->asks, *next;
+    s->asks = NULL;
+    for (; asks; asks = next) {
+        next = asks->next;
+        bool done = try_ask(s, asks);
+        if (!done && now >= asks->deadline_ms) {
+            give_up(s, asks);
+            done = true;
+        }
+        if (done) {
+            free(asks);
+            continue;
+        }
+        asks->next = s->asks;
+        s->asks = asks;
+    }
+}
+
+static void forget_asks(struct ps_session *session)
+{
+    for (struct ps_ask **at = &session->s->asks, *ask; (ask = *at);) {
+        if (ask->session == session) {
+            *at = ask->next;
+            free(ask);
+        } else {
+            at = &ask->next;
+        }
+    }
+}
+
+/* Copies and checks a name of the wire. */
+static int take_name(const char *what, const char *wire, char out[CO_NAME_MAX_BYTES + 1])
+{
+    if (!wire)
+        return co_fail(CO_ERR_PROTOCOL, "the request names no %s", what);
+    int rc = name_check(wire);
+    if (!rc)
+        snprintf(out, CO_NAME_MAX_BYTES + 1, "%s", wire);
+    return rc;
+}
+
+static void begin_ask(struct ps_session *session, const struct ps_ask *wanted)
+{
+    struct ps_server *s = session->s;
+    struct ps_ask *ask = malloc(sizeof *ask);
+    if (!ask) {
+        peer_send_error(session->peer, wanted->request, co_fail(CO_ERR_NOMEM, "no memory"));
+        return;
+    }
+    *ask = *wanted;
+    ask->session = session;
+    ask->deadline_ms = uv_now(&s->loop) + ASK_MS;
+    if (try_ask(s, ask)) {
+        free(ask);
+        return;
+    }
+    ask->next = s->asks;
+    s->asks = ask;
+}
+
+static int read_open(struct co_span message, struct ps_ask *ask)
+{
+    Corallite__Open *m = message_unpack(&corallite__open__descriptor, message);
+    if (!m)
+        return CO_ERR_PROTOCOL;
+    int rc = take_name("database", m->database, ask->db);
+    if (!rc)
+        rc = take_name("branch", m->branch && *m->branch ? m->branch : "main", ask->branch);
+    protobuf_c_message_free_unpacked(&m->base, NULL);
+    return rc;
+}
+
+static int read_create(struct co_span message, struct ps_ask *ask)
+{
+    Corallite__Create *m = message_unpack(&corallite__create__descriptor, message);
+    if (!m)
+        return CO_ERR_PROTOCOL;
+    int rc = take_name("database", m->database, ask->db);
+    if (!rc)
+        rc = msg_get16("database id", m->has_database_id, &m->database_id, ask->database.b);
+    snprintf(ask->branch, sizeof ask->branch, "main");
+    protobuf_c_message_free_unpacked(&m->base, NULL);
+    return rc;
+}
+
+static int read_drop(struct co_span message, struct ps_ask *ask)
+{
+    Corallite__Drop *m = message_unpack(&corallite__drop__descriptor, message);
+    if (!m)
+        return CO_ERR_PROTOCOL;
+    int rc = take_name("database", m->database, ask->db);
+    protobuf_c_message_free_unpacked(&m->base, NULL);
+    return rc;
+}
+
+/* A request about names. */
+static void on_ask(struct ps_session *session, enum ps_ask_kind kind, uint64_t request,
+                   struct co_span message)
+{
+    struct ps_ask ask = {.kind = kind, .request = request};
+    int rc = kind == PS_ASK_OPEN     ? read_open(message, &ask)
+             : kind == PS_ASK_CREATE ? read_create(message, &ask)
+             : kind == PS_ASK_DROP   ? read_drop(message, &ask)
+                                     : 0;
+    if (rc)
+        peer_send_error(session->peer, request, rc);
+    else
+        begin_ask(session, &ask);
+}
+
+/* -- Sessions ---------------------------------------------------------------------------------- */
+
+static int on_hello(void *owner, struct peer *peer, const Corallite__Hello *hello,
+                    const Corallite__HelloOk *unused)
+{
+    struct ps_server *s = owner;
+    struct co_id cluster, disk;
+    (void)unused;
+    int rc = msg_get16("cluster", hello->has_cluster, &hello->cluster, cluster.b);
+    if (!rc)
+        rc = msg_get16("disk", hello->has_expect_disk, &hello->expect_disk, disk.b);
+    if (rc)
+        return rc;
+    if (hello->has_cluster && !co_id_eq(&cluster, &s->identity.cluster))
+        return co_fail(CO_ERR_CLUSTER, "this pageserver belongs to another cluster than you do");
+    if (hello->has_expect_disk && !co_id_eq(&disk, &s->identity.disk))
+        return co_fail(CO_ERR_NODE, "this pageserver has another disk than the one you expect");
+    struct ps_session *session = calloc(1, sizeof *session);
+    if (!session)
+        return co_fail(CO_ERR_NOMEM, "no memory for a session");
+    session->s = s;
+    session->peer = peer;
+    session->next = s->sessions;
+    session->prev = &s->sessions;
+    if (session->next)
+        session->next->prev = &session->next;
+    s->sessions = session;
+    peer_set_data(peer, session);
+    co_metric_add(&ps_m_sessions, 1);
+
+    Corallite__HelloOk ok = CORALLITE__HELLO_OK__INIT;
+    char build[] = CO_BUILD_VERSION;
+    ok.has_protocol = ok.has_cluster = ok.has_node = ok.has_disk = ok.has_time_us = 1;
+    ok.protocol = CO_PROTOCOL_VERSION;
+    ok.cluster = msg_bytes16(s->identity.cluster.b);
+    ok.disk = msg_bytes16(s->identity.disk.b);
+    ok.time_us = co_wall_us();
+    ok.build = build;
+    peer_send(peer, FRAME_HELLO_OK, 0, &ok.base, co_span_of(NULL, 0));
+    return 0;
+}
+
+static int on_frame(void *owner, struct peer *peer, const struct frame_header *frame,
+                    struct co_span body)
+{
+    struct ps_session *session = peer_data(peer);
+    struct co_span message = co_span_of(body.data, frame->message_bytes);
+    (void)owner;
+    switch (frame->type) {
+    case FRAME_OPEN:
+        on_ask(session, PS_ASK_OPEN, frame->request_id, message);
+        break;
+    case FRAME_CREATE:
+        on_ask(session, PS_ASK_CREATE, frame->request_id, message);
+        break;
+    case FRAME_DROP:
+        on_ask(session, PS_ASK_DROP, frame->request_id, message);
+        break;
+    case FRAME_DB_LIST:
+        on_ask(session, PS_ASK_LIST, frame->request_id, message);
+        break;
+    case FRAME_GET_PAGES:
+        ps_pages_get(session, frame->request_id, message);
+        break;
+    case FRAME_CHANGES_SINCE:
+        ps_pages_changes(session, frame->request_id, message);
+        break;
+    case FRAME_SERVER_STATUS:
+        send_status(session, frame->request_id);
+        break;
+    case FRAME_PONG:
+        break;
+    default:
+        peer_send_error(peer, frame->request_id,
+                        co_fail(CO_ERR_PROTOCOL, "a pageserver does not take %s",
+                                frame_type_name(frame->type)));
+    }
+    return 0;
+}
+
+static void on_close(void *owner, struct peer *peer, const char *reason)
+{
+    struct ps_session *session = peer_data(peer);
+    (void)owner;
+    co_debug(MODULE, "session ends addr=%s: %s", peer_address(peer), reason);
+    ps_pages_forget(session);
+    forget_asks(session);
+    co_metric_add(&ps_m_bytes_in, peer_bytes_in(peer));
+    co_metric_add(&ps_m_bytes_out, peer_bytes_out(peer));
+    co_metric_set(&ps_m_sessions, co_metric_get(&ps_m_sessions) - 1);
+    *session->prev = session->next;
+    if (session->next)
+        session->next->prev = session->prev;
+    free(session);
+}
+
+int ps_serve_start(struct ps_server *s)
+{
+    struct peer_handler handler = {s, on_hello, on_frame, on_close};
+    return peer_listen(&s->loop, s->options->listen_host, s->options->listen_port, &handler,
+                       &s->listener);
+}
+
+void ps_serve_close(struct ps_server *s)
+{
+    if (s->listener)
+        peer_server_close(s->listener);
+    s->listener = NULL;
+}

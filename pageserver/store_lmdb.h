@@ -1,0 +1,151 @@
+/*
+ * store_lmdb.h - the pageserver's store: every version of every page, every commit, in one LMDB
+ * environment.
+ *
+ * Tables (keys: keys.h)
+ *   meta      "store": magic "CORALPS1", u32 format version, u32 0, cluster id, disk id
+ *             "next":  u32, the number that the next timeline gets
+ *   timeline  timeline id -> u8 format 1, u8 purged, u16 0, u32 number, packed Timeline
+ *   progress  line key -> u64 last-record LSN, 16 digest there
+ *   page      page key -> chunk of an encoded page (page_codec.h)
+ *   commit    commit key -> chunk of {u64 time us, u32 pages in the database, u32 page size,
+ *             16 digest, page list (proto/changes.h)}
+ *   time      time key -> nothing
+ *
+ * Invariants
+ *   P1 one write transaction holds whole records: pages, commit and time row, and the progress that
+ *      covers them. What lies above the progress is invisible (a large record's first part) and is
+ *      written again, to the same keys, when the record is ingested again.
+ *   P2 a page comes back with the CRC it was written with, or not at all.
+ *   P3 no value needs more than one overflow page.
+ *   P4 numbers of timelines are never used again.
+ *   P5 the first record of a store says its format; a newer one is refused.
+ *
+ * Threads: one write transaction at a time, begun and ended by one thread (the writer's). Read
+ * transactions belong to the thread that uses them and are renewed for each request: a reader that
+ * stays open keeps LMDB from reusing pages.
+ *
+ * Durability: a commit syncs the data but not LMDB's meta page (MDB_NOMETASYNC). A power loss can
+ * take back the newest transaction, whole; the next one's sync makes it sure. The log still has it.
+ *
+ * Errors carry sentences. CO_ERR_CORRUPT: the file or a page is damaged; CO_ERR_FULL: map or disk.
+ */
+#ifndef CORALLITE_PAGESERVER_STORE_LMDB_H
+#define CORALLITE_PAGESERVER_STORE_LMDB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pageserver/keys.h"
+#include "pageserver/page_codec.h"
+#include "pageserver/timeline_meta.h"
+
+#define PS_STORE_FORMAT 1u
+#define PS_MAP_BYTES    (1024 * CO_GIB)
+
+struct ps_store;
+
+struct ps_store_options {
+    const char *dir;          /* made when absent (its parent exists) */
+    uint64_t map_bytes;       /* 0: PS_MAP_BYTES. Address space, not disk; never changed live */
+    struct co_id cluster;     /* checked against the store's */
+    struct co_id disk;        /* identity of the data directory, checked too */
+    uint32_t chunk_max_bytes; /* 0: PS_CHUNK_MAX; others for the benchmark */
+    bool no_sync;             /* for the benchmark and tests that need no disk */
+};
+
+CO_MUST_CHECK int ps_store_open(const struct ps_store_options *options, struct ps_store **out);
+void ps_store_close(struct ps_store *store);
+
+struct ps_store_stats {
+    uint64_t used_bytes, map_bytes; /* of the map */
+    uint32_t readers;
+};
+void ps_store_stats(struct ps_store *store, struct ps_store_stats *out);
+
+/* -- Transactions ------------------------------------------------------------------------------ */
+
+struct ps_txn;
+
+/* A read transaction that has not begun; renew begins it at the newest state, reset ends it. */
+CO_MUST_CHECK int ps_read_new(struct ps_store *store, struct ps_txn **out);
+CO_MUST_CHECK int ps_read_renew(struct ps_txn *txn);
+void ps_read_reset(struct ps_txn *txn);
+void ps_read_free(struct ps_txn *txn);
+
+/* A write transaction, reusable likewise: begin, then commit or abort. */
+CO_MUST_CHECK int ps_write_new(struct ps_store *store, struct ps_txn **out);
+CO_MUST_CHECK int ps_write_begin(struct ps_txn *txn);
+CO_MUST_CHECK int ps_write_commit(struct ps_txn *txn);
+void ps_write_abort(struct ps_txn *txn);
+void ps_write_free(struct ps_txn *txn); /* aborts what is open */
+/* Upper estimate of the bytes that the open write transaction has dirtied. */
+uint64_t ps_write_cost(const struct ps_txn *txn);
+struct ps_codec *ps_txn_codec(struct ps_txn *txn);
+
+/* -- Pages ------------------------------------------------------------------------------------- */
+
+/* A timeline as lookups see it. Immutable once made, alive as long as the store. */
+struct ps_line {
+    tlno_t no;
+    struct co_id id;
+    const struct ps_line *ancestor; /* NULL: a root */
+    lsn_t ancestor_lsn;
+};
+
+/* Writes a version; `zstd` as in ps_encode. */
+CO_MUST_CHECK int ps_page_put(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn,
+                              const uint8_t *page, uint32_t page_size, uint32_t crc,
+                              struct co_span zstd);
+
+/* The newest version at or below `lsn`, the ancestors' included. CO_ERR_NOT_FOUND: there is none.
+ * CO_ERR_CORRUPT: it is damaged; the sentence names timeline, page and LSN. */
+CO_MUST_CHECK int ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pgno,
+                              lsn_t lsn, uint32_t page_size, uint8_t *out, lsn_t *version,
+                              uint32_t *crc);
+
+/* -- Commits ----------------------------------------------------------------------------------- */
+
+struct ps_commit {
+    lsn_t lsn; /* end of the record */
+    uint64_t time_us;
+    uint32_t db_pages, page_size;
+    struct wal_digest digest;
+};
+
+/* Writes the commit row with its page list, and the time row. */
+CO_MUST_CHECK int ps_commit_put(struct ps_txn *txn, tlno_t no, const struct ps_commit *commit,
+                                const pgno_t *pgnos, uint32_t n);
+/* The newest commit at or below `lsn`, the ancestors' included. CO_ERR_NOT_FOUND: none. */
+CO_MUST_CHECK int ps_commit_at(struct ps_txn *txn, const struct ps_line *line, lsn_t lsn,
+                               struct ps_commit *out);
+/* Newest commit at or before a time (equal times: the newest LSN). CO_ERR_NOT_FOUND: none. */
+CO_MUST_CHECK int ps_commit_at_time(struct ps_txn *txn, const struct ps_line *line,
+                                    uint64_t time_us, lsn_t *out);
+/* Appends the change list (proto/changes.h) of the commits in (since, upto]. *all and an empty list
+ * when it would be longer than limit_bytes. */
+CO_MUST_CHECK int ps_commit_changes(struct ps_txn *txn, const struct ps_line *line, lsn_t since,
+                                    lsn_t upto, size_t limit_bytes, struct co_buf *list, bool *all);
+
+struct ps_progress {
+    lsn_t last_lsn; /* last-record LSN; every record below is in the store */
+    struct wal_digest digest;
+};
+CO_MUST_CHECK int ps_progress_put(struct ps_txn *txn, tlno_t no, const struct ps_progress *p);
+/* CO_ERR_NOT_FOUND: nothing was ingested yet. */
+CO_MUST_CHECK int ps_progress_get(struct ps_txn *txn, tlno_t no, struct ps_progress *out);
+
+/* -- Timelines --------------------------------------------------------------------------------- */
+
+/* Writes a timeline's row and keeps "next" above `no`. The row of an ACTIVE timeline is the
+ * catalog's row of its name: the names are indexed in memory (registry.h). */
+CO_MUST_CHECK int ps_timeline_put(struct ps_txn *txn, tlno_t no, bool purged,
+                                  const struct ps_meta *meta);
+/* Calls fn for every timeline; an error of fn ends it and is returned. */
+typedef int (*ps_timeline_fn)(void *arg, tlno_t no, bool purged, const struct ps_meta *meta);
+CO_MUST_CHECK int ps_timeline_each(struct ps_txn *txn, ps_timeline_fn fn, void *arg);
+CO_MUST_CHECK int ps_timeline_next_no(struct ps_txn *txn, tlno_t *out);
+/* Deletes at most `max` rows of what timeline `no` holds; *done when nothing is left. */
+CO_MUST_CHECK int ps_purge_step(struct ps_txn *txn, tlno_t no, uint32_t max, bool *done);
+
+#endif

@@ -1,0 +1,115 @@
+/* timeline_lmdb.c - table timeline, and the deletion of what was dropped. */
+#include "common/assert.h"
+#include "pageserver/store_int.h"
+
+#define ROW_HEAD_BYTES 8u
+#define ROW_FORMAT     1u
+
+static int next_no(struct ps_txn *txn, tlno_t *out)
+{
+    MDB_val k = ps_val("next", 4), v;
+    int rc = mdb_get(txn->txn, txn->store->dbi[T_META], &k, &v);
+    if (rc && rc != MDB_NOTFOUND)
+        return ps_lmdb_fail(txn->store, rc, "reading the next number");
+    if (!rc && v.mv_size != 4)
+        return co_fail(CO_ERR_CORRUPT, "%s: the next number has %zu bytes", txn->store->dir,
+                       v.mv_size);
+    *out = rc ? 1 : co_get32(v.mv_data);
+    return 0;
+}
+
+int ps_timeline_next_no(struct ps_txn *txn, tlno_t *out)
+{
+    co_assert(txn->live);
+    return next_no(txn, out);
+}
+
+int ps_timeline_put(struct ps_txn *txn, tlno_t no, bool purged, const struct ps_meta *meta)
+{
+    uint8_t head[ROW_HEAD_BYTES] = {ROW_FORMAT, purged}, number[4];
+    struct co_buf row = {0};
+    tlno_t next;
+    co_put32(head + 4, no);
+    int rc = co_buf_append(&row, head, sizeof head);
+    if (!rc)
+        rc = ps_meta_pack(meta, &row);
+    if (!rc)
+        rc = ps_put(txn, T_TIMELINE, co_span_of(meta->id.b, 16), co_buf_span(&row));
+    co_buf_free(&row);
+    if (!rc)
+        rc = next_no(txn, &next);
+    if (rc || next > no)
+        return rc;
+    co_put32(number, no + 1);
+    return ps_put(txn, T_META, co_span_of("next", 4), co_span_of(number, 4));
+}
+
+static int one_row(struct ps_txn *txn, struct co_span row, ps_timeline_fn fn, void *arg)
+{
+    struct ps_meta meta;
+    if (row.len < ROW_HEAD_BYTES)
+        return co_fail(CO_ERR_CORRUPT, "%s: a timeline's row is cut short", txn->store->dir);
+    if (row.data[0] != ROW_FORMAT)
+        return co_fail(CO_ERR_VERSION, "%s: a timeline's row has format %u, this build knows %u",
+                       txn->store->dir, row.data[0], ROW_FORMAT);
+    if (ps_meta_unpack(co_span_of(row.data + ROW_HEAD_BYTES, row.len - ROW_HEAD_BYTES), &meta))
+        return co_fail(CO_ERR_CORRUPT, "%s: a timeline's row is damaged", txn->store->dir);
+    return fn(arg, co_get32(row.data + 4), row.data[1] != 0, &meta);
+}
+
+int ps_timeline_each(struct ps_txn *txn, ps_timeline_fn fn, void *arg)
+{
+    co_assert(txn->live);
+    MDB_cursor *cursor;
+    MDB_val k, v;
+    int rc = mdb_cursor_open(txn->txn, txn->store->dbi[T_TIMELINE], &cursor);
+    if (rc)
+        return ps_lmdb_fail(txn->store, rc, "reading the timelines");
+    int ours = 0;
+    while (!ours && (rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) == 0)
+        ours = one_row(txn, ps_span(v), fn, arg);
+    mdb_cursor_close(cursor);
+    if (ours)
+        return ours;
+    return rc == MDB_NOTFOUND ? 0 : ps_lmdb_fail(txn->store, rc, "reading the timelines");
+}
+
+/* -- Purge ------------------------------------------------------------------------------------- */
+
+/* Deletes at most *left rows whose key begins with the number; all of them: *left stays above 0. */
+static int purge_table(struct ps_txn *txn, enum ps_table table, tlno_t no, uint32_t *left)
+{
+    uint8_t prefix[4];
+    MDB_cursor *cursor;
+    int rc = mdb_cursor_open(txn->txn, txn->store->dbi[table], &cursor);
+    if (rc)
+        return ps_lmdb_fail(txn->store, rc, "deleting what was dropped");
+    co_put32be(prefix, no);
+    while (*left > 0) {
+        MDB_val k = ps_val(prefix, sizeof prefix), v;
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+        if (rc || k.mv_size < 4 || co_get32be(k.mv_data) != no)
+            break;
+        rc = mdb_cursor_del(cursor, 0);
+        if (rc)
+            break;
+        txn->cost += 4096;
+        --*left;
+    }
+    mdb_cursor_close(cursor);
+    return rc && rc != MDB_NOTFOUND ? ps_lmdb_fail(txn->store, rc, "deleting what was dropped") : 0;
+}
+
+int ps_purge_step(struct ps_txn *txn, tlno_t no, uint32_t max, bool *done)
+{
+    co_assert(txn->live && txn->write);
+    static const enum ps_table tables[] = {T_PAGE, T_COMMIT, T_TIME, T_PROGRESS};
+    uint32_t left = max;
+    for (size_t i = 0; i < sizeof tables / sizeof *tables && left; i++) {
+        int rc = purge_table(txn, tables[i], no, &left);
+        if (rc)
+            return rc;
+    }
+    *done = left > 0;
+    return 0;
+}
