@@ -1,0 +1,270 @@
+/* main.c - corallite-safekeeper: options, signals, HTTP, exit codes. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include "common/clock_file.h"
+#include "common/daemon_http.h"
+#include "common/log.h"
+#include "common/main_file.h"
+#include "common/metrics.h"
+#include "proto/limits.h"
+#include "safekeeper/server_uv.h"
+
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+static const char help[] =
+    "usage: corallite-safekeeper --dir DIR --node N --listen HOST:PORT [options]\n"
+    "\n"
+    "Keeps the logs of a Corallite cluster: one of three, of which any two make a commit.\n"
+    "\n"
+    "  --dir DIR            data directory; made when absent\n"
+    "  --node N             number of this safekeeper in its cluster, 1 or more\n"
+    "  --listen HOST:PORT   where computes and the pageserver connect (default 127.0.0.1:6410)\n"
+    "  --http HOST:PORT     /healthz and /metrics (default: none)\n"
+    "  --advertise HOST:PORT  address that others reach it by, for the log (default: --listen)\n"
+    "  --cluster ID         32 hex digits; needed for a new data directory, checked for an old "
+    "one\n"
+    "  --log-level LEVEL    debug, info, warn, error or off (default info)\n"
+    "  --insecure-listen    allow --listen on an address that other hosts reach: there is no "
+    "access\n"
+    "                       control yet\n"
+    "  --help, --version\n"
+    "\n"
+    "Exit codes: 0 stopped by SIGTERM or SIGINT, 1 failed, 2 usage.\n";
+
+struct options {
+    const char *dir, *cluster_text;
+    uint32_t node;
+    char host[256], http_host[256], advertise_host[256];
+    uint16_t port, http_port, advertise_port;
+    bool http, advertise, insecure, has_cluster;
+    struct co_id cluster;
+};
+
+struct daemon {
+    uv_loop_t loop;
+    uv_signal_t terminate, interrupt;
+    struct co_http *http;
+    struct sk_server *server;
+    int exit_code;
+};
+
+static int parse_node(const char *text, uint32_t *out)
+{
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+    if (*end || end == text || n < 1 || n > 65535)
+        return co_fail(CO_ERR_INVAL, "--node is a number from 1 to 65535; '%.40s' is not", text);
+    *out = (uint32_t)n;
+    return 0;
+}
+
+static int set_level(const char *word)
+{
+    enum co_log_level level;
+    int rc = co_log_parse_level(word, &level);
+    if (!rc)
+        co_log_set_level(level);
+    return rc;
+}
+
+static int set_option(struct options *o, int which, const char *value)
+{
+    switch (which) {
+    case 'd':
+        o->dir = value;
+        return 0;
+    case 'n':
+        return parse_node(value, &o->node);
+    case 'l':
+        return co_parse_address("--listen", value, o->host, &o->port);
+    case 'h':
+        o->http = true;
+        return co_parse_address("--http", value, o->http_host, &o->http_port);
+    case 'a':
+        o->advertise = true;
+        return co_parse_address("--advertise", value, o->advertise_host, &o->advertise_port);
+    case 'c':
+        o->has_cluster = true;
+        return co_id_parse(value, &o->cluster)
+                   ? co_fail(CO_ERR_INVAL, "--cluster takes 32 hex digits; '%.80s' are not", value)
+                   : 0;
+    case 'v':
+        return set_level(value);
+    default:
+        o->insecure = true;
+        return 0;
+    }
+}
+
+static int check_options(const struct options *o)
+{
+    if (!o->dir || !*o->dir || !o->node)
+        return co_fail(CO_ERR_INVAL,
+                       "--dir and --node are needed, as in: corallite-safekeeper --dir "
+                       "/var/lib/corallite/sk1 --node 1 --listen 127.0.0.1:6410");
+    const char *open = !co_is_loopback(o->host)                   ? o->host
+                       : o->http && !co_is_loopback(o->http_host) ? o->http_host
+                                                                  : NULL;
+    if (open && !o->insecure)
+        return co_fail(
+            CO_ERR_INVAL,
+            "listening on %s lets other hosts in and there is no access control yet; "
+            "listen on 127.0.0.1, or add --insecure-listen if the network is yours alone",
+            open);
+    return 0;
+}
+
+/* 0: go on; else the exit code + 1. */
+static int parse(int argc, char **argv, struct options *o)
+{
+    static const struct option known[] = {{"dir", required_argument, NULL, 'd'},
+                                          {"node", required_argument, NULL, 'n'},
+                                          {"listen", required_argument, NULL, 'l'},
+                                          {"http", required_argument, NULL, 'h'},
+                                          {"advertise", required_argument, NULL, 'a'},
+                                          {"cluster", required_argument, NULL, 'c'},
+                                          {"log-level", required_argument, NULL, 'v'},
+                                          {"insecure-listen", no_argument, NULL, 'i'},
+                                          {"help", no_argument, NULL, 'H'},
+                                          {"version", no_argument, NULL, 'V'},
+                                          {0}};
+    int which, rc = 0;
+    *o = (struct options){.host = "127.0.0.1", .port = 6410};
+    while (!rc && (which = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (which == 'H') {
+            fputs(help, stdout);
+            return 1;
+        }
+        if (which == 'V') {
+            printf("corallite-safekeeper %s (protocol %u, format %u)\n", CO_BUILD_VERSION,
+                   CO_PROTOCOL_VERSION, CO_FORMAT_VERSION);
+            return 1;
+        }
+        if (which == '?') {
+            fputs("try: corallite-safekeeper --help\n", stderr);
+            return EXIT_USAGE + 1;
+        }
+        rc = set_option(o, which, optarg);
+    }
+    if (!rc && optind < argc)
+        rc = co_fail(CO_ERR_INVAL, "'%.80s' is not an option", argv[optind]);
+    if (!rc)
+        rc = check_options(o);
+    if (!rc)
+        return 0;
+    fprintf(stderr, "corallite-safekeeper: %s\n", co_sentence());
+    return EXIT_USAGE + 1;
+}
+
+/* -- Running
+ * --------------------------------------------------------------------------------------- */
+
+static void on_done(void *owner, int rc, const char *sentence)
+{
+    struct daemon *d = owner;
+    if (rc) {
+        co_error("safekeeper", "stopping: %s", sentence);
+        /* Nothing may be acknowledged any more, whatever the loop still holds. */
+        _Exit(EXIT_FAILED);
+    }
+    uv_close((uv_handle_t *)&d->terminate, NULL);
+    uv_close((uv_handle_t *)&d->interrupt, NULL);
+    d->exit_code = 0;
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *d = handle->data;
+    co_info("safekeeper", "stopping signal=%d", number);
+    sk_server_stop(d->server);
+}
+
+static int answer_http(void *owner, const char *path, struct co_buf *body,
+                       const char **content_type)
+{
+    struct daemon *d = owner;
+    if (strcmp(path, "/healthz"))
+        return 404;
+    bool good = sk_server_healthy(d->server);
+    *content_type = "text/plain; charset=utf-8";
+    return co_buf_append(body, good ? "ok\n" : "stopping\n", good ? 3 : 9) ? 500 : good ? 200 : 503;
+}
+
+static void raise_descriptors(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+        r.rlim_cur = r.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &r);
+    }
+}
+
+static int start(struct daemon *d, const struct options *o, struct co_identity *identity)
+{
+    int rc = co_identity_open(o->dir, "safekeeper", o->node, o->has_cluster ? &o->cluster : NULL,
+                              identity);
+    if (rc)
+        return rc;
+    uv_loop_init(&d->loop);
+    struct sk_server_options server = {.dir = o->dir,
+                                       .identity = identity,
+                                       .host = o->host,
+                                       .port = o->port,
+                                       .done = on_done,
+                                       .owner = d};
+    rc = sk_server_start(&d->loop, &server, &d->server);
+    if (!rc && o->http)
+        rc = co_http_start(o->http_host, o->http_port, answer_http, d, &d->http);
+    if (rc)
+        return rc;
+    uv_signal_init(&d->loop, &d->terminate);
+    uv_signal_init(&d->loop, &d->interrupt);
+    d->terminate.data = d->interrupt.data = d;
+    uv_signal_start(&d->terminate, on_signal, SIGTERM);
+    uv_signal_start(&d->interrupt, on_signal, SIGINT);
+    return 0;
+}
+
+static void say_ready(const struct daemon *d, const struct options *o,
+                      const struct co_identity *identity)
+{
+    char cluster[CO_ID_TEXT], disk[CO_ID_TEXT], http[300] = "none";
+    uint16_t port = sk_server_port(d->server);
+    if (d->http)
+        snprintf(http, sizeof http, "%s:%u", o->http_host, co_http_port(d->http));
+    co_info("safekeeper",
+            "ready node=%u addr=%s:%u http=%s advertise=%s:%u cluster=%s disk=%s dir=%s version=%s",
+            identity->node, o->host, port, http, o->advertise ? o->advertise_host : o->host,
+            o->advertise ? o->advertise_port : port, co_id_format(&identity->cluster, cluster),
+            co_id_format(&identity->disk, disk), o->dir, CO_BUILD_VERSION);
+}
+
+int main(int argc, char **argv)
+{
+    struct options o;
+    static struct daemon d;
+    struct co_identity identity;
+    int rc = parse(argc, argv, &o);
+    if (rc)
+        return rc - 1;
+    signal(SIGPIPE, SIG_IGN);
+    raise_descriptors();
+    d.exit_code = EXIT_FAILED;
+    rc = start(&d, &o, &identity);
+    if (rc) {
+        fprintf(stderr, "corallite-safekeeper: %s\n", co_sentence());
+        fflush(stderr);
+        _Exit(EXIT_FAILED);
+    }
+    say_ready(&d, &o, &identity);
+    uv_run(&d.loop, UV_RUN_DEFAULT);
+    if (d.http)
+        co_http_stop(d.http);
+    co_identity_close(&identity);
+    co_info("safekeeper", "stopped exit=%d", d.exit_code);
+    return d.exit_code;
+}

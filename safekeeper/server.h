@@ -1,0 +1,66 @@
+/* server.h - what the files of the server share (server_uv.c, admin_uv.c, start_file.c). */
+#ifndef CORALLITE_SAFEKEEPER_SERVER_H
+#define CORALLITE_SAFEKEEPER_SERVER_H
+
+#include <stdatomic.h>
+
+#include "safekeeper/registry_file.h"
+#include "safekeeper/server_uv.h"
+#include "safekeeper/timeline_uv.h"
+
+/* A connection after its Hello. */
+struct sk_client {
+    sk_conn_t conn;
+    struct peer *peer;
+    struct co_id *touched; /* timelines that it sent a quorum message or a STREAM */
+    uint32_t n_touched, cap_touched;
+};
+
+/* A TIMELINE_PUT; they are carried out one after the other. */
+struct sk_put_request {
+    struct sk_server *server;
+    sk_conn_t conn;
+    uint64_t request_id;
+    struct sk_entry entry;
+    enum sk_put what;
+    struct co_buf registry; /* the file as it will be */
+    struct sk_job job;
+    struct sk_put_request *next;
+};
+
+struct sk_server {
+    struct sk_server_options options;
+    uv_loop_t *loop;
+    struct sk_host host;
+    struct sk_store *stores[SK_STORES];
+    struct sk_registry registry;
+    struct peer_server *listener;
+    struct sk_client *clients; /* ascending by conn */
+    uint32_t n_clients, cap_clients;
+    struct sk_put_request *puts, **puts_tail; /* the first is being carried out */
+    uv_timer_t timer;
+    uint64_t started_us, log_bytes;
+    uint64_t closed_in, closed_out; /* bytes of connections that are gone */
+    uint32_t n_open;
+    bool stopping, stores_closed, told_disk;
+    atomic_bool healthy, disk_full;
+};
+
+/* start_file.c */
+
+/* Brings registry and directories together and opens what is scanned at start. */
+CO_MUST_CHECK int sk_server_load(struct sk_server *s);
+struct sk_birth sk_birth_of(const struct sk_server *s, const struct sk_entry *entry);
+/* Opens it (files NULL: in the background). */
+CO_MUST_CHECK int sk_server_open(struct sk_server *s, struct sk_entry *entry,
+                                 struct sk_files *files);
+
+/* admin_uv.c: TIMELINE_PUT, TIMELINE_LIST, NODE_STATUS. An error closes the connection. */
+CO_MUST_CHECK int sk_admin_frame(struct sk_server *s, struct peer *peer,
+                                 const struct frame_header *frame, struct co_span message);
+
+/* server_uv.c */
+void sk_server_fail(struct sk_server *s, int rc, const char *sentence);
+void sk_server_go_on_stopping(struct sk_server *s);
+
+#endif

@@ -1,0 +1,438 @@
+#include "safekeeper/server.h"
+
+#include <stdlib.h>
+#include <sys/statvfs.h>
+
+#include "common/assert.h"
+#include "common/clock_file.h"
+#include "common/log.h"
+#include "common/metrics.h"
+#include "proto/message.h"
+
+#define HOUSEKEEPING_MS 1000u
+/* Of a large disk not five percent but this much is kept free. */
+#define RESERVE_MAX_BYTES (4 * CO_GIB)
+
+static struct co_metric m_connections = {.name = "corallite_safekeeper_connections",
+                                         .help = "Connections after their Hello.",
+                                         .kind = CO_GAUGE};
+static struct co_metric m_timelines = {.name = "corallite_safekeeper_timelines",
+                                       .help = "Timelines in the registry, dropped ones included.",
+                                       .kind = CO_GAUGE};
+static struct co_metric m_open = {.name = "corallite_safekeeper_open_timelines",
+                                  .help = "Timelines that are open.",
+                                  .kind = CO_GAUGE};
+static struct co_metric m_free = {.name = "corallite_safekeeper_disk_free_bytes",
+                                  .help = "Free bytes of the data directory's disk.",
+                                  .kind = CO_GAUGE};
+static struct co_metric m_refused = {.name = "corallite_safekeeper_refused_appends_total",
+                                     .help = "Appends refused because the disk is nearly full.",
+                                     .kind = CO_COUNTER};
+
+/* -- Clients
+ * --------------------------------------------------------------------------------------- */
+
+static uint32_t client_position(const struct sk_server *s, sk_conn_t conn)
+{
+    uint32_t lo = 0, hi = s->n_clients;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        if (s->clients[mid].conn < conn)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static struct sk_client *find_client(const struct sk_server *s, sk_conn_t conn)
+{
+    uint32_t i = client_position(s, conn);
+    return i < s->n_clients && s->clients[i].conn == conn ? &s->clients[i] : NULL;
+}
+
+static struct peer *find_peer(void *owner, sk_conn_t conn)
+{
+    struct sk_client *c = find_client(owner, conn);
+    return c ? c->peer : NULL;
+}
+
+static int add_client(struct sk_server *s, struct peer *peer)
+{
+    if (s->n_clients == s->cap_clients) {
+        uint32_t cap = s->cap_clients ? s->cap_clients * 2 : 16;
+        struct sk_client *c = realloc(s->clients, cap * sizeof *c);
+        if (!c)
+            return co_fail(CO_ERR_NOMEM, "this safekeeper has no memory for another connection");
+        s->clients = c;
+        s->cap_clients = cap;
+    }
+    uint32_t i = client_position(s, peer_id(peer));
+    memmove(&s->clients[i + 1], &s->clients[i], (s->n_clients - i) * sizeof *s->clients);
+    s->clients[i] = (struct sk_client){.conn = peer_id(peer), .peer = peer};
+    co_metric_set(&m_connections, ++s->n_clients);
+    return 0;
+}
+
+/* Remembers that the connection spoke to a timeline: its end is then told to it. */
+static int touch(struct sk_server *s, struct peer *peer, const struct co_id *id)
+{
+    struct sk_client *c = find_client(s, peer_id(peer));
+    co_assert(c);
+    for (uint32_t i = c->n_touched; i; i--)
+        if (co_id_eq(&c->touched[i - 1], id))
+            return 0;
+    if (c->n_touched == c->cap_touched) {
+        uint32_t cap = c->cap_touched ? c->cap_touched * 2 : 2;
+        struct co_id *p = realloc(c->touched, cap * sizeof *p);
+        if (!p)
+            return co_fail(CO_ERR_NOMEM, "this safekeeper has no memory for another timeline");
+        c->touched = p;
+        c->cap_touched = cap;
+    }
+    c->touched[c->n_touched++] = *id;
+    return 0;
+}
+
+/* -- Frames
+ * ---------------------------------------------------------------------------------------- */
+
+/* The timeline of a request, opened if need be. NULL: the request was answered with an error. */
+static struct sk_timeline *timeline_for(struct sk_server *s, struct peer *peer, uint64_t request_id,
+                                        const struct co_id *id)
+{
+    char text[CO_ID_TEXT];
+    struct sk_entry *e = sk_registry_find(&s->registry, id);
+    int rc = 0;
+    if (!e)
+        rc =
+            co_fail(CO_ERR_NOT_FOUND,
+                    "safekeeper %u does not know timeline %s; the pageserver makes timelines known "
+                    "(TIMELINE_PUT) and repairs one that is missing here",
+                    s->options.identity->node, co_id_format(id, text));
+    else if (e->state == CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
+        rc = co_fail(CO_ERR_DROPPED, "timeline %s (%s) was dropped", co_id_format(id, text),
+                     e->name);
+    else if (!e->open)
+        rc = sk_server_open(s, e, NULL);
+    if (!rc)
+        rc = touch(s, peer, id);
+    if (!rc)
+        return e->open;
+    peer_send_error(peer, request_id, rc);
+    return NULL;
+}
+
+static int quorum_frame(struct sk_server *s, struct peer *peer, const struct frame_header *frame,
+                        struct co_span body)
+{
+    struct sk_message *m;
+    int rc = sk_message_new(frame, body, &m);
+    if (rc)
+        return rc;
+    if (frame->type == FRAME_APPEND && m->msg.payload.len && atomic_load(&s->disk_full)) {
+        co_metric_add(&m_refused, 1);
+        co_fail(
+            CO_ERR_FULL,
+            "the disk of safekeeper %u has less than its reserve free; it takes no records until "
+            "there is room in %s",
+            s->options.identity->node, s->options.dir);
+        peer_send_error(peer, frame->request_id, CO_ERR_FULL);
+        sk_message_drop(m);
+        return 0;
+    }
+    struct sk_timeline *t = timeline_for(s, peer, frame->request_id, &m->msg.timeline);
+    if (t)
+        sk_timeline_message(t, peer, m);
+    else
+        sk_message_drop(m);
+    return 0;
+}
+
+static int stream_frame(struct sk_server *s, struct peer *peer, const struct frame_header *frame,
+                        struct co_span message)
+{
+    struct co_id id;
+    Corallite__Stream *m = peer_unpack(&corallite__stream__descriptor, message);
+    if (!m)
+        return CO_ERR_PROTOCOL;
+    int rc = msg_get16("timeline", m->has_timeline, &m->timeline, id.b);
+    if (!rc) {
+        struct sk_timeline *t = timeline_for(s, peer, frame->request_id, &id);
+        if (t)
+            sk_timeline_stream(t, peer, frame->request_id, m);
+    }
+    corallite__stream__free_unpacked(m, NULL);
+    return rc;
+}
+
+static int on_frame(void *owner, struct peer *peer, const struct frame_header *frame,
+                    struct co_span body)
+{
+    struct sk_server *s = owner;
+    struct co_span message = co_span_of(body.data, frame->message_bytes);
+    if (s->stopping)
+        return 0;
+    switch (frame->type) {
+    case FRAME_VOTE:
+    case FRAME_FETCH:
+    case FRAME_ELECTED:
+    case FRAME_APPEND:
+    case FRAME_RELEASE:
+    case FRAME_READ_POS:
+        return quorum_frame(s, peer, frame, body);
+    case FRAME_STREAM:
+        return stream_frame(s, peer, frame, message);
+    case FRAME_TIMELINE_PUT:
+    case FRAME_TIMELINE_LIST:
+    case FRAME_NODE_STATUS: {
+        int rc = sk_admin_frame(s, peer, frame, message);
+        co_metric_set(&m_timelines, s->registry.n);
+        return rc;
+    }
+    default:
+        return co_fail(CO_ERR_PROTOCOL, "%s is not a request to a safekeeper",
+                       frame_type_name(frame->type));
+    }
+}
+
+/* -- Connections
+ * ----------------------------------------------------------------------------------- */
+
+static int check_hello(struct sk_server *s, const Corallite__Hello *h)
+{
+    const struct co_identity *me = s->options.identity;
+    char a[CO_ID_TEXT], b[CO_ID_TEXT];
+    struct co_id cluster, disk;
+    int rc = msg_get16("cluster", h->has_cluster, &h->cluster, cluster.b);
+    if (!rc)
+        rc = msg_get16("expect_disk", h->has_expect_disk, &h->expect_disk, disk.b);
+    if (rc)
+        return rc;
+    if (h->has_cluster && !co_id_eq(&cluster, &me->cluster))
+        return co_fail(CO_ERR_CLUSTER,
+                       "this is safekeeper %u of cluster %s, not of cluster %s: check the address",
+                       me->node, co_id_format(&me->cluster, a), co_id_format(&cluster, b));
+    if (!h->has_cluster && h->role != CORALLITE__ROLE__ROLE_TOOL)
+        return co_fail(
+            CO_ERR_CLUSTER,
+            "a safekeeper is spoken to by computes and pageservers of its own cluster; the "
+            "Hello names no cluster");
+    if (h->has_expect_node && h->expect_node && h->expect_node != me->node)
+        return co_fail(CO_ERR_NODE, "this is safekeeper %u, not %u: the addresses are mixed up",
+                       me->node, h->expect_node);
+    if (h->has_expect_disk && !co_id_is_zero(&disk) && !co_id_eq(&disk, &me->disk))
+        return co_fail(CO_ERR_NODE,
+                       "safekeeper %u has data directory %s here, not %s: two directories use one "
+                       "node id",
+                       me->node, co_id_format(&me->disk, a), co_id_format(&disk, b));
+    return 0;
+}
+
+static int on_hello(void *owner, struct peer *peer, const Corallite__Hello *hello,
+                    const Corallite__HelloOk *ok)
+{
+    struct sk_server *s = owner;
+    const struct co_identity *me = s->options.identity;
+    (void)ok;
+    int rc = check_hello(s, hello);
+    if (!rc)
+        rc = add_client(s, peer);
+    if (rc)
+        return rc;
+    Corallite__HelloOk answer = CORALLITE__HELLO_OK__INIT;
+    answer.has_protocol = answer.has_cluster = answer.has_node = answer.has_disk =
+        answer.has_time_us = 1;
+    answer.protocol = CO_PROTOCOL_VERSION;
+    answer.cluster = msg_bytes16(me->cluster.b);
+    answer.node = me->node;
+    answer.disk = msg_bytes16(me->disk.b);
+    answer.time_us = co_wall_us();
+    answer.build = (char *)(uintptr_t)CO_BUILD_VERSION;
+    peer_send(peer, FRAME_HELLO_OK, 0, &answer.base, (struct co_span){0});
+    return 0;
+}
+
+static void on_close(void *owner, struct peer *peer, const char *reason)
+{
+    struct sk_server *s = owner;
+    struct sk_client *c = find_client(s, peer_id(peer));
+    co_assert(c);
+    /* `local` only when the other end went away by itself: see acceptor.h. */
+    bool local = peer_is_local(peer) && peer_code(peer) == CO_ERR_CLOSED;
+    co_debug("safekeeper/server", "connection closed peer=%s reason=%s", peer_address(peer),
+             reason);
+    struct sk_client gone = *c;
+    s->closed_in += peer_bytes_in(peer);
+    s->closed_out += peer_bytes_out(peer);
+    uint32_t i = client_position(s, gone.conn);
+    memmove(&s->clients[i], &s->clients[i + 1], (s->n_clients - i - 1) * sizeof *s->clients);
+    co_metric_set(&m_connections, --s->n_clients);
+    for (uint32_t k = 0; k < gone.n_touched; k++) {
+        struct sk_entry *e = sk_registry_find(&s->registry, &gone.touched[k]);
+        if (e && e->open)
+            sk_timeline_conn_closed(e->open, gone.conn, local);
+    }
+    free(gone.touched);
+    sk_server_go_on_stopping(s);
+}
+
+/* -- Housekeeping
+ * ---------------------------------------------------------------------------------- */
+
+static void look_at_disk(struct sk_server *s)
+{
+    struct statvfs v;
+    if (statvfs(s->options.dir, &v))
+        return;
+    uint64_t total = (uint64_t)v.f_blocks * v.f_frsize, left = (uint64_t)v.f_bavail * v.f_frsize;
+    uint64_t reserve = total / 100 * SK_RESERVE_PERCENT;
+    if (reserve > RESERVE_MAX_BYTES)
+        reserve = RESERVE_MAX_BYTES;
+    bool full = left < reserve, filling = left < total / 100 * (100 - SK_WARN_PERCENT);
+    co_metric_set(&m_free, left);
+    if (full != atomic_load(&s->disk_full))
+        co_warn("safekeeper/server", "%s dir=%s free_bytes=%llu reserve_bytes=%llu",
+                full ? "the disk is nearly full: no records are taken" : "there is room again",
+                s->options.dir, (unsigned long long)left, (unsigned long long)reserve);
+    else if (filling && !s->told_disk)
+        co_warn("safekeeper/server", "the disk is filling dir=%s free_bytes=%llu", s->options.dir,
+                (unsigned long long)left);
+    s->told_disk = filling;
+    atomic_store(&s->disk_full, full);
+}
+
+static void on_housekeeping(uv_timer_t *timer)
+{
+    struct sk_server *s = timer->data;
+    uint64_t now = co_now_us();
+    if (s->stopping) {
+        sk_server_fail(s, CO_ERR_TIMEOUT,
+                       "the safekeeper could not stop cleanly in time; its files are as after a "
+                       "crash, nothing that was acknowledged is lost");
+        return;
+    }
+    look_at_disk(s);
+    co_metric_set(&m_open, s->n_open);
+    for (uint32_t i = 0; i < s->registry.n; i++)
+        if (s->registry.e[i].open)
+            sk_timeline_rest(s->registry.e[i].open, now);
+}
+
+/* -- Life
+ * ------------------------------------------------------------------------------------------ */
+
+void sk_server_fail(struct sk_server *s, int rc, const char *sentence)
+{
+    atomic_store(&s->healthy, false);
+    s->options.done(s->options.owner, rc, sentence);
+}
+
+static void on_store_failed(void *owner, const char *sentence)
+{
+    sk_server_fail(owner, CO_ERR_IO, sentence);
+}
+
+static void on_timeline_failed(void *owner, const char *sentence)
+{
+    sk_server_fail(owner, CO_ERR_NOMEM, sentence);
+}
+
+static void on_timeline_opened(void *owner, struct sk_timeline *t)
+{
+    (void)owner;
+    (void)t;
+}
+
+static void on_timeline_closed(void *owner, struct sk_timeline *t)
+{
+    struct sk_server *s = owner;
+    struct sk_entry *e = sk_registry_find(&s->registry, sk_timeline_id(t));
+    if (e && e->open == t)
+        e->open = NULL;
+    s->n_open--;
+    sk_server_go_on_stopping(s);
+}
+
+int sk_server_start(uv_loop_t *loop, const struct sk_server_options *options,
+                    struct sk_server **out)
+{
+    struct co_metric *all[] = {&m_connections, &m_timelines, &m_open, &m_free, &m_refused};
+    struct sk_server *s = calloc(1, sizeof *s);
+    if (!s)
+        return co_fail(CO_ERR_NOMEM, "no memory for a server");
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        co_metric_register(all[i]);
+    sk_store_register_metrics();
+    sk_timeline_register_metrics();
+    s->options = *options;
+    s->loop = loop;
+    s->puts_tail = &s->puts;
+    s->started_us = co_now_us();
+    s->host = (struct sk_host){.owner = s,
+                               .loop = loop,
+                               .data_dir = options->dir,
+                               .find = find_peer,
+                               .opened = on_timeline_opened,
+                               .closed = on_timeline_closed,
+                               .failed = on_timeline_failed};
+    struct sk_store_events events = {.owner = s, .failed = on_store_failed};
+    int rc = 0;
+    for (uint32_t i = 0; i < SK_STORES && !rc; i++)
+        rc = sk_store_new(loop, &events, &s->stores[i]);
+    if (!rc)
+        rc = sk_server_load(s);
+    struct peer_handler handler = {
+        .owner = s, .on_hello = on_hello, .on_frame = on_frame, .on_close = on_close};
+    if (!rc)
+        rc = peer_listen(loop, options->host, options->port, &handler, &s->listener);
+    if (rc)
+        return rc; /* the process ends: nothing is taken down piece by piece */
+    uv_timer_init(loop, &s->timer);
+    s->timer.data = s;
+    uv_timer_start(&s->timer, on_housekeeping, HOUSEKEEPING_MS, HOUSEKEEPING_MS);
+    look_at_disk(s);
+    co_metric_set(&m_timelines, s->registry.n);
+    atomic_store(&s->healthy, true);
+    *out = s;
+    return 0;
+}
+
+uint16_t sk_server_port(const struct sk_server *server)
+{
+    return peer_server_port(server->listener);
+}
+
+bool sk_server_healthy(const struct sk_server *server)
+{
+    return atomic_load(&server->healthy);
+}
+
+void sk_server_stop(struct sk_server *s)
+{
+    if (s->stopping)
+        return;
+    s->stopping = true;
+    atomic_store(&s->healthy, false);
+    uv_timer_start(&s->timer, on_housekeeping, SK_STOP_TIMEOUT_MS, 0);
+    peer_server_close(s->listener);
+    for (uint32_t i = 0; i < s->registry.n; i++)
+        if (s->registry.e[i].open)
+            sk_timeline_close(s->registry.e[i].open);
+    sk_server_go_on_stopping(s);
+}
+
+/* Called whenever something ended: the last one ends the server. */
+void sk_server_go_on_stopping(struct sk_server *s)
+{
+    if (!s->stopping || s->stores_closed || s->n_open || s->puts || s->n_clients)
+        return;
+    s->stores_closed = true;
+    for (uint32_t i = 0; i < SK_STORES; i++)
+        sk_store_close(s->stores[i]);
+    uv_close((uv_handle_t *)&s->timer, NULL);
+    sk_registry_free(&s->registry);
+    free(s->clients);
+    s->clients = NULL;
+    s->options.done(s->options.owner, 0, "");
+}

@@ -1,0 +1,177 @@
+/* start_file.c - the data directory at start: see server_uv.h. */
+#include "safekeeper/server.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include "common/log.h"
+
+struct sk_birth sk_birth_of(const struct sk_server *s, const struct sk_entry *entry)
+{
+    const struct co_identity *me = s->options.identity;
+    return (struct sk_birth){.owner = {.cluster = me->cluster,
+                                       .timeline = entry->id,
+                                       .disk = me->disk,
+                                       .node = me->node},
+                             .start_lsn = entry->start_lsn,
+                             .start_digest = entry->base_digest};
+}
+
+int sk_server_open(struct sk_server *s, struct sk_entry *entry, struct sk_files *files)
+{
+    struct sk_birth birth = sk_birth_of(s, entry);
+    struct sk_timeline *t = NULL;
+    int rc = sk_timeline_new(&s->host, s->stores[entry->id.b[0] % SK_STORES], &birth,
+                             &entry->config, files, &t);
+    if (rc)
+        return rc;
+    entry->open = t;
+    s->n_open++;
+    return 0;
+}
+
+/* -- Registry and directories
+ * ---------------------------------------------------------------------- */
+
+static int make_empty(struct sk_server *s)
+{
+    char root[SK_PATH_MAX];
+    struct co_buf bytes = {0};
+    int rc = sk_files_root(s->options.dir, root);
+    if (!rc)
+        rc = sk_io_mkdir(root);
+    if (!rc)
+        rc = sk_io_sync_dir(s->options.dir);
+    if (!rc)
+        rc = sk_registry_encode(&s->registry, NULL, &bytes);
+    if (!rc)
+        rc = sk_registry_write(s->options.dir, co_buf_span(&bytes));
+    co_buf_free(&bytes);
+    return rc;
+}
+
+static int read_registry(struct sk_server *s)
+{
+    const char *dir = s->options.dir;
+    int rc = sk_registry_read(dir, &s->registry);
+    if (rc != CO_ERR_NOT_FOUND)
+        return rc;
+    if (s->options.identity->fresh)
+        return make_empty(s);
+    return co_fail(
+        CO_ERR_HALTED,
+        "%s has an identity but no registry: what this safekeeper voted and stored is lost, "
+        "so it must not take part. Bring the directory back from a copy. If it never ran "
+        "before (an interrupted first start), remove the directory and start again",
+        dir);
+}
+
+/* A directory that no entry lists: harmless only if it never voted. */
+static int check_unlisted(void *arg, const struct co_id *id)
+{
+    struct sk_server *s = arg;
+    struct sk_entry probe = {.id = *id};
+    struct sk_birth birth = sk_birth_of(s, &probe);
+    struct sk_control_file file;
+    struct sk_control control;
+    char path[SK_PATH_MAX], text[CO_ID_TEXT];
+    if (sk_registry_find(&s->registry, id))
+        return 0;
+    int rc = sk_io_path(path, "%s/timelines/%s/control", s->options.dir, co_id_format(id, text));
+    if (!rc)
+        rc = sk_control_open(path, &birth.owner, &file, &control);
+    if (rc)
+        return rc == CO_ERR_NOT_FOUND ? CO_ERR_CORRUPT : rc;
+    sk_control_close(&file);
+    if (control.term == 0 && control.sealed_lsn == control.start_lsn)
+        return 0;
+    return co_fail(
+        CO_ERR_HALTED,
+        "timeline %s has votes or records in %s/timelines but is not in the registry: the "
+        "registry is older than the data. Bring the registry file back or replace this "
+        "safekeeper",
+        text, s->options.dir);
+}
+
+static int check_listed(struct sk_server *s)
+{
+    char text[CO_ID_TEXT];
+    for (uint32_t i = 0; i < s->registry.n; i++) {
+        const struct sk_entry *e = &s->registry.e[i];
+        if (e->state != CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED &&
+            !sk_files_exist(s->options.dir, &e->id))
+            return co_fail(
+                CO_ERR_HALTED,
+                "timeline %s (%s) is in the registry but %s/timelines/%s is missing: what "
+                "this node voted and stored is lost, so it must not take part. Bring the "
+                "directory back, or replace this safekeeper by one with a new --dir and "
+                "--node",
+                co_id_format(&e->id, text), e->name, s->options.dir, text);
+    }
+    return 0;
+}
+
+/* -- Logs
+ * ------------------------------------------------------------------------------------------ */
+
+static uint64_t log_bytes(const struct sk_server *s, const struct co_id *id)
+{
+    char path[SK_PATH_MAX], text[CO_ID_TEXT];
+    uint64_t sum = 0;
+    if (sk_io_path(path, "%s/timelines/%s/log", s->options.dir, co_id_format(id, text)))
+        return 0;
+    DIR *d = opendir(path);
+    for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
+        struct stat st;
+        if (fstatat(dirfd(d), e->d_name, &st, 0) == 0 && S_ISREG(st.st_mode))
+            sum += (uint64_t)st.st_blocks * 512;
+    }
+    if (d)
+        closedir(d);
+    return sum;
+}
+
+static int scan(struct sk_server *s)
+{
+    uint64_t scanned = 0, records = 0;
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < s->registry.n; i++) {
+        struct sk_entry *e = &s->registry.e[i];
+        struct sk_files *files;
+        uint64_t bytes = log_bytes(s, &e->id);
+        s->log_bytes += bytes;
+        if (e->state == CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
+            continue;
+        if (scanned + bytes > SK_START_SCAN_BYTES) {
+            left++;
+            continue;
+        }
+        scanned += bytes;
+        struct sk_birth birth = sk_birth_of(s, e);
+        int rc = sk_files_open(s->options.dir, &birth, &files);
+        if (rc)
+            return rc;
+        records += files->found.records;
+        rc = sk_server_open(s, e, files);
+        if (rc)
+            return rc;
+    }
+    co_info("safekeeper/server",
+            "logs are read timelines=%u open=%u later=%u records=%llu bytes=%llu", s->registry.n,
+            s->n_open, left, (unsigned long long)records, (unsigned long long)s->log_bytes);
+    return 0;
+}
+
+int sk_server_load(struct sk_server *s)
+{
+    int rc = read_registry(s);
+    if (!rc)
+        rc = sk_files_sweep(s->options.dir);
+    if (!rc)
+        rc = check_listed(s);
+    if (!rc)
+        rc = sk_files_list(s->options.dir, check_unlisted, s);
+    if (!rc)
+        rc = scan(s);
+    return rc;
+}
