@@ -81,7 +81,8 @@ struct frame_header {
     uint32_t message_bytes;
 };
 
-/* Name of a type for logs, "?" for an unknown one; largest body of a type, 0 for an unknown one. */
+/* Name of a type for logs, "?" for an unknown one; largest body of a type, 0 for an unknown one.
+ * Where a payload may follow, the message has a tighter bound of its own (table in frame.c). */
 const char *frame_type_name(unsigned type);
 uint64_t frame_body_max(unsigned type);
 
@@ -89,10 +90,12 @@ uint64_t frame_body_max(unsigned type);
 CO_MUST_CHECK int frame_parse(const uint8_t bytes[FRAME_HEADER_BYTES], struct frame_header *out);
 /* Checks the CRC over the header and the whole body. CO_ERR_PROTOCOL. */
 CO_MUST_CHECK int frame_verify(const uint8_t bytes[FRAME_HEADER_BYTES], struct co_span body);
-/* Writes a header over message and payload (either may be empty). */
+/* Writes a header over message and payload (either may be empty), which are within the bounds of
+ * the type (asserted: ask frame_append, or compare with frame_body_max before). */
 void frame_write(uint8_t out[FRAME_HEADER_BYTES], unsigned type, uint64_t request_id,
                  struct co_span message, struct co_span payload);
-/* Appends a whole frame to `out`. */
+/* Appends a whole frame to `out`. CO_ERR_TOO_LARGE with a sentence when it is more than the other
+ * side would take, CO_ERR_NOMEM; `out` is then as it was. */
 CO_MUST_CHECK int frame_append(struct co_buf *out, unsigned type, uint64_t request_id,
                                struct co_span message, struct co_span payload);
 

@@ -42,6 +42,7 @@ Test(lsn, reads_every_spelling)
         {"0000000000001A40", 0x1a40},
         {"1700000000000000", 0x1700000000000000}, /* 16 digits are never a time */
         {"ffffffffffffffff", UINT64_MAX},
+        {"FEDCBA9876543210", 0xfedcba9876543210},
         {"0/1A40", 0x1a40},
         {"1/0", 0x100000000},
         {"ffffffff/ffffffff", UINT64_MAX},
@@ -96,7 +97,8 @@ Test(lsn, refuses_what_is_no_position)
 
 Test(lsn, a_number_that_could_be_a_time_is_refused_with_both_spellings)
 {
-    static const char *const rows[] = {"1640", "1a40", "1700000000", "000000000001a40"};
+    static const char *const rows[] = {"1640", "1a40",           "1700000000", "000000000001a40",
+                                       "0",    "00000000000001a"};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         lsn_t lsn;
         char want[64];

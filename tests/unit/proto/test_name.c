@@ -81,6 +81,27 @@ Test(name, a_refusal_proposes_a_name_and_hides_control_characters)
     cr_expect_not(strchr(co_sentence(), '\n'));
 }
 
+Test(name, a_refusal_of_a_long_text_shows_its_beginning)
+{
+    char text[200], want[60];
+    memset(text, '~', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    memset(want, '~', sizeof want);
+    memcpy(want + 44, "...'", 5);
+    cr_assert_eq(name_check(text), CO_ERR_NAME);
+    cr_expect(strstr(co_sentence(), want), "%s", co_sentence());
+    text[47] = 0; /* 47 characters are shown whole */
+    cr_assert_eq(name_check(text), CO_ERR_NAME);
+    cr_expect_not(strstr(co_sentence(), "..."), "%s", co_sentence());
+}
+
+Test(name, more_than_one_slash_is_called_by_its_name)
+{
+    char db[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
+    cr_assert_eq(name_split("a/b/c", db, branch), CO_ERR_NAME);
+    cr_expect(strstr(co_sentence(), "more than one /"), "%s", co_sentence());
+}
+
 Test(name, splits_database_and_branch)
 {
     static const char *const good[][3] = {
@@ -90,6 +111,8 @@ Test(name, splits_database_and_branch)
         X63 "x/a", "a/" X63 "x", "a b/c", "a/b c", X63 X63 X63 "/a"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         char db[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
+        memset(db, 'x', sizeof db);
+        memset(branch, 'x', sizeof branch);
         cr_assert_eq(name_split(good[i][0], db, branch), 0, "%s", co_sentence());
         cr_expect_str_eq(db, good[i][1]);
         cr_expect_str_eq(branch, good[i][2]);

@@ -232,6 +232,11 @@ Test(qmsg, every_type_carries_its_fields_and_no_others)
                      co_sentence());
         want = only_used(&m);
         assert_same(&want, &got);
+        struct co_buf lean = {0};
+        cr_assert_eq(qmsg_encode(&want, &lean), 0);
+        cr_assert(lean.len == out.len && memcmp(lean.data, out.data, lean.len) == 0,
+                  "%s: a field that is not its own was sent", frame_type_name(m.type));
+        co_buf_free(&lean);
         co_buf_free(&out);
     }
     qmsg_scratch_free(&scratch);
