@@ -122,10 +122,11 @@ void wal_builder_free(struct wal_builder *b);
 void wal_builder_reset(struct wal_builder *b, uint32_t page_size);
 
 /* Adds page `pgno`; pages must come in ascending order, each once, and those beyond the database's
- * new size must be left out (W2, asserted by seal). `base` is the page's content at
- * `base_lsn`, the version valid where the transaction began, or NULL when it is not at hand: then
- * the entry is an image. The smallest of delta, zstd image and image is taken. Both pages are
- * borrowed for the call. CO_ERR_FULL with a sentence beyond CO_TXN_MAX_BYTES, CO_ERR_NOMEM. */
+ * new size must be left out (W2, asserted by seal). `base` is the page's content at `base_lsn`, the
+ * version valid where the transaction began, or NULL when it is not at hand: then, and when
+ * base_lsn is none or no record's end, the entry is an image. The smallest of delta, zstd image and
+ * image is taken. Both pages are borrowed for the call. CO_ERR_FULL with a sentence beyond
+ * CO_TXN_MAX_BYTES, CO_ERR_NOMEM; the record is then as it was. */
 CO_MUST_CHECK int wal_builder_page(struct wal_builder *b, pgno_t pgno, const uint8_t *page,
                                    const uint8_t *base, lsn_t base_lsn);
 

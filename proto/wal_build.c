@@ -137,7 +137,9 @@ int wal_builder_page(struct wal_builder *b, pgno_t pgno, const uint8_t *page, co
 {
     co_assert(b->open);
     co_assert(pgno > b->last_pgno);
-    co_assert(!base || (base_lsn != LSN_NONE && base_lsn % LSN_ALIGN == 0));
+    /* The LSN came with the page from a server; a base without a proper one is not used. */
+    if (base_lsn == LSN_NONE || base_lsn % LSN_ALIGN)
+        base = NULL;
     int rc = make_room(b, WE_DELTA_BYTES + b->page_size);
     if (rc)
         return rc;

@@ -89,6 +89,24 @@ Test(wal_build, the_smallest_encoding_is_taken)
     wal_builder_free(b);
 }
 
+Test(wal_build, a_base_without_a_proper_position_is_not_used)
+{
+    /* The position of a cached page came from a server: it must not stop the program. */
+    static uint8_t base[512], page[512];
+    static const lsn_t rows[] = {LSN_NONE, 4097, UINT64_MAX};
+    struct wal_builder *b = builder(512);
+    page[0] = 1;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct co_buf record;
+        wal_builder_reset(b, 512);
+        cr_assert_eq(wal_builder_page(b, 1, page, base, rows[i]), 0);
+        struct wal_entry e = only_entry(b, &record);
+        cr_expect_neq(e.encoding, WAL_DELTA);
+        co_buf_free(&record);
+    }
+    wal_builder_free(b);
+}
+
 Test(wal_build, no_entry_is_larger_than_the_page_itself)
 {
     /* Admission and limits count on it: 12 bytes and the page are the most that a page costs. */
