@@ -532,13 +532,74 @@ Test(qmsg, types_of_others_and_lengths_that_lie_are_refused)
 {
     struct qmsg_scratch scratch = {0};
     struct q_msg got;
-    uint8_t body[8] = {0};
-    struct frame_header h = {.type = FRAME_STREAM, .body_bytes = 8, .message_bytes = 8};
-    cr_expect_eq(qmsg_decode(&h, co_span_of(body, 8), &scratch, &got), CO_ERR_PROTOCOL);
-    h = (struct frame_header){.type = FRAME_APPEND, .body_bytes = 9, .message_bytes = 8};
-    cr_expect_eq(qmsg_decode(&h, co_span_of(body, 8), &scratch, &got), CO_ERR_PROTOCOL);
-    h = (struct frame_header){.type = FRAME_APPEND, .body_bytes = 8, .message_bytes = 9};
-    cr_expect_eq(qmsg_decode(&h, co_span_of(body, 8), &scratch, &got), CO_ERR_PROTOCOL);
+    static const uint8_t body[18] = {0x0a, 0x10}; /* a timeline: all that a message must have */
+    static const struct {
+        const char *why;
+        unsigned type;
+        uint32_t body_bytes, message_bytes;
+        int rc;
+    } rows[] = {
+        {"sound", FRAME_APPEND, 18, 18, 0},
+        {"not of the quorum log", FRAME_STREAM, 18, 18, CO_ERR_PROTOCOL},
+        {"no type at all", 999, 18, 18, CO_ERR_PROTOCOL},
+        {"a body longer than it is", FRAME_APPEND, 19, 18, CO_ERR_PROTOCOL},
+        {"a body shorter than it is", FRAME_APPEND, 17, 18, CO_ERR_PROTOCOL},
+        {"a message longer than the body", FRAME_APPEND, 18, 19, CO_ERR_PROTOCOL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint8_t *copy = malloc(sizeof body);
+        cr_assert(copy);
+        memcpy(copy, body, sizeof body);
+        struct frame_header h = {.type = (uint16_t)rows[i].type,
+                                 .body_bytes = rows[i].body_bytes,
+                                 .message_bytes = rows[i].message_bytes};
+        cr_expect_eq(qmsg_decode(&h, co_span_of(copy, sizeof body), &scratch, &got), rows[i].rc,
+                     "%s", rows[i].why);
+        free(copy);
+    }
+    qmsg_scratch_free(&scratch);
+}
+
+Test(qmsg, a_history_beyond_its_bound_is_refused_before_memory_is_taken_for_it)
+{
+    /* H2: each byte of these is a number of eight; half a megabyte is what a history may need. */
+    size_t n = CO_MIB;
+    uint8_t *message = calloc(1, n + 32);
+    struct co_buf frame = {0};
+    struct qmsg_scratch scratch = {0};
+    struct q_msg got;
+    cr_assert(message);
+    message[0] = 0x0a;
+    message[1] = 0x10;
+    message[18] = 0xba; /* 23, packed */
+    message[19] = 0x01;
+    size_t at = 20 + co_put_varint(message + 20, n) + n;
+    cr_assert_eq(frame_append(&frame, FRAME_POS, 0, co_span_of(message, at), co_span_of(NULL, 0)),
+                 0);
+    cr_assert_eq(decode(&frame, &scratch, &got), CO_ERR_PROTOCOL);
+    cr_assert(strstr(co_sentence(), "cannot be decoded"), "%s", co_sentence());
+    free(message);
+    co_buf_free(&frame);
+    qmsg_scratch_free(&scratch);
+}
+
+Test(qmsg, a_scratch_is_used_again)
+{
+    /* It is on the commit path: no memory is taken for one message after another. */
+    struct q_term terms[] = {{1, 4096}, {2, 8192}, {3, 8192}};
+    struct q_msg m = {.type = FRAME_ELECTED, .history = {3, terms}}, got;
+    struct qmsg_scratch scratch = {0}, first;
+    for (uint32_t n = 3; n > 0; n--) {
+        struct co_buf out = {0};
+        m.history.n = n;
+        cr_assert_eq(qmsg_encode(&m, &out), 0);
+        cr_assert_eq(decode(&out, &scratch, &got), 0);
+        if (n == 3)
+            first = scratch;
+        cr_assert_eq(memcmp(&scratch, &first, sizeof scratch), 0);
+        cr_assert(got.history.n == n && got.history.e == scratch.terms);
+        co_buf_free(&out);
+    }
     qmsg_scratch_free(&scratch);
 }
 
