@@ -94,8 +94,8 @@ static int check_clock(const struct cv_quorum *q)
         if (q->link[i].clock_known)
             ahead[n++] = q->link[i].clock_ahead_us;
     }
-    if (n == 0)
-        return 0;
+    if (n < cv_quorum_majority(q))
+        return 0; /* the first one heard may be the wrong one */
     qsort(ahead, n, sizeof ahead[0], compare_clocks);
     int64_t median = ahead[n / 2];
     if (n % 2 == 0 && llabs(ahead[n / 2 - 1]) < llabs(median))
@@ -154,12 +154,15 @@ static void hand_over(struct cv_quorum *q, struct cv_lead *out)
     out->time_us = q->reign->time_us;
 }
 
-/* Tells the core to lead, or to keep the term that it was about to give back. */
+/* Tells the core to lead, or to keep the term that it was about to give back. Not before a majority
+ * is connected: a campaign that begins earlier asks too few, and only begins anew after a pause. */
 static int start_leading(struct cv_quorum *q)
 {
     struct pr_event lead = {.kind = PR_EV_LEAD};
 
     if (q->doomed || (q->asked && !q->releasing))
+        return 0;
+    if (q->reign == NULL && q->n_up < cv_quorum_majority(q))
         return 0;
     int rc = cv_quorum_step(q, &lead);
     if (rc == 0) {
@@ -178,7 +181,7 @@ static int lead_locked(struct cv_quorum *q, uint32_t timeout_ms, bool (*interrup
 
     for (;;) {
         rc = refused_for_good(q);
-        if (rc == 0 && q->n_up > 0)
+        if (rc == 0)
             rc = check_clock(q);
         if (rc != 0)
             return rc;

@@ -140,6 +140,8 @@ static void on_elected(struct fake_sk *sk, struct fake_conn *c, const struct q_m
 {
     if (reject(sk, c, m))
         return;
+    sk->term = m->term;
+    sk->nonce = m->nonce;
     bool adopted = sk->n_history > 0 && sk->history[sk->n_history - 1].term == m->term;
     if (!adopted) {
         struct q_history ours = history_of(sk);
@@ -150,8 +152,6 @@ static void on_elected(struct fake_sk *sk, struct fake_conn *c, const struct q_m
             return;
         }
         co_assert(part >= sk->commit_lsn);
-        sk->term = m->term;
-        sk->nonce = m->nonce;
         sk->log.len = m->start_lsn - LSN_FIRST;
         co_assert(m->history.n <= 256);
         memcpy(sk->history, m->history.e, m->history.n * sizeof sk->history[0]);
