@@ -59,8 +59,6 @@ int frame_reader_space(struct frame_reader *r, uint8_t **at, size_t *room)
     }
     *at = r->data + r->len;
     *room = r->cap - r->len;
-    if (large && *room > total - have)
-        *room = total - have;
     return 0;
 }
 

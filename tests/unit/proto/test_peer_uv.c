@@ -174,6 +174,27 @@ Test(peer_server, refuses_a_bad_crc)
     still_serves();
 }
 
+Test(peer_server, parts_in_good_order_from_one_that_still_sends)
+{
+    /* Closing over unread bytes resets the connection and may take the sentence with it. */
+    static char more[100000];
+    char some[16];
+    int fd = naked_connect(served.port);
+    naked_greet(fd);
+    struct co_buf bad = frame_of(FRAME_APPEND, 7, "payload", 7);
+    bad.data[FRAME_HEADER_BYTES] ^= 1;
+    cr_assert_eq(co_buf_append(&bad, more, sizeof more), 0);
+    naked_send(fd, bad.data, bad.len);
+    for (int i = 0; i < 3; i++) {
+        usleep(50000);
+        naked_send(fd, more, 10); /* EPIPE after a reset */
+    }
+    cr_assert(naked_error(fd, CO_ERR_PROTOCOL, "CRC"));
+    cr_assert_eq(recv(fd, some, sizeof some, 0), 0, "an end, not a reset");
+    co_buf_free(&bad);
+    close(fd);
+}
+
 Test(peer_server, refuses_a_length_beyond_the_bound_at_once)
 {
     /* A length is compared with its bound before anything is allocated or waited for. */
@@ -357,8 +378,10 @@ Test(peer_server, turns_away_connections_beyond_the_cap)
     int a = naked_connect(served.port), b = naked_connect(served.port);
     naked_greet(a);
     naked_greet(b);
+    uint64_t begin = co_now_us();
     int c = naked_connect(served.port);
     cr_assert(naked_ended(c));
+    cr_assert_lt(co_now_us() - begin, 2000000u, "at once, not for want of a Hello");
     close(a);
     close(c);
     cr_assert(reached(&served.closes, 1));
@@ -392,6 +415,26 @@ Test(peer_server, stops_reading_from_one_who_takes_no_answers)
     }
     co_buf_free(&all);
     close(fd);
+}
+
+Test(peer_server, notices_the_end_of_one_that_it_does_not_read_from)
+{
+    /* A paused connection that is reset must not stay for ever. */
+    peer_limits.pause_bytes = 1 << 20;
+    struct linger at_once = {.l_onoff = 1};
+    struct co_buf all = {0};
+    int fd = naked_connect(served.port), small = 65536;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    naked_greet(fd);
+    for (uint64_t i = 0; i < 200; i++)
+        cr_assert_eq(
+            frame_append(&all, FRAME_GET_PAGES, i, (struct co_span){0}, (struct co_span){0}), 0);
+    naked_send(fd, all.data, all.len);
+    usleep(200000);
+    close(fd);
+    cr_assert(reached(&served.closes, 1));
+    co_buf_free(&all);
 }
 
 Test(peer_server, closes_one_whose_output_passes_the_bound)
