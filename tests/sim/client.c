@@ -1,0 +1,439 @@
+/*
+ * client.c - a compute: the proposer core, its shell, and a workload.
+ *
+ * It leads, commits transactions with unique ids in a pipeline, loses leaderships, asks what became
+ * of open commits, reads strictly and by its lease, releases, abandons, dies and comes back. What
+ * it needs to know across a crash (open commits) is kept by the simulator, as a client program
+ * would keep its commit ids.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/assert.h"
+#include "tests/sim/sim.h"
+
+static void step(struct sim *s, struct client *c, struct pr_event *e);
+
+static uint32_t who(const struct client *c)
+{
+    return N_SK + c->id;
+}
+
+/* ---- life -------------------------------------------------------------------------------------- */
+
+void client_start(struct sim *s, struct client *c)
+{
+    if (!co_mutated(NONCE_REUSED) || co_id_is_zero(&c->nonce)) {
+        for (unsigned i = 0; i < sizeof c->nonce.b; i += 8) {
+            co_put64(c->nonce.b + i, rnd(s, R_WORK));
+        }
+        co_put32(c->nonce.b + 12, 0);
+    }
+    struct pr_options o = {.cluster = s->cluster,
+                           .timeline = s->timeline,
+                           .nonce = c->nonce,
+                           .seed = rnd(s, R_WORK),
+                           .config = s->config,
+                           .lease_us = s->w.lease_us,
+                           .renew_us = s->w.lease_us / 3,
+                           .resend_us = s->w.resend_us,
+                           .progress_us = s->w.progress_us,
+                           .batch_bytes = s->w.batch_bytes,
+                           .window_bytes = s->w.window_bytes,
+                           .tail_bytes = s->w.tail_bytes,
+                           .want_received = s->w.want_received};
+    if (pr_new(&o, &c->pr)) {
+        violation(s, "c%u: no proposer: %s", c->id, co_sentence());
+    }
+    c->up = true;
+    c->incarnation++;
+    c->timer_at = NEVER;
+    c->timer_queued = 0;
+    c->wants = c->leads = c->releasing = false;
+    c->n_inflight = c->n_reads = 0;
+    memset(c->open_req, 0, sizeof c->open_req);
+    memset(c->conn, 0, sizeof c->conn);
+    for (uint32_t k = 0; k < N_SK; k++) {
+        push(s, (struct event){.t = s->now + 100 + below(s, R_NET, 20000),
+                               .kind = E_CONNECT,
+                               .a = c->id,
+                               .b = k,
+                               .n = c->incarnation});
+    }
+    push(s, (struct event){.t = s->now + below(s, R_WORK, s->w.tick_us),
+                           .kind = E_TICK,
+                           .a = c->id,
+                           .n = c->incarnation});
+}
+
+static void to_open(struct sim *s, struct client *c)
+{
+    for (uint32_t i = 0; i < c->n_inflight; i++) {
+        co_assert(c->n_open < MAX_OPEN);
+        s->txn[c->inflight[i]].state = T_UNKNOWN;
+        s->st->unknown++;
+        c->open_req[c->n_open] = 0;
+        c->open[c->n_open++] = c->inflight[i];
+    }
+    c->n_inflight = 0;
+}
+
+void client_crash(struct sim *s, struct client *c)
+{
+    if (!c->up) {
+        return;
+    }
+    trace(s, "fault: c%u dies", c->id);
+    c->up = false;
+    to_open(s, c);
+    pr_free(c->pr);
+    c->pr = NULL;
+    c->paused_until = 0;
+    for (uint32_t k = 0; k < N_SK; k++) {
+        conn_lost(s, c->id, k, true);
+        c->conn[k] = 0;
+    }
+    push(s, (struct event){.t = s->now + 5000 + below(s, R_NEMESIS, 500000),
+                           .kind = E_CLIENT_RESTART,
+                           .a = c->id});
+}
+
+void client_free(struct client *c)
+{
+    pr_free(c->pr);
+    pr_actions_free(&c->actions);
+    memset(c, 0, sizeof *c);
+}
+
+/* ---- transactions ------------------------------------------------------------------------------ */
+
+static void commit_one(struct sim *s, struct client *c)
+{
+    static const uint8_t empty[512];
+    uint8_t page[512] = {0};
+    uint64_t id = ++s->n_txns;
+    uint32_t len = 8 + below(s, R_WORK, below(s, R_WORK, 4) ? 24 : 300);
+    if (id >= MAX_TXNS || c->n_inflight >= INFLIGHT) {
+        s->n_txns--;
+        return;
+    }
+    for (uint32_t i = 0; i + 8 <= len; i += 8) {
+        co_put64(page + i, id * 0x9e3779b97f4a7c15ull + i);
+    }
+    struct wal_stamp stamp = {.cluster = s->cluster,
+                              .timeline = s->timeline,
+                              .term = c->term,
+                              .begin_lsn = c->tip,
+                              .sealed_lsn = c->durable,
+                              .time_us = s->now,
+                              .prev_digest = c->digest,
+                              .db_pages = 1};
+    co_put64(stamp.commit_uuid.b, id);
+    co_put64(stamp.commit_uuid.b + 8, c->snapshot);
+    struct co_buf record;
+    wal_builder_reset(s->builder, 512);
+    if (wal_builder_page(s->builder, 1, page, empty, LSN_FIRST)) {
+        violation(s, "c%u: no record: %s", c->id, co_sentence());
+    }
+    struct txn *t = &s->txn[id];
+    wal_builder_seal(s->builder, &stamp, &record, &t->digest);
+    t->state = T_OPEN;
+    t->client = c->id;
+    t->term = c->term;
+    t->begin = c->tip;
+    t->end = c->tip + record.len;
+    if (c->n_inflight == 0) {
+        c->oldest_since = s->now;
+    }
+    c->inflight[c->n_inflight++] = id;
+    c->tip = c->snapshot = t->end;
+    c->digest = t->digest;
+    c->plan -= c->plan > 0;
+    s->st->txns++;
+    trace(s, "c%u commits txn %llu at %llu..%llu in term %llu", c->id, (unsigned long long)id,
+          (unsigned long long)t->begin, (unsigned long long)t->end, (unsigned long long)t->term);
+    struct pr_event e = {.kind = PR_EV_APPEND, .record = &record};
+    step(s, c, &e);
+    co_assert(record.data == NULL);
+}
+
+static void commit_some(struct sim *s, struct client *c)
+{
+    uint32_t n = 1 + below(s, R_WORK, s->w.pipeline);
+    while (n-- > 0 && c->up && c->leads && !c->releasing && c->n_inflight < s->w.pipeline) {
+        commit_one(s, c);
+    }
+}
+
+static void release(struct sim *s, struct client *c)
+{
+    trace(s, "c%u releases", c->id);
+    c->releasing = true;
+    c->wants = false;
+    struct pr_event e = {.kind = PR_EV_RELEASE};
+    step(s, c, &e);
+}
+
+/* ---- actions ----------------------------------------------------------------------------------- */
+
+static void on_ready(struct sim *s, struct client *c, const struct pr_action *a)
+{
+    trace(s, "c%u READY in term %llu at %llu", c->id, (unsigned long long)a->term,
+          (unsigned long long)a->lsn);
+    see_ready(s, c, a->term, a->lsn);
+    c->leads = true;
+    c->releasing = false;
+    c->term = a->term;
+    c->tip = c->durable = a->lsn;
+    c->digest = a->digest;
+    if (!co_mutated(STALE_SNAPSHOT) || c->snapshot == 0) {
+        c->snapshot = a->lsn;
+    }
+    c->lead_since = s->now;
+    c->think_until = s->now + below(s, R_WORK, 3000);
+    c->plan = s->w.alternate ? 1 + below(s, R_WORK, 4) : 1 + below(s, R_WORK, 80);
+}
+
+static void on_durable(struct sim *s, struct client *c, const struct pr_action *a)
+{
+    see_durable(s, c, a->term, a->lsn);
+    c->durable = a->lsn;
+    uint32_t n = 0;
+    while (n < c->n_inflight && s->txn[c->inflight[n]].end <= a->lsn) {
+        see_ack(s, c->inflight[n++]);
+    }
+    if (n > 0) {
+        c->n_inflight -= n;
+        memmove(c->inflight, c->inflight + n, c->n_inflight * sizeof *c->inflight);
+        c->oldest_since = s->now;
+        c->think_until = s->now + below(s, R_WORK, 4000);
+    }
+}
+
+static void on_lost(struct sim *s, struct client *c, const struct pr_action *a)
+{
+    trace(s, "c%u lost term %llu: %s", c->id, (unsigned long long)a->term,
+          a->reason ? a->reason : "?");
+    c->leads = c->wants = c->releasing = false;
+    to_open(s, c);
+    c->think_until = s->now + below(s, R_WORK, 150000);
+}
+
+static void on_position(struct sim *s, struct client *c, const struct pr_action *a)
+{
+    for (uint32_t i = 0; i < c->n_reads; i++) {
+        if (c->reads[i].req == a->req) {
+            see_position(s, a->lsn, c->reads[i].floor, "strict read");
+            s->st->strict_reads++;
+            if (s->healed) {
+                c->healed_reads++;
+            }
+            c->reads[i] = c->reads[--c->n_reads];
+            return;
+        }
+    }
+}
+
+static void on_resolved(struct sim *s, struct client *c, const struct pr_action *a)
+{
+    for (uint32_t i = 0; i < c->n_open; i++) {
+        if (c->open_req[i] == a->req) {
+            see_verdict(s, c->open[i], a->verdict);
+            c->n_open--;
+            c->open[i] = c->open[c->n_open];
+            c->open_req[i] = c->open_req[c->n_open];
+            return;
+        }
+    }
+}
+
+static void set_timer(struct sim *s, struct client *c, uint64_t at)
+{
+    c->timer_at = global_time(s, who(c), at);
+    if (c->timer_queued <= s->now || c->timer_at < c->timer_queued) {
+        c->timer_queued = c->timer_at;
+        push(s, (struct event){
+                    .t = c->timer_at, .kind = E_CLIENT_TIMER, .a = c->id, .n = c->incarnation});
+    }
+}
+
+static void perform(struct sim *s, struct client *c, const struct pr_action *a)
+{
+    switch (a->kind) {
+    case PR_SEND:
+        if (a->msg.type == FRAME_ELECTED) {
+            see_elected(s, c, &a->msg);
+        }
+        net_to_sk(s, c->id, a->node - 1, &a->msg);
+        return;
+    case PR_READY:
+        on_ready(s, c, a);
+        return;
+    case PR_DURABLE:
+        on_durable(s, c, a);
+        return;
+    case PR_RECEIVED:
+        return;
+    case PR_LOST:
+        on_lost(s, c, a);
+        return;
+    case PR_REFUSED:
+        trace(s, "c%u refused: %s", c->id, a->reason);
+        return;
+    case PR_POSITION:
+        on_position(s, c, a);
+        return;
+    case PR_RESOLVED:
+        on_resolved(s, c, a);
+        return;
+    case PR_WAITER:
+        if (c->leads && !c->releasing) {
+            c->plan = below(s, R_WORK, 3);
+        }
+        return;
+    case PR_RELEASED:
+        c->leads = c->releasing = false;
+        return;
+    case PR_TIMER:
+        set_timer(s, c, a->at_us);
+        return;
+    }
+}
+
+static void step(struct sim *s, struct client *c, struct pr_event *e)
+{
+    e->now_us = local_clock(s, who(c));
+    e->wall_us = s->now;
+    if (pr_step(c->pr, e, &c->actions)) {
+        violation(s, "c%u: a step failed: %s", c->id, co_sentence());
+    }
+    /* No action calls back into the core, so the list stays as it is. */
+    for (uint32_t i = 0; i < c->actions.n; i++) {
+        perform(s, c, &c->actions.a[i]);
+    }
+}
+
+void client_event(struct sim *s, struct client *c, struct pr_event *e)
+{
+    step(s, c, e);
+    if (c->up && c->leads && !c->releasing && c->plan > 0 && s->now >= c->think_until &&
+        c->n_inflight < s->w.pipeline && below(s, R_WORK, 2)) {
+        commit_some(s, c);
+    }
+}
+
+void client_timer(struct sim *s, struct client *c)
+{
+    if (!c->up || c->timer_at == NEVER) {
+        return;
+    }
+    if (c->timer_at > s->now) {
+        c->timer_queued = c->timer_at;
+        push(s, (struct event){
+                    .t = c->timer_at, .kind = E_CLIENT_TIMER, .a = c->id, .n = c->incarnation});
+        return;
+    }
+    c->timer_at = NEVER;
+    struct pr_event e = {.kind = PR_EV_TIMER};
+    client_event(s, c, &e);
+}
+
+/* ---- workload ---------------------------------------------------------------------------------- */
+
+static void lease_read(struct sim *s, struct client *c)
+{
+    struct pr_view v;
+    pr_view(c->pr, &v);
+    if (v.state == PR_LEADER && local_clock(s, who(c)) < v.lease_until_us) {
+        see_position(s, v.commit_lsn, s->acked_lsn, "lease read");
+        s->st->lease_reads++;
+    }
+}
+
+static void strict_read(struct sim *s, struct client *c)
+{
+    struct pr_event e = {.kind = PR_EV_POSITION, .req = ++c->next_req};
+    c->reads[c->n_reads++] =
+        (struct read){.req = e.req, .floor = s->acked_lsn, .since = s->now};
+    step(s, c, &e);
+}
+
+static void ask_outcomes(struct sim *s, struct client *c)
+{
+    for (uint32_t i = 0; i < c->n_open && c->up; i++) {
+        if (c->open_req[i] == 0 && (s->healed || below(s, R_WORK, 4) == 0)) {
+            struct txn *t = &s->txn[c->open[i]];
+            c->open_req[i] = ++c->next_req;
+            struct pr_event e = {.kind = PR_EV_RESOLVE,
+                                 .req = c->open_req[i],
+                                 .resolve_term = t->term,
+                                 .resolve_lsn = t->begin};
+            step(s, c, &e);
+        } else if (c->open_req[i] != 0 && !s->healed && below(s, R_WORK, 200) == 0) {
+            struct pr_event e = {.kind = PR_EV_CANCEL, .req = c->open_req[i]};
+            c->open_req[i] = 0;
+            step(s, c, &e);
+        }
+    }
+}
+
+static void lead_or_let_go(struct sim *s, struct client *c)
+{
+    if (!c->leads) {
+        bool room = c->n_open + INFLIGHT < MAX_OPEN;
+        if (!c->wants && room && s->now >= c->think_until && below(s, R_WORK, 4) == 0) {
+            trace(s, "c%u wants to lead", c->id);
+            c->wants = true;
+            c->releasing = false;
+            struct pr_event e = {.kind = PR_EV_LEAD};
+            step(s, c, &e);
+        } else if (c->wants && below(s, R_WORK, 300) == 0) {
+            c->wants = false;
+            struct pr_event e = {.kind = PR_EV_ABANDON};
+            step(s, c, &e);
+        }
+        return;
+    }
+    if (c->releasing) {
+        return;
+    }
+    if (c->n_inflight > 0 && s->now - c->oldest_since > 100000 && fault(s, F_ABANDON)) {
+        trace(s, "c%u abandons term %llu", c->id, (unsigned long long)c->term);
+        struct pr_event e = {.kind = PR_EV_ABANDON};
+        step(s, c, &e);
+        return;
+    }
+    if (c->plan == 0 && (s->w.alternate || chance(s, R_WORK, s->w.release_ppm))) {
+        release(s, c);
+    } else if (c->plan == 0) {
+        c->plan = 1 + below(s, R_WORK, 40);
+    } else if (s->now >= c->think_until) {
+        commit_some(s, c);
+    }
+}
+
+void client_tick(struct sim *s, struct client *c)
+{
+    push(s, (struct event){.t = s->now + s->w.tick_us + below(s, R_WORK, s->w.tick_us),
+                           .kind = E_TICK,
+                           .a = c->id,
+                           .n = c->incarnation});
+    lead_or_let_go(s, c);
+    lease_read(s, c);
+    if (c->n_reads < MAX_READS && chance(s, R_WORK, s->healed ? 300000 : s->w.read_ppm)) {
+        strict_read(s, c);
+    }
+    if (c->n_reads == MAX_READS && !s->healed && s->now - c->reads[0].since > 2000000) {
+        struct pr_event e = {.kind = PR_EV_CANCEL, .req = c->reads[0].req};
+        c->reads[0] = c->reads[--c->n_reads];
+        step(s, c, &e);
+    }
+    ask_outcomes(s, c);
+    lease_read(s, c);
+}
+
+/* After the healing: nothing open, and it has read. */
+bool client_settled(const struct client *c)
+{
+    return c->up && c->n_open == 0 && c->healed_reads > 0;
+}
