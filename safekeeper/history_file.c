@@ -87,12 +87,11 @@ static int read_copy(struct sk_history_file *file, unsigned which, uint32_t n,
     int rc = sk_io_pread(file->fd, copy, len, which * SK_HISTORY_COPY_BYTES, file->path);
     if (rc)
         return rc;
-    if (memcmp(copy, magic, 8) == 0 && co_get32(copy + 8) > CO_FORMAT_VERSION)
-        return CO_ERR_VERSION;
-    if (memcmp(copy, magic, 8) || co_get32(copy + 8) != CO_FORMAT_VERSION ||
-        co_get32(copy + 12) != n || memcmp(copy + 24, file->timeline.b, 16) ||
-        co_get32(copy + AT_CRC) != crc_of(copy, len))
+    if (memcmp(copy, magic, 8) || co_get32(copy + 12) != n ||
+        memcmp(copy + 24, file->timeline.b, 16) || co_get32(copy + AT_CRC) != crc_of(copy, len))
         return CO_ERR_CORRUPT;
+    if (co_get32(copy + 8) != CO_FORMAT_VERSION)
+        return CO_ERR_VERSION;
     rc = digest_of(co_span_of(copy + HEADER, len - HEADER), &have);
     if (!rc && memcmp(have.b, digest->b, sizeof have.b))
         rc = CO_ERR_CORRUPT;

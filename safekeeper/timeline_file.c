@@ -399,8 +399,8 @@ int sk_files_idle(struct sk_files *f, bool *more)
     } else if (wants_zeros(f)) {
         rc = sk_segments_prepare(&f->log.segments, f->log.end_lsn, AHEAD_BYTES + CO_MIB, &left);
     }
-    if (!rc && !left && !sk_files_wants_idle(f))
-        sk_segments_rest(&f->log.segments);
     *more = !rc && sk_files_wants_idle(f);
+    if (!rc && !*more)
+        sk_segments_rest(&f->log.segments);
     return rc;
 }

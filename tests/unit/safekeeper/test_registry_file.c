@@ -1,0 +1,183 @@
+/* test_registry_file.c - the registry of timelines. */
+#include "proto/message.h"
+#include "safekeeper/registry_file.h"
+#include "tests/unit/safekeeper/fixture.h"
+
+TestSuite(registry_file, .init = fixture_setup, .fini = fixture_teardown, .timeout = 30);
+
+/* A message of its own memory, for a test's life. */
+static Corallite__Timeline *timeline(uint8_t id, uint64_t version, Corallite__TimelineState state)
+{
+    static struct {
+        Corallite__Timeline t;
+        uint8_t id[16], database[16];
+        struct wal_config config;
+        struct msg_config wire;
+    } pool[300];
+    static int used;
+    int i = used++ % 300;
+    memset(pool[i].id, id, 16);
+    memset(pool[i].database, 0xdb, 16);
+    pool[i].config = (struct wal_config){.version = 1, .n = 3};
+    for (uint32_t k = 0; k < 3; k++)
+        pool[i].config.members[k].node_id = k + 1;
+    msg_config_fill(&pool[i].config, &pool[i].wire);
+    Corallite__Timeline *t = &pool[i].t;
+    corallite__timeline__init(t);
+    t->has_id = t->has_database = t->has_start_lsn = t->has_state = t->has_version = 1;
+    t->id = msg_bytes16(pool[i].id);
+    t->database = msg_bytes16(pool[i].database);
+    t->database_name = "shop";
+    t->branch = "main";
+    t->start_lsn = LSN_FIRST;
+    t->state = state;
+    t->version = version;
+    t->config = &pool[i].wire.pb;
+    return t;
+}
+
+#define CREATING CORALLITE__TIMELINE_STATE__TIMELINE_CREATING
+#define ACTIVE   CORALLITE__TIMELINE_STATE__TIMELINE_ACTIVE
+#define DROPPED  CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED
+
+/* What a PUT does, without the directory. */
+static int put(struct sk_registry *r, const Corallite__Timeline *t, enum sk_put *what)
+{
+    struct sk_entry entry;
+    struct co_buf bytes = {0};
+    int rc = sk_entry_parse(t, &entry);
+    if (rc)
+        return rc;
+    rc = sk_registry_judge(r, &entry, what);
+    if (!rc && *what != SK_PUT_NOTHING) {
+        cr_assert_eq(sk_registry_encode(r, &entry, &bytes), 0);
+        cr_assert_eq(sk_registry_write(fixture()->dir, co_buf_span(&bytes)), 0);
+        cr_assert_eq(sk_registry_put(r, &entry), 0);
+    }
+    sk_entry_release(&entry);
+    co_buf_free(&bytes);
+    return rc;
+}
+
+Test(registry_file, higher_version_wins_and_repeats_change_nothing)
+{
+    /* G2 */
+    struct sk_registry r = {0};
+    enum sk_put what;
+    cr_assert_eq(put(&r, timeline(5, 1, CREATING), &what), 0);
+    cr_assert_eq(what, SK_PUT_CREATE);
+    cr_assert_eq(put(&r, timeline(5, 1, CREATING), &what), 0);
+    cr_assert_eq(what, SK_PUT_NOTHING);
+    cr_assert_eq(put(&r, timeline(5, 3, ACTIVE), &what), 0);
+    cr_assert_eq(what, SK_PUT_CHANGE);
+    cr_assert_eq(put(&r, timeline(5, 2, CREATING), &what), 0);
+    cr_assert_eq(what, SK_PUT_NOTHING);
+    cr_assert_eq(r.n, 1);
+    cr_assert_eq(r.e[0].state, ACTIVE);
+    sk_registry_free(&r);
+}
+
+Test(registry_file, tombstone_stays_and_survives_the_file)
+{
+    /* G1: an emptied pageserver must not bring a dropped timeline back. */
+    struct sk_registry r = {0}, back;
+    enum sk_put what;
+    cr_assert_eq(put(&r, timeline(5, 1, ACTIVE), &what), 0);
+    cr_assert_eq(put(&r, timeline(5, 2, DROPPED), &what), 0);
+    cr_assert_eq(put(&r, timeline(5, 3, ACTIVE), &what), CO_ERR_DROPPED);
+    cr_assert_eq(sk_registry_read(fixture()->dir, &back), 0, "%s", co_sentence());
+    cr_assert_eq(back.n, 1);
+    cr_assert_eq(back.e[0].state, DROPPED);
+    cr_assert_eq(put(&back, timeline(5, 4, ACTIVE), &what), CO_ERR_DROPPED);
+    sk_registry_free(&r);
+    sk_registry_free(&back);
+}
+
+Test(registry_file, many_come_back_sorted_with_all_fields)
+{
+    /* The rule: LIST pages by id; names, configuration and start survive. */
+    struct sk_registry r = {0}, back;
+    enum sk_put what;
+    for (int i = 0; i < 100; i++) {
+        uint8_t id = (uint8_t)(1 + i * 37 % 101);
+        cr_assert_eq(put(&r, timeline(id, 1, ACTIVE), &what), 0, "%s", co_sentence());
+    }
+    cr_assert_eq(sk_registry_read(fixture()->dir, &back), 0, "%s", co_sentence());
+    cr_assert_eq(back.n, 100);
+    cr_assert_eq(back.sequence, r.sequence);
+    for (uint32_t i = 0; i < 100; i++) {
+        if (i)
+            cr_assert(memcmp(back.e[i - 1].id.b, back.e[i].id.b, 16) < 0);
+        cr_assert_str_eq(back.e[i].name, "shop/main");
+        cr_assert_eq(back.e[i].config.n, 3);
+        cr_assert_eq(back.e[i].start_lsn, LSN_FIRST);
+        cr_assert_eq(sk_registry_find(&back, &back.e[i].id), &back.e[i]);
+        cr_assert_eq(sk_registry_after(&back, i ? &back.e[i - 1].id : NULL), &back.e[i]);
+    }
+    cr_assert_null(sk_registry_after(&back, &back.e[99].id));
+    sk_registry_free(&r);
+    sk_registry_free(&back);
+}
+
+Test(registry_file, any_flipped_byte_and_any_cut_is_refused)
+{
+    /* The rule: a damaged list of votes is never guessed. */
+    struct sk_registry r = {0}, back;
+    enum sk_put what;
+    char file[SK_PATH_MAX];
+    struct stat st;
+    cr_assert_eq(put(&r, timeline(5, 1, ACTIVE), &what), 0);
+    cr_assert_eq(put(&r, timeline(6, 1, DROPPED), &what), 0);
+    snprintf(file, sizeof file, "%s/registry", fixture()->dir);
+    cr_assert_eq(stat(file, &st), 0);
+    for (uint64_t i = 0; i < (uint64_t)st.st_size; i++) {
+        flip(file, i);
+        int rc = sk_registry_read(fixture()->dir, &back);
+        cr_assert_eq(rc, CO_ERR_CORRUPT, "byte %llu", (unsigned long long)i);
+        flip(file, i);
+    }
+    for (off_t n = st.st_size - 1; n >= 0; n -= 7) {
+        cr_assert_eq(truncate(file, n), 0);
+        cr_assert_eq(sk_registry_read(fixture()->dir, &back), CO_ERR_CORRUPT, "%lld", (long long)n);
+    }
+    unlink(file);
+    cr_assert_eq(sk_registry_read(fixture()->dir, &back), CO_ERR_NOT_FOUND);
+    sk_registry_free(&r);
+}
+
+Test(registry_file, malformed_messages_are_refused_with_a_sentence)
+{
+    /* H8: what comes from the network is checked before it is kept. */
+    enum sk_put what;
+    struct sk_registry r = {0};
+    Corallite__Timeline *t = timeline(5, 1, ACTIVE);
+    t->id.len = 15;
+    cr_assert_eq(put(&r, t, &what), CO_ERR_INVAL);
+    t = timeline(5, 0, ACTIVE);
+    cr_assert_eq(put(&r, t, &what), CO_ERR_INVAL);
+    t = timeline(5, 1, ACTIVE);
+    t->start_lsn = LSN_FIRST + 4;
+    cr_assert_eq(put(&r, t, &what), CO_ERR_INVAL);
+    t = timeline(5, 1, ACTIVE);
+    t->config = NULL;
+    cr_assert_eq(put(&r, t, &what), CO_ERR_INVAL);
+    t = timeline(5, 1, (Corallite__TimelineState)9);
+    cr_assert_eq(put(&r, t, &what), CO_ERR_INVAL);
+    t = timeline(5, 1, ACTIVE);
+    t->database_name = "no spaces please";
+    cr_assert_eq(put(&r, t, &what), CO_ERR_NAME);
+    cr_assert_eq(r.n, 0);
+}
+
+Test(registry_file, timeline_does_not_move_its_begin)
+{
+    /* G3 */
+    struct sk_registry r = {0};
+    enum sk_put what;
+    cr_assert_eq(put(&r, timeline(5, 1, ACTIVE), &what), 0);
+    Corallite__Timeline *t = timeline(5, 2, ACTIVE);
+    t->start_lsn = LSN_FIRST + 8;
+    cr_assert_eq(put(&r, t, &what), CO_ERR_INVAL);
+    cr_assert_eq(r.e[0].version, 1);
+    sk_registry_free(&r);
+}
