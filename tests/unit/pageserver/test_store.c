@@ -1,0 +1,444 @@
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <lmdb.h>
+
+#include "proto/changes.h"
+#include "tests/unit/pageserver/ps_util.h"
+
+static char dir[64], path[96];
+static struct ps_store *store;
+static struct ps_txn *wr, *rd;
+static struct ps_line line = {.no = 1, .id = {{0x77}}};
+static uint8_t page[CO_PAGE_SIZE_MAX], back[CO_PAGE_SIZE_MAX];
+
+static void open_store(void)
+{
+    struct ps_store_options o = ps_test_store(dir, path);
+    cr_assert_eq(ps_store_open(&o, &store), 0, "%s", co_sentence());
+    cr_assert_eq(ps_write_new(store, &wr), 0);
+    cr_assert_eq(ps_read_new(store, &rd), 0);
+}
+static void close_store(void)
+{
+    ps_read_free(rd);
+    ps_write_free(wr);
+    ps_store_close(store);
+    rd = wr = NULL;
+    store = NULL;
+}
+static void setup(void)
+{
+    ps_tmp(dir);
+    open_store();
+}
+static void teardown(void)
+{
+    close_store();
+    ps_tmp_remove(dir);
+}
+TestSuite(store, .init = setup, .fini = teardown, .timeout = 60);
+
+static void put(tlno_t no, pgno_t pgno, lsn_t lsn, uint32_t size, enum ps_fill kind, uint64_t seed)
+{
+    ps_fill(page, size, kind, seed);
+    cr_assert_eq(
+        ps_page_put(wr, no, pgno, lsn, page, size, ps_crc(page, size), co_span_of(NULL, 0)), 0,
+        "%s", co_sentence());
+}
+
+static int get(const struct ps_line *l, pgno_t pgno, lsn_t lsn, uint32_t size, lsn_t *version)
+{
+    uint32_t crc;
+    cr_assert_eq(ps_read_renew(rd), 0);
+    int rc = ps_page_get(rd, l, pgno, lsn, size, back, version, &crc);
+    if (!rc)
+        cr_assert_eq(crc, ps_crc(back, size));
+    ps_read_reset(rd);
+    return rc;
+}
+
+/* The version that a lookup finds is the one with this seed. */
+static void expect(const struct ps_line *l, pgno_t pgno, lsn_t lsn, uint32_t size,
+                   enum ps_fill kind, uint64_t seed, lsn_t version)
+{
+    lsn_t found;
+    cr_assert_eq(get(l, pgno, lsn, size, &found), 0, "%s", co_sentence());
+    ps_fill(page, size, kind, seed);
+    cr_assert_eq(memcmp(page, back, size), 0);
+    cr_assert_eq(found, version);
+}
+
+Test(store, the_newest_version_at_or_below_is_found_for_all_page_sizes)
+{
+    /* I13, P2, P3: compressible pages, and ones that take up to 17 chunks. */
+    lsn_t v;
+    for (uint32_t size = CO_PAGE_SIZE_MIN; size <= CO_PAGE_SIZE_MAX; size *= 2)
+        for (int kind = FILL_TEXT; kind <= FILL_HALF; kind++) {
+            enum ps_fill k = (enum ps_fill)kind;
+            struct ps_line l = {.no = size + (uint32_t)kind, .id = ps_id(3)};
+            cr_assert_eq(ps_write_begin(wr), 0);
+            for (pgno_t p = 1; p <= 3; p++)
+                for (lsn_t at = 1000; at <= 3000; at += 1000)
+                    put(l.no, p, at, size, k, p * 100000 + at);
+            cr_assert_eq(ps_write_commit(wr), 0);
+            for (pgno_t p = 1; p <= 3; p++) {
+                expect(&l, p, 1000, size, k, p * 100000 + 1000, 1000);
+                expect(&l, p, 1999, size, k, p * 100000 + 1000, 1000);
+                expect(&l, p, 2000, size, k, p * 100000 + 2000, 2000);
+                expect(&l, p, UINT64_MAX, size, k, p * 100000 + 3000, 3000);
+                cr_assert_eq(get(&l, p, 999, size, &v), CO_ERR_NOT_FOUND, "missing, never zeros");
+            }
+            cr_assert_eq(get(&l, 4, 5000, size, &v), CO_ERR_NOT_FOUND);
+        }
+}
+
+Test(store, a_branch_sees_its_ancestor_up_to_the_branch_point_and_not_further)
+{
+    /* A miss falls through to the ancestor at min(LSN, ancestor LSN), through several. */
+    struct ps_line root = {.no = 10, .id = ps_id(10)};
+    struct ps_line child = {.no = 11, .id = ps_id(11), .ancestor = &root, .ancestor_lsn = 2500};
+    struct ps_line grand = {.no = 12, .id = ps_id(12), .ancestor = &child, .ancestor_lsn = 2200};
+    lsn_t v;
+    cr_assert_eq(ps_write_begin(wr), 0);
+    put(10, 1, 1000, 4096, FILL_TEXT, 1);
+    put(10, 1, 2400, 4096, FILL_TEXT, 2);
+    put(10, 1, 3000, 4096, FILL_TEXT, 3);
+    put(10, 2, 2600, 4096, FILL_TEXT, 4);
+    put(11, 1, 2700, 4096, FILL_TEXT, 5);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    expect(&child, 1, 9000, 4096, FILL_TEXT, 5, 2700);
+    expect(&child, 1, 2699, 4096, FILL_TEXT, 2, 2400);
+    expect(&grand, 1, 9000, 4096, FILL_TEXT, 1, 1000);
+    cr_assert_eq(get(&child, 2, 9000, 4096, &v), CO_ERR_NOT_FOUND,
+                 "written after the branch point");
+    expect(&root, 2, 9000, 4096, FILL_TEXT, 4, 2600);
+}
+
+static void commit_row(tlno_t no, lsn_t lsn, uint64_t time_us, uint32_t db_pages,
+                       const pgno_t *pgnos, uint32_t n)
+{
+    struct ps_commit c = {.lsn = lsn, .time_us = time_us, .db_pages = db_pages, .page_size = 4096};
+    cr_assert_eq(ps_commit_put(wr, no, &c, pgnos, n), 0, "%s", co_sentence());
+}
+
+Test(store, commits_are_found_by_lsn_and_by_time)
+{
+    /* Newest at or below; equal times resolve to the newest LSN; other timelines do not show. */
+    struct ps_line a = {.no = 5}, b = {.no = 6}, c = {.no = 7, .ancestor = &a, .ancestor_lsn = 150};
+    struct ps_commit at;
+    pgno_t p[] = {1, 2, 9};
+    lsn_t lsn;
+    cr_assert_eq(ps_write_begin(wr), 0);
+    commit_row(5, 100, 1000, 1, p, 1);
+    commit_row(5, 200, 2000, 2, p, 2);
+    commit_row(5, 300, 2000, 9, p, 3);
+    commit_row(6, 50, 1500, 1, p, 1);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    cr_assert_eq(ps_read_renew(rd), 0);
+    cr_assert_eq(ps_commit_at(rd, &a, 99, &at), CO_ERR_NOT_FOUND);
+    cr_assert(ps_commit_at(rd, &a, 100, &at) == 0 && at.lsn == 100 && at.db_pages == 1);
+    cr_assert(ps_commit_at(rd, &a, 299, &at) == 0 && at.lsn == 200);
+    cr_assert(ps_commit_at(rd, &a, UINT64_MAX, &at) == 0 && at.lsn == 300 && at.db_pages == 9);
+    cr_assert(ps_commit_at(rd, &b, UINT64_MAX, &at) == 0 && at.lsn == 50, "the last of the table");
+    cr_assert_eq(ps_commit_at(rd, &b, 49, &at), CO_ERR_NOT_FOUND);
+    cr_assert(ps_commit_at(rd, &c, UINT64_MAX, &at) == 0 && at.lsn == 100, "the ancestor's");
+    cr_assert_eq(ps_commit_at_time(rd, &a, 999, &lsn), CO_ERR_NOT_FOUND);
+    cr_assert(ps_commit_at_time(rd, &a, 1999, &lsn) == 0 && lsn == 100);
+    cr_assert(ps_commit_at_time(rd, &a, 2000, &lsn) == 0 && lsn == 300);
+    cr_assert(ps_commit_at_time(rd, &c, 5000, &lsn) == 0 && lsn == 100);
+    ps_read_reset(rd);
+}
+
+Test(store, a_change_list_says_which_pages_changed_in_which_commit)
+{
+    /* M13: what changed in (since, upto]; ancestors' commits first; too much is "all". */
+    struct ps_line a = {.no = 5}, c = {.no = 7, .ancestor = &a, .ancestor_lsn = 200};
+    pgno_t p1[] = {1, 2, 9}, p2[] = {4}, *many = malloc(100000 * sizeof *many), *got;
+    struct co_buf list = {0};
+    uint32_t n, db_pages;
+    lsn_t lsn;
+    bool all;
+    for (uint32_t i = 0; i < 100000; i++)
+        many[i] = i * 300 + 1; /* two bytes each: a row of 100 chunks */
+    cr_assert_eq(ps_write_begin(wr), 0);
+    commit_row(5, 100, 1000, 9, p1, 3);
+    commit_row(5, 200, 2000, 9, p2, 1);
+    commit_row(5, 300, 3000, 9, p1, 1);
+    commit_row(7, 250, 3000, 9, p1, 2);
+    commit_row(7, 260, 3000, 30000000, many, 100000);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    cr_assert_eq(ps_read_renew(rd), 0);
+    cr_assert_eq(ps_commit_changes(rd, &c, 100, 260, CO_MIB, &list, &all), 0, "%s", co_sentence());
+    cr_assert_not(all);
+    struct co_span rest = co_buf_span(&list);
+    static const lsn_t want[] = {200, 250, 260};
+    static const uint32_t count[] = {1, 2, 100000};
+    lsn_t prev = 100;
+    for (int i = 0; i < 3; i++, prev = lsn) {
+        cr_assert_eq(changes_get_commit(&rest, prev, &lsn, &db_pages, &got, &n), 0);
+        cr_assert_eq(lsn, want[i]);
+        cr_assert_eq(n, count[i]);
+        if (i == 2)
+            cr_assert_eq(memcmp(got, many, n * sizeof *many), 0);
+        free(got);
+    }
+    cr_assert_eq(changes_get_commit(&rest, prev, &lsn, &db_pages, &got, &n), CO_ERR_AGAIN);
+    cr_assert_eq(ps_commit_changes(rd, &c, 250, 259, CO_MIB, &list, &all), 0);
+    cr_assert(list.len == 0 && !all, "nothing changed");
+    cr_assert_eq(ps_commit_changes(rd, &c, 1, 260, 1000, &list, &all), 0);
+    cr_assert(all && list.len == 0);
+    cr_assert_eq(ps_commit_changes(rd, &a, 200, 300, CO_MIB, &list, &all), 0);
+    rest = co_buf_span(&list);
+    cr_assert_eq(changes_get_commit(&rest, 200, &lsn, &db_pages, &got, &n), 0);
+    cr_assert(lsn == 300 && n == 1 && rest.len == 0);
+    free(got);
+    ps_read_reset(rd);
+    co_buf_free(&list);
+    free(many);
+}
+
+static int count_timelines(void *arg, tlno_t no, bool purged, const struct ps_meta *meta)
+{
+    int *n = arg;
+    cr_assert_eq(no, (tlno_t)meta->id.b[0]);
+    cr_assert_str_eq(meta->database_name, "shop");
+    cr_assert_eq(meta->config.members[1].node_id, 2);
+    cr_assert_eq(purged, meta->state == PS_DROPPED);
+    ++*n;
+    return 0;
+}
+
+Test(store, timelines_come_back_with_their_numbers_which_are_never_reused)
+{
+    /* P4, and what cannot be recomputed survives a restart. */
+    struct ps_meta m = {
+        .id = ps_id(4),
+        .database = ps_id(5),
+        .database_name = "shop",
+        .branch = "main",
+        .start_lsn = LSN_FIRST,
+        .config = {.version = 1, .n = 2, .members = {{.node_id = 1}, {.node_id = 2}}},
+        .state = PS_ACTIVE,
+        .version = 2,
+        .created_us = 77,
+        .pageserver = ps_id(2)};
+    struct ps_progress p = {.last_lsn = 12345, .digest = {{1, 2, 3}}}, q;
+    tlno_t next;
+    int n = 0;
+    cr_assert_eq(ps_write_begin(wr), 0);
+    cr_assert_eq(ps_timeline_put(wr, 4, false, &m), 0);
+    m.id = ps_id(6), m.state = PS_DROPPED;
+    cr_assert_eq(ps_timeline_put(wr, 6, true, &m), 0);
+    m.id = ps_id(5);
+    cr_assert_eq(ps_timeline_put(wr, 5, true, &m), 0);
+    cr_assert_eq(ps_progress_put(wr, 4, &p), 0);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    close_store();
+    open_store();
+    cr_assert_eq(ps_read_renew(rd), 0);
+    cr_assert_eq(ps_timeline_each(rd, count_timelines, &n), 0, "%s", co_sentence());
+    cr_assert_eq(n, 3);
+    cr_assert_eq(ps_timeline_next_no(rd, &next), 0);
+    cr_assert_eq(next, 7);
+    cr_assert_eq(ps_progress_get(rd, 4, &q), 0);
+    cr_assert(q.last_lsn == 12345 && memcmp(&q.digest, &p.digest, 16) == 0);
+    cr_assert_eq(ps_progress_get(rd, 5, &q), CO_ERR_NOT_FOUND);
+    ps_read_reset(rd);
+}
+
+Test(store, a_dropped_timeline_is_deleted_in_small_steps_and_alone)
+{
+    /* The pages of a dropped timeline go; those of its neighbours stay. */
+    struct ps_line l2 = {.no = 2}, l3 = {.no = 3};
+    bool done = false;
+    int steps = 0;
+    lsn_t v;
+    cr_assert_eq(ps_write_begin(wr), 0);
+    for (pgno_t p = 1; p <= 100; p++) {
+        put(1, p, 10, 4096, FILL_TEXT, p);
+        put(2, p, 10, 4096, FILL_NOISE, p); /* two chunks */
+        put(3, p, 10, 4096, FILL_TEXT, p);
+    }
+    commit_row(2, 10, 5, 100, (pgno_t[]){1}, 1);
+    commit_row(3, 10, 5, 100, (pgno_t[]){1}, 1);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    for (; !done; steps++) {
+        cr_assert_eq(ps_write_begin(wr), 0);
+        cr_assert_eq(ps_purge_step(wr, 2, 50, &done), 0);
+        cr_assert_eq(ps_write_commit(wr), 0);
+    }
+    cr_assert_geq(steps, 4);
+    cr_assert_eq(get(&l2, 50, 99, 4096, &v), CO_ERR_NOT_FOUND);
+    expect(&line, 100, 99, 4096, FILL_TEXT, 100, 10);
+    expect(&l3, 1, 99, 4096, FILL_TEXT, 1, 10);
+    struct ps_commit c;
+    cr_assert_eq(ps_read_renew(rd), 0);
+    cr_assert_eq(ps_commit_at(rd, &l2, 99, &c), CO_ERR_NOT_FOUND);
+    cr_assert_eq(ps_commit_at(rd, &l3, 99, &c), 0);
+    ps_read_reset(rd);
+}
+
+/* -- Bad files --------------------------------------------------------------------------------- */
+
+static int reopen(void)
+{
+    struct ps_store *again = NULL;
+    struct ps_store_options o = ps_test_store(dir, path);
+    int rc = ps_store_open(&o, &again);
+    ps_store_close(rc ? NULL : again);
+    return rc;
+}
+
+/* Overwrites the first record's format with `format`. */
+static void set_format(uint32_t format)
+{
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+    MDB_val k = {5, "store"}, v;
+    uint8_t row[48];
+    cr_assert_eq(mdb_env_create(&env), 0);
+    cr_assert_eq(mdb_env_set_maxdbs(env, 8), 0);
+    cr_assert_eq(mdb_env_open(env, path, 0, 0600), 0);
+    cr_assert_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    cr_assert_eq(mdb_dbi_open(txn, "meta", 0, &dbi), 0);
+    cr_assert_eq(mdb_get(txn, dbi, &k, &v), 0);
+    memcpy(row, v.mv_data, sizeof row);
+    co_put32(row + 8, format);
+    v = (MDB_val){sizeof row, row};
+    cr_assert_eq(mdb_put(txn, dbi, &k, &v, 0), 0);
+    cr_assert_eq(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+}
+
+Test(store, a_newer_format_is_refused_with_both_numbers)
+{
+    /* P5 */
+    close_store();
+    set_format(PS_STORE_FORMAT + 1);
+    cr_assert_eq(reopen(), CO_ERR_VERSION);
+    cr_assert(strstr(co_sentence(), "has format 2") && strstr(co_sentence(), "knows format 1"),
+              "%s", co_sentence());
+    set_format(PS_STORE_FORMAT);
+    open_store();
+}
+
+Test(store, another_cluster_or_disk_is_refused)
+{
+    /* A directory that was copied or mounted wrongly is noticed. */
+    struct ps_store *again = NULL;
+    close_store();
+    struct ps_store_options o = ps_test_store(dir, path);
+    o.cluster = ps_id(99);
+    cr_assert_eq(ps_store_open(&o, &again), CO_ERR_CLUSTER);
+    o = ps_test_store(dir, path);
+    o.disk = ps_id(99);
+    cr_assert_eq(ps_store_open(&o, &again), CO_ERR_NODE);
+    open_store();
+}
+
+Test(store, a_file_that_is_no_lmdb_file_gets_a_sentence)
+{
+    /* Bad input gets a sentence that says what to do. */
+    char file[128];
+    close_store();
+    snprintf(file, sizeof file, "%s/data.mdb", path);
+    int fd = open(file, O_WRONLY | O_TRUNC);
+    memset(page, 'x', 8192);
+    cr_assert_eq(write(fd, page, 8192), 8192);
+    close(fd);
+    cr_assert_eq(reopen(), CO_ERR_CORRUPT);
+    cr_assert(strstr(co_sentence(), "not an LMDB file"), "%s", co_sentence());
+    unlink(file);
+    open_store();
+}
+
+Test(store, a_file_that_was_cut_short_is_refused_instead_of_a_sigbus_later)
+{
+    /* Never a crash on bad input. */
+    char file[128];
+    struct stat st;
+    cr_assert_eq(ps_write_begin(wr), 0);
+    for (pgno_t p = 1; p < 200; p++)
+        put(1, p, 5, 4096, FILL_NOISE, p);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    close_store();
+    snprintf(file, sizeof file, "%s/data.mdb", path);
+    cr_assert_eq(stat(file, &st), 0);
+    cr_assert_eq(truncate(file, st.st_size - 100 * 4096), 0);
+    cr_assert_eq(reopen(), CO_ERR_CORRUPT);
+    cr_assert(strstr(co_sentence(), "cut short"), "%s", co_sentence());
+    cr_assert_eq(truncate(file, 0), 0);
+    unlink(file);
+    open_store();
+}
+
+/* Flips a byte in the file behind the place where `needle` is found. */
+static bool damage(const void *needle, size_t len)
+{
+    char file[128];
+    struct stat st;
+    snprintf(file, sizeof file, "%s/data.mdb", path);
+    int fd = open(file, O_RDWR);
+    cr_assert_eq(fstat(fd, &st), 0);
+    size_t size = (size_t)st.st_size;
+    uint8_t *bytes = malloc(size);
+    cr_assert_eq(pread(fd, bytes, size, 0), st.st_size);
+    uint8_t *at = memmem(bytes, size, needle, len);
+    bool found = at != NULL;
+    if (found) {
+        uint8_t flipped = (uint8_t)(at[len / 2] ^ 1);
+        cr_assert_eq(pwrite(fd, &flipped, 1, at + len / 2 - bytes), 1);
+    }
+    close(fd);
+    free(bytes);
+    return found;
+}
+
+Test(store, a_damaged_page_is_an_error_that_names_timeline_page_and_lsn)
+{
+    /* P2, G4: no silent wrong page. */
+    lsn_t v;
+    cr_assert_eq(ps_write_begin(wr), 0);
+    put(1, 41, 0x1a40, 4096, FILL_NOISE, 1);
+    put(1, 42, 0x1a40, 4096, FILL_NOISE, 2);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    close_store();
+    ps_fill(page, 4096, FILL_NOISE, 2);
+    cr_assert(damage(page + 512, 64));
+    open_store();
+    cr_assert_eq(get(&line, 42, 99999, 4096, &v), CO_ERR_CORRUPT);
+    cr_assert(strstr(co_sentence(), "page 42 of timeline 77"), "%s", co_sentence());
+    cr_assert(strstr(co_sentence(), "0000000000001a40"), "%s", co_sentence());
+    expect(&line, 41, 99999, 4096, FILL_NOISE, 1, 0x1a40);
+}
+
+Test(store, a_full_map_is_full_and_what_is_there_stays_readable)
+{
+    /* D11: refuse cleanly, keep serving reads. */
+    close_store();
+    struct ps_store_options o = ps_test_store(dir, path);
+    o.map_bytes = CO_MIB;
+    cr_assert_eq(ps_store_open(&o, &store), 0);
+    cr_assert_eq(ps_write_new(store, &wr), 0);
+    cr_assert_eq(ps_read_new(store, &rd), 0);
+    cr_assert_eq(ps_write_begin(wr), 0);
+    put(1, 1, 5, 4096, FILL_NOISE, 1);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    cr_assert_eq(ps_write_begin(wr), 0);
+    int rc = 0;
+    ps_fill(page, 4096, FILL_NOISE, 9);
+    for (pgno_t p = 2; !rc && p < 1000; p++)
+        rc = ps_page_put(wr, 1, p, 5, page, 4096, ps_crc(page, 4096), co_span_of(NULL, 0));
+    cr_assert_eq(rc, CO_ERR_FULL);
+    cr_assert(strstr(co_sentence(), "--map-size"), "%s", co_sentence());
+    ps_write_abort(wr);
+    expect(&line, 1, 99, 4096, FILL_NOISE, 1, 5);
+}
