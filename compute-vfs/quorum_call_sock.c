@@ -154,21 +154,17 @@ static void hand_over(struct cv_quorum *q, struct cv_lead *out)
     out->time_us = q->reign->time_us;
 }
 
-/* Tells the core to lead, or to keep the term that it was about to give back. Not before a majority
- * is connected: a campaign that begins earlier asks too few, and only begins anew after a pause. */
+/* Tells the core to lead. Not while a term is being given back: the next one begins after it. Not
+ * before a majority is connected: a campaign that begins earlier asks too few, and only begins anew
+ * after a pause. */
 static int start_leading(struct cv_quorum *q)
 {
     struct pr_event lead = {.kind = PR_EV_LEAD};
 
-    if (q->doomed || (q->asked && !q->releasing))
-        return 0;
-    if (q->reign == NULL && q->n_up < cv_quorum_majority(q))
+    if (q->doomed || q->asked || q->releasing || q->n_up < cv_quorum_majority(q))
         return 0;
     int rc = cv_quorum_step(q, &lead);
-    if (rc == 0) {
-        q->asked = true;
-        q->releasing = false;
-    }
+    q->asked = rc == 0;
     return rc;
 }
 
