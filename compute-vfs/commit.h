@@ -1,0 +1,48 @@
+/*
+ * commit.h - from the frames of a transaction to a record in the log.
+ *
+ * build    at the frame that commits (rule M3): everything that can fail does so here, and SQLite
+ *          then rolls back cleanly. Memory for the record and for the cached versions is had here.
+ * publish  at the unlock of slot 0, if SQLite did commit: the record gets its LSN, the cache its
+ *          versions, the log the record. Only a lost term can stop it, and that is a clean loss.
+ * wait     in COMMIT_PHASETWO (cv_era_wait), after the turn was given back, so that commits of
+ *          several connections share a round trip.
+ *
+ * A record never depends on anything newer than its own begin: deltas are made against the version
+ * valid at the handle's snapshot, which rule (c) has made the tip.
+ */
+#ifndef CORALLITE_COMPUTE_VFS_COMMIT_H
+#define CORALLITE_COMPUTE_VFS_COMMIT_H
+
+#include "compute-vfs/database.h"
+#include "compute-vfs/walbuf.h"
+
+struct cv_commit {
+    struct wal_builder *builder; /* made at the first use, kept for the next */
+    struct cv_version **versions;
+    uint32_t n, cap;
+    uint32_t frame; /* the committing one; 0: nothing is built */
+    uint32_t db_pages, page_size;
+    struct co_id uuid;
+};
+
+struct cv_commit_input {
+    struct cv_walbuf *wal;
+    uint32_t first_frame, last_frame;
+    uint32_t page_size, db_pages; /* db_pages: after the commit */
+    uint32_t timeout_ms;          /* no quorum for so long: refuse */
+};
+
+void cv_commit_free(struct cv_commit *c);
+/* Forgets what was built. */
+void cv_commit_discard(struct cv_commit *c);
+
+/* The handle has the turn. CO_ERR_AGAIN: its snapshot is not the tip any more; CO_ERR_NO_QUORUM,
+ * CO_ERR_FULL, CO_ERR_NOMEM, CO_ERR_*: refused, with a sentence; nothing has happened. */
+CO_MUST_CHECK int cv_commit_build(struct cv_database *db, struct cv_handle *h, struct cv_commit *c,
+                                  const struct cv_commit_input *in);
+/* *ticket tells what to wait for. CO_ERR_LOST: the term ended before. */
+CO_MUST_CHECK int cv_commit_publish(struct cv_database *db, struct cv_handle *h,
+                                    struct cv_commit *c, struct cv_ticket *ticket);
+
+#endif

@@ -1,0 +1,191 @@
+/* conn.c - a connection's beginning and end, and what it asks of the SQLite handle above it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "compute-vfs/errors.h"
+#include "compute-vfs/vfs.h"
+
+/* -- names and parameters ------------------------------------------------------------------------
+ */
+
+static int from_environment(struct cv_uri *uri)
+{
+    static const char *const known[][2] = {
+        {"CORALLITE_SERVER", "server"},         {"CORALLITE_CACHE_MB", "cache_mb"},
+        {"CORALLITE_STALENESS", "staleness"},   {"CORALLITE_COMMIT_TIMEOUT", "commit_timeout"},
+        {"CORALLITE_DURABILITY", "durability"},
+    };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const char *value = getenv(known[i][0]);
+        char sentence[CO_SENTENCE_MAX];
+
+        if (!value || !*value)
+            continue;
+        if (cv_uri_param(uri, known[i][1], value)) {
+            memcpy(sentence, co_sentence(), sizeof sentence);
+            return co_fail(CO_ERR_INVAL, "%s in the environment: %.900s", known[i][0], sentence);
+        }
+    }
+    return 0;
+}
+
+/* SQLite hands the name over with its URI parameters behind it, in xFullPathname and in xOpen. */
+int cv_conn_uri(sqlite3_filename name, struct cv_uri *out)
+{
+    const char *key;
+    int rc;
+
+    cv_uri_init(out);
+    rc = from_environment(out);
+    for (int i = 0; !rc && (key = sqlite3_uri_key(name, i)); i++)
+        rc = cv_uri_param(out, key, sqlite3_uri_parameter(name, key));
+    if (!rc)
+        rc = name[0] == '/' ? cv_uri_from_path(out, name) : cv_uri_name(out, name);
+    if (!rc)
+        rc = cv_uri_finish(out);
+    return rc;
+}
+
+/* -- life ----------------------------------------------------------------------------------------
+ */
+
+static int open_code(int rc)
+{
+    return rc == CO_ERR_NOMEM ? SQLITE_NOMEM : SQLITE_CANTOPEN;
+}
+
+/* immutable=1: one state for as long as the handle lives (M12). */
+static int fix(struct cv_conn *c)
+{
+    struct cv_pin_request request = {.timeout_ms = CO_READ_TIMEOUT_MS};
+    bool speculative;
+    int rc = cv_database_pin(c->db, &c->handle, &request, &speculative);
+
+    c->fixed = rc == 0;
+    return rc;
+}
+
+int cv_conn_open(sqlite3_filename name, int flags, sqlite3_file *file, struct cv_conn **out)
+{
+    struct cv_conn *c = calloc(1, sizeof *c);
+    int rc;
+
+    if (!c)
+        return SQLITE_NOMEM;
+    c->file = file;
+    c->generation = cv_generation();
+    c->level = 2;
+    cv_walbuf_init(&c->wal);
+    rc = cv_conn_uri(name, &c->uri);
+    if (rc)
+        goto failed;
+    c->readonly = !(flags & SQLITE_OPEN_READWRITE) || c->uri.immutable;
+    rc = cv_database_open(&c->uri,
+                          (flags & SQLITE_OPEN_CREATE) && c->uri.create && !c->uri.immutable,
+                          &c->handle, &c->db);
+    if (rc)
+        goto failed;
+    if (c->uri.immutable)
+        rc = fix(c);
+    if (rc) {
+        cv_database_close(c->db, &c->handle, 0);
+        goto failed;
+    }
+    *out = c;
+    return SQLITE_OK;
+failed:
+    free(c);
+    return cv_report_sentence(open_code(rc));
+}
+
+bool cv_conn_forked(const struct cv_conn *c)
+{
+    return c->generation != cv_generation();
+}
+
+/* The parent's object stays as it was at the fork: its locks may be held by nobody. */
+static int attach_again(struct cv_conn *c)
+{
+    int rc;
+
+    memset(&c->handle, 0, sizeof c->handle);
+    cv_commit_discard(&c->commit);
+    c->header_valid = c->decided = c->slot0 = c->speculative = c->has_wait = false;
+    c->db = NULL;
+    rc = cv_database_open(&c->uri, c->uri.create && !c->readonly, &c->handle, &c->db);
+    if (rc)
+        return cv_report_sentence(SQLITE_IOERR);
+    c->generation = cv_generation();
+    return SQLITE_OK;
+}
+
+int cv_conn_usable(struct cv_conn *c)
+{
+    if (!cv_conn_forked(c))
+        return SQLITE_OK;
+    if (c->reading || c->slot0 || c->fixed)
+        return cv_report(SQLITE_IOERR,
+                         "%s: this process is a fork of the one that began the transaction; only "
+                         "the parent can go on with it",
+                         c->uri.db);
+    return attach_again(c);
+}
+
+void cv_conn_close(struct cv_conn *c)
+{
+    if (!cv_conn_forked(c) && c->db) {
+        if (c->slot0)
+            cv_turn_give_back(c->db, &c->handle);
+        cv_database_unpin(c->db, &c->handle);
+        /* M10: what returned with NORMAL or OFF is not left to its fate. */
+        if (c->last.end_lsn && cv_era_wait(c->db, &c->last, false, c->uri.commit_timeout_ms))
+            cv_report(SQLITE_IOERR,
+                      "%s: closed while commit %s was not known to be durable; ask for it with "
+                      "corallite_commit_status('%s')",
+                      c->uri.db, c->last_id, c->last_id);
+        cv_database_close(c->db, &c->handle, c->uri.commit_timeout_ms);
+    }
+    cv_commit_free(&c->commit);
+    cv_walbuf_free(&c->wal);
+    cv_shm_free(&c->shm);
+    free(c);
+}
+
+/* -- asking SQLite
+ * --------------------------------------------------------------------------------- */
+
+static const char *schema_of(sqlite3 *db, sqlite3_file *file)
+{
+    const char *name;
+
+    for (int i = 0; (name = sqlite3_db_name(db, i)); i++) {
+        sqlite3_file *its = NULL;
+
+        if (i != 1 &&
+            sqlite3_file_control(db, name, SQLITE_FCNTL_FILE_POINTER, &its) == SQLITE_OK &&
+            its == file)
+            return name;
+    }
+    return NULL;
+}
+
+bool cv_conn_in_transaction(struct cv_conn *c)
+{
+    const char *name = c->owner && *c->owner ? schema_of(*c->owner, c->file) : NULL;
+
+    return name && sqlite3_txn_state(*c->owner, name) != SQLITE_TXN_NONE;
+}
+
+int cv_conn_writing_schemas(struct cv_conn *c)
+{
+    const char *name;
+    int n = 0;
+
+    if (!c->owner || !*c->owner)
+        return 1;
+    for (int i = 0; (name = sqlite3_db_name(*c->owner, i)); i++)
+        if (i != 1 && sqlite3_txn_state(*c->owner, name) == SQLITE_TXN_WRITE)
+            n++;
+    return n;
+}

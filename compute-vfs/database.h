@@ -1,0 +1,248 @@
+/*
+ * database.h - the process-wide object behind every connection to one branch of a database.
+ *
+ * Connections are computes of their own (private WAL, private wal-index); here they meet: page
+ * cache, what is known of the log, the writer's turn, the lease, the pipeline of commits.
+ *
+ * Positions in the log, in order:
+ *   known     committed, and every change up to it has been told to the cache; what a read
+ *             transaction sees. `known.txn` is the newest transaction at or below it: configuration
+ *             records never move a reader (S2).
+ *   tip       end of what this process has written as leader, durable or not (== known otherwise)
+ *   returned  newest commit whose COMMIT said OK; no pin of this process is older (M10)
+ *
+ * Epochs (M8): an LSN above `known` may come to hold another record after a lost term. So the epoch
+ * counts up whenever the tip moves back. Versions above known are dropped with it, handles whose
+ * snapshot lies above known are dead until their transaction ends, and a header is good only for
+ * the epoch it was written in.
+ *
+ * Invariants
+ *   D1 known <= tip; tip == known whenever the pipeline is empty and the tip is settled.
+ *   D2 pipeline: dense, ascending, all of `term`, the first begins at or after known.pos.
+ *   D3 at most one handle has the turn; only it publishes.
+ *   D4 the cache has every change up to tip.
+ *
+ * Threads: everything below the line "guarded" is guarded by `lock`. No call to the log, the pages
+ * or SQLite is made with it held. Events of the log come on the log's thread. One background thread
+ * (the keeper) gives the lease up for others.
+ *
+ * After fork() a child never touches an object of its parent (S15): objects carry the generation
+ * they were born in, and the registry begins empty in a new one.
+ */
+#ifndef CORALLITE_COMPUTE_VFS_DATABASE_H
+#define CORALLITE_COMPUTE_VFS_DATABASE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "compute-vfs/backend.h"
+#include "compute-vfs/cache.h"
+#include "compute-vfs/uri.h"
+
+#define CV_INFLIGHT_MAX_BYTES (256u << 20) /* of commits on their way; beyond it a writer waits */
+#define CV_ERAS_MAX           32u
+#define CV_RESERVATION_US     10000u  /* of the writer's turn (M6) */
+#define CV_QUEUE_STALE_US     500000u /* a place in the queue whose owner was not seen for so long */
+#define CV_WANT_TIP_US        100000u /* M7 */
+#define CV_SETTLE_MS          200u /* own log ahead of its own events for so long: no longer leader */
+#define CV_LEAD_TIMEOUT_MS    ((uint32_t)(CO_LEASE_US / 1000 + 1000))
+
+/* What a reader sees. */
+struct cv_snapshot {
+    lsn_t lsn; /* of a transaction; 0: the empty database */
+    uint32_t db_pages;
+    uint64_t epoch;
+};
+
+/* One connection, as the database knows it. Embedded in the file of the main database. The fields
+ * are guarded by the database's lock. */
+struct cv_handle {
+    struct cv_handle *next, *prev;
+    uint64_t id; /* never reused in a process */
+    struct cv_snapshot pin;
+    lsn_t snapshot_lsn; /* >= pin.lsn: with own commits under the same read lock (M2) */
+    bool pinned;
+    bool dead;     /* the snapshot was lost (M8) */
+    bool has_turn; /* slot 0 */
+    bool queued, sleeping;
+    struct cv_handle *queue_next;
+    uint64_t seen_us;    /* last refusal */
+    pthread_cond_t turn; /* the turn was reserved for this handle */
+};
+
+/* How a commit can be waited for, from any thread, for as long as the era is remembered. */
+struct cv_ticket {
+    uint64_t epoch;
+    term_t term;
+    lsn_t begin_lsn, end_lsn;
+};
+
+/* Where a lost term ended. */
+struct cv_era {
+    uint64_t epoch; /* the one it ended */
+    term_t term;
+    lsn_t durable_lsn; /* committed for sure when it was lost */
+    lsn_t kept_lsn;    /* when resolved */
+    bool resolved, given_up;
+};
+
+/* A commit that is on its way. */
+struct cv_flight {
+    lsn_t begin_lsn, end_lsn;
+    uint32_t db_pages;
+};
+
+struct cv_position {
+    lsn_t pos; /* end of the newest record, of any kind */
+    lsn_t txn; /* end of the newest transaction */
+    uint32_t db_pages;
+};
+
+struct cv_database {
+    struct cv_database *next;
+    uint64_t serial;
+    int refs; /* guarded by the registry's lock */
+    unsigned generation;
+    char path[CV_PATH_MAX];
+    struct cv_uri uri; /* of the first handle: server and names */
+    struct cv_pages *pages;
+    struct cv_log *log; /* NULL while unborn; set once, under `lock` */
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* anything below changed */
+    /* ---- guarded ---- */
+    bool born, being_born;
+    struct cv_timeline timeline;
+    uint32_t page_size; /* 0: not known, the database is empty */
+    struct cv_cache *cache;
+    struct cv_handle *handles;
+
+    bool known_valid; /* known was learned */
+    struct cv_position known, tip;
+    lsn_t received_lsn, returned_lsn;
+    uint64_t position_at_us; /* when known was last made sure to be the end of the log */
+    uint64_t epoch;
+    struct cv_era eras[CV_ERAS_MAX];
+    uint32_t n_eras; /* ever; the ring holds the last CV_ERAS_MAX */
+    uint64_t progress_us;
+
+    bool leading;
+    bool role_busy;   /* somebody is in lead() or release() */
+    bool release_due; /* the keeper is to call release(); role_busy is set */
+    term_t term, lost_term;
+    struct wal_digest digest; /* at the tip */
+    uint64_t time_us;         /* of the newest record */
+    uint64_t led_at_us, active_at_us;
+    bool others_wait;
+
+    struct cv_flight *flights;
+    uint32_t n_flights, first_flight, cap_flights;
+    uint64_t inflight_bytes;
+
+    struct cv_handle *writer;
+    struct cv_handle *reserved;
+    uint64_t reserved_until_us;
+    struct cv_handle *queue_first, *queue_last;
+
+    pthread_t keeper;
+    bool keeper_runs, stop;
+
+    uint64_t n_commits, n_pins, n_positions, n_gaps;
+};
+
+/* -- Registry (database.c) -----------------------------------------------------------------------
+ */
+
+/* The generation of this process: counts forks. */
+unsigned cv_generation(void);
+
+/* The object of this URI, made when there is none; adds the handle to it. CO_ERR_NOT_FOUND when the
+ * database does not exist and may not come into being. */
+CO_MUST_CHECK int cv_database_open(const struct cv_uri *uri, bool may_create, struct cv_handle *h,
+                                   struct cv_database **out);
+/* Waits up to timeout_ms for what the process has in flight; the last handle gives the lease up and
+ * frees the object. */
+void cv_database_close(struct cv_database *db, struct cv_handle *h, uint32_t timeout_ms);
+/* A reference by serial number, so that a thread may remember an object without holding it; NULL
+ * when it is gone. Give it back with cv_database_unref. */
+struct cv_database *cv_database_find(uint64_t serial);
+void cv_database_unref(struct cv_database *db);
+
+/* Makes the database exist: CREATE at the pageserver. */
+CO_MUST_CHECK int cv_database_create(struct cv_database *db, uint32_t timeout_ms);
+/* Asks whether somebody else created it meanwhile; 0 also when nobody did. */
+CO_MUST_CHECK int cv_database_look_again(struct cv_database *db, uint32_t timeout_ms);
+
+/* -- Reading (snapshot.c) ------------------------------------------------------------------------
+ */
+
+struct cv_pin_request {
+    bool want_tip;         /* M7: a refused writer's retry */
+    lsn_t own_lsn;         /* newest own commit, of own_epoch; its own connection sees it at once */
+    uint32_t own_db_pages; /* at own_lsn */
+    uint64_t own_epoch;
+    uint32_t staleness_ms;
+    uint32_t timeout_ms;
+};
+
+/* Decides what a read transaction of `h` sees, and pins it. *speculative: it may still be lost. */
+CO_MUST_CHECK int cv_database_pin(struct cv_database *db, struct cv_handle *h,
+                                  const struct cv_pin_request *request, bool *speculative);
+/* Pins a state that was decided before; CO_ERR_AGAIN when it does not exist any more. */
+CO_MUST_CHECK int cv_database_repin(struct cv_database *db, struct cv_handle *h,
+                                    const struct cv_snapshot *snapshot);
+void cv_database_unpin(struct cv_database *db, struct cv_handle *h);
+
+/* Learns every change up to `upto` (M13); known.pos >= upto afterwards. */
+CO_MUST_CHECK int cv_database_close_gap(struct cv_database *db, lsn_t upto, uint32_t timeout_ms);
+
+/* One whole page at the snapshot; h may be NULL (no death to notice). */
+CO_MUST_CHECK int cv_database_read_page(struct cv_database *db, struct cv_handle *h,
+                                        const struct cv_snapshot *snapshot, pgno_t pgno,
+                                        uint8_t *out, uint32_t page_size, uint32_t timeout_ms);
+
+/* -- The writer's turn (turn.c) ------------------------------------------------------------------
+ */
+
+enum cv_turn {
+    CV_TURN_GRANTED,
+    CV_TURN_BUSY,  /* another connection has a write transaction open */
+    CV_TURN_STALE, /* the snapshot is not the tip */
+};
+
+/* Never waits for another local writer; may wait for the lease. `comes_again`: a refused handle is
+ * expected to retry, so it gets a place in the queue. 0 with *out, or CO_ERR_*. */
+CO_MUST_CHECK int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again,
+                               enum cv_turn *out);
+void cv_turn_give_back(struct cv_database *db, struct cv_handle *h);
+/* Sleeps up to `us`; returns early once the turn is reserved for the handle of this id. */
+void cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us);
+/* Leads the log (again) for the handle that has the turn. CO_ERR_AGAIN: the tip is not its snapshot
+ * any more. */
+CO_MUST_CHECK int cv_turn_lead(struct cv_database *db, struct cv_handle *h);
+/* Takes the handle out of queue and reservation. Lock held. */
+void cv_turn_forget(struct cv_database *db, struct cv_handle *h);
+CO_MUST_CHECK int cv_keeper_start(struct cv_database *db);
+void cv_keeper_stop(struct cv_database *db);
+
+/* -- Outcomes (era.c) ----------------------------------------------------------------------------
+ */
+
+extern const struct cv_log_events cv_database_events; /* owner is to be filled in */
+
+/* Leadership of the current term is over. Lock held. */
+void cv_era_end(struct cv_database *db, bool give_up);
+/* Waits until the commit is durable (or, with `received`, in the memory of a majority). timeout_ms
+ * counts time without progress; when it ends the whole pipeline is given up (M8).
+ * CO_ERR_LOST: surely not committed. CO_ERR_UNKNOWN. */
+CO_MUST_CHECK int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool received,
+                              uint32_t timeout_ms);
+/* Everything up to `lsn` of the current term is committed. Lock held. */
+void cv_era_durable(struct cv_database *db, lsn_t lsn);
+
+/* Absolute time `ms` from now for pthread_cond_timedwait on `changed`, and the wait itself: false
+ * when the time has come. Lock held. */
+bool cv_wait_until(struct cv_database *db, uint64_t until_us);
+
+#endif

@@ -1,0 +1,220 @@
+/* era.c - what became of the commits on their way: events of the log, and waiting for them. */
+#include "compute-vfs/database.h"
+
+#include <time.h>
+
+#include "common/assert.h"
+#include "common/clock_file.h"
+
+bool cv_wait_until(struct cv_database *db, uint64_t until_us)
+{
+    uint64_t now = co_now_us(), left = until_us > now ? until_us - now : 0;
+    struct timespec at;
+
+    if (left == 0)
+        return false;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    left += (uint64_t)at.tv_nsec / 1000;
+    at.tv_sec += (time_t)(left / 1000000);
+    at.tv_nsec = (long)(left % 1000000) * 1000 + at.tv_nsec % 1000;
+    pthread_cond_timedwait(&db->changed, &db->lock, &at);
+    return true;
+}
+
+void cv_era_durable(struct cv_database *db, lsn_t lsn)
+{
+    bool moved = false;
+
+    while (db->first_flight < db->n_flights && db->flights[db->first_flight].end_lsn <= lsn) {
+        const struct cv_flight *f = &db->flights[db->first_flight++];
+
+        db->known = (struct cv_position){f->end_lsn, f->end_lsn, f->db_pages};
+        db->inflight_bytes -= f->end_lsn - f->begin_lsn;
+        moved = true;
+    }
+    if (db->first_flight == db->n_flights)
+        db->first_flight = db->n_flights = 0;
+    if (!moved)
+        return;
+    cv_cache_durable(db->cache, db->known.pos);
+    db->progress_us = co_now_us();
+    pthread_cond_broadcast(&db->changed);
+}
+
+/* Handles whose snapshot lies above what is surely kept are dead (M8). */
+static void kill_handles(struct cv_database *db)
+{
+    for (struct cv_handle *h = db->handles; h; h = h->next)
+        if (h->pinned && (h->pin.lsn > db->known.txn || h->snapshot_lsn > db->known.txn))
+            h->dead = true;
+}
+
+void cv_era_end(struct cv_database *db, bool give_up)
+{
+    db->leading = false;
+    if (db->term > db->lost_term)
+        db->lost_term = db->term;
+    if (db->tip.pos > db->known.pos) {
+        db->eras[db->n_eras++ % CV_ERAS_MAX] = (struct cv_era){.epoch = db->epoch,
+                                                               .term = db->term,
+                                                               .durable_lsn = db->known.pos,
+                                                               .given_up = give_up};
+        db->epoch++;
+        db->first_flight = db->n_flights = 0;
+        db->inflight_bytes = 0;
+        db->tip = db->known;
+        db->received_lsn = LSN_NONE;
+        if (db->returned_lsn > db->known.txn)
+            db->returned_lsn = db->known.txn;
+        cv_cache_rollback(db->cache, db->known.pos);
+        kill_handles(db);
+    }
+    pthread_cond_broadcast(&db->changed);
+}
+
+/* -- events --------------------------------------------------------------------------------------
+ */
+
+static bool is_current(const struct cv_database *db, term_t term)
+{
+    return term == db->term && term > db->lost_term;
+}
+
+static void on_durable(void *owner, term_t term, lsn_t lsn)
+{
+    struct cv_database *db = owner;
+
+    pthread_mutex_lock(&db->lock);
+    if (is_current(db, term))
+        cv_era_durable(db, lsn);
+    pthread_mutex_unlock(&db->lock);
+}
+
+static void on_received(void *owner, term_t term, lsn_t lsn)
+{
+    struct cv_database *db = owner;
+
+    pthread_mutex_lock(&db->lock);
+    if (is_current(db, term) && lsn > db->received_lsn) {
+        db->received_lsn = lsn;
+        db->progress_us = co_now_us();
+        pthread_cond_broadcast(&db->changed);
+    }
+    pthread_mutex_unlock(&db->lock);
+}
+
+static void on_lost(void *owner, term_t term, const char *reason)
+{
+    struct cv_database *db = owner;
+
+    (void)reason;
+    pthread_mutex_lock(&db->lock);
+    if (is_current(db, term))
+        cv_era_end(db, false);
+    else if (term > db->lost_term)
+        db->lost_term = term; /* before lead() returned it */
+    pthread_mutex_unlock(&db->lock);
+}
+
+static void on_resolved(void *owner, term_t term, lsn_t kept_lsn)
+{
+    struct cv_database *db = owner;
+
+    pthread_mutex_lock(&db->lock);
+    for (uint32_t i = 0; i < CV_ERAS_MAX; i++) {
+        struct cv_era *era = &db->eras[i];
+
+        if (i < db->n_eras && era->term == term && !era->resolved) {
+            era->resolved = true;
+            era->kept_lsn = kept_lsn;
+        }
+    }
+    pthread_cond_broadcast(&db->changed);
+    pthread_mutex_unlock(&db->lock);
+}
+
+static void on_waiter(void *owner)
+{
+    struct cv_database *db = owner;
+
+    pthread_mutex_lock(&db->lock);
+    db->others_wait = true;
+    pthread_cond_broadcast(&db->changed);
+    pthread_mutex_unlock(&db->lock);
+}
+
+const struct cv_log_events cv_database_events = {
+    .durable = on_durable,
+    .received = on_received,
+    .lost = on_lost,
+    .resolved = on_resolved,
+    .waiter = on_waiter,
+};
+
+/* -- waiting -------------------------------------------------------------------------------------
+ */
+
+static struct cv_era *find_era(struct cv_database *db, uint64_t epoch)
+{
+    for (uint32_t i = 0; i < CV_ERAS_MAX && i < db->n_eras; i++)
+        if (db->eras[i].epoch == epoch)
+            return &db->eras[i];
+    return NULL;
+}
+
+/* The outcome as it is known now: 0, CO_ERR_LOST, CO_ERR_UNKNOWN, or CO_ERR_AGAIN: not yet. */
+static int outcome(struct cv_database *db, const struct cv_ticket *t, bool received)
+{
+    const struct cv_era *era;
+
+    if (t->epoch == db->epoch) {
+        if (db->known.pos >= t->end_lsn || (received && db->received_lsn >= t->end_lsn))
+            return 0;
+        return CO_ERR_AGAIN;
+    }
+    era = find_era(db, t->epoch);
+    if (!era)
+        return CO_ERR_UNKNOWN;
+    if (t->end_lsn <= era->durable_lsn)
+        return 0;
+    if (era->resolved)
+        return t->end_lsn <= era->kept_lsn ? 0 : CO_ERR_LOST;
+    return era->given_up ? CO_ERR_UNKNOWN : CO_ERR_AGAIN;
+}
+
+/* The whole pipeline is given up: every waiter hears UNKNOWN at once. Lock held; returns true when
+ * the log is to be told. */
+static bool give_up(struct cv_database *db, const struct cv_ticket *t)
+{
+    struct cv_era *era;
+
+    if (t->epoch == db->epoch) {
+        cv_era_end(db, true);
+        return true;
+    }
+    era = find_era(db, t->epoch);
+    if (era)
+        era->given_up = true;
+    pthread_cond_broadcast(&db->changed);
+    return false;
+}
+
+int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool received,
+                uint32_t timeout_ms)
+{
+    uint64_t started = co_now_us();
+    bool tell = false;
+    int rc;
+
+    pthread_mutex_lock(&db->lock);
+    while ((rc = outcome(db, ticket, received)) == CO_ERR_AGAIN) {
+        uint64_t since = db->progress_us > started ? db->progress_us : started;
+
+        if (!cv_wait_until(db, since + (uint64_t)timeout_ms * 1000))
+            tell = give_up(db, ticket) || tell;
+    }
+    pthread_mutex_unlock(&db->lock);
+    if (tell)
+        db->log->ops->abandon(db->log, ticket->term);
+    return rc;
+}

@@ -1,0 +1,280 @@
+/* lock.c - SQLite's wal-index locks: where snapshots are decided and turns are taken. */
+#include <string.h>
+
+#include "common/assert.h"
+#include "common/clock_file.h"
+#include "compute-vfs/errors.h"
+#include "compute-vfs/vfs.h"
+
+#define WRITE_LOCK      0
+#define CHECKPOINT_LOCK 1
+#define FIRST_READ_SLOT 3
+
+/* -- waking the refused --------------------------------------------------------------------------
+ */
+
+/* The connection that this thread was just refused on; xSleep is not told. */
+static _Thread_local struct {
+    uint64_t database, handle;
+} refused_here;
+
+static void remember_refusal(const struct cv_conn *c)
+{
+    refused_here.database = c->db->serial;
+    refused_here.handle = c->handle.id;
+}
+
+static void forget_refusal(void)
+{
+    refused_here.database = refused_here.handle = 0;
+}
+
+bool cv_lock_sleep(int us)
+{
+    struct cv_database *db;
+
+    if (refused_here.database == 0 || us <= 0)
+        return false;
+    db = cv_database_find(refused_here.database);
+    if (!db)
+        return false;
+    cv_turn_sleep(db, refused_here.handle, (uint64_t)us);
+    cv_database_unref(db);
+    return true;
+}
+
+/* -- read slots ----------------------------------------------------------------------------------
+ */
+
+static bool stands_for(const struct cv_conn *c, const struct cv_snapshot *s)
+{
+    if (!c->header_valid)
+        return s->lsn == LSN_NONE && cv_shm_max_frame(&c->shm) == 0 && c->header.lsn == LSN_NONE;
+    return c->header.epoch == s->epoch && c->header.lsn == s->lsn;
+}
+
+/* Makes SQLite notice that it is to see something else (V4). */
+static void rewrite(struct cv_conn *c, const struct cv_snapshot *s)
+{
+    uint32_t page_size;
+
+    pthread_mutex_lock(&c->db->lock);
+    page_size = c->db->page_size;
+    pthread_mutex_unlock(&c->db->lock);
+    cv_shm_rewrite(&c->shm, s->db_pages, page_size);
+    cv_walbuf_truncate(&c->wal, 0);
+    c->header_own = false;
+    c->decided = true;
+}
+
+static int decide(struct cv_conn *c)
+{
+    struct cv_pin_request request = {
+        .want_tip = c->want_tip_until_us > co_now_us(),
+        .staleness_ms = c->uri.staleness_ms,
+        .timeout_ms = CO_READ_TIMEOUT_MS,
+    };
+    int rc;
+
+    if (c->header_valid && c->header_own) {
+        request.own_lsn = c->header.lsn;
+        request.own_db_pages = c->header.db_pages;
+        request.own_epoch = c->header.epoch;
+    }
+    c->want_tip_until_us = 0;
+    rc = cv_database_pin(c->db, &c->handle, &request, &c->speculative);
+    if (rc)
+        return cv_report_sentence(SQLITE_IOERR);
+    if (!stands_for(c, &c->handle.pin))
+        rewrite(c, &c->handle.pin);
+    c->header = c->handle.pin;
+    c->header_valid = true;
+    return SQLITE_OK;
+}
+
+static int lock_read(struct cv_conn *c)
+{
+    bool decided = c->decided;
+
+    if (c->slot0) /* V1 */
+        return SQLITE_OK;
+    co_assert(!c->reading);
+    c->decided = false;
+    c->refused = false;
+    if (!decided || cv_database_repin(c->db, &c->handle, &c->header)) {
+        int rc = decide(c);
+
+        if (rc)
+            return rc;
+    }
+    c->reading = true;
+    return SQLITE_OK;
+}
+
+int cv_lock_settle(struct cv_conn *c)
+{
+    struct cv_ticket ticket = {.epoch = c->handle.pin.epoch, .end_lsn = c->handle.pin.lsn};
+    int rc;
+
+    if (!c->speculative)
+        return SQLITE_OK;
+    pthread_mutex_lock(&c->db->lock);
+    ticket.term = c->db->term;
+    pthread_mutex_unlock(&c->db->lock);
+    rc = cv_era_wait(c->db, &ticket, false, c->uri.commit_timeout_ms);
+    c->speculative = false;
+    if (rc)
+        return cv_report(
+            SQLITE_IOERR,
+            "%s: the newest commits, which this transaction was to build on, were lost "
+            "or did not reach a majority of safekeepers within %u ms",
+            c->uri.db, c->uri.commit_timeout_ms);
+    return SQLITE_OK;
+}
+
+static void unlock_read(struct cv_conn *c)
+{
+    if (c->slot0) /* V1 */
+        return;
+    c->reading = false;
+    if (cv_conn_forked(c))
+        return;
+    /* After a rewrite SQLite comes back at once; after a refusal it has shown nothing to anybody.
+     */
+    if (!c->decided && !c->refused)
+        (void)cv_lock_settle(c);
+    if (!c->decided)
+        c->speculative = false;
+    cv_database_unpin(c->db, &c->handle);
+    if (c->wal.len > CV_WALBUF_MEMORY / 16)
+        cv_walbuf_free(&c->wal);
+}
+
+/* -- slot 0 --------------------------------------------------------------------------------------
+ */
+
+static int refuse(struct cv_conn *c, bool outside, int code)
+{
+    c->refused = true;
+    if (outside) {
+        c->want_tip_until_us = co_now_us() + CV_WANT_TIP_US;
+        remember_refusal(c);
+    }
+    return code;
+}
+
+static int turn_code(int rc)
+{
+    switch (rc) {
+    case CO_ERR_BUSY:
+    case CO_ERR_TIMEOUT:
+    case CO_ERR_NO_QUORUM:
+    case CO_ERR_CANCELED:
+        return SQLITE_BUSY;
+    case CO_ERR_READONLY:
+        return SQLITE_READONLY;
+    case CO_ERR_NOMEM:
+        return SQLITE_NOMEM;
+    default:
+        return SQLITE_IOERR_LOCK;
+    }
+}
+
+static int ensure_born(struct cv_conn *c)
+{
+    bool born;
+
+    pthread_mutex_lock(&c->db->lock);
+    born = c->db->born;
+    pthread_mutex_unlock(&c->db->lock);
+    return born ? 0 : cv_database_create(c->db, CO_READ_TIMEOUT_MS);
+}
+
+static void begin_writing(struct cv_conn *c)
+{
+    c->slot0 = true;
+    c->speculative = false;
+    c->synced = c->wrote = false;
+    c->lost_code = 0;
+    /* S22, M7: COMMIT waits at least for what it has built on. */
+    c->has_wait = true;
+    pthread_mutex_lock(&c->db->lock);
+    c->wait = (struct cv_ticket){
+        .epoch = c->handle.pin.epoch, .term = c->db->term, .end_lsn = c->handle.snapshot_lsn};
+    pthread_mutex_unlock(&c->db->lock);
+}
+
+static int lock_write(struct cv_conn *c)
+{
+    enum cv_turn turn;
+    bool outside;
+    int rc;
+
+    if (c->checkpointing) { /* M5: nothing to checkpoint, nobody to keep out */
+        c->slot0_local = true;
+        return SQLITE_OK;
+    }
+    if (c->readonly)
+        return SQLITE_READONLY;
+    if (!c->reading)
+        return cv_report(SQLITE_IOERR_LOCK, "%s: a write without a snapshot", c->uri.db);
+    rc = ensure_born(c);
+    if (rc)
+        return cv_report_sentence(turn_code(rc));
+    outside = !cv_conn_in_transaction(c);
+    rc = cv_turn_take(c->db, &c->handle, outside, &turn);
+    if (rc)
+        return refuse(c, false, cv_report_sentence(turn_code(rc)));
+    if (turn == CV_TURN_BUSY)
+        return refuse(c, outside, SQLITE_BUSY);
+    if (turn == CV_TURN_STALE)
+        return refuse(c, outside, SQLITE_BUSY_SNAPSHOT);
+    begin_writing(c);
+    return SQLITE_OK;
+}
+
+static void unlock_write(struct cv_conn *c)
+{
+    if (c->slot0_local) {
+        c->slot0_local = false;
+    } else if (c->slot0) {
+        if (!cv_conn_forked(c))
+            cv_ending_unlock(c);
+        c->slot0 = false;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------
+ */
+
+static void unlock(struct cv_conn *c, int offset, int flags)
+{
+    if (offset >= FIRST_READ_SLOT && (flags & SQLITE_SHM_SHARED))
+        unlock_read(c);
+    else if (offset == WRITE_LOCK && (flags & SQLITE_SHM_EXCLUSIVE))
+        unlock_write(c);
+    else if (offset == CHECKPOINT_LOCK)
+        c->checkpointing = false;
+}
+
+int cv_lock(struct cv_conn *c, int offset, int n, int flags)
+{
+    int rc;
+
+    (void)n;
+    if (flags & SQLITE_SHM_UNLOCK) {
+        unlock(c, offset, flags);
+        return SQLITE_OK;
+    }
+    rc = cv_conn_usable(c);
+    if (rc)
+        return rc;
+    forget_refusal();
+    if (offset >= FIRST_READ_SLOT && (flags & SQLITE_SHM_SHARED))
+        return lock_read(c);
+    if (offset == WRITE_LOCK && (flags & SQLITE_SHM_EXCLUSIVE))
+        return lock_write(c);
+    if (offset == CHECKPOINT_LOCK && (flags & SQLITE_SHM_EXCLUSIVE))
+        c->checkpointing = true;
+    return SQLITE_OK; /* nobody else sees the private wal-index */
+}

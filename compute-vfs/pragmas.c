@@ -1,0 +1,171 @@
+/* pragmas.c - PRAGMAs on their way to SQLite: those that it would answer wrongly, and our own. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "compute-vfs/errors.h"
+#include "compute-vfs/vfs.h"
+
+static int answer(char **arg, char *text)
+{
+    arg[0] = text;
+    return text ? SQLITE_OK : SQLITE_NOMEM;
+}
+
+static int fail(char **arg)
+{
+    arg[0] = sqlite3_mprintf("%s", co_sentence());
+    return cv_report_sentence(SQLITE_ERROR);
+}
+
+/* -- what SQLite decides and we want to know
+ * ------------------------------------------------------- */
+
+/* As SQLite reads it: OFF must be told apart from NORMAL. It goes on to SQLite. */
+static void see_synchronous(struct cv_conn *c, const char *value)
+{
+    static const struct {
+        const char *word;
+        int level;
+    } words[] = {{"off", 0}, {"no", 0},   {"false", 0}, {"normal", 1}, {"on", 1},
+                 {"yes", 1}, {"true", 1}, {"full", 2},  {"extra", 3}};
+
+    if (!value)
+        return;
+    if (*value >= '0' && *value <= '9')
+        c->level = atoi(value) & 7;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcasecmp(value, words[i].word) == 0)
+            c->level = words[i].level;
+}
+
+/* -- our own -------------------------------------------------------------------------------------
+ */
+
+static lsn_t seen_lsn(struct cv_conn *c)
+{
+    lsn_t lsn;
+
+    if (c->reading || c->fixed)
+        return c->handle.snapshot_lsn;
+    pthread_mutex_lock(&c->db->lock);
+    lsn = c->db->known.txn;
+    if (c->header_valid && c->header_own && c->header.epoch == c->db->epoch && c->header.lsn > lsn)
+        lsn = c->header.lsn;
+    pthread_mutex_unlock(&c->db->lock);
+    return lsn;
+}
+
+static char *stats_text(struct cv_conn *c)
+{
+    struct cv_cache_stats cache;
+    struct cv_pages_stats pages;
+    struct cv_log_stats log = {0};
+    sqlite3_str *s = sqlite3_str_new(NULL);
+    struct cv_database *db = c->db;
+    uint64_t commits, pins, positions, gaps, inflight;
+
+    pthread_mutex_lock(&db->lock);
+    cv_cache_stats(db->cache, &cache);
+    commits = db->n_commits;
+    pins = db->n_pins;
+    positions = db->n_positions;
+    gaps = db->n_gaps;
+    inflight = db->inflight_bytes;
+    pthread_mutex_unlock(&db->lock);
+    db->pages->ops->stats(db->pages, &pages);
+    if (db->log)
+        db->log->ops->stats(db->log, &log);
+    sqlite3_str_appendf(s, "commits=%lld\nread_transactions=%lld\npositions_asked=%lld\n",
+                        (long long)commits, (long long)pins, (long long)positions);
+    sqlite3_str_appendf(s, "gaps_closed=%lld\ninflight_bytes=%lld\n", (long long)gaps,
+                        (long long)inflight);
+    sqlite3_str_appendf(s, "cache_hits=%lld\ncache_misses=%lld\ncache_evicted=%lld\n",
+                        (long long)cache.hits, (long long)cache.misses, (long long)cache.evicted);
+    sqlite3_str_appendf(s, "cache_pages=%lld\ncache_bytes=%lld\n", (long long)cache.pages,
+                        (long long)cache.bytes);
+    sqlite3_str_appendf(s, "pageserver_round_trips=%lld\npageserver_pages=%lld\n",
+                        (long long)pages.round_trips, (long long)pages.pages);
+    sqlite3_str_appendf(s, "pageserver_bytes_in=%lld\npageserver_bytes_out=%lld\n",
+                        (long long)pages.bytes_in, (long long)pages.bytes_out);
+    sqlite3_str_appendf(s, "log_records=%lld\nlog_elections=%lld\nlog_bytes_in=%lld\n",
+                        (long long)log.records, (long long)log.elections, (long long)log.bytes_in);
+    for (uint32_t i = 0; i < db->timeline.n_safekeepers && i < CO_MEMBERS_MAX; i++)
+        sqlite3_str_appendf(s, "safekeeper_%u_bytes_out=%lld\n", db->timeline.safekeepers[i].node,
+                            (long long)log.bytes_out[i]);
+    sqlite3_str_appendf(s, "safekeepers_connected=%u", log.connected);
+    return sqlite3_str_finish(s);
+}
+
+static char *status_text(struct cv_conn *c)
+{
+    struct cv_database *db = c->db;
+    sqlite3_str *s = sqlite3_str_new(NULL);
+    char id[CO_ID_TEXT], known[LSN_TEXT], tip[LSN_TEXT], seen[LSN_TEXT];
+    struct cv_position at_known, at_tip;
+    bool leading, born;
+    term_t term;
+    char *stats;
+
+    lsn_format(seen_lsn(c), seen);
+    pthread_mutex_lock(&db->lock);
+    at_known = db->known;
+    at_tip = db->tip;
+    leading = db->leading;
+    born = db->born;
+    term = db->term;
+    co_id_format(&db->timeline.timeline, id);
+    pthread_mutex_unlock(&db->lock);
+    sqlite3_str_appendf(s, "server=%s\ndatabase=%s\nbranch=%s\ntimeline=%s\n", c->uri.server,
+                        c->uri.db, c->uri.branch, born ? id : "none yet");
+    sqlite3_str_appendf(s, "role=%s\nterm=%lld\n", leading ? "writer" : "reader", (long long)term);
+    sqlite3_str_appendf(s, "visible_lsn=%s\ntip_lsn=%s\nseen_lsn=%s\n",
+                        lsn_format(at_known.txn, known), lsn_format(at_tip.txn, tip), seen);
+    sqlite3_str_appendf(s, "pages=%u\npage_size=%u\n", at_known.db_pages, db->page_size);
+    sqlite3_str_appendf(s, "last_commit=%s\ncommit_timeout_ms=%u\n", c->last_id,
+                        c->uri.commit_timeout_ms);
+    stats = stats_text(c);
+    sqlite3_str_appendall(s, stats ? stats : "");
+    sqlite3_free(stats);
+    return sqlite3_str_finish(s);
+}
+
+static int commit_timeout(struct cv_conn *c, char **arg)
+{
+    if (arg[2] && cv_parse_ms("corallite_commit_timeout", arg[2], &c->uri.commit_timeout_ms))
+        return fail(arg);
+    return answer(arg, sqlite3_mprintf("%u", c->uri.commit_timeout_ms));
+}
+
+int cv_pragma(struct cv_conn *c, char **arg)
+{
+    const char *name = arg[1];
+    char lsn[LSN_TEXT];
+
+    if (strcasecmp(name, "journal_mode") == 0)
+        return answer(arg, sqlite3_mprintf("wal"));
+    if (strcasecmp(name, "locking_mode") == 0)
+        return answer(arg, sqlite3_mprintf("normal"));
+    if (strcasecmp(name, "mmap_size") == 0)
+        return answer(arg, sqlite3_mprintf("0"));
+    if (strcasecmp(name, "synchronous") == 0)
+        see_synchronous(c, arg[2]);
+    if (strncasecmp(name, "corallite_", 10) != 0)
+        return SQLITE_NOTFOUND;
+    if (strcasecmp(name, "corallite_lsn") == 0)
+        return answer(arg, sqlite3_mprintf("%s", lsn_format(seen_lsn(c), lsn)));
+    if (strcasecmp(name, "corallite_last_commit") == 0)
+        return answer(arg, sqlite3_mprintf("%s", c->last_id));
+    if (strcasecmp(name, "corallite_status") == 0)
+        return answer(arg, status_text(c));
+    if (strcasecmp(name, "corallite_stats") == 0)
+        return answer(arg, stats_text(c));
+    if (strcasecmp(name, "corallite_commit_timeout") == 0)
+        return commit_timeout(c, arg);
+    co_fail(CO_ERR_INVAL,
+            "unknown PRAGMA %.60s; known are corallite_lsn, corallite_last_commit, "
+            "corallite_status, corallite_stats, corallite_commit_timeout",
+            name);
+    return fail(arg);
+}

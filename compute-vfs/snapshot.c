@@ -1,0 +1,313 @@
+/* snapshot.c - what a read transaction sees, and the pages it reads. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/assert.h"
+#include "common/clock_file.h"
+#include "compute-vfs/database.h"
+#include "proto/changes.h"
+
+/* -- closing gaps in what is known (M13) ---------------------------------------------------------
+ */
+
+/* Tells the cache of every commit in the list that it does not know yet. */
+static int apply_list(struct cv_database *db, lsn_t since, struct co_span list)
+{
+    lsn_t prev = since, lsn;
+    uint32_t db_pages, n;
+    pgno_t *pgnos;
+    int rc;
+
+    while (!(rc = changes_get_commit(&list, prev, &lsn, &db_pages, &pgnos, &n))) {
+        for (uint32_t i = 0; i < n && lsn > db->known.pos; i++)
+            cv_cache_change(db->cache, pgnos[i], lsn);
+        free(pgnos);
+        prev = lsn;
+    }
+    return rc == CO_ERR_AGAIN ? 0 : rc;
+}
+
+static int check_page_size(struct cv_database *db, uint32_t page_size)
+{
+    if (page_size == 0)
+        return 0;
+    if (page_size < CO_PAGE_SIZE_MIN || page_size > CO_PAGE_SIZE_MAX ||
+        (page_size & (page_size - 1)))
+        return co_fail(CO_ERR_PROTOCOL, "%s told a page size of %u bytes", db->uri.server,
+                       page_size);
+    if (db->page_size && db->page_size != page_size)
+        return co_fail(CO_ERR_CORRUPT, "%s: the page size went from %u to %u bytes", db->uri.db,
+                       db->page_size, page_size);
+    db->page_size = page_size;
+    return 0;
+}
+
+static int apply(struct cv_database *db, lsn_t since, lsn_t upto, const struct cv_changes *ch)
+{
+    int rc = check_page_size(db, ch->page_size);
+
+    if (rc || (db->known_valid && db->known.pos >= upto))
+        return rc;
+    /* Somebody else's commits stand where this process thought to be writing. */
+    if (db->tip.pos > db->known.pos)
+        cv_era_end(db, false);
+    if (!db->known_valid || ch->all)
+        cv_cache_begin(db->cache, upto);
+    else
+        rc = apply_list(db, since, co_buf_span(&ch->list));
+    if (rc)
+        return rc;
+    db->known = (struct cv_position){upto, ch->txn_lsn, ch->txn_lsn ? ch->db_pages : 0};
+    db->tip = db->known;
+    db->known_valid = true;
+    if (ch->time_us > db->time_us)
+        db->time_us = ch->time_us;
+    cv_cache_ingested(db->cache, upto);
+    db->n_gaps++;
+    pthread_cond_broadcast(&db->changed);
+    return 0;
+}
+
+int cv_database_close_gap(struct cv_database *db, lsn_t upto, uint32_t timeout_ms)
+{
+    struct cv_changes ch = {0};
+    lsn_t since;
+    bool closed;
+    int rc;
+
+    pthread_mutex_lock(&db->lock);
+    closed = db->known_valid && db->known.pos >= upto;
+    since = db->known_valid ? db->known.pos : 0;
+    pthread_mutex_unlock(&db->lock);
+    if (closed)
+        return 0;
+    rc = db->pages->ops->changes(db->pages, &db->timeline.timeline, since, upto, timeout_ms, &ch);
+    if (rc)
+        return rc;
+    pthread_mutex_lock(&db->lock);
+    rc = apply(db, since, upto, &ch);
+    pthread_mutex_unlock(&db->lock);
+    co_buf_free(&ch.list);
+    return rc;
+}
+
+/* -- pins ----------------------------------------------------------------------------------------
+ */
+
+/* The log knows of commits that its events have not told yet: they come at once, or this process is
+ * no longer the leader and does not know it. Returns the term to abandon, 0 for none. */
+static term_t settle(struct cv_database *db, lsn_t position)
+{
+    uint64_t until = co_now_us() + CV_SETTLE_MS * 1000;
+    term_t deposed = 0;
+
+    pthread_mutex_lock(&db->lock);
+    while (db->known_valid && position > db->known.pos && db->tip.pos > db->known.pos) {
+        if (cv_wait_until(db, until))
+            continue;
+        deposed = db->term;
+        cv_era_end(db, false);
+    }
+    pthread_mutex_unlock(&db->lock);
+    return deposed;
+}
+
+/* Asks where the log ends and learns everything up to there. */
+static int learn(struct cv_database *db, uint32_t timeout_ms)
+{
+    uint64_t asked_us = co_now_us();
+    lsn_t position;
+    term_t deposed;
+    int rc = db->log->ops->position(db->log, timeout_ms, &position);
+
+    if (rc)
+        return rc;
+    deposed = settle(db, position);
+    if (deposed)
+        db->log->ops->abandon(db->log, deposed);
+    rc = cv_database_close_gap(db, position, timeout_ms);
+    pthread_mutex_lock(&db->lock);
+    db->n_positions++;
+    if (!rc && asked_us > db->position_at_us)
+        db->position_at_us = asked_us;
+    pthread_mutex_unlock(&db->lock);
+    return rc;
+}
+
+static bool must_learn(struct cv_database *db, const struct cv_pin_request *request)
+{
+    bool must = true;
+
+    pthread_mutex_lock(&db->lock);
+    if (db->known_valid && request->want_tip && db->leading)
+        must = false; /* its COMMIT will prove it */
+    else if (db->known_valid && request->staleness_ms)
+        must = co_now_us() - db->position_at_us >= (uint64_t)request->staleness_ms * 1000 ||
+               db->returned_lsn > db->known.txn;
+    pthread_mutex_unlock(&db->lock);
+    return must;
+}
+
+/* M10: nobody in this process sees less than what a COMMIT of this process has returned. */
+static int wait_for_returned(struct cv_database *db, uint32_t timeout_ms)
+{
+    uint64_t until = co_now_us() + (uint64_t)timeout_ms * 1000;
+
+    while (db->returned_lsn > db->known.txn && db->tip.pos > db->known.pos)
+        if (!cv_wait_until(db, until))
+            return co_fail(CO_ERR_TIMEOUT,
+                           "%s: commits that returned with synchronous=NORMAL or OFF are not on a "
+                           "majority of safekeepers after %u ms",
+                           db->uri.db, timeout_ms);
+    return 0;
+}
+
+static void choose(struct cv_database *db, const struct cv_pin_request *request,
+                   struct cv_snapshot *out, bool *speculative)
+{
+    const struct cv_position *at = request->want_tip ? &db->tip : &db->known;
+
+    *speculative = at->txn > db->known.txn;
+    *out = (struct cv_snapshot){at->txn, at->db_pages, db->epoch};
+    if (request->own_epoch == db->epoch && request->own_lsn > at->txn) {
+        out->lsn = request->own_lsn;
+        out->db_pages = request->own_db_pages;
+    }
+}
+
+static void pin(struct cv_handle *h, const struct cv_snapshot *snapshot)
+{
+    h->pin = *snapshot;
+    h->snapshot_lsn = snapshot->lsn;
+    h->pinned = true;
+    h->dead = false;
+}
+
+int cv_database_pin(struct cv_database *db, struct cv_handle *h,
+                    const struct cv_pin_request *request, bool *speculative)
+{
+    struct cv_snapshot snapshot;
+    bool born;
+    int rc = 0;
+
+    pthread_mutex_lock(&db->lock);
+    born = db->born;
+    pthread_mutex_unlock(&db->lock);
+    if (!born) {
+        rc = cv_database_look_again(db, request->timeout_ms);
+        pthread_mutex_lock(&db->lock);
+        born = db->born;
+        pthread_mutex_unlock(&db->lock);
+    }
+    if (!rc && born && must_learn(db, request))
+        rc = learn(db, request->timeout_ms);
+    if (rc)
+        return rc;
+    pthread_mutex_lock(&db->lock);
+    if (!request->want_tip)
+        rc = wait_for_returned(db, request->timeout_ms);
+    if (!rc) {
+        choose(db, request, &snapshot, speculative);
+        pin(h, &snapshot);
+        db->n_pins++;
+    }
+    pthread_mutex_unlock(&db->lock);
+    return rc;
+}
+
+int cv_database_repin(struct cv_database *db, struct cv_handle *h,
+                      const struct cv_snapshot *snapshot)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&db->lock);
+    if (snapshot->epoch == db->epoch)
+        pin(h, snapshot);
+    else
+        rc = CO_ERR_AGAIN;
+    pthread_mutex_unlock(&db->lock);
+    return rc;
+}
+
+void cv_database_unpin(struct cv_database *db, struct cv_handle *h)
+{
+    pthread_mutex_lock(&db->lock);
+    h->pinned = false;
+    h->dead = false;
+    pthread_mutex_unlock(&db->lock);
+}
+
+/* -- pages ---------------------------------------------------------------------------------------
+ */
+
+static int dead(const struct cv_database *db)
+{
+    return co_fail(CO_ERR_LOST,
+                   "%s: this transaction was built on a commit that another writer's term has "
+                   "displaced; roll it back and begin again",
+                   db->uri.db);
+}
+
+static int check_page(const struct cv_database *db, const struct cv_page *page, lsn_t lsn)
+{
+    if (page->status == CO_ERR_NOT_FOUND)
+        return co_fail(CO_ERR_CORRUPT, "%s: page %u at %016llx is not at the pageserver %s",
+                       db->uri.db, page->pgno, (unsigned long long)lsn, db->uri.server);
+    if (page->status)
+        return co_fail(page->status, "%s: page %u at %016llx: the pageserver %s says %s",
+                       db->uri.db, page->pgno, (unsigned long long)lsn, db->uri.server,
+                       co_error_text(page->status));
+    if (page->lsn > lsn)
+        return co_fail(CO_ERR_PROTOCOL, "%s: page %u was wanted at %016llx and came as of %016llx",
+                       db->uri.db, page->pgno, (unsigned long long)lsn,
+                       (unsigned long long)page->lsn);
+    return 0;
+}
+
+static int fetch(struct cv_database *db, const struct cv_snapshot *snapshot, lsn_t since,
+                 struct cv_version *v, uint8_t *out, uint32_t page_size, uint32_t timeout_ms)
+{
+    struct cv_page page = {.pgno = cv_version_pgno(v), .data = cv_version_data(v)};
+    int rc = db->pages->ops->get(db->pages, &db->timeline.timeline, snapshot->lsn, since, page_size,
+                                 &page, 1, timeout_ms);
+
+    if (!rc)
+        rc = check_page(db, &page, snapshot->lsn);
+    if (rc) {
+        cv_version_free(v);
+        return rc;
+    }
+    memcpy(out, page.data, page_size);
+    pthread_mutex_lock(&db->lock);
+    if (snapshot->epoch == db->epoch || snapshot->lsn <= db->known.txn)
+        cv_cache_fetched(db->cache, v, page.lsn, snapshot->lsn);
+    else
+        cv_version_free(v);
+    cv_cache_ingested(db->cache, since);
+    pthread_mutex_unlock(&db->lock);
+    return 0;
+}
+
+int cv_database_read_page(struct cv_database *db, struct cv_handle *h,
+                          const struct cv_snapshot *snapshot, pgno_t pgno, uint8_t *out,
+                          uint32_t page_size, uint32_t timeout_ms)
+{
+    struct cv_version *v;
+    lsn_t since, version_lsn;
+    bool hit, is_dead;
+
+    co_assert(snapshot->lsn != LSN_NONE);
+    pthread_mutex_lock(&db->lock);
+    is_dead = h && h->dead;
+    hit = !is_dead && cv_cache_get(db->cache, pgno, snapshot->lsn, out, page_size, &version_lsn);
+    since = cv_cache_not_modified_since(db->cache, pgno, snapshot->lsn);
+    pthread_mutex_unlock(&db->lock);
+    if (is_dead)
+        return dead(db);
+    if (hit)
+        return 0;
+    v = cv_version_new(pgno, page_size);
+    if (!v)
+        return co_fail(CO_ERR_NOMEM, "no memory for a page");
+    return fetch(db, snapshot, since, v, out, page_size, timeout_ms);
+}

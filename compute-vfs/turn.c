@@ -1,0 +1,385 @@
+/*
+ * turn.c - the writer's turn (slot 0 of SQLite's wal-index locks) and the lease that it needs.
+ *
+ * A refused connection that will come again gets a place in a queue. When the turn is free the
+ * first in the queue has it reserved for CV_RESERVATION_US and is woken; who does not come loses
+ * his place (M6). A newcomer waits for a reservation to be used or to lapse, so he hears BUSY only
+ * because of a transaction that is really open.
+ */
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/assert.h"
+#include "common/clock_file.h"
+#include "compute-vfs/database.h"
+
+#define QUIET_US 3000u /* no write for so long: an idle holder */
+
+/* -- queue ---------------------------------------------------------------------------------------
+ */
+
+static void enqueue(struct cv_database *db, struct cv_handle *h)
+{
+    h->seen_us = co_now_us();
+    if (h->queued)
+        return;
+    h->queued = true;
+    h->queue_next = NULL;
+    if (db->queue_last)
+        db->queue_last->queue_next = h;
+    else
+        db->queue_first = h;
+    db->queue_last = h;
+}
+
+static struct cv_handle *dequeue(struct cv_database *db)
+{
+    struct cv_handle *h = db->queue_first;
+
+    if (!h)
+        return NULL;
+    db->queue_first = h->queue_next;
+    if (!db->queue_first)
+        db->queue_last = NULL;
+    h->queued = false;
+    return h;
+}
+
+static void reserve(struct cv_database *db, struct cv_handle *h, uint64_t now)
+{
+    db->reserved = h;
+    db->reserved_until_us = now + CV_RESERVATION_US;
+    pthread_cond_signal(&h->turn);
+}
+
+/* The turn is free and not reserved: it goes to the first who is still there. */
+static void reserve_next(struct cv_database *db)
+{
+    uint64_t now = co_now_us();
+    struct cv_handle *h;
+
+    db->reserved = NULL;
+    while ((h = dequeue(db))) {
+        if (!h->sleeping && now - h->seen_us > CV_QUEUE_STALE_US)
+            continue;
+        reserve(db, h, now);
+        break;
+    }
+    pthread_cond_broadcast(&db->changed);
+}
+
+static void lapse(struct cv_database *db)
+{
+    if (db->reserved && !db->writer && co_now_us() >= db->reserved_until_us)
+        reserve_next(db);
+}
+
+void cv_turn_forget(struct cv_database *db, struct cv_handle *h)
+{
+    struct cv_handle **at = &db->queue_first, *last = NULL;
+
+    for (; *at && *at != h; at = &(*at)->queue_next)
+        last = *at;
+    if (*at) {
+        *at = h->queue_next;
+        if (db->queue_last == h)
+            db->queue_last = last;
+        h->queued = false;
+    }
+    if (db->reserved == h)
+        reserve_next(db);
+}
+
+static void sleep_until(struct cv_database *db, struct cv_handle *h, uint64_t until_us)
+{
+    uint64_t now = co_now_us(), left = until_us > now ? until_us - now : 0;
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    left += (uint64_t)at.tv_nsec / 1000;
+    at.tv_sec += (time_t)(left / 1000000);
+    at.tv_nsec = (long)(left % 1000000) * 1000;
+    pthread_cond_timedwait(&h->turn, &db->lock, &at);
+}
+
+static struct cv_handle *handle_of(struct cv_database *db, uint64_t id)
+{
+    struct cv_handle *h = db->handles;
+
+    while (h && h->id != id)
+        h = h->next;
+    return h;
+}
+
+void cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us)
+{
+    uint64_t until = co_now_us() + us, now;
+    struct cv_handle *h;
+
+    pthread_mutex_lock(&db->lock);
+    h = handle_of(db, handle_id);
+    while (h && (now = co_now_us()) < until && db->reserved != h) {
+        uint64_t wake = until;
+
+        if (db->reserved && !db->writer && db->reserved_until_us < until)
+            wake = db->reserved_until_us;
+        h->sleeping = true;
+        sleep_until(db, h, wake);
+        h = handle_of(db, handle_id); /* it may have been closed meanwhile */
+        if (h) {
+            h->sleeping = false;
+            h->seen_us = co_now_us();
+        }
+        lapse(db);
+    }
+    pthread_mutex_unlock(&db->lock);
+}
+
+/* -- the lease -----------------------------------------------------------------------------------
+ */
+
+static int at_tip(const struct cv_database *db, const struct cv_handle *h)
+{
+    return !h->dead && h->pin.epoch == db->epoch && h->snapshot_lsn == db->tip.txn ? 0
+                                                                                   : CO_ERR_AGAIN;
+}
+
+/* Waits until nobody else is electing or releasing. Lock held. */
+static int take_role(struct cv_database *db)
+{
+    uint64_t until = co_now_us() + CV_LEAD_TIMEOUT_MS * 1000ull;
+
+    while (db->role_busy)
+        if (!cv_wait_until(db, until))
+            return co_fail(CO_ERR_TIMEOUT, "%s: the right to write is being changed for too long",
+                           db->uri.db);
+    db->role_busy = true;
+    return 0;
+}
+
+static int begin_leading(struct cv_database *db, const struct cv_lead *lead)
+{
+    if (lead->term <= db->lost_term)
+        return co_fail(CO_ERR_BUSY, "%s: another writer took the right to write at once",
+                       db->uri.db);
+    if (db->tip.pos > db->known.pos) /* an earlier term of which no more was heard */
+        cv_era_end(db, false);
+    if (db->known.pos != lead->tip_lsn) /* somebody has committed since: deposed already */
+        return co_fail(CO_ERR_BUSY, "%s: another writer took the right to write at once",
+                       db->uri.db);
+    db->leading = true;
+    db->others_wait = false;
+    db->term = lead->term;
+    db->digest = lead->digest;
+    db->received_lsn = LSN_NONE;
+    if (lead->time_us > db->time_us)
+        db->time_us = lead->time_us;
+    db->led_at_us = db->active_at_us = co_now_us();
+    return 0;
+}
+
+static int become_leader(struct cv_database *db)
+{
+    struct cv_lead lead = {0};
+    int rc = db->log->ops->lead(db->log, CV_LEAD_TIMEOUT_MS, NULL, NULL, &lead);
+
+    if (rc)
+        return rc;
+    rc = cv_database_close_gap(db, lead.tip_lsn, CO_READ_TIMEOUT_MS);
+    pthread_mutex_lock(&db->lock);
+    if (!rc)
+        rc = begin_leading(db, &lead);
+    pthread_mutex_unlock(&db->lock);
+    if (rc)
+        db->log->ops->release(db->log);
+    return rc;
+}
+
+int cv_turn_lead(struct cv_database *db, struct cv_handle *h)
+{
+    int rc = cv_keeper_start(db);
+
+    if (rc)
+        return rc;
+    pthread_mutex_lock(&db->lock);
+    rc = take_role(db);
+    if (!rc && !db->leading) {
+        pthread_mutex_unlock(&db->lock);
+        rc = become_leader(db);
+        pthread_mutex_lock(&db->lock);
+        db->role_busy = false;
+        pthread_cond_broadcast(&db->changed);
+    } else if (!rc) {
+        db->role_busy = false;
+        pthread_cond_broadcast(&db->changed);
+    }
+    if (!rc)
+        rc = at_tip(db, h);
+    pthread_mutex_unlock(&db->lock);
+    return rc;
+}
+
+/* -- taking turns --------------------------------------------------------------------------------
+ */
+
+/* Waits for somebody's reservation to be used or to lapse. Lock held. */
+static void wait_for_reservation(struct cv_database *db, struct cv_handle *h)
+{
+    while (db->reserved && db->reserved != h && !db->writer) {
+        cv_wait_until(db, db->reserved_until_us);
+        lapse(db);
+    }
+}
+
+static void stale(struct cv_database *db, struct cv_handle *h, bool comes_again)
+{
+    if (comes_again && !db->writer && !db->reserved)
+        reserve(db, h, co_now_us());
+    else if (comes_again)
+        enqueue(db, h);
+    pthread_cond_broadcast(&db->changed);
+}
+
+int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, enum cv_turn *out)
+{
+    int rc = 0;
+
+    *out = CV_TURN_STALE;
+    pthread_mutex_lock(&db->lock);
+    wait_for_reservation(db, h);
+    co_assert(db->writer != h);
+    if (db->writer) {
+        if (comes_again)
+            enqueue(db, h);
+        *out = CV_TURN_BUSY;
+        goto done;
+    }
+    if (db->reserved == h)
+        db->reserved = NULL;
+    if (h->dead || (db->leading && at_tip(db, h))) {
+        stale(db, h, comes_again);
+        goto done;
+    }
+    db->writer = h;
+    h->has_turn = true;
+    cv_turn_forget(db, h);
+    pthread_cond_broadcast(&db->changed);
+    pthread_mutex_unlock(&db->lock);
+    rc = cv_turn_lead(db, h);
+    if (!rc) {
+        *out = CV_TURN_GRANTED;
+        return 0;
+    }
+    pthread_mutex_lock(&db->lock);
+    db->writer = NULL;
+    h->has_turn = false;
+    if (rc == CO_ERR_AGAIN) {
+        stale(db, h, comes_again);
+        rc = 0;
+    } else {
+        reserve_next(db);
+    }
+done:
+    pthread_mutex_unlock(&db->lock);
+    return rc;
+}
+
+/* Nobody writes in this term any more; the keeper tells the log. Lock held. */
+static void begin_release(struct cv_database *db)
+{
+    db->role_busy = true;
+    db->leading = false;
+    db->others_wait = false;
+    db->release_due = true;
+    pthread_cond_broadcast(&db->changed);
+}
+
+void cv_turn_give_back(struct cv_database *db, struct cv_handle *h)
+{
+    pthread_mutex_lock(&db->lock);
+    co_assert(db->writer == h && h->has_turn);
+    db->writer = NULL;
+    h->has_turn = false;
+    db->active_at_us = co_now_us();
+    /* A busy holder lets others have it after its time: the next local writer asks for it anew. */
+    if (db->others_wait && db->leading && !db->role_busy &&
+        db->active_at_us - db->led_at_us >= CO_LEASE_HOLD_US)
+        begin_release(db);
+    reserve_next(db);
+    pthread_mutex_unlock(&db->lock);
+}
+
+/* -- the keeper ----------------------------------------------------------------------------------
+ */
+
+/* When the lease is to be given up, 0: not yet known. Lock held. */
+static uint64_t release_at(const struct cv_database *db)
+{
+    uint64_t held, quiet;
+
+    if (!db->others_wait || !db->leading || db->role_busy || db->writer)
+        return 0;
+    held = db->led_at_us + CO_LEASE_HOLD_US;
+    quiet = db->reserved || db->queue_first ? UINT64_MAX : db->active_at_us + QUIET_US;
+    return quiet < held ? quiet : held;
+}
+
+static void release(struct cv_database *db)
+{
+    pthread_mutex_unlock(&db->lock);
+    db->log->ops->release(db->log);
+    pthread_mutex_lock(&db->lock);
+    db->release_due = false;
+    db->role_busy = false;
+    pthread_cond_broadcast(&db->changed);
+}
+
+static void *keep(void *arg)
+{
+    struct cv_database *db = arg;
+
+    pthread_mutex_lock(&db->lock);
+    while (!db->stop) {
+        uint64_t at = release_at(db);
+
+        if (db->release_due)
+            release(db);
+        else if (at == 0)
+            pthread_cond_wait(&db->changed, &db->lock);
+        else if (at <= co_now_us())
+            begin_release(db);
+        else
+            cv_wait_until(db, at);
+    }
+    pthread_mutex_unlock(&db->lock);
+    return NULL;
+}
+
+int cv_keeper_start(struct cv_database *db)
+{
+    sigset_t all, before;
+    int rc = 0;
+
+    pthread_mutex_lock(&db->lock);
+    if (!db->keeper_runs) {
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        rc = pthread_create(&db->keeper, NULL, keep, db);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        db->keeper_runs = rc == 0;
+    }
+    pthread_mutex_unlock(&db->lock);
+    return rc ? co_fail_errno(CO_ERR_NOMEM, rc, "no thread for the lease can be had") : 0;
+}
+
+void cv_keeper_stop(struct cv_database *db)
+{
+    pthread_mutex_lock(&db->lock);
+    db->stop = true;
+    pthread_cond_broadcast(&db->changed);
+    pthread_mutex_unlock(&db->lock);
+    if (db->keeper_runs)
+        pthread_join(db->keeper, NULL);
+    db->keeper_runs = false;
+}

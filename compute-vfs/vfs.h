@@ -1,0 +1,113 @@
+/*
+ * vfs.h - one connection to a database: what stands between SQLite's calls and the database object.
+ *
+ * SQLite uses a connection from one thread at a time, so nothing here is locked; what other
+ * connections touch lies in the database object.
+ *
+ * States, told by the wal-index locks that SQLite takes on the private wal-index:
+ *
+ *   idle --read slot--> reading --slot 0--> writing --commit frame--> built --unlock 0--> waiting
+ *    ^                     |  ^                |                                            |
+ *    +---- read slot ------+  +--- unlock 0 ---+ (rollback)           COMMIT_PHASETWO ------+
+ *
+ * Invariants
+ *   V1 while slot 0 is held the snapshot does not change, whatever SQLite does with read slots
+ * (M1). V2 xRead serves handle.pin; slot 0 is granted at handle.snapshot_lsn == tip only (M2). V3
+ * nothing leaves the process before SQLite has committed in its wal-index (M3), but with other
+ *      files in the transaction (M4).
+ *   V4 the header of the wal-index stands for `header`; it is rewritten whenever a read transaction
+ *      is to see something else, and then only (S2).
+ */
+#ifndef CORALLITE_COMPUTE_VFS_VFS_H
+#define CORALLITE_COMPUTE_VFS_VFS_H
+
+#include "compute-vfs/commit.h"
+#include "compute-vfs/database.h"
+#include "compute-vfs/shm.h"
+#include "compute-vfs/sqlite.h"
+#include "compute-vfs/uri.h"
+#include "compute-vfs/walbuf.h"
+
+#define CV_VFS_NAME "corallite"
+
+struct cv_conn {
+    struct cv_database *db;
+    struct cv_handle handle;
+    unsigned generation; /* of the process that opened it (S15) */
+    struct cv_uri uri;
+    bool readonly;
+    sqlite3_file *file; /* the main database's */
+    sqlite3 **owner;    /* SQLITE_FCNTL_PDB; NULL until told */
+
+    struct cv_shm shm;
+    struct cv_walbuf wal;
+    uint32_t wal_page_size;
+    struct cv_commit commit;
+
+    struct cv_snapshot header; /* what the wal-index header stands for */
+    bool header_valid;
+    bool header_own;  /* by a commit of this connection */
+    bool decided;     /* just rewritten: the next lock takes it without asking (S1) */
+    bool reading;     /* a read slot is held */
+    bool speculative; /* the pin may still be lost and nothing has been waited for (M7) */
+    bool refused;     /* slot 0 was refused under this pin */
+    bool slot0, slot0_local, checkpointing;
+    bool size_lie; /* the next xFileSize answers 1 (M11) */
+    bool fixed;    /* immutable=1: pinned for good */
+    uint64_t want_tip_until_us;
+
+    bool wrote;             /* `wait` is an own commit */
+    bool synced;            /* xSync on the WAL since the commit frame: synchronous=FULL */
+    int level;              /* PRAGMA synchronous as it was seen: 0 OFF, 1 NORMAL, 2 FULL */
+    uint32_t shipped_frame; /* shipped at the commit frame already (M4); 0: none */
+    bool has_wait;          /* there is something to wait for in COMMIT_PHASETWO */
+    struct cv_ticket wait;  /* own commit, else the pinned LSN */
+    int lost_code;          /* the publication failed: for COMMIT_PHASETWO */
+    struct cv_ticket last;  /* newest own commit, whatever came of it */
+    char last_id[LSN_COMMIT_ID_TEXT];
+};
+
+/* What SQLite holds; `conn` is shared by the main database and its WAL. */
+struct cv_file {
+    sqlite3_file base;
+    struct cv_conn *conn;
+};
+
+extern const sqlite3_io_methods cv_main_methods, cv_wal_methods;
+
+CO_MUST_CHECK int cv_vfs_register(void);
+
+/* conn.c: opening, closing, forks. SQLite codes; a failure has been told. */
+int cv_conn_open(sqlite3_filename name, int flags, sqlite3_file *file, struct cv_conn **out);
+void cv_conn_close(struct cv_conn *conn);
+/* Reads name, environment and URI parameters. CO_ERR_* with a sentence. */
+CO_MUST_CHECK int cv_conn_uri(sqlite3_filename name, struct cv_uri *out);
+/* SQLITE_OK; SQLITE_IOERR in a child for a transaction that was open at the fork (S15). */
+int cv_conn_usable(struct cv_conn *conn);
+/* True in a child of the process that opened it. */
+bool cv_conn_forked(const struct cv_conn *conn);
+/* True while the schema of this file has a transaction open. */
+bool cv_conn_in_transaction(struct cv_conn *conn);
+/* Number of schemas of the connection in a write transaction, temp not counted (M4). */
+int cv_conn_writing_schemas(struct cv_conn *conn);
+
+/* lock.c: xShmLock. */
+int cv_lock(struct cv_conn *conn, int offset, int n, int flags);
+/* xSleep: true when it slept for us. */
+bool cv_lock_sleep(int us);
+/* M7: waits until the pin cannot be lost. SQLITE_OK or SQLITE_IOERR. */
+int cv_lock_settle(struct cv_conn *conn);
+
+/* ending.c: the commit frame, the unlock of slot 0, and COMMIT_PHASETWO. */
+int cv_ending_commit_frame(struct cv_conn *conn, uint32_t frame, uint32_t db_pages);
+void cv_ending_unlock(struct cv_conn *conn);
+int cv_ending_wait(struct cv_conn *conn);
+/* "committed", "not committed", "unknown". */
+int cv_ending_status(struct cv_conn *conn, const char *id, const char **out);
+
+/* pragmas.c */
+int cv_pragma(struct cv_conn *conn, char **arg);
+/* extension.c */
+struct cv_conn *cv_conn_of_file(sqlite3_file *file);
+
+#endif

@@ -1,0 +1,132 @@
+#include "compute-vfs/walbuf.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void cv_walbuf_init(struct cv_walbuf *w)
+{
+    memset(w, 0, sizeof *w);
+    w->fd = -1;
+    w->limit = CV_WALBUF_MEMORY;
+}
+
+void cv_walbuf_free(struct cv_walbuf *w)
+{
+    co_buf_free(&w->memory);
+    if (w->fd >= 0)
+        close(w->fd);
+    cv_walbuf_init(w);
+}
+
+static int open_file(struct cv_walbuf *w)
+{
+    const char *dir = getenv("SQLITE_TMPDIR");
+    char path[512];
+
+    if (!dir || !*dir)
+        dir = getenv("TMPDIR");
+    if (!dir || !*dir)
+        dir = "/tmp";
+    snprintf(path, sizeof path, "%s/corallite-wal-XXXXXX", dir);
+    w->fd = mkostemp(path, 02000000 /* O_CLOEXEC */);
+    if (w->fd < 0)
+        return co_fail_errno(CO_ERR_IO, errno, "a large transaction needs a temporary file in %s",
+                             dir);
+    unlink(path);
+    return 0;
+}
+
+static int write_file(struct cv_walbuf *w, uint64_t at, const uint8_t *data, size_t len)
+{
+    int rc = w->fd < 0 ? open_file(w) : 0;
+
+    while (!rc && len) {
+        ssize_t n = pwrite(w->fd, data, len, (off_t)at);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return co_fail_errno(errno == ENOSPC ? CO_ERR_FULL : CO_ERR_IO, errno,
+                                 "the temporary file of a large transaction cannot be written");
+        data += n;
+        at += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return rc;
+}
+
+static int read_file(struct cv_walbuf *w, uint64_t at, uint8_t *data, size_t len)
+{
+    while (len) {
+        ssize_t n = pread(w->fd, data, len, (off_t)at);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return co_fail_errno(CO_ERR_IO, errno,
+                                 "the temporary file of a large transaction cannot be read");
+        if (n == 0) {
+            memset(data, 0, len); /* a hole before the end */
+            return 0;
+        }
+        data += n;
+        at += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+int cv_walbuf_write(struct cv_walbuf *w, uint64_t at, const void *data, size_t len)
+{
+    size_t here = at >= w->limit ? 0 : len;
+    int rc = 0;
+
+    if (at + here > w->limit)
+        here = (size_t)(w->limit - at);
+    if (here && at + here > w->memory.len) {
+        rc = co_buf_append_zeros(&w->memory, (size_t)(at + here) - w->memory.len);
+        if (rc)
+            return rc;
+    }
+    if (here)
+        memcpy(w->memory.data + at, data, here);
+    if (here < len)
+        rc = write_file(w, at + here, (const uint8_t *)data + here, len - here);
+    if (!rc && at + len > w->len)
+        w->len = at + len;
+    return rc;
+}
+
+int cv_walbuf_read(struct cv_walbuf *w, uint64_t at, void *data, size_t len, bool *short_read)
+{
+    uint8_t *out = data;
+    size_t have = at >= w->len ? 0 : len;
+    size_t here;
+
+    if (at + have > w->len)
+        have = (size_t)(w->len - at);
+    *short_read = have < len;
+    memset(out + have, 0, len - have);
+    here = at >= w->limit ? 0 : have;
+    if (at + here > w->limit)
+        here = (size_t)(w->limit - at);
+    if (here)
+        memcpy(out, w->memory.data + at, here);
+    return here < have ? read_file(w, at + here, out + here, have - here) : 0;
+}
+
+void cv_walbuf_truncate(struct cv_walbuf *w, uint64_t len)
+{
+    if (len >= w->len)
+        return;
+    w->len = len;
+    if (len < w->memory.len)
+        w->memory.len = (size_t)len;
+    if (w->fd >= 0 && len <= w->limit) {
+        close(w->fd);
+        w->fd = -1;
+    }
+}
