@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <signal.h>
 
 #include "proto/changes.h"
 #include "tests/unit/proto/random.h"
@@ -161,4 +162,32 @@ Test(changes, random_bytes_never_do_harm)
         cr_assert(rc == CO_ERR_AGAIN || rc == CO_ERR_PROTOCOL);
         free(copy);
     }
+}
+
+Test(changes, the_largest_numbers_come_back)
+{
+    static const pgno_t last[] = {UINT32_MAX};
+    struct co_buf out = {0};
+    cr_assert_eq(changes_put_commit(&out, 0, UINT64_MAX, UINT32_MAX, last, 1), 0);
+    struct co_span rest = co_buf_span(&out);
+    lsn_t lsn;
+    uint32_t db_pages, n;
+    pgno_t *pgnos;
+    cr_assert_eq(changes_get_commit(&rest, 0, &lsn, &db_pages, &pgnos, &n), 0);
+    cr_assert(lsn == UINT64_MAX && db_pages == UINT32_MAX && n == 1 && pgnos[0] == UINT32_MAX);
+    free(pgnos);
+    co_buf_free(&out);
+}
+
+Test(changes, writing_pages_that_do_not_ascend_aborts, .signal = SIGABRT)
+{
+    static const pgno_t twice[] = {7, 7};
+    struct co_buf out = {0};
+    (void)!changes_put_pages(&out, twice, 2);
+}
+
+Test(changes, writing_a_commit_that_stands_still_aborts, .signal = SIGABRT)
+{
+    struct co_buf out = {0};
+    (void)!changes_put_commit(&out, 8, 8, 1, NULL, 0);
 }

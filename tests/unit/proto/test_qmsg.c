@@ -433,6 +433,9 @@ Test(qmsg, configurations_that_are_none_are_refused)
         config.new_members = list + rows[i].n;
         cr_expect_eq(decode_message(FRAME_REJECT_CONFIG, &pb), rows[i].rc, "%s: %s", rows[i].why,
                      co_sentence());
+        if (rows[i].n > CO_MEMBERS_MAX || rows[i].n_new > CO_MEMBERS_MAX)
+            cr_expect(strstr(co_sentence(), "the limit is 7"), "before they are copied: %s",
+                      co_sentence());
     }
 }
 
