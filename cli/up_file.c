@@ -136,19 +136,14 @@ static int build_command(const struct cluster *c, unsigned index, struct command
     return 0;
 }
 
-static int start_missing(const struct cluster *c, struct started started[CLUSTER_NODES])
+/* Starts node `index` unless it runs. */
+static int start_node(const struct cluster *c, unsigned index, struct started *s)
 {
     static struct command cmd;
-    for (unsigned i = 0; i < CLUSTER_NODES; i++) {
-        if (process_alive(c, i))
-            continue;
-        int rc = build_command(c, i, &cmd);
-        if (!rc)
-            rc = process_start(c, i, cmd.argv, &started[i].pid, &started[i].log_offset);
-        if (rc)
-            return rc;
-    }
-    return 0;
+    if (process_alive(c, index))
+        return 0;
+    int rc = build_command(c, index, &cmd);
+    return rc ? rc : process_start(c, index, cmd.argv, &s->pid, &s->log_offset);
 }
 
 static void progress(const char *name, uint64_t since_us)
@@ -202,6 +197,22 @@ static int wait_ready(const struct cluster *c, unsigned index, const struct star
         progress(node.name, since_us);
         usleep(20000);
     }
+}
+
+/* The safekeepers at once, then the pageserver, which looks for them first of all. */
+static int start_all(const struct cluster *c, struct started started[CLUSTER_NODES])
+{
+    uint64_t since_us = co_now_us();
+    int rc = 0;
+    for (unsigned i = 0; !rc && i < CLUSTER_SAFEKEEPERS; i++)
+        rc = start_node(c, i, &started[i]);
+    for (unsigned i = 0; !rc && i < CLUSTER_SAFEKEEPERS; i++)
+        rc = wait_ready(c, i, &started[i], since_us);
+    if (!rc)
+        rc = start_node(c, CLUSTER_PAGESERVER, &started[CLUSTER_PAGESERVER]);
+    if (!rc)
+        rc = wait_ready(c, CLUSTER_PAGESERVER, &started[CLUSTER_PAGESERVER], since_us);
+    return rc;
 }
 
 /* -- Telling -------------------------------------------------------------------------------------
@@ -326,10 +337,7 @@ int cli_up(const struct cli_args *args)
         rc = settle_ports(&c, base, made);
     if (rc)
         return cli_report(rc);
-    uint64_t since_us = co_now_us();
-    rc = start_missing(&c, started);
-    for (unsigned i = 0; !rc && i < CLUSTER_NODES; i++)
-        rc = wait_ready(&c, i, &started[i], since_us);
+    rc = start_all(&c, started);
     end_progress();
     if (rc)
         return cli_report(undo(&c, started, rc));
