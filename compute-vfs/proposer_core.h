@@ -115,6 +115,7 @@ struct pr_proposer {
     uint64_t phase_until_us;
     term_t term;
     struct co_id nonce;
+    bool candidate_used; /* (term, nonce) was put in a VOTE: never again for another campaign */
     struct pr_history history;
     lsn_t start_lsn, tip_lsn, commit_lsn, received_lsn;
     struct wal_digest tip_digest;
@@ -160,6 +161,7 @@ void pr_campaign(struct pr_proposer *pr, uint64_t now, uint64_t delay_us);
 void pr_campaign_tick(struct pr_proposer *pr, uint64_t now, uint64_t wall_us);
 CO_MUST_CHECK int pr_on_voted(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m,
                               uint64_t now, uint64_t wall_us);
+void pr_send_vote(struct pr_proposer *pr, const struct pr_node *node);
 void pr_on_free(struct pr_proposer *pr, struct pr_node *node, uint64_t now);
 void pr_send_elected(struct pr_proposer *pr, struct pr_node *node, uint64_t now);
 /* A term above ours was seen. */

@@ -30,10 +30,29 @@ void pr_campaign(struct pr_proposer *pr, uint64_t now, uint64_t delay_us)
     pr->phase_until_us = now + delay_us;
 }
 
+static void give_lease_back(struct pr_proposer *pr)
+{
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        struct q_msg *m = pr_send(pr, &pr->nodes[i], FRAME_RELEASE);
+        if (m) {
+            m->nonce = pr->nonce;
+        }
+        pr->nodes[i].lease_info_us = 0;
+    }
+}
+
+/* The votes that were had are of no use any more, and must not keep others waiting. */
 static void refused(struct pr_proposer *pr, uint64_t now, uint64_t delay_us, const char *reason)
 {
     if (pr->want_lead) {
         pr_emit(pr, PR_REFUSED)->reason = reason;
+    }
+    bool votes = false;
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        votes |= pr->nodes[i].granted;
+    }
+    if (votes && pr->state == PR_CAMPAIGN) {
+        give_lease_back(pr);
     }
     pr_campaign(pr, now, delay_us + pr_random(pr, delay_us + 1));
 }
@@ -58,18 +77,23 @@ static bool is_free(const struct pr_proposer *pr, const struct pr_node *n, uint6
     return n->granted || (fresh(n, now) && !n->lease_held);
 }
 
-static void send_vote(struct pr_proposer *pr, const struct pr_node *n)
+void pr_send_vote(struct pr_proposer *pr, const struct pr_node *n)
 {
     struct q_msg *m = pr_send(pr, n, FRAME_VOTE);
     if (m) {
         m->nonce = pr->nonce;
+        pr->candidate_used = true;
     }
 }
 
 /* A term that nobody has used, and a nonce that was never used before. */
 static void new_candidate(struct pr_proposer *pr)
 {
+    if (pr->candidate_used && pr->term > pr->max_term) {
+        pr->max_term = pr->term;
+    }
     pr->term = pr->max_term + 1;
+    pr->candidate_used = false;
     co_put32(pr->nonce.b + 12, co_get32(pr->nonce.b + 12) + 1);
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         pr->nodes[i].granted = false;
@@ -90,7 +114,7 @@ static void begin_ask(struct pr_proposer *pr, uint64_t now)
                 m->term = 0;
             }
         } else if (n->lease_held) {
-            send_vote(pr, n);
+            pr_send_vote(pr, n);
         }
     }
 }
@@ -104,7 +128,7 @@ static void begin_vote(struct pr_proposer *pr, uint64_t now)
     }
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         if (!pr->nodes[i].granted) {
-            send_vote(pr, &pr->nodes[i]);
+            pr_send_vote(pr, &pr->nodes[i]);
         }
     }
 }
@@ -144,7 +168,7 @@ void pr_on_free(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
         return;
     }
     if (pr->phase == PR_PHASE_VOTE) {
-        send_vote(pr, n);
+        pr_send_vote(pr, n);
     } else if (pr->phase == PR_PHASE_WAIT) {
         uint64_t at = now + pr_random(pr, 2000);
         if (at < pr->phase_until_us) {
@@ -302,7 +326,7 @@ int pr_on_voted(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m
     if (!co_id_eq(&m->nonce, &pr->nonce)) {
         return 0; /* of an earlier campaign */
     }
-    if (pr->state == PR_CAMPAIGN) {
+    if (pr->state == PR_CAMPAIGN && pr->phase != PR_PHASE_WAIT) {
         n->lease_info_us = now;
         n->lease_held = m->lease_held;
         if (m->granted && m->term == pr->term) {
@@ -349,17 +373,6 @@ void pr_send_elected(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 
 /* ---- the end of a leadership -------------------------------------------------------------------
  */
-
-static void give_lease_back(struct pr_proposer *pr)
-{
-    for (uint32_t i = 0; i < pr->n_nodes; i++) {
-        struct q_msg *m = pr_send(pr, &pr->nodes[i], FRAME_RELEASE);
-        if (m) {
-            m->nonce = pr->nonce;
-        }
-        pr->nodes[i].lease_info_us = 0;
-    }
-}
 
 void pr_step_down(struct pr_proposer *pr, const char *reason)
 {

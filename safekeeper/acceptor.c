@@ -251,8 +251,8 @@ static void on_vote(struct sk_acceptor *sk, const struct sk_event *ev, struct sk
         }
     }
     uint64_t hold = sk->lease_us < SK_VOTE_HOLD_US ? sk->lease_us : SK_VOTE_HOLD_US;
-    if (sk->lease_until_us < ev->now_us + hold) {
-        sk->lease_until_us = ev->now_us + hold;
+    if (sk->lease_until_us <= ev->now_us) {
+        sk->lease_until_us = ev->now_us + hold; /* once: who votes on and on must not hold it */
     }
     sk->lease_nonce = m->nonce;
     sk->lease_conn = ev->conn;

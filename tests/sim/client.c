@@ -19,7 +19,8 @@ static uint32_t who(const struct client *c)
     return N_SK + c->id;
 }
 
-/* ---- life -------------------------------------------------------------------------------------- */
+/* ---- life --------------------------------------------------------------------------------------
+ */
 
 void client_start(struct sim *s, struct client *c)
 {
@@ -105,7 +106,8 @@ void client_free(struct client *c)
     memset(c, 0, sizeof *c);
 }
 
-/* ---- transactions ------------------------------------------------------------------------------ */
+/* ---- transactions ------------------------------------------------------------------------------
+ */
 
 static void commit_one(struct sim *s, struct client *c)
 {
@@ -174,7 +176,8 @@ static void release(struct sim *s, struct client *c)
     step(s, c, &e);
 }
 
-/* ---- actions ----------------------------------------------------------------------------------- */
+/* ---- actions -----------------------------------------------------------------------------------
+ */
 
 static void on_ready(struct sim *s, struct client *c, const struct pr_action *a)
 {
@@ -338,7 +341,8 @@ void client_timer(struct sim *s, struct client *c)
     client_event(s, c, &e);
 }
 
-/* ---- workload ---------------------------------------------------------------------------------- */
+/* ---- workload ----------------------------------------------------------------------------------
+ */
 
 static void lease_read(struct sim *s, struct client *c)
 {
@@ -353,8 +357,7 @@ static void lease_read(struct sim *s, struct client *c)
 static void strict_read(struct sim *s, struct client *c)
 {
     struct pr_event e = {.kind = PR_EV_POSITION, .req = ++c->next_req};
-    c->reads[c->n_reads++] =
-        (struct read){.req = e.req, .floor = s->acked_lsn, .since = s->now};
+    c->reads[c->n_reads++] = (struct read){.req = e.req, .floor = s->acked_lsn, .since = s->now};
     step(s, c, &e);
 }
 

@@ -50,7 +50,8 @@ static void set_mutation(enum co_mutation m)
 #endif
 }
 
-/* ---- shrinking --------------------------------------------------------------------------------- */
+/* ---- shrinking ---------------------------------------------------------------------------------
+ */
 
 /* The fewest faults, then the fewest classes, then the shortest time that still fail. */
 static void shrink(struct sim *s, uint64_t seed)
@@ -96,19 +97,20 @@ static void shrink(struct sim *s, uint64_t seed)
     s->st = st;
 }
 
-/* ---- many seeds -------------------------------------------------------------------------------- */
+/* ---- many seeds --------------------------------------------------------------------------------
+ */
 
 static void summary(const struct stats *st, double seconds, uint64_t hash)
 {
     double n = st->seeds ? (double)st->seeds : 1;
-    printf("sim: %s seeds=%llu faults/seed=%.0f commits/seed=%.0f elections=%llu strict=%llu "
-           "lease=%llu unknown=%llu committed=%llu not=%llu too-old=%llu fetched=%llu "
-           "truncations=%llu restarts=%llu failures=%llu seeds/h=%.0f events/s=%.2fM hash=%016llx\n",
-           st->failures ? "FAIL" : "PASS", U(st->seeds), (double)st->faults / n,
-           (double)st->acked / n, U(st->elections), U(st->strict_reads), U(st->lease_reads),
-           U(st->unknown), U(st->committed), U(st->not_committed), U(st->too_old), U(st->fetched),
-           U(st->truncations), U(st->restarts), U(st->failures), n / seconds * 3600,
-           (double)st->events / seconds / 1e6, U(hash));
+    printf(
+        "sim: %s seeds=%llu faults/seed=%.0f commits/seed=%.0f elections=%llu strict=%llu "
+        "lease=%llu unknown=%llu committed=%llu not=%llu too-old=%llu fetched=%llu "
+        "truncations=%llu restarts=%llu failures=%llu seeds/h=%.0f events/s=%.2fM hash=%016llx\n",
+        st->failures ? "FAIL" : "PASS", U(st->seeds), (double)st->faults / n, (double)st->acked / n,
+        U(st->elections), U(st->strict_reads), U(st->lease_reads), U(st->unknown), U(st->committed),
+        U(st->not_committed), U(st->too_old), U(st->fetched), U(st->truncations), U(st->restarts),
+        U(st->failures), n / seconds * 3600, (double)st->events / seconds / 1e6, U(hash));
 }
 
 static int many(struct sim *s, const struct options *o)
@@ -164,7 +166,8 @@ static int many(struct sim *s, const struct options *o)
     return s->st->failures != 0;
 }
 
-/* ---- mistakes ---------------------------------------------------------------------------------- */
+/* ---- mistakes ----------------------------------------------------------------------------------
+ */
 
 #ifdef CO_MUTATIONS
 /* Seeds until it is found from this start; 0: not within the limit. */
@@ -184,7 +187,8 @@ static int mutations(struct sim *s, const struct options *o)
 #ifndef CO_MUTATIONS
     (void)s;
     (void)o;
-    fprintf(stderr, "sim: this build has no mistakes in it; make mutations builds the one that has\n");
+    fprintf(stderr,
+            "sim: this build has no mistakes in it; make mutations builds the one that has\n");
     return 2;
 #else
     unsigned found = 0, tried = 0;
@@ -194,7 +198,8 @@ static int mutations(struct sim *s, const struct options *o)
     printf("drawn start: %llu\n", U(drawn));
     for (size_t i = 0; i < N_MISTAKES; i++) {
         const struct mistake *m = &mistakes[i];
-        if ((o->mutation && strcmp(o->mutation, m->name)) || (!o->mutation && m->slow && !o->slow)) {
+        if ((o->mutation && strcmp(o->mutation, m->name)) ||
+            (!o->mutation && m->slow && !o->slow)) {
             continue;
         }
         uint64_t limit = 4 * m->seeds < 40 ? 40 : 4 * m->seeds, need[3];
@@ -224,13 +229,15 @@ static int mutations(struct sim *s, const struct options *o)
 #endif
 }
 
-/* ---- command line ------------------------------------------------------------------------------ */
+/* ---- command line ------------------------------------------------------------------------------
+ */
 
 static int usage(int rc)
 {
-    fputs("usage: sim [--seed N] [--runs N] [--seconds S] [--twice-percent P] [--trace] [--shrink]\n"
-          "           [--keep-going] [--mutation NAME] [--mutations [--slow]] [--list]\n",
-          rc ? stderr : stdout);
+    fputs(
+        "usage: sim [--seed N] [--runs N] [--seconds S] [--twice-percent P] [--trace] [--shrink]\n"
+        "           [--keep-going] [--mutation NAME] [--mutations [--slow]] [--list]\n",
+        rc ? stderr : stdout);
     return rc;
 }
 

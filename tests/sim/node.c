@@ -15,7 +15,8 @@
 
 static void execute(struct sim *s, struct node *n);
 
-/* ---- disk -------------------------------------------------------------------------------------- */
+/* ---- disk --------------------------------------------------------------------------------------
+ */
 
 static struct wal_config config_at(struct sim *s, const struct node *n, uint32_t n_recs)
 {
@@ -180,7 +181,8 @@ static void scan(struct sim *s, struct node *n)
     }
 }
 
-/* ---- life -------------------------------------------------------------------------------------- */
+/* ---- life --------------------------------------------------------------------------------------
+ */
 
 void node_start(struct sim *s, struct node *n)
 {
@@ -281,7 +283,8 @@ void node_free(struct node *n)
     memset(n, 0, sizeof *n);
 }
 
-/* ---- shell ------------------------------------------------------------------------------------- */
+/* ---- shell -------------------------------------------------------------------------------------
+ */
 
 static void start_sync(struct sim *s, struct node *n)
 {
@@ -403,10 +406,8 @@ static bool perform(struct sim *s, struct node *n, struct sk_action *a, bool *tr
         n->timer_at = global_time(s, n->id, a->at_us);
         if (n->timer_queued <= s->now || n->timer_at < n->timer_queued) {
             n->timer_queued = n->timer_at;
-            push(s, (struct event){.t = n->timer_at,
-                                   .kind = E_SK_TIMER,
-                                   .a = n->id,
-                                   .n = n->boots});
+            push(s,
+                 (struct event){.t = n->timer_at, .kind = E_SK_TIMER, .a = n->id, .n = n->boots});
         }
         return true;
     case SK_HALT:

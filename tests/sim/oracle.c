@@ -39,7 +39,8 @@ static lsn_t gold_end(const struct sim *s)
     return s->n_gold ? s->gold[s->n_gold - 1].end : LSN_FIRST;
 }
 
-/* ---- one content (I8) -------------------------------------------------------------------------- */
+/* ---- one content (I8) --------------------------------------------------------------------------
+ */
 
 void see_record(struct sim *s, struct node *n, const struct rec *r)
 {
@@ -60,7 +61,8 @@ void see_record(struct sim *s, struct node *n, const struct rec *r)
     }
 }
 
-/* ---- the gold log ------------------------------------------------------------------------------ */
+/* ---- the gold log ------------------------------------------------------------------------------
+ */
 
 static void extend_gold(struct sim *s, const struct rec *r)
 {
@@ -127,8 +129,7 @@ static void prove(struct sim *s, term_t term, lsn_t lsn, const char *what)
     for (uint32_t i = 0; i < N_SK; i++) {
         struct node *n = &s->node[i];
         uint32_t k = node_recs_below(n, lsn);
-        if (n->synced < lsn || disk_term(n) < term ||
-            (k ? n->recs[k - 1].end : LSN_FIRST) != lsn) {
+        if (n->synced < lsn || disk_term(n) < term || (k ? n->recs[k - 1].end : LSN_FIRST) != lsn) {
             continue;
         }
         if (witness && k > 0 && !same(&witness->recs[k - 1].digest, &n->recs[k - 1].digest)) {
@@ -162,7 +163,8 @@ void see_truncate(struct sim *s, struct node *n, lsn_t lsn, lsn_t commit)
     }
 }
 
-/* ---- terms ------------------------------------------------------------------------------------- */
+/* ---- terms -------------------------------------------------------------------------------------
+ */
 
 void see_persist(struct sim *s, struct node *n, const struct sk_durable *d)
 {
@@ -212,7 +214,8 @@ void see_elected(struct sim *s, struct client *c, const struct q_msg *m)
 
 void see_ready(struct sim *s, struct client *c, term_t term, lsn_t lsn)
 {
-    if (term < MAX_TERMS && s->leader[term].seen && memcmp(s->leader[term].nonce.b, c->nonce.b, 12)) {
+    if (term < MAX_TERMS && s->leader[term].seen &&
+        memcmp(s->leader[term].nonce.b, c->nonce.b, 12)) {
         violation(s, "I1: c%u leads term %llu of another", c->id, U(term));
     }
     prove(s, term, lsn, "the start of a leader,");
@@ -233,7 +236,8 @@ void see_durable(struct sim *s, struct client *c, term_t term, lsn_t lsn)
     prove(s, term, lsn, "commit");
 }
 
-/* ---- what users are told ----------------------------------------------------------------------- */
+/* ---- what users are told -----------------------------------------------------------------------
+ */
 
 static void mark(struct sim *s, term_t term, lsn_t lsn)
 {
@@ -295,7 +299,9 @@ void see_verdict(struct sim *s, uint64_t id, enum pr_verdict v)
 {
     struct txn *t = &s->txn[id];
     trace(s, "txn %llu is resolved: %s", U(id),
-          v == PR_COMMITTED ? "committed" : v == PR_NOT_COMMITTED ? "not committed" : "too old");
+          v == PR_COMMITTED       ? "committed"
+          : v == PR_NOT_COMMITTED ? "not committed"
+                                  : "too old");
     co_assert(t->state == T_UNKNOWN);
     switch (v) {
     case PR_COMMITTED:
@@ -329,7 +335,8 @@ void see_verdict(struct sim *s, uint64_t id, enum pr_verdict v)
     }
 }
 
-/* ---- the end ----------------------------------------------------------------------------------- */
+/* ---- the end -----------------------------------------------------------------------------------
+ */
 
 void see_gone(struct sim *s, struct node *n)
 {
@@ -346,13 +353,12 @@ void see_end(struct sim *s)
     uint32_t have = 0;
     for (uint32_t i = 0; i < N_SK; i++) {
         struct node *n = &s->node[i];
-        struct sk_view v;
-        if (!n->up) {
-            continue;
+        if (n->up) {
+            struct sk_view v;
+            see_gone(s, n);
+            sk_view(n->sk, local_clock(s, n->id), &v);
+            agree(s, n, v.commit_lsn);
         }
-        see_gone(s, n);
-        sk_view(n->sk, local_clock(s, n->id), &v);
-        agree(s, n, v.commit_lsn);
         uint32_t k = node_recs_below(n, s->acked_lsn);
         bool all = n->synced >= s->acked_lsn && k <= s->n_gold;
         for (uint32_t r = 0; all && r < k; r++) {

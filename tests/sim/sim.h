@@ -24,14 +24,14 @@
 #include "proto/wal.h"
 #include "safekeeper/acceptor.h"
 
-#define N_SK       3u
-#define N_CLIENTS  3u
-#define MAX_TXNS   16384u
-#define MAX_TERMS  8192u
-#define INFLIGHT   64u
-#define MAX_OPEN   256u /* transactions of unknown outcome of one client */
-#define MAX_READS  4u
-#define NEVER      UINT64_MAX
+#define N_SK      3u
+#define N_CLIENTS 3u
+#define MAX_TXNS  16384u
+#define MAX_TERMS 8192u
+#define INFLIGHT  64u
+#define MAX_OPEN  256u /* transactions of unknown outcome of one client */
+#define MAX_READS 4u
+#define NEVER     UINT64_MAX
 
 /* ---- faults ---- */
 #define FAULTS(X)                                                                                  \
@@ -137,8 +137,8 @@ struct node {
     uint64_t log_generation;
     bool sync_running;
     uint64_t timer_at, timer_queued;
-    uint32_t agreed;  /* so many of recs are in the oracle's log */
-    lsn_t promised;   /* told to somebody as durable */
+    uint32_t agreed; /* so many of recs are in the oracle's log */
+    lsn_t promised;  /* told to somebody as durable */
     uint64_t boots;
 };
 
@@ -197,9 +197,9 @@ struct leader_seen {
 };
 
 struct stats {
-    uint64_t seeds, faults, by_fault[N_FAULTS], acked, elections, strict_reads, lease_reads, unknown,
-        committed, not_committed, too_old, failures, events, restarts, fetched, truncations,
-        max_history, config_msgs, settled, txns;
+    uint64_t seeds, faults, by_fault[N_FAULTS], acked, elections, strict_reads, lease_reads,
+        unknown, committed, not_committed, too_old, failures, events, restarts, fetched,
+        truncations, max_history, config_msgs, settled, txns;
 };
 
 struct sim {

@@ -13,7 +13,8 @@ const char *const fault_name[N_FAULTS] = {
 #undef X
 };
 
-/* ---- randomness -------------------------------------------------------------------------------- */
+/* ---- randomness --------------------------------------------------------------------------------
+ */
 
 static uint64_t splitmix(uint64_t *x)
 {
@@ -53,7 +54,9 @@ bool chance(struct sim *s, enum stream r, uint32_t ppm)
 
 bool fault(struct sim *s, enum fault f)
 {
-    enum stream r = f <= F_DELAY ? R_NET : f == F_EIO || f == F_TORN || f == F_MID_CRASH ? R_DISK : R_NEMESIS;
+    enum stream r = f <= F_DELAY                                    ? R_NET
+                    : f == F_EIO || f == F_TORN || f == F_MID_CRASH ? R_DISK
+                                                                    : R_NEMESIS;
     if (!chance(s, r, s->w.ppm[f]) || s->healed || s->faults >= s->fault_limit ||
         !(s->fault_mask >> f & 1)) {
         return false;
@@ -130,7 +133,8 @@ void draw_swarm(struct sim *s)
     w->heal_us = 5000000 + below(s, R_SWARM, 5000000);
 }
 
-/* ---- time -------------------------------------------------------------------------------------- */
+/* ---- time --------------------------------------------------------------------------------------
+ */
 
 uint64_t local_clock(const struct sim *s, uint32_t who)
 {
@@ -205,7 +209,8 @@ void trace(struct sim *s, const char *format, ...)
     va_end(args);
 }
 
-/* ---- messages ---------------------------------------------------------------------------------- */
+/* ---- messages ----------------------------------------------------------------------------------
+ */
 
 static struct flight *flight_new(const struct q_msg *m, uint32_t c, uint32_t k, uint64_t conn)
 {
@@ -257,8 +262,8 @@ static void send(struct sim *s, const struct q_msg *m, uint32_t c, uint32_t k, u
                  bool to_sk, uint64_t extra_us)
 {
     uint32_t from = to_sk ? N_SK + c : k, to = to_sk ? k : N_SK + c;
-    uint64_t d = s->w.delay_min_us +
-                 below(s, R_NET, s->w.delay_max_us - s->w.delay_min_us + 1) + extra_us;
+    uint64_t d =
+        s->w.delay_min_us + below(s, R_NET, s->w.delay_max_us - s->w.delay_min_us + 1) + extra_us;
     bool drop = fault(s, F_DROP), dup = fault(s, F_DUP), late = fault(s, F_DELAY);
     if (s->cut[from][to] || drop) {
         trace(s, "lost %s to %s%u", frame_type_name(m->type), to_sk ? "sk" : "c",
@@ -313,7 +318,8 @@ void net_to_client(struct sim *s, uint32_t k, uint64_t conn, const struct q_msg 
     }
 }
 
-/* ---- connections ------------------------------------------------------------------------------- */
+/* ---- connections -------------------------------------------------------------------------------
+ */
 
 void conn_try(struct sim *s, uint32_t c, uint32_t k)
 {
@@ -381,7 +387,8 @@ void conn_lost(struct sim *s, uint32_t c, uint32_t k, bool by_client_end)
     }
 }
 
-/* ---- nemesis ----------------------------------------------------------------------------------- */
+/* ---- nemesis -----------------------------------------------------------------------------------
+ */
 
 void isolate(struct sim *s, uint32_t c)
 {
@@ -432,7 +439,8 @@ void nemesis(struct sim *s)
     if (fault(s, F_PARTITION)) {
         partition(s);
     } else if (fault(s, F_ASYM)) {
-        uint32_t a = below(s, R_NEMESIS, N_SK + N_CLIENTS), b = below(s, R_NEMESIS, N_SK + N_CLIENTS);
+        uint32_t a = below(s, R_NEMESIS, N_SK + N_CLIENTS),
+                 b = below(s, R_NEMESIS, N_SK + N_CLIENTS);
         s->cut[a][b] = true;
         trace(s, "fault: cut %u-%u", a, b);
     } else if (below(s, R_NEMESIS, 14) == 0) {
