@@ -1,7 +1,8 @@
 /*
- * daemon_http.h - the small HTTP side of a daemon (libmicrohttpd, one thread of its own): /healthz, /metrics and
- * what the daemon adds. GET only; Host must be an address or localhost name the daemon listens on
- * and a foreign Origin is refused (403), so that a web page cannot read a daemon on loopback.
+ * daemon_http.h - the small HTTP side of a daemon (libmicrohttpd, one thread of its own): /healthz,
+ * /metrics and what the daemon adds. GET only; Host must be an address or localhost name the daemon
+ * listens on and a foreign Origin is refused (403), so that a web page cannot read a daemon on
+ * loopback.
  */
 #ifndef CORALLITE_COMMON_DAEMON_HTTP_H
 #define CORALLITE_COMMON_DAEMON_HTTP_H
@@ -11,7 +12,8 @@
 struct co_http;
 
 /* Answers a GET of a path that is not /metrics. Called on the HTTP thread: touches only what is
- * thread-safe. Fills body and *content_type (static string), returns the HTTP status (404: not mine). */
+ * thread-safe. Fills body and *content_type (static string), returns the HTTP status (404: not
+ * mine). */
 typedef int (*co_http_fn)(void *owner, const char *path, struct co_buf *body,
                           const char **content_type);
 

@@ -28,11 +28,12 @@ struct co_identity {
     bool fresh; /* made by this call */
 };
 
-/* Opens `dir`, making it (mode 0700, parents too) when absent. `cluster` may be NULL where the directory has an
- * identity already; it is required for a new one. Refuses, each with a sentence: another cluster
- * (CO_ERR_CLUSTER), node or role (CO_ERR_NODE), a newer format (CO_ERR_VERSION), damage
- * (CO_ERR_CORRUPT), a directory that another process uses (CO_ERR_BUSY), a directory without identity
- * that is not empty (CO_ERR_EXISTS). */
+/* Opens `dir`, making it (mode 0700, parents too) when absent. `cluster` may be NULL where the
+ * directory has an identity already; it is required for a new one. Refuses, each with a sentence:
+ * another cluster (CO_ERR_CLUSTER), node or role (CO_ERR_NODE), a newer format (CO_ERR_VERSION),
+ * damage (CO_ERR_CORRUPT), a directory that another process uses (CO_ERR_BUSY), a directory without
+ * identity that is not empty (CO_ERR_EXISTS). After a failure *out may be closed, and nothing is.
+ */
 CO_MUST_CHECK int co_identity_open(const char *dir, const char *role, uint32_t node,
                                    const struct co_id *cluster, struct co_identity *out);
 void co_identity_close(struct co_identity *identity);

@@ -1,8 +1,8 @@
 /*
  * metrics.h - counters and gauges, rendered as Prometheus text.
  *
- * A module defines its metrics as static objects and registers them once at start. Updating is a relaxed
- * atomic; any thread. Names end in the unit (_bytes, _total, _seconds).
+ * A module defines its metrics as static objects and registers them once at start. Updating is a
+ * relaxed atomic; any thread. Names end in the unit (_bytes, _total, _seconds).
  */
 #ifndef CORALLITE_COMMON_METRICS_H
 #define CORALLITE_COMMON_METRICS_H
