@@ -53,6 +53,15 @@ static struct status_timeline *add_timeline(struct status *s, const char *name)
     return t;
 }
 
+/* Keeps why a daemon did not answer, without the advice to look at the status. */
+static void note_trouble(struct status_node *n)
+{
+    snprintf(n->trouble, sizeof n->trouble, "%s", co_sentence());
+    char *advice = strstr(n->trouble, "; is it running?");
+    if (advice)
+        *advice = 0;
+}
+
 /* -- Safekeepers ---------------------------------------------------------------------------------
  */
 
@@ -103,7 +112,7 @@ static void ask_safekeeper(struct status *s, uint32_t index, const char *host, u
         client_close(&c);
     }
     if (rc) {
-        snprintf(n->trouble, sizeof n->trouble, "%s", co_sentence());
+        note_trouble(n);
         return;
     }
     take_node_status(s, index, m);
@@ -182,7 +191,7 @@ static void ask_pageserver(struct status *s, const struct client_target *target,
         client_close(&c);
     }
     if (rc)
-        snprintf(s->pageserver.trouble, sizeof s->pageserver.trouble, "%s", co_sentence());
+        note_trouble(&s->pageserver);
 }
 
 /* -- The verb ------------------------------------------------------------------------------------

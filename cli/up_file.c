@@ -3,7 +3,8 @@
  *
  * Idempotent: what runs already is left alone, what does not is started. Each start is waited for
  * until the daemon answers Hello as the one it should be; a daemon that ends before that gives its
- * last words, and what this call had started is stopped again.
+ * last words. A minority of safekeepers may be lacking (exit code 1, and said so); otherwise what
+ * this call had started is stopped again.
  */
 #include <errno.h>
 #include <signal.h>
@@ -199,15 +200,30 @@ static int wait_ready(const struct cluster *c, unsigned index, const struct star
     }
 }
 
-/* The safekeepers at once, then the pageserver, which looks for them first of all. */
-static int start_all(const struct cluster *c, struct started started[CLUSTER_NODES])
+/* A safekeeper that cannot be started is told at once; a minority of them may be lacking. */
+static int lacks_one(unsigned *lacking, int rc)
+{
+    if (++*lacking > (CLUSTER_SAFEKEEPERS - 1) / 2)
+        return rc;
+    end_progress();
+    fprintf(stderr, "corallite: %s\n", co_sentence());
+    return 0;
+}
+
+/* The safekeepers at once, then the pageserver, which looks for them first of all. *lacking: how
+ * many safekeepers the cluster has to do without. */
+static int start_all(const struct cluster *c, struct started started[CLUSTER_NODES],
+                     unsigned *lacking)
 {
     uint64_t since_us = co_now_us();
     int rc = 0;
     for (unsigned i = 0; !rc && i < CLUSTER_SAFEKEEPERS; i++)
         rc = start_node(c, i, &started[i]);
-    for (unsigned i = 0; !rc && i < CLUSTER_SAFEKEEPERS; i++)
+    for (unsigned i = 0; !rc && i < CLUSTER_SAFEKEEPERS; i++) {
         rc = wait_ready(c, i, &started[i], since_us);
+        if (rc)
+            rc = lacks_one(lacking, rc);
+    }
     if (!rc)
         rc = start_node(c, CLUSTER_PAGESERVER, &started[CLUSTER_PAGESERVER]);
     if (!rc)
@@ -251,9 +267,13 @@ static void print_cluster(const struct cluster *c, const struct started started[
     printf("%s %s in %s\n", made ? "new cluster" : "cluster", co_id_format(&c->id, id), c->dir);
     for (unsigned i = 0; i < CLUSTER_NODES; i++) {
         struct cluster_node node = cluster_node(c->port_base, i);
-        printf("  %-13s " CLUSTER_HOST ":%u  http://" CLUSTER_HOST ":%u  %s, pid %d\n", node.name,
-               (unsigned)node.port, (unsigned)node.http_port,
-               started[i].pid ? "started" : "ran already", process_alive(c, i));
+        int pid = process_alive(c, i);
+        printf("  %-13s " CLUSTER_HOST ":%u  http://" CLUSTER_HOST ":%u  ", node.name,
+               (unsigned)node.port, (unsigned)node.http_port);
+        if (pid)
+            printf("%s, pid %d\n", started[i].pid ? "started" : "ran already", pid);
+        else
+            puts("does not run");
     }
 }
 
@@ -277,7 +297,7 @@ static int stay(const struct cluster *c, const struct started started[CLUSTER_NO
     sigaction(SIGINT, &on, NULL);
     sigaction(SIGTERM, &on, NULL);
     for (unsigned i = 0; i < CLUSTER_NODES; i++)
-        was[i] = true;
+        was[i] = process_alive(c, i) != 0;
     puts("\nIn the foreground: Ctrl-C stops the cluster.");
     fflush(stdout);
     for (unsigned running = CLUSTER_NODES; !stop_wanted && running > 0; usleep(200000)) {
@@ -325,6 +345,7 @@ int cli_up(const struct cli_args *args)
     struct started started[CLUSTER_NODES] = {{0}};
     const char *dir = cli_value(args, "--dir"), *base = cli_value(args, "--port-base");
     uint16_t first_base = CLUSTER_PORT_BASE;
+    unsigned lacking = 0;
     bool made;
     int rc = 0;
     if (base && strcmp(base, "auto") == 0)
@@ -337,13 +358,15 @@ int cli_up(const struct cli_args *args)
         rc = settle_ports(&c, base, made);
     if (rc)
         return cli_report(rc);
-    rc = start_all(&c, started);
+    rc = start_all(&c, started, &lacking);
     end_progress();
     if (rc)
         return cli_report(undo(&c, started, rc));
     print_cluster(&c, started, made);
+    if (lacking)
+        puts("The other safekeepers are a majority: it works, but must not lose another one.");
     print_next(&c, dir);
     if (cli_has(args, "--foreground"))
         return stay(&c, started);
-    return CLI_DONE;
+    return lacking ? CLI_FAILED : CLI_DONE;
 }

@@ -12,7 +12,7 @@ help:
 	  'make stop             stop the cluster of make run (make run starts it again)' \
 	  'make test             install what is missing, build, run every test; ends with the totals' \
 	  'make unit [M=common]  unit tests only (of one module)' \
-	  'make integration      tests on real processes only' \
+	  'make integration      tests on real processes only; make cli-test  those of the command' \
 	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
 	  'make bench            the small benchmarks under bench/' \
@@ -45,6 +45,10 @@ unit-run:
 integration: all $(INTEGRATION_BINS)
 	@tools/deps test
 	@B=$(B) python3 tests/integration/run.py $(ARGS)
+
+.PHONY: cli-test
+cli-test: all
+	@tests/cli/run $(B)
 
 # tools/test builds by itself (through make), so that a test that does not compile is counted.
 test:
