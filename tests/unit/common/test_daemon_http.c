@@ -169,10 +169,10 @@ Test(http, refuses_a_foreign_origin)
 Test(http, outlives_nonsense)
 {
     /* No input crashes or hangs it. */
+    static const char percent[] =
+        "GET /%00%ff HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     static const char *const nonsense[] = {"\r\n\r\n", "GET\r\n\r\n", "\x16\x03\x01\x02\r\n\r\n",
-                                           "GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
-                                           "GET /%00%ff HTTP/1.1\r\nHost: localhost\r\n"
-                                           "Connection: close\r\n\r\n"};
+                                           "GET / HTTP/9.9\r\nHost: localhost\r\n\r\n", percent};
     char *huge = malloc(100000);
     memset(huge, 'h', 99999);
     huge[99999] = 0;
