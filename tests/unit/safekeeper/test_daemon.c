@@ -1,0 +1,546 @@
+/* test_daemon.c - the real process: start, serve, die, come back. */
+#include <sys/socket.h>
+
+#include "common/crc32c.h"
+#include "tests/unit/safekeeper/daemon_fixture.h"
+
+static void setup(void)
+{
+    fixture_setup();
+    fixture()->owner.cluster = cluster_id();
+}
+
+TestSuite(daemon, .init = setup, .fini = fixture_teardown, .timeout = 60);
+
+static const char *const fresh[] = {"--cluster", CLUSTER_TEXT, NULL};
+static const struct q_term term_1[] = {{1, LSN_FIRST}};
+static const struct q_history history_1 = {.n = 1, .e = term_1};
+#define ACTIVE  CORALLITE__TIMELINE_STATE__TIMELINE_ACTIVE
+#define DROPPED CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED
+
+/* Appends n records of term 1, waits until all are acknowledged, then says they are committed. */
+static void write_records(struct sk_talk *t, struct tip *tip, int n, struct co_buf *all)
+{
+    struct q_msg m;
+    struct co_buf none = {0};
+    for (int i = 0; i < n; i++) {
+        struct co_buf one = {0};
+        lsn_t begin = tip->lsn;
+        if (begin == LSN_FIRST)
+            make_config(tip, 1, &one);
+        else
+            make_record(tip, 1 + (uint32_t)i % 3, &one);
+        talk_append(t, 1, begin, LSN_FIRST, &one);
+        cr_assert_eq(co_buf_append(all, one.data, one.len), 0);
+        co_buf_free(&one);
+    }
+    do
+        talk_expect(t, FRAME_ACK, &m);
+    while (m.flush_lsn < tip->lsn);
+    cr_assert_eq(m.flush_lsn, tip->lsn);
+    talk_append(t, 1, tip->lsn, tip->lsn, &none);
+    do
+        talk_expect(t, FRAME_ACK, &m);
+    while (m.commit_lsn < tip->lsn);
+}
+
+static void expect_stream(struct sk_talk *t, const struct co_buf *all)
+{
+    struct co_buf part = {0};
+    lsn_t at = LSN_FIRST, commit, flush;
+    while (at - LSN_FIRST < all->len) {
+        cr_assert_eq(talk_stream(t, at, 1000, &part, &commit, &flush), 0, "%s", co_sentence());
+        cr_assert_gt(part.len, 0, "nothing at %llu", (unsigned long long)at);
+        cr_assert_eq(memcmp(part.data, all->data + (at - LSN_FIRST), part.len), 0);
+        at += part.len;
+    }
+    cr_assert_eq(at - LSN_FIRST, all->len);
+    co_buf_free(&part);
+}
+
+Test(daemon, acknowledged_records_survive_kill_9)
+{
+    /* P1, promise 1: PUT, VOTE, ELECTED, APPEND, ACK; kill -9; all is there. */
+    struct sk_process p;
+    struct sk_talk t;
+    struct tip tip = tip_first();
+    struct co_buf all = {0};
+    struct q_msg m;
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0, "%s", co_sentence());
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    write_records(&t, &tip, 40, &all);
+    expect_stream(&t, &all);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGKILL), -SIGKILL);
+
+    daemon_start(&p, NULL);
+    talk_open(&t, &p);
+    talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 5, .want_history = true});
+    talk_expect(&t, FRAME_POS, &m);
+    cr_assert_eq(m.read_id, 5);
+    cr_assert_eq(m.term, 1);
+    cr_assert_eq(m.last_log_term, 1);
+    cr_assert_eq(m.flush_lsn, tip.lsn);
+    cr_assert_eq(m.history.n, 1);
+    cr_assert_eq(m.config.n, 3, "the CONFIG record of the log");
+    /* The vote is remembered: nobody else gets term 1, its leader goes on. */
+    talk_send(&t, &(struct q_msg){.type = FRAME_VOTE, .term = 1, .nonce = {{0x99}}});
+    talk_expect(&t, FRAME_VOTED, &m);
+    cr_assert_not(m.granted);
+    struct co_buf more = {0};
+    make_record(&tip, 2, &more);
+    cr_assert_eq(co_buf_append(&all, more.data, more.len), 0);
+    talk_append(&t, 1, tip.lsn - more.len, tip.lsn - more.len, &more);
+    do
+        talk_expect(&t, FRAME_ACK, &m);
+    while (m.flush_lsn < tip.lsn);
+    struct co_buf none = {0};
+    talk_append(&t, 1, tip.lsn, tip.lsn, &none);
+    talk_expect(&t, FRAME_ACK, &m);
+    cr_assert_eq(m.commit_lsn, tip.lsn);
+    expect_stream(&t, &all);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+    co_buf_free(&all);
+    co_buf_free(&more);
+}
+
+Test(daemon, clean_stop_without_a_lease_leaves_the_mark)
+{
+    /* S7: quiet_until only where a lease may be out. */
+    struct sk_process p;
+    struct sk_talk t;
+    struct q_msg m;
+    struct tip tip = tip_first();
+    struct co_buf all = {0};
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    write_records(&t, &tip, 3, &all);
+    talk_send(&t, &(struct q_msg){.type = FRAME_RELEASE, .term = 1, .nonce = talk_nonce});
+    talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
+    talk_expect(&t, FRAME_POS, &m);
+    cr_assert_not(m.lease_held);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+
+    daemon_start(&p, NULL);
+    talk_open(&t, &p);
+    talk_send(&t, &(struct q_msg){.type = FRAME_VOTE, .term = 2, .nonce = {{0x77}}});
+    talk_expect(&t, FRAME_VOTED, &m);
+    cr_assert(m.granted, "no lease was out, so nobody need wait for one");
+    cr_assert_eq(m.flush_lsn, tip.lsn);
+    cr_assert_eq(m.commit_lsn, tip.lsn, "a clean stop notes the commit LSN");
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGKILL), -SIGKILL);
+
+    /* Now one may be out. */
+    daemon_start(&p, NULL);
+    talk_open(&t, &p);
+    talk_send(&t, &(struct q_msg){.type = FRAME_VOTE, .term = 3, .nonce = {{0x55}}});
+    talk_expect(&t, FRAME_VOTED, &m);
+    cr_assert(!m.granted || m.term == 3);
+    talk_close(&t);
+    daemon_stop(&p, SIGTERM);
+    co_buf_free(&all);
+}
+
+Test(daemon, stream_waits_for_what_is_committed)
+{
+    /* H3: flushed is not enough; a long poll wakes when the commit LSN passes. */
+    struct sk_process p;
+    struct sk_talk t, reader;
+    struct q_msg m;
+    struct tip tip = tip_first();
+    struct co_buf one = {0}, got = {0}, none = {0};
+    lsn_t commit, flush;
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    talk_open(&reader, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    make_config(&tip, 1, &one);
+    talk_append(&t, 1, LSN_FIRST, LSN_FIRST, &one);
+    talk_expect(&t, FRAME_ACK, &m);
+    cr_assert_eq(m.flush_lsn, tip.lsn);
+    uint64_t before = co_now_us();
+    cr_assert_eq(talk_stream(&reader, LSN_FIRST, 150, &got, &commit, &flush), 0);
+    cr_assert_eq(got.len, 0, "nothing is committed");
+    cr_assert_eq(flush, tip.lsn);
+    cr_assert_geq(co_now_us() - before, 140000);
+    talk_append(&t, 1, tip.lsn, tip.lsn, &none);
+    cr_assert_eq(talk_stream(&reader, LSN_FIRST, 3000, &got, &commit, &flush), 0);
+    cr_assert_eq(got.len, one.len);
+    cr_assert_eq(commit, tip.lsn);
+    cr_assert_eq(talk_stream(&reader, LSN_FIRST + 8, 0, &got, &commit, &flush), CO_ERR_INVAL);
+    cr_assert_eq(talk_stream(&reader, 8, 0, &got, &commit, &flush), CO_ERR_INVAL);
+    talk_close(&reader);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+    co_buf_free(&one);
+    co_buf_free(&got);
+}
+
+Test(daemon, truncation_by_a_new_leader_is_carried_out)
+{
+    /* S2: an uncommitted tail goes; the log goes on with the new leader's records. */
+    struct sk_process p;
+    struct sk_talk t;
+    struct q_msg m;
+    struct tip tip = tip_first(), keep;
+    struct co_buf all = {0}, lost = {0}, fresh_record = {0}, none = {0};
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    write_records(&t, &tip, 3, &all);
+    keep = tip;
+    make_record(&tip, 3, &lost);
+    talk_append(&t, 1, keep.lsn, keep.lsn, &lost);
+    talk_expect(&t, FRAME_ACK, &m);
+    cr_assert_eq(m.flush_lsn, tip.lsn);
+
+    struct q_term terms[] = {{1, LSN_FIRST}, {2, keep.lsn}};
+    struct q_history history = {.n = 2, .e = terms};
+    talk_lead(&t, 2, &history, keep.lsn);
+    keep.term = 2;
+    lsn_t begin = keep.lsn;
+    make_record(&keep, 1, &fresh_record);
+    talk_append(&t, 2, begin, begin, &fresh_record);
+    talk_expect(&t, FRAME_ACK, &m);
+    cr_assert_eq(m.flush_lsn, keep.lsn);
+    talk_append(&t, 2, keep.lsn, keep.lsn, &none);
+    talk_expect(&t, FRAME_ACK, &m);
+    cr_assert_eq(m.commit_lsn, keep.lsn);
+    cr_assert_eq(co_buf_append(&all, fresh_record.data, fresh_record.len), 0);
+    expect_stream(&t, &all);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGKILL), -SIGKILL);
+    daemon_start(&p, NULL);
+    talk_open(&t, &p);
+    talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
+    talk_expect(&t, FRAME_POS, &m);
+    cr_assert_eq(m.flush_lsn, keep.lsn);
+    cr_assert_eq(m.last_log_term, 2);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+}
+
+Test(daemon, donor_serves_fetch_from_its_files)
+{
+    /* R2: what others lack is fetched; older than the memory ring. */
+    struct sk_process p;
+    struct sk_talk t;
+    struct q_msg m;
+    struct tip tip = tip_first();
+    struct co_buf all = {0};
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    write_records(&t, &tip, 600, &all);
+    cr_assert_gt(all.len, 2 * CO_MIB);
+    for (lsn_t at = LSN_FIRST; at < tip.lsn;) {
+        talk_send(
+            &t, &(struct q_msg){.type = FRAME_FETCH, .term = 1, .from_lsn = at, .to_lsn = tip.lsn});
+        talk_expect(&t, FRAME_DATA, &m);
+        cr_assert_eq(m.from_lsn, at);
+        cr_assert_gt(m.payload.len, 0);
+        cr_assert_eq(memcmp(m.payload.data, all.data + (at - LSN_FIRST), m.payload.len), 0);
+        at += m.payload.len;
+    }
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+    co_buf_free(&all);
+}
+
+Test(daemon, unknown_and_dropped_timelines_get_typed_errors)
+{
+    /* M18 */
+    struct sk_process p;
+    struct sk_talk t;
+    struct frame_header frame;
+    struct co_span body;
+    struct co_buf got = {0};
+    lsn_t commit, flush;
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_stream(&t, LSN_FIRST, 0, &got, &commit, &flush), CO_ERR_NOT_FOUND);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    cr_assert_eq(talk_put(&t, 2, DROPPED), 0);
+    cr_assert_eq(talk_put(&t, 3, ACTIVE), CO_ERR_DROPPED);
+    cr_assert_eq(talk_stream(&t, LSN_FIRST, 0, &got, &commit, &flush), CO_ERR_DROPPED);
+    static const enum frame_type types[] = {FRAME_VOTE, FRAME_APPEND};
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 2; i++) {
+            talk_send(&t, &(struct q_msg){.type = types[i], .term = 2, .nonce = talk_nonce});
+            cr_assert(talk_next(&t, 5000, &frame, &body));
+            cr_assert_eq(frame.type, FRAME_ERROR);
+            Corallite__Error *e = corallite__error__unpack(NULL, frame.message_bytes, body.data);
+            cr_assert(e && e->code == CO_ERR_DROPPED);
+            corallite__error__free_unpacked(e, NULL);
+        }
+        talk_close(&t);
+        cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+        daemon_start(&p, NULL);
+        talk_open(&t, &p);
+    }
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+}
+
+Test(daemon, hello_of_another_cluster_node_or_disk_is_refused)
+{
+    /* O1, O2 */
+    struct sk_process p;
+    daemon_start(&p, fresh);
+    for (int i = 0; i < 4; i++) {
+        struct co_id cluster = cluster_id(), disk = {{9}};
+        struct psock s = {.fd = -1};
+        if (i == 0)
+            cluster.b[0] ^= 1;
+        Corallite__Hello hello = talk_hello(&cluster);
+        if (i == 1) {
+            hello.has_expect_node = 1;
+            hello.expect_node = 2;
+        } else if (i == 2) {
+            hello.has_expect_disk = 1;
+            hello.expect_disk = msg_bytes16(disk.b);
+        } else if (i == 3) {
+            hello.protocol_min = hello.protocol_max = CO_PROTOCOL_VERSION + 1;
+        }
+        int rc = psock_connect(&s, "127.0.0.1", p.port, &hello, in_5_s(), NULL);
+        static const int want[] = {CO_ERR_CLUSTER, CO_ERR_NODE, CO_ERR_NODE, CO_ERR_VERSION};
+        cr_assert_eq(rc, want[i], "%d: %d %s", i, rc, co_sentence());
+        psock_close(&s);
+    }
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+}
+
+static void one_timeline_then_stop(lsn_t *second)
+{
+    struct sk_process p;
+    struct sk_talk t;
+    struct tip tip = tip_first();
+    struct co_buf all = {0};
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    write_records(&t, &tip, 1, &all);
+    *second = tip.lsn;
+    write_records(&t, &tip, 4, &all);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+    co_buf_free(&all);
+}
+
+Test(daemon, rot_is_refused_at_start_and_named)
+{
+    /* D5: timeline, file, LSN and what to do. */
+    lsn_t second;
+    char path[SK_PATH_MAX], id[CO_ID_TEXT], at[LSN_TEXT];
+    one_timeline_then_stop(&second);
+    co_id_format(&fixture()->owner.timeline, id);
+    daemon_timeline_path(path, "/log/0000000000000000.seg");
+    flip(path, segment_offset(second) + 300);
+    lsn_format(second, at);
+    daemon_refuses(NULL, (const char *const[]){id, at, "0000000000000000.seg", "replace", NULL});
+    flip(path, segment_offset(second) + 300);
+    struct sk_process p;
+    daemon_start(&p, NULL);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+}
+
+Test(daemon, failed_write_ends_the_service_and_nothing_is_acknowledged)
+{
+    /* S6, D2: never retried, never acknowledged, exit with a sentence. */
+    struct sk_process p;
+    struct sk_talk t;
+    struct tip tip = tip_first();
+    struct co_buf all = {0}, one = {0};
+    char segment[SK_PATH_MAX], aside[SK_PATH_MAX];
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    write_records(&t, &tip, 3, &all);
+    usleep(800000); /* idle work is done, descriptors are closed */
+    daemon_timeline_path(segment, "/log/0000000000000000.seg");
+    daemon_path(aside, "aside");
+    cr_assert_eq(rename(segment, aside), 0);
+    cr_assert_eq(symlink("/dev/full", segment), 0);
+    lsn_t begin = tip.lsn;
+    make_record(&tip, 1, &one);
+    talk_append(&t, 1, begin, begin, &one);
+    cr_assert_not(daemon_listen(&p, NULL));
+    cr_assert(strstr(p.text, "stopping: cannot write"), "%s", p.text);
+    cr_assert(strstr(p.text, "0000000000000000.seg"), "%s", p.text);
+    cr_assert_eq(daemon_wait(&p), 1);
+    struct pollfd pf = {.fd = t.sock.fd, .events = POLLIN};
+    uint8_t byte;
+    while (poll(&pf, 1, 100) > 0 && recv(t.sock.fd, &byte, 1, 0) > 0)
+        cr_assert_fail("something was answered after the write had failed");
+    psock_close(&t.sock);
+    /* The disk is well again: the node comes back with what it had acknowledged. */
+    cr_assert_eq(rename(aside, segment), 0);
+    daemon_start(&p, NULL);
+    talk_open(&t, &p);
+    struct q_msg m;
+    talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
+    talk_expect(&t, FRAME_POS, &m);
+    cr_assert_eq(m.flush_lsn, begin);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+    co_buf_free(&all);
+    co_buf_free(&one);
+}
+
+/* A frame with a right CRC and any type around 64 bytes. */
+static void rubbish_frame(uint16_t type, const uint8_t message[64], struct co_buf *out)
+{
+    uint8_t h[FRAME_HEADER_BYTES] = {0};
+    co_put32(h, 64);
+    co_put16(h + 4, type);
+    co_put64(h + 8, 7);
+    co_put32(h + 20, 64);
+    co_put32(h + 16, co_crc32c(co_crc32c(0, h, sizeof h), message, 64));
+    cr_assert_eq(co_buf_append(out, h, sizeof h), 0);
+    cr_assert_eq(co_buf_append(out, message, 64), 0);
+}
+
+Test(daemon, rubbish_on_the_socket_neither_kills_nor_hangs)
+{
+    /* Promise 7. */
+    struct sk_process p;
+    struct sk_talk t;
+    struct q_msg m;
+    struct tip tip = tip_first();
+    struct co_buf all = {0};
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    write_records(&t, &tip, 3, &all);
+    for (int i = 0; i < 60; i++) {
+        struct sk_talk bad;
+        struct co_buf bytes = {0};
+        uint8_t message[64];
+        talk_open(&bad, &p);
+        co_random_bytes(message, sizeof message);
+        rubbish_frame((uint16_t)(i % 64), message, &bytes);
+        int rc = psock_queue(&bad.sock, co_buf_span(&bytes));
+        (void)rc;
+        /* A message of the right form with mad numbers. */
+        struct q_msg mad = {.type = i % 2 ? FRAME_APPEND : FRAME_FETCH,
+                            .timeline = fixture()->owner.timeline,
+                            .term = 1,
+                            .nonce = talk_nonce,
+                            .begin_lsn = (lsn_t)-8,
+                            .from_lsn = LSN_FIRST + 8 * (lsn_t)i,
+                            .to_lsn = (lsn_t)-1,
+                            .commit_lsn = LSN_FIRST,
+                            .payload = co_span_of(message, i % 2 ? 64 : 0)};
+        bytes.len = 0;
+        cr_assert_eq(qmsg_encode(&mad, &bytes), 0);
+        struct sk_talk other;
+        talk_open(&other, &p);
+        rc = psock_queue(&other.sock, co_buf_span(&bytes));
+        co_buf_free(&bytes);
+        talk_close(&other);
+        talk_close(&bad);
+    }
+    talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 9});
+    talk_expect(&t, FRAME_POS, &m);
+    cr_assert_eq(m.flush_lsn, tip.lsn);
+    expect_stream(&t, &all);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+    co_buf_free(&all);
+}
+
+Test(daemon, appends_that_arrive_during_a_sync_share_the_next_one)
+{
+    /* Group commit: fewer syncs than appends, and a status that tells. */
+    struct sk_process p;
+    struct sk_talk t;
+    struct tip tip = tip_first();
+    struct co_buf all = {0}, body = {0};
+    struct frame_header frame;
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    write_records(&t, &tip, 500, &all);
+    talk_close(&t);
+    talk_open(&t, &p);
+    cr_assert_eq(psock_call(&t.sock, FRAME_NODE_STATUS, NULL, (struct co_span){0}, in_5_s(), &frame,
+                            &body, NULL),
+                 0, "%s", co_sentence());
+    Corallite__NodeStatus *st =
+        corallite__node_status__unpack(NULL, frame.message_bytes, body.data);
+    cr_assert(st);
+    cr_assert_eq(st->records, 500);
+    cr_assert_eq(st->node, 1);
+    cr_assert_eq(st->timelines, 1);
+    cr_assert_gt(st->syncs, 0);
+    cr_assert_lt(st->syncs, 400, "%llu syncs for 500 pipelined appends",
+                 (unsigned long long)st->syncs);
+    cr_assert_eq(st->n_timeline, 1);
+    cr_assert_str_eq(st->timeline[0]->name, "shop/main");
+    cr_assert_eq(st->timeline[0]->records, 500);
+    cr_assert_eq(st->timeline[0]->commit_lsn, tip.lsn);
+    cr_assert_gt(st->timeline[0]->bytes_in, all.len);
+    corallite__node_status__free_unpacked(st, NULL);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+    co_buf_free(&all);
+    co_buf_free(&body);
+}
+
+Test(daemon, missing_directory_and_missing_registry_are_refused)
+{
+    /* D8, M18: listed but missing on disk is a halt; so is a registry that is gone. */
+    lsn_t second;
+    char from[SK_PATH_MAX], to[SK_PATH_MAX], id[CO_ID_TEXT];
+    one_timeline_then_stop(&second);
+    co_id_format(&fixture()->owner.timeline, id);
+    daemon_timeline_path(from, "");
+    snprintf(to, sizeof to, "%s/aside", fixture()->dir);
+    cr_assert_eq(rename(from, to), 0);
+    daemon_refuses(NULL, (const char *const[]){id, "missing", NULL});
+    cr_assert_eq(rename(to, from), 0);
+    daemon_path(from, "registry");
+    cr_assert_eq(rename(from, to), 0);
+    daemon_refuses(NULL, (const char *const[]){"registry", NULL});
+}
+
+Test(daemon, port_in_use_and_bad_options_get_sentences)
+{
+    /* The rule: bad input gets a sentence. */
+    struct sk_process p, other;
+    char address[64];
+    daemon_start(&p, fresh);
+    snprintf(address, sizeof address, "127.0.0.1:%u", p.port);
+    char dir[SK_PATH_MAX];
+    snprintf(dir, sizeof dir, "%s/other", fixture()->dir);
+    daemon_refuses(
+        (const char *const[]){"--cluster", CLUSTER_TEXT, "--dir", dir, "--listen", address, NULL},
+        (const char *const[]){"in use", address, NULL});
+    daemon_refuses(fresh, (const char *const[]){"sk", NULL}); /* the directory is in use */
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+    static const char *const bad[][3] = {{"--listen", "0.0.0.0:0", "--insecure-listen"},
+                                         {"--node", "0", "--node"},
+                                         {"--cluster", "xyz", "--cluster"},
+                                         {"--log-level", "loud", "log level"}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        daemon_spawn(&other, (const char *const[]){bad[i][0], bad[i][1], NULL});
+        daemon_listen(&other, NULL);
+        cr_assert_eq(daemon_wait(&other), 2, "%s", other.text);
+        cr_assert(strstr(other.text, bad[i][2]), "%s", other.text);
+    }
+}
