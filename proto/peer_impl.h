@@ -1,6 +1,6 @@
 /*
- * peer_impl.h - one connection on a loop, as peer_uv.c (its life) and peer_link_uv.c (how it comes
- * to be: accepted or dialled) share it. Nobody else includes this.
+ * peer_impl.h - one connection on a loop, as peer_uv.c (its life), peer_out_uv.c (what it sends)
+ * and peer_link_uv.c (how it comes to be: accepted or dialled) share it. Nobody else includes this.
  *
  *   DIALING --connected--> GREETING --Hello / HelloOk accepted--> OPEN
  *      |                      |                                     |
@@ -38,7 +38,11 @@ struct peer_server {
     uint16_t port;
 };
 
-struct peer_dial; /* peer_link_uv.c */
+struct peer_dial;                        /* peer_out_uv.c */
+void peer_flush_soon(struct peer *peer); /* before the loop next waits */
+void peer_out_free(struct peer *peer);
+
+/* peer_link_uv.c */
 
 struct peer {
     uint64_t id;
@@ -82,7 +86,15 @@ void peer_unhold(struct peer *peer);
  */
 void peer_leave(struct peer *peer, bool linger, int code, const char *why);
 void peer_timer(struct peer *peer, uint64_t ms);
+/* Reading begins, or goes on after a pause. */
+void peer_read(struct peer *peer);
+/* LEAVING: goes on once all that was queued is sent. */
+void peer_leave_on(struct peer *peer);
 void peer_ignore_sigpipe(void);
+
+/* peer_out_uv.c */
+void peer_flush_soon(struct peer *peer); /* before the loop next waits */
+void peer_out_free(struct peer *peer);
 
 /* peer_link_uv.c */
 int peer_dial_check(struct peer *peer, const Corallite__HelloOk *ok);
