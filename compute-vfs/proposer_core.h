@@ -62,6 +62,7 @@ struct pr_node {
 
     /* leadership; match counts only after adoption (R3) */
     bool adopted;
+    bool broken; /* its log ends within a record of ours: nothing of it counts in this term */
     lsn_t match_lsn, written_lsn, sent_lsn;
     lsn_t told_commit;    /* the newest commit_lsn sent */
     uint64_t elected_us;  /* ELECTED was sent; 0: not yet */

@@ -254,7 +254,7 @@ static int first_record(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
 
 static void reset_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
-    n->adopted = false;
+    n->adopted = n->broken = false;
     n->match_lsn = n->written_lsn = n->sent_lsn = 0;
     n->told_commit = 0;
     n->elected_us = n->sent_us = 0;

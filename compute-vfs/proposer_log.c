@@ -143,7 +143,8 @@ static lsn_t tail_begin(const struct pr_proposer *pr)
     return pr->n_chunks ? pr->chunks[0].begin : pr->tip_lsn;
 }
 
-/* Records from `lsn` (a boundary within the tail) on: at most a batch, at least one. */
+/* Records from `lsn` on (within the tail): at most a batch, at least one. Empty: no record of ours
+ * begins there, so whoever said that its log ends there has another log. */
 static struct co_span records_from(const struct pr_proposer *pr, lsn_t lsn)
 {
     uint32_t i = pr->n_chunks - 1;
@@ -152,7 +153,11 @@ static struct co_span records_from(const struct pr_proposer *pr, lsn_t lsn)
     }
     const struct pr_chunk *c = &pr->chunks[i];
     size_t at = (size_t)(lsn - c->begin), end = at;
-    co_assert(at < c->len);
+    struct wal_header first;
+    if (at >= c->len || wal_peek(co_span_of(c->data + at, c->len - at), &first) ||
+        first.begin_lsn != lsn || first.total_bytes > c->len - at) {
+        return (struct co_span){0};
+    }
     while (end < c->len) {
         size_t len = (size_t)co_get64(c->data + end + 8); /* total bytes: wal.h */
         if (end > at && end + len - at > pr->o.batch_bytes) {
@@ -242,7 +247,15 @@ static void pump(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
             fetch_for(pr, n, now);
             return;
         }
-        if (!send_append(pr, n, records_from(pr, n->sent_lsn), now)) {
+        struct co_span records = records_from(pr, n->sent_lsn);
+        if (records.len == 0) {
+            n->broken = true;
+            n->adopted = false;
+            n->match_lsn = n->sent_lsn = n->written_lsn = 0;
+            n->lease_until_us = 0;
+            return;
+        }
+        if (!send_append(pr, n, records, now)) {
             return;
         }
     }
@@ -285,6 +298,9 @@ int pr_on_data(struct pr_proposer *pr, struct pr_node *from, const struct q_msg 
 
 static void drive_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
+    if (n->broken) {
+        return;
+    }
     if (!n->adopted || (co_mutated(MATCH_FROM_VOTE) && n->elected_us == 0)) {
         if (n->elected_us == 0 || now - n->elected_us >= pr->o.resend_us) {
             pr_send_elected(pr, n, now);
@@ -297,6 +313,9 @@ static void drive_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
         n->progress_us = now;
     }
     pump(pr, n, now);
+    if (n->broken) {
+        return;
+    }
     bool silent = n->sent_us == 0 || now - n->sent_us >= pr->o.renew_us;
     bool untold = n->told_commit < pr->commit_lsn && now - pr->commit_moved_us >= PR_TELL_US;
     if (silent || untold) {
@@ -349,7 +368,7 @@ uint64_t pr_log_deadline(const struct pr_proposer *pr)
     }
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         const struct pr_node *n = &pr->nodes[i];
-        if (!n->up || !q_is_member(&pr->config, n->node)) {
+        if (!n->up || n->broken || !q_is_member(&pr->config, n->node)) {
             continue;
         }
         uint64_t t;
@@ -488,7 +507,7 @@ static void count_lease(struct pr_proposer *pr, struct pr_node *n, uint64_t sent
 
 void pr_on_ack(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, uint64_t now)
 {
-    if (!pr_leads(pr) || m->term != pr->term || !co_id_eq(&m->nonce, &pr->nonce)) {
+    if (!pr_leads(pr) || m->term != pr->term || !co_id_eq(&m->nonce, &pr->nonce) || n->broken) {
         return;
     }
     lsn_t flush = at_most(m->flush_lsn, pr->tip_lsn);

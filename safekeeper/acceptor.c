@@ -317,7 +317,9 @@ static void adopt(struct sk_acceptor *sk, const struct sk_event *ev, lsn_t part,
 {
     const struct q_msg *m = ev->msg;
     take_history(sk, &m->history, copy);
-    sk->d.no_lease = false;
+    if (!co_mutated(MARK_NOT_CLEARED)) {
+        sk->d.no_lease = false;
+    }
     if (co_mutated(HISTORY_NOT_PERSISTED)) {
         cut_log(sk, part, out);
     } else if (co_mutated(HISTORY_BEFORE_CUT)) {
@@ -401,8 +403,8 @@ static bool append_allowed(const struct sk_acceptor *sk, const struct sk_event *
     if (co_mutated(APPEND_LOWER_TERM) && m->term <= sk->d.term) {
         return true;
     }
-    if (co_mutated(LEASE_ONLY_FENCE) && m->term <= sk->d.term && sk->lease_until_us > ev->now_us &&
-        same_holder(&sk->lease_nonce, &m->nonce)) {
+    if (co_mutated(LEASE_ONLY_FENCE) && m->term <= sk->d.term &&
+        !lease_blocks(sk, &m->nonce, ev->now_us)) {
         return true;
     }
     return m->term == sk->d.term && sk_history_term(sk) == m->term &&

@@ -400,7 +400,7 @@ static void lead_or_let_go(struct sim *s, struct client *c)
     if (c->releasing) {
         return;
     }
-    if (c->n_inflight > 0 && s->now - c->oldest_since > 100000 && fault(s, F_ABANDON)) {
+    if (c->n_inflight > 0 && s->now - c->oldest_since > 30000 && fault(s, F_ABANDON)) {
         trace(s, "c%u abandons term %llu", c->id, (unsigned long long)c->term);
         struct pr_event e = {.kind = PR_EV_ABANDON};
         step(s, c, &e);

@@ -87,7 +87,7 @@ static void birth(struct sim *s)
     for (uint32_t i = 0; i < N_CLIENTS; i++) {
         struct client *c = &s->client[i];
         c->id = i;
-        c->local = i == 0;
+        c->local = i < 2;
         c->nonce = (struct co_id){{0}};
         c->incarnation = 0;
         c->snapshot = 0;

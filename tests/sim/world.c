@@ -104,7 +104,7 @@ void draw_swarm(struct sim *s)
     w->ppm[F_CLIENT_CRASH] = maybe(s, 25000);
     w->ppm[F_CLIENT_PAUSE] = maybe(s, 30000);
     w->ppm[F_ISOLATE] = below(s, R_SWARM, 2) ? 0 : below(s, R_SWARM, 800000);
-    w->ppm[F_ABANDON] = maybe(s, 60000);
+    w->ppm[F_ABANDON] = maybe(s, 300000);
     w->delay_min_us = 50 + below(s, R_SWARM, 1500);
     w->delay_max_us = w->delay_min_us + below(s, R_SWARM, below(s, R_SWARM, 2) ? 3000 : 30000);
     w->fifo = below(s, R_SWARM, 2);
@@ -379,7 +379,9 @@ void conn_lost(struct sim *s, uint32_t c, uint32_t k, bool by_client_end)
     if (by_client_end) {
         conn_down(s, c, k, conn);
     } else {
-        push(s, (struct event){.t = s->now + 1 + below(s, R_NET, 50000),
+        /* A host that went leaves the connection half open for a while. */
+        uint32_t most = !s->healed && below(s, R_NET, 3) == 0 ? 3000000 : 50000;
+        push(s, (struct event){.t = s->now + 1 + below(s, R_NET, most),
                                .kind = E_DOWN,
                                .a = c,
                                .b = k,
@@ -433,8 +435,13 @@ void nemesis(struct sim *s)
         trace(s, "fault: c%u paused", c->id);
     }
     if (fault(s, F_RESET) && c->up && c->paused_until <= s->now) {
-        trace(s, "fault: connection c%u-sk%u reset", c->id, any + 1);
-        conn_lost(s, c->id, any, c->local);
+        bool all = below(s, R_NEMESIS, 3) == 0;
+        for (uint32_t k = 0; k < N_SK; k++) {
+            if (all || k == any) {
+                trace(s, "fault: connection c%u-sk%u reset", c->id, k + 1);
+                conn_lost(s, c->id, k, c->local);
+            }
+        }
     }
     if (fault(s, F_PARTITION)) {
         partition(s);
