@@ -192,12 +192,11 @@ static inline void talk_close(struct sk_talk *t)
 
 static inline void talk_send(struct sk_talk *t, const struct q_msg *m)
 {
-    struct co_buf frame = {0};
+    AUTO_BUF frame = {0};
     struct q_msg copy = *m;
     copy.timeline = fixture()->owner.timeline;
     cr_assert_eq(qmsg_encode(&copy, &frame), 0, "%s", co_sentence());
     cr_assert_eq(psock_queue(&t->sock, co_buf_span(&frame)), 0, "%s", co_sentence());
-    co_buf_free(&frame);
 }
 
 /* The next frame, whatever it is; its body is borrowed until the next call. false: none in ms. */
@@ -239,7 +238,7 @@ static inline int talk_put(struct sk_talk *t, uint64_t version, Corallite__Timel
     struct wal_config config = {.version = 1, .n = 3};
     struct msg_config wire;
     struct frame_header frame;
-    struct co_buf body = {0};
+    AUTO_BUF body = {0};
     for (uint32_t i = 0; i < 3; i++)
         config.members[i].node_id = i + 1;
     msg_config_fill(&config, &wire);
@@ -260,7 +259,6 @@ static inline int talk_put(struct sk_talk *t, uint64_t version, Corallite__Timel
         cr_assert(ok && ok->timeline && ok->timeline->version >= version);
         corallite__timeline_put_ok__free_unpacked(ok, NULL);
     }
-    co_buf_free(&body);
     return rc;
 }
 
@@ -270,7 +268,7 @@ static inline int talk_stream(struct sk_talk *t, lsn_t from, uint32_t wait_ms, s
 {
     Corallite__Stream m = CORALLITE__STREAM__INIT;
     struct frame_header frame;
-    struct co_buf body = {0};
+    AUTO_BUF body = {0};
     m.has_timeline = m.has_from_lsn = m.has_wait_ms = 1;
     m.timeline = msg_bytes16(fixture()->owner.timeline.b);
     m.from_lsn = from;
@@ -288,7 +286,6 @@ static inline int talk_stream(struct sk_talk *t, lsn_t from, uint32_t wait_ms, s
         cr_assert_eq(
             co_buf_append(out, body.data + frame.message_bytes, body.len - frame.message_bytes), 0);
     }
-    co_buf_free(&body);
     return rc;
 }
 

@@ -14,6 +14,9 @@
 #include "common/log.h"
 #include "safekeeper/timeline_file.h"
 
+/* Freed at the end of its block. */
+#define AUTO_BUF __attribute__((cleanup(co_buf_free))) struct co_buf
+
 struct fixture {
     char dir[64]; /* data directory with an empty timelines/ */
     struct sk_owner owner;
@@ -65,7 +68,7 @@ static inline void make_record(struct tip *tip, uint32_t pages, struct co_buf *o
 {
     struct fixture *f = fixture();
     uint8_t page[4096];
-    struct co_buf record = {0};
+    AUTO_BUF record = {0};
     wal_builder_reset(f->builder, sizeof page);
     for (uint32_t i = 1; i <= pages; i++) {
         co_random_bytes(page, sizeof page);
@@ -84,13 +87,12 @@ static inline void make_record(struct tip *tip, uint32_t pages, struct co_buf *o
     cr_assert_eq(co_buf_append(out, record.data, record.len), 0);
     tip->lsn += record.len;
     tip->n++;
-    co_buf_free(&record);
 }
 
 static inline void make_config(struct tip *tip, uint32_t version, struct co_buf *out)
 {
     struct fixture *f = fixture();
-    struct co_buf record = {0};
+    AUTO_BUF record = {0};
     struct wal_config config = {.version = version, .n = 3};
     for (uint32_t i = 0; i < 3; i++)
         config.members[i].node_id = i + 1;
@@ -106,7 +108,6 @@ static inline void make_config(struct tip *tip, uint32_t version, struct co_buf 
     cr_assert_eq(co_buf_append(out, record.data, record.len), 0);
     tip->lsn += record.len;
     tip->n++;
-    co_buf_free(&record);
 }
 
 static inline struct sk_birth fixture_birth(void)

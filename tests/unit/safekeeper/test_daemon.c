@@ -22,9 +22,9 @@ static const struct q_history history_1 = {.n = 1, .e = term_1};
 static void write_records(struct sk_talk *t, struct tip *tip, int n, struct co_buf *all)
 {
     struct q_msg m;
-    struct co_buf none = {0};
+    AUTO_BUF none = {0};
     for (int i = 0; i < n; i++) {
-        struct co_buf one = {0};
+        AUTO_BUF one = {0};
         lsn_t begin = tip->lsn;
         if (begin == LSN_FIRST)
             make_config(tip, 1, &one);
@@ -32,7 +32,6 @@ static void write_records(struct sk_talk *t, struct tip *tip, int n, struct co_b
             make_record(tip, 1 + (uint32_t)i % 3, &one);
         talk_append(t, 1, begin, LSN_FIRST, &one);
         cr_assert_eq(co_buf_append(all, one.data, one.len), 0);
-        co_buf_free(&one);
     }
     do
         talk_expect(t, FRAME_ACK, &m);
@@ -46,7 +45,7 @@ static void write_records(struct sk_talk *t, struct tip *tip, int n, struct co_b
 
 static void expect_stream(struct sk_talk *t, const struct co_buf *all)
 {
-    struct co_buf part = {0};
+    AUTO_BUF part = {0};
     lsn_t at = LSN_FIRST, commit, flush;
     while (at - LSN_FIRST < all->len) {
         cr_assert_eq(talk_stream(t, at, 1000, &part, &commit, &flush), 0, "%s", co_sentence());
@@ -55,7 +54,6 @@ static void expect_stream(struct sk_talk *t, const struct co_buf *all)
         at += part.len;
     }
     cr_assert_eq(at - LSN_FIRST, all->len);
-    co_buf_free(&part);
 }
 
 Test(daemon, acknowledged_records_survive_kill_9)
@@ -64,7 +62,7 @@ Test(daemon, acknowledged_records_survive_kill_9)
     struct sk_process p;
     struct sk_talk t;
     struct tip tip = tip_first();
-    struct co_buf all = {0};
+    AUTO_BUF all = {0};
     struct q_msg m;
     daemon_start(&p, fresh);
     talk_open(&t, &p);
@@ -89,22 +87,20 @@ Test(daemon, acknowledged_records_survive_kill_9)
     talk_send(&t, &(struct q_msg){.type = FRAME_VOTE, .term = 1, .nonce = {{0x99}}});
     talk_expect(&t, FRAME_VOTED, &m);
     cr_assert_not(m.granted);
-    struct co_buf more = {0};
+    AUTO_BUF more = {0};
     make_record(&tip, 2, &more);
     cr_assert_eq(co_buf_append(&all, more.data, more.len), 0);
     talk_append(&t, 1, tip.lsn - more.len, tip.lsn - more.len, &more);
     do
         talk_expect(&t, FRAME_ACK, &m);
     while (m.flush_lsn < tip.lsn);
-    struct co_buf none = {0};
+    AUTO_BUF none = {0};
     talk_append(&t, 1, tip.lsn, tip.lsn, &none);
     talk_expect(&t, FRAME_ACK, &m);
     cr_assert_eq(m.commit_lsn, tip.lsn);
     expect_stream(&t, &all);
     talk_close(&t);
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
-    co_buf_free(&all);
-    co_buf_free(&more);
 }
 
 Test(daemon, clean_stop_without_a_lease_leaves_the_mark)
@@ -114,7 +110,7 @@ Test(daemon, clean_stop_without_a_lease_leaves_the_mark)
     struct sk_talk t;
     struct q_msg m;
     struct tip tip = tip_first();
-    struct co_buf all = {0};
+    AUTO_BUF all = {0};
     daemon_start(&p, fresh);
     talk_open(&t, &p);
     cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
@@ -145,7 +141,6 @@ Test(daemon, clean_stop_without_a_lease_leaves_the_mark)
     cr_assert(!m.granted || m.term == 3);
     talk_close(&t);
     daemon_stop(&p, SIGTERM);
-    co_buf_free(&all);
 }
 
 Test(daemon, stream_waits_for_what_is_committed)
@@ -155,7 +150,7 @@ Test(daemon, stream_waits_for_what_is_committed)
     struct sk_talk t, reader;
     struct q_msg m;
     struct tip tip = tip_first();
-    struct co_buf one = {0}, got = {0}, none = {0};
+    AUTO_BUF one = {0}, got = {0}, none = {0};
     lsn_t commit, flush;
     daemon_start(&p, fresh);
     talk_open(&t, &p);
@@ -180,8 +175,6 @@ Test(daemon, stream_waits_for_what_is_committed)
     talk_close(&reader);
     talk_close(&t);
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
-    co_buf_free(&one);
-    co_buf_free(&got);
 }
 
 Test(daemon, truncation_by_a_new_leader_is_carried_out)
@@ -191,7 +184,7 @@ Test(daemon, truncation_by_a_new_leader_is_carried_out)
     struct sk_talk t;
     struct q_msg m;
     struct tip tip = tip_first(), keep;
-    struct co_buf all = {0}, lost = {0}, fresh_record = {0}, none = {0};
+    AUTO_BUF all = {0}, lost = {0}, fresh_record = {0}, none = {0};
     daemon_start(&p, fresh);
     talk_open(&t, &p);
     cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
@@ -236,7 +229,7 @@ Test(daemon, donor_serves_fetch_from_its_files)
     struct sk_talk t;
     struct q_msg m;
     struct tip tip = tip_first();
-    struct co_buf all = {0};
+    AUTO_BUF all = {0};
     daemon_start(&p, fresh);
     talk_open(&t, &p);
     cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
@@ -254,7 +247,6 @@ Test(daemon, donor_serves_fetch_from_its_files)
     }
     talk_close(&t);
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
-    co_buf_free(&all);
 }
 
 Test(daemon, unknown_and_dropped_timelines_get_typed_errors)
@@ -264,7 +256,7 @@ Test(daemon, unknown_and_dropped_timelines_get_typed_errors)
     struct sk_talk t;
     struct frame_header frame;
     struct co_span body;
-    struct co_buf got = {0};
+    AUTO_BUF got = {0};
     lsn_t commit, flush;
     daemon_start(&p, fresh);
     talk_open(&t, &p);
@@ -326,7 +318,7 @@ static void one_timeline_then_stop(lsn_t *second)
     struct sk_process p;
     struct sk_talk t;
     struct tip tip = tip_first();
-    struct co_buf all = {0};
+    AUTO_BUF all = {0};
     daemon_start(&p, fresh);
     talk_open(&t, &p);
     cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
@@ -336,7 +328,6 @@ static void one_timeline_then_stop(lsn_t *second)
     write_records(&t, &tip, 4, &all);
     talk_close(&t);
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
-    co_buf_free(&all);
 }
 
 Test(daemon, rot_is_refused_at_start_and_named)
@@ -362,7 +353,7 @@ Test(daemon, failed_write_ends_the_service_and_nothing_is_acknowledged)
     struct sk_process p;
     struct sk_talk t;
     struct tip tip = tip_first();
-    struct co_buf all = {0}, one = {0};
+    AUTO_BUF all = {0}, one = {0};
     char segment[SK_PATH_MAX], aside[SK_PATH_MAX];
     daemon_start(&p, fresh);
     talk_open(&t, &p);
@@ -385,7 +376,7 @@ Test(daemon, failed_write_ends_the_service_and_nothing_is_acknowledged)
     uint8_t byte;
     while (poll(&pf, 1, 100) > 0 && recv(t.sock.fd, &byte, 1, 0) > 0)
         cr_assert_fail("something was answered after the write had failed");
-    psock_close(&t.sock);
+    talk_close(&t);
     /* The disk is well again: the node comes back with what it had acknowledged. */
     cr_assert_eq(rename(aside, segment), 0);
     daemon_start(&p, NULL);
@@ -396,8 +387,6 @@ Test(daemon, failed_write_ends_the_service_and_nothing_is_acknowledged)
     cr_assert_eq(m.flush_lsn, begin);
     talk_close(&t);
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
-    co_buf_free(&all);
-    co_buf_free(&one);
 }
 
 /* A frame with a right CRC and any type around 64 bytes. */
@@ -420,7 +409,7 @@ Test(daemon, rubbish_on_the_socket_neither_kills_nor_hangs)
     struct sk_talk t;
     struct q_msg m;
     struct tip tip = tip_first();
-    struct co_buf all = {0};
+    AUTO_BUF all = {0};
     daemon_start(&p, fresh);
     talk_open(&t, &p);
     cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
@@ -428,7 +417,7 @@ Test(daemon, rubbish_on_the_socket_neither_kills_nor_hangs)
     write_records(&t, &tip, 3, &all);
     for (int i = 0; i < 60; i++) {
         struct sk_talk bad;
-        struct co_buf bytes = {0};
+        AUTO_BUF bytes = {0};
         uint8_t message[64];
         talk_open(&bad, &p);
         co_random_bytes(message, sizeof message);
@@ -450,7 +439,6 @@ Test(daemon, rubbish_on_the_socket_neither_kills_nor_hangs)
         struct sk_talk other;
         talk_open(&other, &p);
         rc = psock_queue(&other.sock, co_buf_span(&bytes));
-        co_buf_free(&bytes);
         talk_close(&other);
         talk_close(&bad);
     }
@@ -460,7 +448,6 @@ Test(daemon, rubbish_on_the_socket_neither_kills_nor_hangs)
     expect_stream(&t, &all);
     talk_close(&t);
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
-    co_buf_free(&all);
 }
 
 Test(daemon, appends_that_arrive_during_a_sync_share_the_next_one)
@@ -469,7 +456,7 @@ Test(daemon, appends_that_arrive_during_a_sync_share_the_next_one)
     struct sk_process p;
     struct sk_talk t;
     struct tip tip = tip_first();
-    struct co_buf all = {0}, body = {0};
+    AUTO_BUF all = {0}, body = {0};
     struct frame_header frame;
     daemon_start(&p, fresh);
     talk_open(&t, &p);
@@ -498,8 +485,6 @@ Test(daemon, appends_that_arrive_during_a_sync_share_the_next_one)
     corallite__node_status__free_unpacked(st, NULL);
     talk_close(&t);
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
-    co_buf_free(&all);
-    co_buf_free(&body);
 }
 
 Test(daemon, missing_directory_and_missing_registry_are_refused)

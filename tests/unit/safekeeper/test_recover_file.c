@@ -8,10 +8,9 @@ static struct sk_files *files;
 
 static void append(struct tip *tip, uint32_t pages)
 {
-    struct co_buf one = {0};
+    AUTO_BUF one = {0};
     make_record(tip, pages, &one);
     cr_assert_eq(sk_log_append(&files->log, files->log.end_lsn, co_buf_span(&one)), 0);
-    co_buf_free(&one);
 }
 
 /* Closes as kill -9 does: nothing more is written. */
@@ -80,7 +79,7 @@ Test(recover_file, torn_tail_of_any_length_is_cut_and_zeroed)
     lsn_t whole = tip.lsn;
     crash();
     segment_path(path, whole);
-    struct co_buf last = {0};
+    AUTO_BUF last = {0};
     make_record(&tip, 5, &last);
     for (size_t n = 1; n < last.len; n += n < 160 ? 1 : 511) {
         write_at(path, segment_offset(whole), last.data, n);
@@ -275,7 +274,7 @@ Test(recover_file, record_of_another_timeline_is_not_live)
     append(&tip, 2);
     lsn_t second = tip.lsn;
     fixture()->owner.timeline.b[9] = 1;
-    struct co_buf alien = {0};
+    AUTO_BUF alien = {0};
     struct tip copy = tip;
     make_record(&copy, 2, &alien);
     fixture()->owner.timeline.b[9] = 0;

@@ -51,13 +51,12 @@ Test(segment_file, records_span_segments_and_read_back)
     /* The rule: a record may lie across two or more segments. */
     struct sk_log log = new_log();
     struct tip tip = tip_first();
-    struct co_buf all = {0}, back = {0};
+    AUTO_BUF all = {0}, back = {0};
     for (int i = 0; i < 9; i++) {
-        struct co_buf one = {0};
+        AUTO_BUF one = {0};
         make_record(&tip, 1000, &one); /* 4 MiB: the fourth and the eighth lie across */
         append(&log, &one);
         cr_assert_eq(co_buf_append(&all, one.data, one.len), 0);
-        co_buf_free(&one);
     }
     cr_assert_eq(sk_log_sync(&log), 0);
     cr_assert_eq(log.end_lsn, tip.lsn);
@@ -77,7 +76,7 @@ Test(segment_file, read_gives_whole_records_within_the_bound)
     /* The rule: as many whole records as fit, at least one, none above `to`. */
     struct sk_log log = new_log();
     struct tip tip = tip_first();
-    struct co_buf records = {0}, back = {0};
+    AUTO_BUF records = {0}, back = {0};
     lsn_t ends[10];
     for (int i = 0; i < 10; i++) {
         make_record(&tip, 1, &records);
@@ -104,7 +103,7 @@ Test(segment_file, read_of_a_damaged_record_is_an_error_that_names_it)
     /* The rule: rot is an error, never data. */
     struct sk_log log = new_log();
     struct tip tip = tip_first();
-    struct co_buf records = {0}, back = {0};
+    AUTO_BUF records = {0}, back = {0};
     char path[SK_PATH_MAX];
     make_record(&tip, 1, &records);
     lsn_t second = tip.lsn;
@@ -129,12 +128,11 @@ Test(segment_file, truncation_leaves_zeros_so_no_remnant_lives)
     struct sk_log log = new_log();
     struct tip tip = tip_first(), cut = {0};
     for (int i = 0; i < 9; i++) {
-        struct co_buf one = {0};
+        AUTO_BUF one = {0};
         if (i == 3)
             cut = tip;
         make_record(&tip, 1000, &one);
         append(&log, &one);
-        co_buf_free(&one);
     }
     cr_assert_eq(sk_log_sync(&log), 0);
     cr_assert_eq(log.segments.last, 2);
@@ -144,7 +142,7 @@ Test(segment_file, truncation_leaves_zeros_so_no_remnant_lives)
     cr_assert_eq(log.segments.last, 0);
     cr_assert(zero_from(&log.segments, cut.lsn));
     /* Other records of the same total length: the third old boundary would line up again. */
-    struct co_buf one = {0};
+    AUTO_BUF one = {0};
     make_record(&cut, 1000, &one);
     append(&log, &one);
     cr_assert(zero_from(&log.segments, cut.lsn));
@@ -156,7 +154,7 @@ Test(segment_file, truncation_elsewhere_than_at_a_boundary_is_refused)
     /* The rule: every LSN is a record boundary. */
     struct sk_log log = new_log();
     struct tip tip = tip_first();
-    struct co_buf records = {0};
+    AUTO_BUF records = {0};
     make_record(&tip, 1, &records);
     append(&log, &records);
     cr_assert_eq(sk_log_truncate(&log, LSN_FIRST + 8), CO_ERR_INVAL);
@@ -173,14 +171,13 @@ Test(segment_file, digest_and_config_at_an_lsn)
     struct wal_digest digest;
     struct wal_config config;
     for (uint32_t i = 0; i < 12; i++) {
-        struct co_buf one = {0};
+        AUTO_BUF one = {0};
         at[i] = tip;
         if (i == 0 || i == 6)
             make_config(&tip, i ? 2 : 1, &one);
         else
             make_record(&tip, 300, &one); /* over a MiB: marks in between */
         append(&log, &one);
-        co_buf_free(&one);
     }
     cr_assert(log.n_marks > 5);
     for (uint32_t i = 0; i < 12; i++) {
@@ -202,10 +199,9 @@ Test(segment_file, zeros_and_the_next_segment_are_prepared_ahead)
     char path[SK_PATH_MAX];
     struct stat st;
     for (int i = 0; i < 3; i++) {
-        struct co_buf one = {0};
+        AUTO_BUF one = {0};
         make_record(&tip, 1300, &one);
         append(&log, &one);
-        co_buf_free(&one);
     }
     cr_assert_eq(log.segments.last, 0);
     for (int steps = 0; more; steps++) {
@@ -221,7 +217,7 @@ Test(segment_file, zeros_and_the_next_segment_are_prepared_ahead)
     cr_assert_geq(st.st_blocks * 512, 1024 * 1024, "zeros are written, not left as a hole");
     cr_assert(zero_from(&log.segments, log.end_lsn));
     lsn_t before = log.segments.prepared_lsn;
-    struct co_buf one = {0};
+    AUTO_BUF one = {0};
     make_record(&tip, 10, &one);
     append(&log, &one);
     cr_assert_eq(log.segments.prepared_lsn, before, "an append inside does not move it");
@@ -240,13 +236,12 @@ static void two_segments(void)
 {
     struct sk_log log = new_log();
     struct tip tip = tip_first();
-    struct co_buf one = {0};
+    AUTO_BUF one = {0};
     make_record(&tip, 4500, &one);
     append(&log, &one);
     cr_assert_eq(sk_log_sync(&log), 0);
     cr_assert_eq(log.segments.last, 1);
     sk_log_close(&log);
-    co_buf_free(&one);
 }
 
 Test(segment_file, every_byte_of_the_header_counts)
