@@ -29,18 +29,21 @@ JOBS = $(if $(findstring j,$(firstword -$(MAKEFLAGS))),,-j$(shell nproc))
 # ---- tests ---------------------------------------------------------------------------------------
 
 M ?= $(UNIT_MODULES)
+# Some tests of the daemons' modules start the daemon itself (CORALLITE_BIN_DIR).
+UNIT_NEEDS = $(patsubst %,$(B)/tests/unit-%,$(M)) $(B)/tests/canary \
+             $(if $(filter safekeeper pageserver,$(M)),$(PRODUCTS))
 
 .PHONY: unit-bins unit unit-run integration test
 # Order matters only to `unit`: what it runs must have been built.
-unit-run: | $(if $(filter unit,$(MAKECMDGOALS)),$(patsubst %,$(B)/tests/unit-%,$(M)) $(B)/tests/canary)
+unit-run: | $(if $(filter unit,$(MAKECMDGOALS)),$(UNIT_NEEDS))
 unit-bins: $(UNIT_BINS)
 
 # The binary of each module is named here and not globbed: one that was not built is a failure.
 # unit-run builds nothing.
-unit: $(patsubst %,$(B)/tests/unit-%,$(M)) $(B)/tests/canary unit-run
+unit: $(UNIT_NEEDS) unit-run
 unit-run:
 	@tests/unit/run --canary $(if $(findstring -fsanitize,$(EXTRA)),--leaks) $(B)/tests/canary
-	@tests/unit/run $(patsubst %,$(B)/tests/unit-%,$(M))
+	@CORALLITE_BIN_DIR=$(abspath $(B)) tests/unit/run $(patsubst %,$(B)/tests/unit-%,$(M))
 
 integration: all $(INTEGRATION_BINS)
 	@tools/deps test
