@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/assert.h"
+
 void cv_walbuf_init(struct cv_walbuf *w)
 {
     memset(w, 0, sizeof *w);
@@ -79,13 +81,19 @@ static int read_file(struct cv_walbuf *w, uint64_t at, uint8_t *data, size_t len
     return 0;
 }
 
+/* How many of the `len` bytes from `at` on lie below `end`. */
+static size_t below(uint64_t end, uint64_t at, size_t len)
+{
+    if (at >= end)
+        return 0;
+    return len < end - at ? len : (size_t)(end - at);
+}
+
 int cv_walbuf_write(struct cv_walbuf *w, uint64_t at, const void *data, size_t len)
 {
-    size_t here = at >= w->limit ? 0 : len;
+    size_t here = below(w->limit, at, len);
     int rc = 0;
 
-    if (at + here > w->limit)
-        here = (size_t)(w->limit - at);
     if (here && at + here > w->memory.len) {
         rc = co_buf_append_zeros(&w->memory, (size_t)(at + here) - w->memory.len);
         if (rc)
@@ -100,21 +108,26 @@ int cv_walbuf_write(struct cv_walbuf *w, uint64_t at, const void *data, size_t l
     return rc;
 }
 
+/* Memory may end earlier than what lies in the file: a hole reads as zeros. */
+static void copy_memory(const struct cv_walbuf *w, uint64_t at, uint8_t *out, size_t len)
+{
+    size_t have = below(w->memory.len, at, len);
+
+    if (have)
+        memcpy(out, w->memory.data + at, have);
+    memset(out + have, 0, len - have);
+}
+
 int cv_walbuf_read(struct cv_walbuf *w, uint64_t at, void *data, size_t len, bool *short_read)
 {
     uint8_t *out = data;
-    size_t have = at >= w->len ? 0 : len;
+    size_t have = below(w->len, at, len);
     size_t here;
 
-    if (at + have > w->len)
-        have = (size_t)(w->len - at);
     *short_read = have < len;
     memset(out + have, 0, len - have);
-    here = at >= w->limit ? 0 : have;
-    if (at + here > w->limit)
-        here = (size_t)(w->limit - at);
-    if (here)
-        memcpy(out, w->memory.data + at, here);
+    here = below(w->limit, at, have);
+    copy_memory(w, at, out, here);
     return here < have ? read_file(w, at + here, out + here, have - here) : 0;
 }
 
@@ -125,7 +138,9 @@ void cv_walbuf_truncate(struct cv_walbuf *w, uint64_t len)
     w->len = len;
     if (len < w->memory.len)
         w->memory.len = (size_t)len;
-    if (w->fd >= 0 && len <= w->limit) {
+    /* What is cut off must not be read again behind a later, farther write. */
+    if (w->fd >= 0 && (len <= w->limit || ftruncate(w->fd, (off_t)len) != 0)) {
+        co_assert(len <= w->limit); /* a file of our own can always be made shorter */
         close(w->fd);
         w->fd = -1;
     }
