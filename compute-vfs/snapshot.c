@@ -148,12 +148,15 @@ static bool must_learn(struct cv_database *db, const struct cv_pin_request *requ
     return must;
 }
 
-/* M10: nobody in this process sees less than what a COMMIT of this process has returned. */
-static int wait_for_returned(struct cv_database *db, uint32_t timeout_ms)
+/* M10: nobody in this process sees less than what a COMMIT of this process has returned; its own
+ * connection need not wait for that. */
+static int wait_for_returned(struct cv_database *db, const struct cv_pin_request *request,
+                             uint32_t timeout_ms)
 {
     uint64_t until = co_now_us() + (uint64_t)timeout_ms * 1000;
 
-    while (db->returned_lsn > db->known.txn && db->tip.pos > db->known.pos)
+    while (db->returned_lsn > db->known.txn && db->tip.pos > db->known.pos &&
+           !(request->own_epoch == db->epoch && request->own_lsn >= db->returned_lsn))
         if (!cv_wait_until(db, until))
             return co_fail(CO_ERR_TIMEOUT,
                            "%s: commits that returned with synchronous=NORMAL or OFF are not on a "
@@ -205,7 +208,7 @@ int cv_database_pin(struct cv_database *db, struct cv_handle *h,
         return rc;
     pthread_mutex_lock(&db->lock);
     if (!request->want_tip)
-        rc = wait_for_returned(db, request->timeout_ms);
+        rc = wait_for_returned(db, request, request->timeout_ms);
     if (!rc) {
         choose(db, request, &snapshot, speculative);
         pin(h, &snapshot);

@@ -169,7 +169,6 @@ static int begin_leading(struct cv_database *db, const struct cv_lead *lead)
         return co_fail(CO_ERR_BUSY, "%s: another writer took the right to write at once",
                        db->uri.db);
     db->leading = true;
-    db->others_wait = false;
     db->term = lead->term;
     db->digest = lead->digest;
     db->received_lsn = LSN_NONE;

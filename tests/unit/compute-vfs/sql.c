@@ -113,6 +113,7 @@ struct sql_thread {
     sqlite3 *db;
     const char *sql;
     int rc;
+    atomic_int ended;
 };
 
 static void *run(void *arg)
@@ -120,6 +121,7 @@ static void *run(void *arg)
     struct sql_thread *t = arg;
 
     t->rc = sql_rc(t->db, t->sql);
+    t->ended = 1;
     return NULL;
 }
 
@@ -131,6 +133,11 @@ struct sql_thread *sql_start(sqlite3 *db, const char *sql)
     t->sql = sql;
     pthread_create(&t->thread, NULL, run, t);
     return t;
+}
+
+int sql_ended(struct sql_thread *t)
+{
+    return t->ended;
 }
 
 int sql_join(struct sql_thread *t)

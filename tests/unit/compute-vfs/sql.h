@@ -30,6 +30,8 @@ void sql_close(sqlite3 *db);
 struct sql_thread;
 struct sql_thread *sql_start(sqlite3 *db, const char *sql);
 int sql_join(struct sql_thread *t);
+/* Whether it has come to its end. */
+int sql_ended(struct sql_thread *t);
 /* Waits (at most 5 s) until the condition holds. */
 #define SQL_UNTIL(cond)                                                                            \
     for (int until_ = 0; !(cond) && until_ < 5000; until_++)                                       \

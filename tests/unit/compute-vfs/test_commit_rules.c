@@ -1,0 +1,292 @@
+/* test_commit_rules.c - rules M3, M4, M8 (codes), M10, S22: what COMMIT says and what is so. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock_file.h"
+#include "mem_backend.h"
+#include "sql.h"
+
+TestSuite(commit, .init = sql_init, .timeout = 60);
+
+static int no_region(sqlite3_file *file, int region, int bytes, int extend, volatile void **out);
+static const sqlite3_io_methods *real_methods;
+static sqlite3_io_methods patched;
+
+static int no_region(sqlite3_file *file, int region, int bytes, int extend, volatile void **out)
+{
+    if (region == 0)
+        return real_methods->xShmMap(file, region, bytes, extend, out);
+    *out = NULL;
+    return SQLITE_IOERR_NOMEM;
+}
+
+Test(commit, what_sqlite_rolls_back_after_the_commit_frame_was_never_shipped)
+{
+    /* M3 */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    sqlite3_file *file;
+    int rc;
+
+    sql_do(a, "create table h(id integer primary key, pad); pragma cache_size = 100000");
+    sqlite3_file_control(a, "main", SQLITE_FCNTL_FILE_POINTER, &file);
+    real_methods = file->pMethods;
+    patched = *real_methods;
+    patched.xShmMap = no_region;
+    file->pMethods = &patched;
+    rc = sql_rc(a, "with recursive s(i) as (select 0 union all select i+1 from s where i < 4999) "
+                   "insert into h select i, zeroblob(3900) from s");
+    file->pMethods = real_methods;
+    cr_assert_neq(rc, SQLITE_OK);
+    cr_assert_eq(mem_count.appends, 1);
+    cr_assert_eq(sql_int(b, "select count(*) from h"), 0);
+    cr_assert_eq(sql_int(a, "select count(*) from h"), 0);
+    sql_do(a, "insert into h(pad) values(zeroblob(3900))");
+    cr_assert_eq(sql_int(b, "select count(*) from h"), 1);
+    cr_assert_str_eq(sql_text(b, "pragma integrity_check"), "ok");
+    sql_close(a);
+    sql_close(b);
+}
+
+static struct sql_thread *commit_frozen(sqlite3 *db, const char *sql)
+{
+    unsigned before = mem_count.appends;
+    struct sql_thread *t;
+
+    mem.freeze = true;
+    t = sql_start(db, sql);
+    SQL_UNTIL(mem_count.appends > before);
+    cr_assert_gt(mem_count.appends, before);
+    return t;
+}
+
+Test(commit, a_refusal_by_the_quorum_reaches_a_transaction_over_several_files)
+{
+    /* M4: SQLite ignores COMMIT_PHASETWO behind a super-journal */
+    char dir[] = "/tmp/corallite-m4-XXXXXX", sql[400];
+    sqlite3 *m, *f = sql_open("db");
+    struct sql_thread *t;
+
+    sql_do(f, "create table t(v)");
+    cr_assert(mkdtemp(dir));
+    snprintf(sql, sizeof sql, "file:%s/m1.db", dir);
+    cr_assert_eq(sqlite3_open_v2(
+                     sql, &m, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, "unix"),
+                 SQLITE_OK);
+    snprintf(sql, sizeof sql,
+             "attach '%s/m2.db' as m2; attach 'file:db?vfs=corallite&server=127.0.0.1:1' as r;"
+             "create table main.t(v); create table m2.t(v)",
+             dir);
+    sql_do(m, sql);
+    t = commit_frozen(m, "begin; insert into main.t values(1); insert into m2.t values(1);"
+                         "insert into r.t values(1); commit");
+    mem_lose_term("db", 0);
+    mem.freeze = false;
+    cr_assert_eq(sql_join(t), SQLITE_IOERR_WRITE);
+    if (!sqlite3_get_autocommit(m))
+        sql_do(m, "rollback");
+    cr_assert_eq(sql_int(f, "select count(*) from t"), 0);
+    cr_assert_eq(sql_int(m, "select count(*) from main.t"), 0);
+    sql_do(m, "begin; insert into main.t values(1); insert into m2.t values(1);"
+              "insert into r.t values(1); commit");
+    cr_assert_eq(sql_int(f, "select count(*) from t"), 1);
+    sql_close(m);
+    sql_close(f);
+    snprintf(sql, sizeof sql, "rm -r %s", dir);
+    cr_assert_eq(system(sql), 0);
+}
+
+Test(commit, a_lost_commit_is_ioerr_write_and_does_not_come_back)
+{
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+    struct sql_thread *t;
+
+    sql_do(a, "create table t(v)");
+    t = commit_frozen(a, "insert into t values(1)");
+    mem_lose_term("db", 0);
+    mem.freeze = false;
+    cr_assert_eq(sql_join(t), SQLITE_IOERR_WRITE);
+    cr_assert(strstr(sql_text(a, "select corallite_last_error()"), "is not in the database"));
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 0);
+    cr_assert_eq(sql_int(b, "select count(*) from t"), 0);
+    sql_do(a, "insert into t values(2)");
+    cr_assert_eq(sql_int(b, "select count(*) from t"), 1);
+    cr_assert_str_eq(sql_text(a, "pragma integrity_check"), "ok");
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(commit, a_commit_that_the_new_term_kept_is_ok)
+{
+    sqlite3 *a = sql_open("db");
+    struct sql_thread *t;
+
+    sql_do(a, "create table t(v)");
+    t = commit_frozen(a, "insert into t values(1)");
+    mem_lose_term("db", 1);
+    mem.freeze = false;
+    cr_assert_eq(sql_join(t), SQLITE_OK);
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 1);
+    sql_do(a, "insert into t values(2)");
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 2);
+    sql_close(a);
+}
+
+Test(commit, the_fate_of_a_lost_term_is_waited_for)
+{
+    sqlite3 *a = sql_open("db");
+    struct sql_thread *t;
+
+    sql_do(a, "create table t(v)");
+    mem.hold_resolve = true;
+    t = commit_frozen(a, "insert into t values(1)");
+    mem_lose_term("db", 1);
+    usleep(50000);
+    mem_resolve("db");
+    mem.freeze = false;
+    cr_assert_eq(sql_join(t), SQLITE_OK);
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 1);
+    sql_close(a);
+}
+
+Test(commit, unknown_names_an_id_that_can_be_asked_about)
+{
+    /* M8, M14 */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    struct sql_thread *t, *u;
+    char id[64], ask[200];
+    uint64_t began;
+
+    sql_do(a, "create table t(v)");
+    sql_do(a, "pragma corallite_commit_timeout = 400");
+    sqlite3_busy_timeout(b, 5000);
+    mem.hold_resolve = true;
+    t = commit_frozen(a, "insert into t values(1)");
+    began = co_now_us();
+    u = sql_start(b, "insert into t values(2)"); /* its own timeout is 30 s */
+    cr_assert_eq(sql_join(t), SQLITE_IOERR_FSYNC);
+    cr_assert_eq(sql_join(u), SQLITE_IOERR_FSYNC, "the whole pipeline is given up");
+    cr_assert_lt(co_now_us() - began, 3000000);
+    cr_assert_geq(co_now_us() - began, 390000);
+    cr_assert_eq(mem_count.abandons, 1);
+    snprintf(id, sizeof id, "%s", sql_text(a, "pragma corallite_last_commit"));
+    cr_assert(strstr(sql_text(a, "select corallite_last_error()"), "corallite_commit_status"));
+    mem.freeze = mem.hold_resolve = false;
+    mem_resolve("db");
+    snprintf(ask, sizeof ask, "select corallite_commit_status('%s')", id);
+    cr_assert_str_eq(sql_text(a, ask), "not committed");
+    sql_do(a, "insert into t values(3)");
+    snprintf(ask, sizeof ask, "select corallite_commit_status('%s')",
+             sql_text(a, "pragma corallite_last_commit"));
+    cr_assert_str_eq(sql_text(a, ask), "committed");
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 1);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(commit, without_a_quorum_for_long_the_commit_frame_is_refused_cleanly)
+{
+    sqlite3 *a = sql_open("db");
+    unsigned appends;
+
+    sql_do(a, "create table t(v); insert into t values(1)");
+    appends = mem_count.appends;
+    mem.no_quorum_ms = 40000;
+    cr_assert_eq(sql_rc(a, "insert into t values(2)"), SQLITE_IOERR_WRITE);
+    cr_assert(strstr(sql_text(a, "select corallite_last_error()"), "majority"));
+    cr_assert_eq(mem_count.appends, appends);
+    cr_assert_eq(sqlite3_get_autocommit(a), 1);
+    mem.no_quorum_ms = 0;
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 1);
+    sql_do(a, "insert into t values(2)");
+    sql_close(a);
+}
+
+Test(commit, a_commit_that_returned_early_is_seen_by_every_connection_of_the_process)
+{
+    /* M10 */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    uint64_t began;
+
+    sql_do(a, "create table t(v); pragma synchronous = normal");
+    mem.delay_us = 300000;
+    mem.receive = true;
+    began = co_now_us();
+    sql_do(a, "insert into t values(1)");
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 1, "its own connection at once");
+    cr_assert_lt(co_now_us() - began, 200000, "NORMAL waits for memory only");
+    cr_assert_eq(sql_int(b, "select count(*) from t"), 1);
+    cr_assert_geq(co_now_us() - began, 250000, "the other one when it is durable");
+    mem.delay_us = 0;
+    sql_do(b, "insert into t values(2)");
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(commit, close_waits_for_what_returned_early)
+{
+    /* M10 */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+
+    sql_do(a, "create table t(v); pragma synchronous = off");
+    mem.delay_us = 200000;
+    sql_do(a, "insert into t values(1)");
+    cr_assert_eq(mem_in_flight("db"), 1, "OFF waits for nothing");
+    sql_close(a);
+    cr_assert_eq(mem_in_flight("db"), 0);
+    cr_assert_eq(mem_transactions("db"), 2);
+    sql_close(b);
+}
+
+Test(commit, full_waits_for_disks_and_the_uri_can_say_otherwise)
+{
+    sqlite3 *a = sql_open("db"), *b;
+    uint64_t began;
+    int rc;
+
+    sql_do(a, "create table t(v)");
+    mem.delay_us = 150000;
+    mem.receive = true;
+    began = co_now_us();
+    sql_do(a, "insert into t values(1)");
+    cr_assert_geq(co_now_us() - began, 140000);
+    sql_close(a);
+    b = sql_open_rc("db", "127.0.0.1:1", "&durability=off", SQLITE_OPEN_READWRITE, &rc);
+    cr_assert(b);
+    began = co_now_us();
+    sql_do(b, "insert into t values(2)");
+    cr_assert_lt(co_now_us() - began, 100000);
+    sql_close(b);
+}
+
+Test(commit, a_rolled_back_commit_leaves_nothing_to_wait_for)
+{
+    /* S22 */
+    sqlite3 *a = sql_open("db");
+    struct sql_thread *t;
+
+    sql_do(a, "create table t(v)");
+    t = commit_frozen(a, "insert into t values(1)");
+    mem_lose_term("db", 0);
+    mem.freeze = false;
+    cr_assert_eq(sql_join(t), SQLITE_IOERR_WRITE);
+    sql_do(a, "begin immediate; commit");
+    sql_do(a, "begin immediate; rollback");
+    sql_do(a, "begin immediate; insert into t values(1); commit");
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 1);
+    sql_close(a);
+}
+
+Test(commit, a_small_update_ships_a_delta)
+{
+    sqlite3 *a = sql_open("db");
+
+    sql_do(a, "create table t(id integer primary key, v int, pad blob);"
+              "with recursive s(i) as (select 1 union all select i+1 from s where i < 500) "
+              "insert into t select i, 1000, randomblob(300) from s");
+    sql_do(a, "update t set v = 1001 where id = 250");
+    cr_assert_lt(mem_last_record_bytes("db"), 300);
+    sql_close(a);
+}

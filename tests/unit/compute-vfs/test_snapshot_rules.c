@@ -1,0 +1,384 @@
+/* test_snapshot_rules.c - rules M1, M2, M5, M7, M8, M13: what a transaction sees. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock_file.h"
+#include "mem_backend.h"
+#include "sql.h"
+
+TestSuite(snapshot, .init = sql_init, .timeout = 60);
+
+#define BIG                                                                                        \
+    "create table big(id integer primary key, v int, pad blob);"                                   \
+    "with recursive s(i) as (select 1 union all select i+1 from s where i < 1000) "                \
+    "insert into big select i, 0, randomblob(300) from s;"
+
+/* A commit of `db` that is shipped and waits for the quorum. */
+static struct sql_thread *start_commit(sqlite3 *db, const char *sql)
+{
+    struct sql_thread *t;
+    unsigned before = mem_count.appends;
+
+    mem.freeze = true;
+    t = sql_start(db, sql);
+    SQL_UNTIL(mem_count.appends > before);
+    cr_assert_gt(mem_count.appends, before);
+    return t;
+}
+
+static void let_go(struct sql_thread *t, int expected)
+{
+    mem.freeze = false;
+    cr_assert_eq(sql_join(t), expected);
+}
+
+Test(snapshot, a_write_transaction_that_spills_goes_on_reading_the_tip)
+{
+    /* M1 */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    struct sql_thread *t;
+
+    sql_do(a, BIG "create table other(v); insert into other values(1);");
+    sql_do(b, "pragma cache_size = 10; select count(*) from big");
+    sqlite3_busy_timeout(b, 5000);
+    t = start_commit(a, "update other set v = 2; ");
+    sql_do(b, "begin immediate");
+    sql_do(b, "update big set v = v + 1, pad = randomblob(300)");
+    cr_assert_eq(sql_int(b, "select v from other"), 2, "the tip, not the visible LSN");
+    let_go(t, SQLITE_OK);
+    sql_do(b, "commit");
+    cr_assert_str_eq(sql_text(a, "pragma integrity_check"), "ok");
+    cr_assert_eq(sql_int(a, "select sum(v) from big"), 1000);
+    cr_assert_eq(sql_int(a, "select v from other"), 2);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(snapshot, a_write_after_a_foreign_commit_is_refused_while_the_old_select_is_open)
+{
+    /* M2: no lost update */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    sqlite3_stmt *open;
+
+    sql_do(a, "create table k(a integer primary key, b, pad);"
+              "insert into k values(1,0,randomblob(3000)),(2,0,randomblob(3000)),"
+              "(3,0,randomblob(3000)),(4,0,randomblob(3000))");
+    sqlite3_prepare_v2(a, "select a, b from k", -1, &open, NULL);
+    cr_assert_eq(sqlite3_step(open), SQLITE_ROW);
+    sql_do(a, "update k set b = b + 1 where a = 1");
+    sql_do(b, "update k set b = b + 100 where a = 2");
+    cr_assert_eq(sqlite3_step(open), SQLITE_ROW);
+    cr_assert_eq(sqlite3_column_int(open, 1), 0, "the open SELECT keeps its snapshot");
+    cr_assert_eq(sql_rc(a, "update k set b = b + 1 where a = 2"), SQLITE_BUSY_SNAPSHOT);
+    sqlite3_finalize(open);
+    cr_assert_eq(sql_int(a, "select b from k where a = 2"), 100);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(snapshot, a_loop_over_a_select_may_update_row_by_row)
+{
+    /* M2: own commits under the same read lock count as the snapshot */
+    sqlite3 *a = sql_open("db");
+    sqlite3_stmt *open;
+    int rows = 0;
+
+    sql_do(a, BIG);
+    sqlite3_prepare_v2(a, "select id from big where id <= 50", -1, &open, NULL);
+    while (sqlite3_step(open) == SQLITE_ROW) {
+        char sql[100];
+
+        snprintf(sql, sizeof sql, "update big set v = v + 1 where id = %d",
+                 sqlite3_column_int(open, 0));
+        sql_do(a, sql);
+        rows++;
+    }
+    sqlite3_finalize(open);
+    cr_assert_eq(rows, 50);
+    cr_assert_eq(sql_int(a, "select sum(v) from big"), 50);
+    cr_assert_eq(mem_transactions("db"), 2 + 50);
+    sql_close(a);
+}
+
+Test(snapshot, a_new_connection_reads_while_another_one_writes)
+{
+    /* M5 */
+    sqlite3 *a = sql_open("db"), *b;
+    uint64_t began;
+    unsigned leads;
+
+    sql_do(a, "create table y(v); insert into y values(5)");
+    sql_do(a, "begin immediate");
+    leads = mem_count.leads;
+    began = co_now_us();
+    b = sql_open("db");
+    cr_assert_eq(sql_int(b, "select v from y"), 5);
+    cr_assert_lt(co_now_us() - began, 200000);
+    cr_assert_eq(mem_count.leads, leads, "a reader asks for no lease");
+    cr_assert_str_eq(sql_text(b, "pragma wal_checkpoint(truncate)"), "0");
+    sql_do(a, "rollback");
+    sql_close(b);
+    b = sql_open_other("db");
+    cr_assert_eq(sql_int(b, "select v from y"), 5);
+    cr_assert_eq(mem_count.leads, leads);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(snapshot, a_rolled_back_writer_reads_what_is_durable)
+{
+    /* M7: the wish for the tip is remembered for a retry only */
+    sqlite3 *a = sql_open("db"), *c = sql_open("db");
+    struct sql_thread *t;
+    uint64_t began;
+
+    sql_do(a, "create table z(v); insert into z values(1)");
+    sql_do(c, "pragma corallite_commit_timeout = 700");
+    sql_do(c, "begin");
+    cr_assert_eq(sql_int(c, "select v from z"), 1);
+    t = start_commit(a, "update z set v = 777");
+    cr_assert_eq(sql_rc(c, "update z set v = 5"), SQLITE_BUSY_SNAPSHOT);
+    sql_do(c, "rollback");
+    began = co_now_us();
+    cr_assert_eq(sql_int(c, "select v from z"), 1, "A's COMMIT has not returned");
+    cr_assert_lt(co_now_us() - began, 300000);
+    let_go(t, SQLITE_OK);
+    cr_assert_eq(sql_int(c, "select v from z"), 777);
+    sql_close(a);
+    sql_close(c);
+}
+
+Test(snapshot, a_read_of_the_tip_waits_until_the_tip_is_durable)
+{
+    /* M7 */
+    sqlite3 *a = sql_open("db"), *c = sql_open("db");
+    struct sql_thread *t, *reader;
+
+    sql_do(a, "create table z(v); insert into z values(1); create table seen(v)");
+    sql_int(c, "select v from z");
+    t = start_commit(a, "update z set v = 777");
+    cr_assert_eq(sql_rc(c, "update z set v = 5"), SQLITE_BUSY);
+    /* within the 100 ms in which C is expected to retry */
+    reader = sql_start(c, "select v from z");
+    usleep(150000);
+    cr_assert(!sql_ended(reader));
+    let_go(t, SQLITE_OK);
+    cr_assert_eq(sql_join(reader), SQLITE_OK);
+    sql_close(a);
+    sql_close(c);
+}
+
+static int row_while_in_flight;
+
+static int on_row(void *arg, int n, char **values, char **names)
+{
+    (void)arg;
+    (void)n;
+    (void)names;
+    if (atoi(values[0]) == 777 && mem_in_flight("db"))
+        row_while_in_flight = 1;
+    return 0;
+}
+
+Test(snapshot, no_row_of_a_commit_in_flight_is_shown_to_a_reader)
+{
+    /* M7 */
+    sqlite3 *a = sql_open("db"), *c = sql_open("db");
+    struct sql_thread *t;
+
+    sql_do(a, "create table z(v); insert into z values(1)");
+    sql_do(c, "pragma corallite_commit_timeout = 300");
+    sql_int(c, "select v from z");
+    t = start_commit(a, "update z set v = 777");
+    cr_assert_eq(sql_rc(c, "update z set v = 5"), SQLITE_BUSY);
+    sqlite3_exec(c, "select v from z", on_row, NULL, NULL); /* gives up after 300 ms */
+    cr_assert_eq(row_while_in_flight, 0);
+    mem.freeze = false;
+    sql_join(t);
+    sql_close(a);
+    sql_close(c);
+}
+
+Test(snapshot, an_empty_write_transaction_waits_for_what_it_has_read)
+{
+    /* M7 */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    struct sql_thread *t, *w;
+
+    sql_do(a, "create table z(v); insert into z values(1)");
+    sqlite3_busy_timeout(b, 5000);
+    t = start_commit(a, "update z set v = 2");
+    sql_do(b, "begin immediate");
+    cr_assert_eq(sql_int(b, "select v from z"), 2);
+    w = sql_start(b, "commit");
+    usleep(100000);
+    cr_assert(!sql_ended(w), "COMMIT waits");
+    let_go(t, SQLITE_OK);
+    cr_assert_eq(sql_join(w), SQLITE_OK);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(snapshot, an_lsn_that_was_lost_and_used_again_is_another_state)
+{
+    /* M8 */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+    char lost[32];
+
+    sql_do(a, "create table t(id integer primary key, v int); insert into t values(1, 1000)");
+    cr_assert_eq(sql_int(b, "select v from t"), 1000);
+    sql_do(a, "pragma synchronous = normal");
+    mem.freeze = mem.receive = true;
+    sql_do(a, "update t set v = 1001 where id = 1");
+    cr_assert_eq(sql_int(a, "select v from t"), 1001, "its own commit");
+    snprintf(lost, sizeof lost, "%s", sql_text(a, "pragma corallite_lsn"));
+    mem_lose_term("db", 0);
+    mem.freeze = false;
+    sql_do(b, "update t set v = 1002 where id = 1");
+    cr_assert_str_eq(sql_text(b, "pragma corallite_lsn"), lost, "the same LSN again");
+    cr_assert_eq(sql_int(a, "select v from t"), 1002);
+    sql_do(a, "update t set v = v + 1");
+    cr_assert_eq(sql_int(b, "select v from t"), 1003);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(snapshot, a_transaction_on_lost_ground_is_told_so_and_the_next_one_works)
+{
+    /* M8 */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    struct sql_thread *t;
+
+    sql_do(a, BIG);
+    sql_do(b, "pragma cache_size = 2");
+    sqlite3_busy_timeout(b, 5000);
+    t = start_commit(a, "update big set v = 1");
+    sql_do(b, "begin immediate; update big set v = v + 1 where id = 1");
+    mem_lose_term("db", 0);
+    mem.freeze = false;
+    cr_assert_eq(sql_join(t), SQLITE_IOERR_WRITE);
+    cr_assert_eq(sql_rc(b, "select sum(v) from big"), SQLITE_IOERR_READ);
+    cr_assert_neq(sql_rc(b, "commit"), SQLITE_OK);
+    if (!sqlite3_get_autocommit(b))
+        sql_do(b, "rollback");
+    cr_assert_eq(sql_int(b, "select sum(v) from big"), 0);
+    sql_do(b, "update big set v = 3 where id = 1");
+    cr_assert_eq(sql_int(a, "select sum(v) from big"), 3);
+    cr_assert_str_eq(sql_text(a, "pragma integrity_check"), "ok");
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(snapshot, a_commit_on_lost_ground_is_refused_at_its_commit_frame)
+{
+    /* M8 */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    struct sql_thread *t;
+
+    sql_do(a, "create table t(v); insert into t values(1)");
+    sqlite3_busy_timeout(b, 5000);
+    t = start_commit(a, "update t set v = 2");
+    sql_do(b, "begin immediate; update t set v = v * 10");
+    mem_lose_term("db", 0);
+    mem.freeze = false;
+    cr_assert_eq(sql_join(t), SQLITE_IOERR_WRITE);
+    cr_assert_eq(sql_rc(b, "commit"), SQLITE_BUSY_SNAPSHOT);
+    cr_assert_eq(sqlite3_get_autocommit(b), 1, "rolled back");
+    cr_assert_eq(sql_int(b, "select v from t"), 1);
+    sql_do(b, "update t set v = 4");
+    cr_assert_eq(sql_int(a, "select v from t"), 4);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(snapshot, pages_that_another_compute_changed_are_fetched_anew)
+{
+    /* M13 */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+
+    sql_do(a, BIG);
+    for (int i = 1; i <= 20; i++) {
+        char sql[100];
+
+        cr_assert_eq(sql_int(b, "select sum(v) from big"), i - 1);
+        snprintf(sql, sizeof sql, "update big set v = v + 1 where id = %d", i * 37);
+        sql_do(a, sql);
+        mem.all_changed = i % 5 == 0; /* "too much to list" */
+    }
+    cr_assert_eq(sql_int(b, "select sum(v) from big"), 20);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(snapshot, pages_that_did_not_change_stay_in_the_cache)
+{
+    /* M13: closing the gap tells which */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+    unsigned fetched;
+
+    sql_do(a, BIG);
+    sql_int(b, "select sum(v) from big");
+    sql_do(a, "update big set v = 1 where id = 1");
+    fetched = mem_count.pages;
+    cr_assert_eq(sql_int(b, "select sum(v) from big"), 1);
+    cr_assert_leq(mem_count.pages - fetched, 2);
+    cr_assert_gt(mem_count.pages, 60);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(snapshot, a_page_that_did_not_change_does_not_wait_for_ingest)
+{
+    /* M13: not-modified-since */
+    sqlite3 *a = sql_open("db"), *b;
+
+    sql_do(a, BIG "create table small(v); insert into small values(0)");
+    sql_close(a);
+    b = sql_open_other("db");
+    sql_do(b, "update small set v = 1");
+    mem.hold_ingest = true;
+    sql_do(b, "update small set v = 2");
+    cr_assert_eq(sql_int(b, "select sum(v) from big"), 0);
+    cr_assert_eq(sql_int(b, "select v from small"), 2);
+    mem.hold_ingest = false;
+    sql_close(b);
+}
+
+Test(snapshot, a_configuration_in_the_log_moves_no_reader)
+{
+    /* S2 */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+    long long version;
+    char before[32];
+
+    sql_do(a, "create table t(v); insert into t values(1)");
+    sql_close(a);
+    sql_int(b, "select v from t");
+    version = sql_int(b, "pragma data_version");
+    snprintf(before, sizeof before, "%s", sql_text(b, "pragma corallite_lsn"));
+    mem_append_config("db");
+    cr_assert_eq(sql_int(b, "select v from t"), 1);
+    cr_assert_eq(sql_int(b, "pragma data_version"), version);
+    cr_assert_str_eq(sql_text(b, "pragma corallite_lsn"), before);
+    sql_do(b, "insert into t values(2)");
+    cr_assert_eq(sql_int(b, "select count(*) from t"), 2);
+    sql_close(b);
+}
+
+Test(snapshot, one_question_to_the_quorum_a_read_transaction)
+{
+    /* S1 */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+    unsigned asked;
+
+    sql_do(a, "create table t(v); insert into t values(1)");
+    sql_int(b, "select v from t");
+    sql_do(a, "insert into t values(2)");
+    asked = mem_count.positions;
+    cr_assert_eq(sql_int(b, "select count(*) from t"), 2, "the header was rewritten");
+    cr_assert_eq(mem_count.positions - asked, 1);
+    sql_close(a);
+    sql_close(b);
+}

@@ -1,0 +1,167 @@
+/* test_turn_rules.c - rules M6, M9 and the lease: whose turn it is to write. */
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock_file.h"
+#include "mem_backend.h"
+#include "sql.h"
+
+TestSuite(turn, .init = sql_init, .timeout = 60);
+
+struct later {
+    pthread_t thread;
+    sqlite3 *db;
+    unsigned ms;
+};
+
+static void *commit_later(void *arg)
+{
+    struct later *l = arg;
+
+    usleep(l->ms * 1000);
+    sql_rc(l->db, "commit");
+    return NULL;
+}
+
+Test(turn, busy_timeout_is_time)
+{
+    /* M6 */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    struct later later = {.db = a, .ms = 600};
+    uint64_t began;
+
+    sql_do(a, "create table y(v)");
+    sql_int(b, "select count(*) from y");
+    sql_do(a, "begin immediate");
+    sqlite3_busy_timeout(b, 1000);
+    pthread_create(&later.thread, NULL, commit_later, &later);
+    began = co_now_us();
+    cr_assert_eq(sql_rc(b, "insert into y values(1)"), SQLITE_OK);
+    cr_assert_geq(co_now_us() - began, 500000);
+    cr_assert_lt(co_now_us() - began, 700000, "woken when the turn came");
+    pthread_join(later.thread, NULL);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(turn, a_timeout_ends_in_busy_and_not_early)
+{
+    /* M6 */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    uint64_t began;
+
+    sql_do(a, "create table y(v); begin immediate");
+    sqlite3_busy_timeout(b, 300);
+    began = co_now_us();
+    cr_assert_eq(sql_rc(b, "insert into y values(1)"), SQLITE_BUSY);
+    cr_assert_geq(co_now_us() - began, 290000);
+    cr_assert_lt(co_now_us() - began, 600000);
+    sql_do(a, "rollback");
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(turn, the_vfs_sleeps_as_long_as_it_is_told)
+{
+    /* M6: sqlite3_sleep() and SQLite's own back-off come here too */
+    sqlite3_vfs *vfs = sqlite3_vfs_find("corallite");
+    uint64_t began = co_now_us();
+
+    vfs->xSleep(vfs, 40000);
+    cr_assert_geq(co_now_us() - began, 40000);
+}
+
+Test(turn, a_refused_writer_that_does_not_come_again_holds_nobody_up)
+{
+    /* M6: a reservation lapses */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db"), *c = sql_open("db");
+    uint64_t began;
+
+    sql_do(a, "create table y(v); begin immediate");
+    cr_assert_eq(sql_rc(b, "insert into y values(1)"), SQLITE_BUSY);
+    sql_do(a, "commit");
+    began = co_now_us();
+    cr_assert_eq(sql_rc(c, "insert into y values(2)"), SQLITE_OK, "without a busy timeout");
+    cr_assert_lt(co_now_us() - began, 100000);
+    sql_close(b);
+    sql_close(a);
+    sql_close(c);
+}
+
+Test(turn, a_connection_that_closes_while_its_turn_is_reserved_is_forgotten)
+{
+    sqlite3 *a = sql_open("db"), *b = sql_open("db"), *c = sql_open("db");
+
+    sql_do(a, "create table y(v); begin immediate");
+    cr_assert_eq(sql_rc(b, "insert into y values(1)"), SQLITE_BUSY);
+    cr_assert_eq(sql_rc(c, "insert into y values(1)"), SQLITE_BUSY);
+    sql_close(b);
+    sql_do(a, "commit");
+    sql_close(c);
+    sql_do(a, "insert into y values(2)");
+    sql_close(a);
+}
+
+Test(turn, the_first_write_of_a_process_elects_inside_the_call)
+{
+    /* M9 */
+    sqlite3 *a;
+
+    mem.lead_delay_us = 300000;
+    a = sql_open("db");
+    cr_assert_eq(sql_rc(a, "create table t(v)"), SQLITE_OK, "no busy timeout");
+    sql_close(a);
+}
+
+Test(turn, an_idle_holder_lets_go_within_the_call)
+{
+    /* M9 */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+    uint64_t began;
+
+    sql_do(a, "create table t(v); insert into t values(1)");
+    usleep(50000);
+    began = co_now_us();
+    cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_OK);
+    cr_assert_lt(co_now_us() - began, 1000000); /* 20 ms on a quiet machine */
+    cr_assert_eq(sql_rc(a, "insert into t values(3)"), SQLITE_OK);
+    cr_assert_eq(sql_int(b, "select count(*) from t"), 3);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(turn, an_open_transaction_elsewhere_is_busy_after_a_bounded_wait)
+{
+    /* M9 */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+    uint64_t began;
+
+    sql_do(a, "create table t(v)");
+    sql_do(a, "begin immediate");
+    began = co_now_us();
+    cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_BUSY);
+    cr_assert_lt(co_now_us() - began, 5000000);
+    sql_do(a, "insert into t values(1); commit");
+    sql_do(b, "insert into t values(2)");
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 2);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(turn, the_last_close_gives_the_lease_up)
+{
+    sqlite3 *a = sql_open("db"), *b;
+    uint64_t began;
+
+    sql_do(a, "create table t(v)");
+    mem.hold_lease = true; /* nobody is asked */
+    sql_close(a);
+    b = sql_open_other("db");
+    began = co_now_us();
+    sql_do(b, "insert into t values(1)");
+    cr_assert_lt(co_now_us() - began, 200000);
+    sql_close(b);
+}
