@@ -20,6 +20,7 @@
 #define CV_BACKOFF_MIN_US 20000u
 #define CV_BACKOFF_MAX_US 1000000u
 #define CV_RESOLVE_US     500000u
+#define CV_HURRY_US       100000u  /* longest pause while there is no majority */
 #define CV_PING_US        1000000u /* silence that is broken with a PING */
 #define CV_DEAD_US        5000000u /* silence after which a connection is given up */
 /* Output that waits for one safekeeper; beyond it the connection is dropped and the core sends
@@ -40,6 +41,7 @@ struct cv_link {
     enum cv_link_state state;
     struct psock s;
     uint64_t generation; /* of the descriptor: counts connections */
+    bool refuses;        /* told us so in an answer, and has not served us since */
     bool broken;         /* seen by a thread that may not close it */
     uint64_t deadline_us, retry_at_us, backoff_us;
     uint64_t heard_us, pinged_us, sent_us;

@@ -196,6 +196,15 @@ static int check_hello_ok(struct cv_quorum *q, struct cv_link *l, struct co_span
     return rc;
 }
 
+/* It serves the timeline: what it refused before is over. */
+static void serves(struct cv_link *l)
+{
+    l->backoff_us = CV_BACKOFF_MIN_US;
+    l->refuses = false;
+    l->error = 0;
+    l->why[0] = 0;
+}
+
 static int on_hello_answer(struct cv_quorum *q, struct cv_link *l, const struct frame_header *frame,
                            struct co_span message)
 {
@@ -208,25 +217,25 @@ static int on_hello_answer(struct cv_quorum *q, struct cv_link *l, const struct 
         return rc;
     l->s.in.body_limit = 0;
     l->state = CV_LINK_UP;
-    l->backoff_us = CV_BACKOFF_MIN_US;
-    l->error = 0;
-    l->why[0] = 0;
+    if (!l->refuses)
+        serves(l);
     cv_quorum_count_links(q);
     struct pr_event up = {.kind = PR_EV_UP, .node = l->sk.node};
     return cv_quorum_step(q, &up);
 }
 
-/* A refusal of something that we asked; the connection stays unless the peer ends it. */
+/* It refuses what we asked. The connection is begun anew after a pause that grows: the core then
+ * asks again at once, for instance a safekeeper that has only now been told of a new timeline. */
 static int on_error(struct cv_link *l, struct co_span message)
 {
     Corallite__Error *error = message_unpack(&corallite__error__descriptor, message);
     int code = error == NULL ? CO_ERR_PROTOCOL : error_take(error, l->address);
 
     say_why(l, code, "%s", co_sentence());
-    if (error == NULL)
-        return code;
-    corallite__error__free_unpacked(error, NULL);
-    return l->state == CV_LINK_UP ? 0 : code;
+    l->refuses = l->state == CV_LINK_UP;
+    if (error != NULL)
+        corallite__error__free_unpacked(error, NULL);
+    return code;
 }
 
 static int on_frame(struct cv_quorum *q, struct cv_link *l, const struct frame_header *frame,
@@ -252,7 +261,7 @@ static int on_frame(struct cv_quorum *q, struct cv_link *l, const struct frame_h
         return CO_ERR_PROTOCOL;
     }
     if (msg.type == FRAME_VOTED || msg.type == FRAME_ACK || msg.type == FRAME_POS)
-        l->error = 0; /* it serves the timeline */
+        serves(l);
     struct pr_event event = {.kind = PR_EV_MSG, .node = l->sk.node, .msg = &msg};
     return cv_quorum_step(q, &event);
 }
@@ -304,6 +313,9 @@ uint64_t cv_link_tick(struct cv_quorum *q, struct cv_link *l, uint64_t now_us)
     if (l->broken)
         drop(q, l);
     if (l->state == CV_LINK_IDLE) {
+        /* Everybody waits for this one: no long pauses. */
+        if (q->n_up < cv_quorum_majority(q) && l->retry_at_us > now_us + CV_HURRY_US)
+            l->retry_at_us = now_us + CV_HURRY_US;
         if (now_us < l->retry_at_us)
             return l->retry_at_us;
         start(q, l, now_us);

@@ -1,0 +1,151 @@
+#!/usr/bin/python3
+"""Tests on real processes and the stock SQLite.
+
+    run.py [--only NAME]... [--list] [--slow]
+
+One line a test: `ok NAME (s)`, `not ok NAME: why`, `skip NAME: why`; what a test measured follows it
+as `#` lines. Ends with `N passed, N failed, N skipped`; exit status 1 when a test failed. Each test
+runs in a process of its own, within its time limit, in a directory of its own that is removed.
+$B names the build directory. --slow gives the long tests the time that they have outside CI.
+"""
+
+import importlib
+import os
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+
+# An interpreter whose sqlite3 cannot load extensions is of no use; Debian's can.
+if not hasattr(sqlite3.Connection, "enable_load_extension") and sys.executable != "/usr/bin/python3":
+    os.execv("/usr/bin/python3", ["/usr/bin/python3", *sys.argv])
+
+from lib import cluster, registry  # noqa: E402
+
+MODULES = ("test_shell", "test_failures", "test_writers", "test_figures", "test_wrong_input")
+
+
+def run_in_child(test, directory, out):
+    """The child: the test itself. Exit status 0 passed, 1 failed, 3 skipped; the reason in `out`."""
+    status = 1
+    try:
+        test.function(registry.Context(directory, out))
+        status = 0
+    except cluster.Skip as why:
+        out.write(f"REASON {why}\n")
+        status = 3
+    except cluster.Failure as why:
+        out.write("REASON " + " ".join(str(why).split()) + "\n")
+        frame = traceback.extract_tb(sys.exc_info()[2])
+        at = [f for f in frame if os.path.basename(f.filename).startswith("test_")]
+        if at:
+            out.write(f"# at {os.path.basename(at[-1].filename)}:{at[-1].lineno}\n")
+    except BaseException:  # noqa: B902 - whatever it is, it is the test's failure
+        text = traceback.format_exc().strip().splitlines()
+        out.write(f"REASON {text[-1]}\n")
+        out.write("".join(f"# {line}\n" for line in text))
+    out.flush()
+    cluster.kill_all()
+    os._exit(status)
+
+
+def wait_for(pid, seconds):
+    """Exit status; None when the time was over (then it is killed, and with it what it started)."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
+
+
+def logs_of(directory, lines=4):
+    for folder, _, files in os.walk(directory):
+        for name in sorted(files):
+            if name.endswith(".log") and os.path.dirname(os.path.join(folder, name)):
+                with open(os.path.join(folder, name), errors="replace") as f:
+                    for line in f.read().splitlines()[-lines:]:
+                        yield f"# {name}: {line[:300]}"
+
+
+def run(test):
+    """One of "ok", "not ok", "skip", and prints the lines of the test."""
+    directory = tempfile.mkdtemp(prefix="corallite-test-")
+    note = os.path.join(directory, "note")
+    began = time.monotonic()
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        with open(note, "w") as out:
+            run_in_child(test, os.path.join(directory, "cluster"), out)
+    try:
+        status = wait_for(pid, test.seconds)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    took = time.monotonic() - began
+    with open(note) as f:
+        lines = f.read().splitlines()
+    reason = " ".join(line[7:] for line in lines if line.startswith("REASON "))
+    notes = [line for line in lines if line.startswith("#")]
+    if status is None:
+        result, text = "not ok", f"not ok {test.name}: not finished after {test.seconds} s"
+    elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+        result, text = "ok", f"ok {test.name} ({took:.1f} s)"
+    elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == 3:
+        result, text = "skip", f"skip {test.name}: {reason}"
+    elif os.WIFEXITED(status):
+        result, text = "not ok", f"not ok {test.name}: {reason or 'no reason given'}"
+    else:
+        result, text = "not ok", f"not ok {test.name}: killed by signal {os.WTERMSIG(status)}"
+    print(text)
+    print("".join(line + "\n" for line in notes), end="")
+    if result == "not ok":
+        print("\n".join(logs_of(directory)))
+    sys.stdout.flush()
+    if os.environ.get("KEEP") and result == "not ok":
+        print(f"# kept: {directory}")
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
+    return result
+
+
+def main(argv):
+    only = [argv[i + 1] for i, word in enumerate(argv) if word == "--only" and i + 1 < len(argv)]
+    registry.SLOW = "--slow" in argv
+    for module in MODULES:
+        importlib.import_module(module)
+    unknown = [name for name in only if name not in registry.TESTS]
+    if unknown:
+        print(f"there is no test {', '.join(unknown)}; see --list", file=sys.stderr)
+        return 2
+    tests = [t for t in registry.TESTS.values() if not only or t.name in only]
+    if "--list" in argv:
+        for test in tests:
+            print(f"{test.name:45} {test.shows}")
+        return 0
+    missing = [p for p in ("corallite-safekeeper", "corallite-pageserver", "corallite.so")
+               if not os.path.exists(os.path.join(cluster.BIN, p))]
+    if missing:
+        for test in tests:
+            print(f"not ok {test.name}: {', '.join(missing)} not in {cluster.BIN}; run make")
+        print(f"0 passed, {len(tests)} failed, 0 skipped")
+        return 1
+    results = [run(test) for test in tests]
+    passed, failed, skipped = (results.count(w) for w in ("ok", "not ok", "skip"))
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

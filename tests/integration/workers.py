@@ -1,0 +1,104 @@
+"""Processes of the tests: workers.py NAME ARGS... They open the cluster of CORALLITE_SERVER."""
+
+import os
+import random
+import signal
+import sqlite3
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from lib import cluster  # noqa: E402
+
+
+def connect(db="shop", timeout=10.0, **parameters):
+    cluster.load_extension()
+    extra = "".join(f"&{k}={v}" for k, v in parameters.items())
+    return sqlite3.connect(f"file:{db}?vfs=corallite{extra}", uri=True, isolation_level=None,
+                           timeout=timeout)
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def commit_on_demand():
+    """`begin ROW` opens a transaction and inserts, `commit` commits it, `ROW` does both, `?` lists the
+    rows. Answers `ok`, or `error CODE SENTENCE`."""
+    db = connect()
+    say("open")
+    for line in sys.stdin:
+        value = line.strip()
+        try:
+            if value == "?":
+                say("rows", " ".join(r[0] for r in db.execute("SELECT a FROM t ORDER BY rowid")))
+                continue
+            if value.startswith("begin "):
+                db.execute("BEGIN IMMEDIATE")
+                value = value[6:]
+            if value == "commit":
+                db.execute("COMMIT")
+            else:
+                db.execute("INSERT INTO t VALUES(?)", (value,))
+            say("ok")
+        except sqlite3.Error as e:
+            say("error", e.sqlite_errorname, " ".join(cluster.last_error().split()))
+
+
+def load(rows, batch):
+    """Rows in transactions of `batch`; says how many are in after each."""
+    rows, batch = int(rows), int(batch)
+    db = connect()
+    for first in range(0, rows, batch):
+        db.execute("BEGIN")
+        db.executemany("INSERT INTO big VALUES(?, ?)",
+                       ((k, random.randbytes(40).hex()) for k in range(first, first + batch)))
+        db.execute("COMMIT")
+        say(first + batch)
+
+
+def pairs(first, trace_fd):
+    """Transactions of two rows each, numbered on from `first`, until killed. Says each number after
+    its COMMIT."""
+    db = connect(timeout=20.0)
+    say("open")
+    n = int(first)
+    while True:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("INSERT INTO one VALUES(?)", (n,))
+        db.execute("INSERT INTO two VALUES(?, ?)", (n, "x" * (n % 3000)))
+        db.execute("COMMIT")
+        say(n)
+        n += 1
+
+
+def kill(pid, delay_us):
+    """kill -9 after a while."""
+    time.sleep(int(delay_us) / 1e6)
+    os.kill(int(pid), signal.SIGKILL)
+
+
+def insert_many(name, n):
+    """n commits of one row."""
+    db = connect(timeout=30.0)
+    say("open")
+    sys.stdin.readline()
+    for i in range(int(n)):
+        db.execute("INSERT INTO t VALUES(?, ?)", (name, i))
+    say("done")
+
+
+def point_query(key):
+    """One row of the big table; then waits until it is told to end."""
+    db = connect()
+    say(db.execute("SELECT length(v) FROM big WHERE k = ?", (int(key),)).fetchone()[0])
+    for name, value in ((r[0].split("=") + [""])[:2] for r in db.execute("PRAGMA corallite_stats")):
+        if name.startswith("pageserver_"):
+            say(name, value)
+    say(".")
+    sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
