@@ -1,0 +1,214 @@
+"""Writers: killed at any instant, many in one process, several processes at once."""
+
+import os
+import random
+import sqlite3
+import subprocess
+import threading
+import time
+
+from lib.cluster import check, last_error, popen
+from lib.registry import test
+from test_failures import line, tell
+
+ENDED = "R"  # cv_trace: COMMIT has its answer
+BEGUN = "FSW"  # commit frame written, record shipped, waiting for the quorum
+
+
+def read_all(fd):
+    """What is in a pipe whose writers are gone."""
+    text = b""
+    while True:
+        more = os.read(fd, 65536)
+        if not more:
+            return text.decode()
+        text += more
+
+
+def kill_once(t, c, first):
+    """A writer killed at a random time. (last number acknowledged, died between commit frame and
+    return)"""
+    trace_in, trace_out = os.pipe()
+    ack_in, ack_out = os.pipe()
+    os.set_blocking(trace_in, True)
+    writer = c.worker("pairs", first, trace_out, stdout=ack_out, pass_fds=(trace_out,),
+                      env=c.env(CORALLITE_TRACE_FD=str(trace_out)))
+    os.close(trace_out)
+    os.close(ack_out)
+    acks = os.fdopen(ack_in)
+    check(acks.readline() == "open\n", "the writer did not start: " + writer_error(writer))
+    killer = popen(["/usr/bin/python3", os.path.join(os.path.dirname(__file__), "workers.py"),
+                    "kill", str(writer.pid), str(random.randint(0, 150000))])
+    # This process is the third: it only collects what was acknowledged, until the pipe ends.
+    # A line that was begun was acknowledged as well, but nobody has heard it to the end.
+    last = first - 1
+    for text in acks:
+        if text.endswith("\n"):
+            check(int(text) == last + 1, f"acknowledged {text.strip()} after {last}")
+            last = int(text)
+    writer.wait(10)
+    check(writer.returncode == -9, f"the writer ended by itself: {writer_error(writer)}")
+    killer.wait(10)
+    trace = read_all(trace_in)
+    os.close(trace_in)
+    acks.close()
+    return last, bool(trace) and trace[-1] in BEGUN
+
+
+def writer_error(writer):
+    return writer.stderr.read()[-500:] if writer.poll() is not None else "(it still runs)"
+
+
+@test("the writer killed -9 at random times, 20 times: all acknowledged commits are there, none is "
+      "partial; at least 5 kills between commit frame and COMMIT's return", 240)
+def writer_killed_at_random_times(t):
+    kills, within, last, kept = 0, 0, 0, 0
+    with t.cluster() as c:
+        c.shell("CREATE TABLE one(n INTEGER PRIMARY KEY); CREATE TABLE two(n INTEGER PRIMARY KEY, v);")
+        while kills < 20 or (within < 5 and kills < 60):
+            first = last + 1
+            acked, in_commit = kill_once(t, c, first)
+            kills += 1
+            within += in_commit
+            got = c.shell("SELECT count(*), coalesce(max(n), 0), coalesce(sum(n), 0) FROM one;"
+                          "SELECT count(*), coalesce(max(n), 0), coalesce(sum(n), 0) FROM two;"
+                          "SELECT count(*) FROM two WHERE length(v) <> n % 3000;"
+                          "PRAGMA integrity_check;").stdout.split()
+            check(got[0] == got[1], f"kill {kills}: a partial transaction: {got}")
+            n, top, total = (int(x) for x in got[0].split("|"))
+            check(n == top and total == n * (n + 1) // 2, f"kill {kills}: a gap: {got}")
+            check(acked <= top <= acked + 1, f"kill {kills}: acknowledged {acked}, there: {top}")
+            check(got[2:] == ["0", "ok"], f"kill {kills}: {got}")
+            kept += top - acked
+            last = top
+        t.note(f"{kills} kills, {within} of them between commit frame and COMMIT's return, "
+               f"{last} commits, {kept} there without having been acknowledged")
+        check(within >= 5, f"only {within} of {kills} kills landed in a commit")
+
+
+class Bank:
+    """Accounts whose sum never changes, and threads that move money and look."""
+
+    ACCOUNTS, EACH = 200, 1000
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.stop = threading.Event()
+        self.commits, self.reads = 0, 0
+        self.wrong = []
+        self.lock = threading.Lock()
+        db = cluster.connect("bank")
+        db.execute("CREATE TABLE account(id INTEGER PRIMARY KEY, balance INT, pad TEXT)")
+        db.execute("WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < ?) "
+                   "INSERT INTO account SELECT x, ?, printf('%0300d', x) FROM i",
+                   (self.ACCOUNTS, self.EACH))
+        db.close()
+
+    def write(self):
+        db = self.cluster.connect("bank", timeout=30.0)
+        n = 0
+        while not self.stop.is_set():
+            a, b = random.sample(range(1, self.ACCOUNTS + 1), 2)
+            x = random.randint(1, 50)
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("UPDATE account SET balance = balance - ? WHERE id = ?", (x, a))
+            db.execute("UPDATE account SET balance = balance + ? WHERE id = ?", (x, b))
+            db.execute("COMMIT")
+            n += 1
+        with self.lock:
+            self.commits += n
+        db.close()
+
+    def read(self):
+        db = self.cluster.connect("bank", timeout=30.0)
+        n = 0
+        while not self.stop.is_set():
+            total, count = db.execute("SELECT sum(balance), count(*) FROM account").fetchone()
+            if (total, count) != (self.ACCOUNTS * self.EACH, self.ACCOUNTS):
+                self.wrong.append(f"a reader saw the sum {total} of {count} accounts")
+            n += 1
+            time.sleep(0.005)
+        with self.lock:
+            self.reads += n
+        db.close()
+
+    def guarded(self, function):
+        try:
+            function()
+        except sqlite3.Error as e:
+            self.wrong.append(f"{function.__name__}: {e.sqlite_errorname} {e}: {last_error()}")
+            self.stop.set()
+
+    def run(self, writers, readers, seconds):
+        """Commits a second."""
+        self.stop.clear()
+        self.commits = self.reads = 0
+        threads = [threading.Thread(target=self.guarded, args=(f,))
+                   for f in [self.write] * writers + [self.read] * readers]
+        began = time.monotonic()
+        for thread in threads:
+            thread.start()
+        self.stop.wait(seconds)
+        took = time.monotonic() - began
+        self.stop.set()
+        for thread in threads:
+            thread.join(60)
+            check(not thread.is_alive(), "a thread hangs")
+        check(not self.wrong, "; ".join(self.wrong[:3]))
+        return self.commits / took
+
+
+@test("16 threads with a connection each, writers and readers: sums hold for every reader, integrity "
+      "ok; commits a second of 8 writers and of 1", 200)
+def sixteen_threads(t):
+    seconds = 60 if t.slow() else 15
+    with t.cluster() as c:
+        bank = Bank(c)
+        rate = bank.run(8, 8, seconds)
+        t.note(f"8 writers and 8 readers, {seconds} s: {rate:.0f} commits/s, {bank.reads} sums seen")
+        check(bank.commits > 0 and bank.reads > 0, "nothing was done")
+        one, eight = bank.run(1, 0, 3), bank.run(8, 0, 3)
+        t.note(f"1 writer {one:.0f} commits/s, 8 writers {eight:.0f} commits/s: {eight / one:.2f} times")
+        got = c.shell("SELECT sum(balance) FROM account; PRAGMA integrity_check;", db="bank").stdout
+        check(got.split() == [str(bank.ACCOUNTS * bank.EACH), "ok"], f"at the end: {got!r}")
+
+
+@test("two processes write the same database at once", 120)
+def two_processes_write_at_once(t):
+    n = 300
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(who, i, PRIMARY KEY(who, i));")
+        workers = [c.worker("insert_many", name, n) for name in ("one", "two")]
+        for w in workers:
+            check(line(w) == "open", "open")
+        began = time.monotonic()
+        for w in workers:
+            tell(w, "go")
+        for w in workers:
+            check(line(w, 90) == "done", "a writer failed: " + w.stderr.read()[-400:]
+                  if w.poll() else "not done")
+        t.note(f"{2 * n} commits of two processes in {time.monotonic() - began:.2f} s")
+        got = c.shell("SELECT who, count(*), sum(i) FROM t GROUP BY who; PRAGMA integrity_check;")
+        total = n * (n - 1) // 2
+        check(got.stdout.split() == [f"one|{n}|{total}", f"two|{n}|{total}", "ok"],
+              f"rows: {got.stdout!r}")
+
+
+@test("a shell without a busy timeout writes while another process is idle with the lease: no "
+      "\"database is locked\"", 120)
+def no_database_is_locked(t):
+    with t.cluster() as c:
+        db = c.connect()
+        db.execute("CREATE TABLE t(a)")
+        longest = 0
+        for i in range(15):
+            db.execute("INSERT INTO t VALUES('app')")  # the lease is here now, and idle
+            if i % 3 == 0:
+                time.sleep(random.uniform(0, 0.1))
+            began = time.monotonic()
+            done = c.shell("INSERT INTO t VALUES('shell');", ok=False)
+            longest = max(longest, time.monotonic() - began)
+            check(done.returncode == 0, f"round {i}: {done.stderr.strip()[-400:]}")
+        t.note(f"longest run of the shell, hand-over in it: {longest * 1000:.0f} ms")
+        got = db.execute("SELECT a, count(*) FROM t GROUP BY a ORDER BY a").fetchall()
+        check(got == [("app", 15), ("shell", 15)], f"rows: {got}")
