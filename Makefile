@@ -40,6 +40,8 @@ all: $(PRODUCTS)
 
 # A half-written output of an interrupted recipe must not pass for a finished one.
 .DELETE_ON_ERROR:
+# Objects between a source and a program are kept, so that the next run need not make them again.
+.SECONDARY:
 
 # ---- dependencies: checked once a build directory (make DEPS=no leaves it out) -------------------
 

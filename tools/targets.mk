@@ -94,9 +94,9 @@ stop:
 	@$(B)/corallite down --dir $(B)/demo
 
 BENCH_BINS := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
-$(B)/bench/%: $(B)/obj/bench/%.o $(BASE)
+$(B)/bench/%: $(B)/obj/bench/%.o $(B)/libpageserver.a $(BASE)
 	$(call say,LINK,$@)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ -llmdb -lzstd -lprotobuf-c -lcrypto -lm
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS) -llmdb -lsqlite3 -lm
 bench: $(BENCH_BINS)
 	@for program in $(BENCH_BINS); do echo "== $$program"; $$program || exit 1; done
 
