@@ -185,11 +185,8 @@ static int on_frame(void *owner, struct peer *peer, const struct frame_header *f
         return stream_frame(s, peer, frame, message);
     case FRAME_TIMELINE_PUT:
     case FRAME_TIMELINE_LIST:
-    case FRAME_NODE_STATUS: {
-        int rc = sk_admin_frame(s, peer, frame, message);
-        co_metric_set(&m_timelines, s->registry.n);
-        return rc;
-    }
+    case FRAME_NODE_STATUS:
+        return sk_admin_frame(s, peer, frame, message);
     default:
         return co_fail(CO_ERR_PROTOCOL, "%s is not a request to a safekeeper",
                        frame_type_name(frame->type));
@@ -314,6 +311,7 @@ static void on_housekeeping(uv_timer_t *timer)
     }
     look_at_disk(s);
     co_metric_set(&m_open, s->n_open);
+    co_metric_set(&m_timelines, s->registry.n);
     for (uint32_t i = 0; i < s->registry.n; i++)
         if (s->registry.e[i].open)
             sk_timeline_rest(s->registry.e[i].open, now);

@@ -296,17 +296,23 @@ static int round_of(struct sk_store *s, struct sk_job *job)
     return sync_dirty(s);
 }
 
-/* One step of idle work; *more: there is another. */
+/* One step of idle work, then the next timeline's turn; *more: there is another. */
 static int idle_step(struct sk_store *s, bool *more)
 {
-    struct sk_stored *t = s->tended;
+    struct sk_stored *t = s->tended, **tail = &s->tended;
     *more = false;
     if (!t)
         return 0;
     bool again = false;
     int rc = sk_files_idle(t->files, &again);
-    if (!rc && !again)
-        forget_tended(s, t);
+    forget_tended(s, t);
+    if (!rc && again) {
+        while (*tail)
+            tail = &(*tail)->next_tended;
+        t->tending = true;
+        t->next_tended = NULL;
+        *tail = t;
+    }
     *more = s->tended != NULL;
     return rc;
 }

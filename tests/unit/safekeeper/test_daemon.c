@@ -487,6 +487,78 @@ Test(daemon, appends_that_arrive_during_a_sync_share_the_next_one)
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
 }
 
+static void expect_error(struct sk_talk *t, int code, const char *word)
+{
+    struct frame_header frame;
+    struct co_span body;
+    cr_assert(talk_next(t, 5000, &frame, &body), "no answer");
+    cr_assert_eq(frame.type, FRAME_ERROR, "%s", frame_type_name(frame.type));
+    Corallite__Error *e = corallite__error__unpack(NULL, frame.message_bytes, body.data);
+    cr_assert(e && e->sentence);
+    cr_assert_eq(e->code, code, "%d %s", e->code, e->sentence);
+    cr_assert(strstr(e->sentence, word), "%s", e->sentence);
+    corallite__error__free_unpacked(e, NULL);
+}
+
+Test(daemon, damage_found_later_halts_that_timeline_alone)
+{
+    /* G6: fail-stop for the one, service for the others. */
+    struct sk_process p;
+    struct sk_talk t;
+    struct q_msg m;
+    char control[SK_PATH_MAX];
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    daemon_timeline_path(control, "/control");
+    flip(control, 80);
+    flip(control, 4096 + 80);
+    talk_send(&t, &(struct q_msg){.type = FRAME_VOTE, .term = 1, .nonce = talk_nonce});
+    expect_error(&t, CO_ERR_CORRUPT, "control");
+    talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
+    expect_error(&t, CO_ERR_CORRUPT, "halted");
+    fixture()->owner.timeline.b[7] = 99;
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_send(&t, &(struct q_msg){.type = FRAME_VOTE, .term = 1, .nonce = talk_nonce});
+    talk_expect(&t, FRAME_VOTED, &m);
+    cr_assert(m.granted);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+}
+
+Test(daemon, contradiction_halts_the_timeline_and_is_remembered)
+{
+    /* I5, G6: a leader that asks to truncate below the commit LSN is not obeyed. */
+    struct sk_process p;
+    struct sk_talk t;
+    struct q_msg m;
+    struct tip tip = tip_first();
+    AUTO_BUF all = {0};
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    write_records(&t, &tip, 4, &all);
+    struct q_term terms[] = {{2, LSN_FIRST}};
+    talk_send(&t, &(struct q_msg){.type = FRAME_VOTE, .term = 2, .nonce = talk_nonce});
+    talk_expect(&t, FRAME_VOTED, &m);
+    talk_send(&t, &(struct q_msg){.type = FRAME_ELECTED,
+                                  .term = 2,
+                                  .nonce = talk_nonce,
+                                  .history = {.n = 1, .e = terms},
+                                  .start_lsn = LSN_FIRST});
+    for (int round = 0; round < 2; round++) {
+        talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
+        expect_error(&t, CO_ERR_HALTED, "truncate below");
+        talk_close(&t);
+        cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+        daemon_start(&p, NULL);
+        talk_open(&t, &p);
+    }
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+}
+
 Test(daemon, missing_directory_and_missing_registry_are_refused)
 {
     /* D8, M18: listed but missing on disk is a halt; so is a registry that is gone. */
