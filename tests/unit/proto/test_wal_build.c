@@ -89,6 +89,43 @@ Test(wal_build, the_smallest_encoding_is_taken)
     wal_builder_free(b);
 }
 
+Test(wal_build, compression_is_tried_only_when_the_delta_is_long)
+{
+    /* A quarter of the page: below it the time that zstd takes is worth more than the bytes. */
+    static uint8_t base[4096], page[4096];
+    struct wal_builder *b = builder(4096);
+    for (size_t changed = 1000; changed <= 1100; changed += 100) {
+        struct co_buf record;
+        wal_builder_reset(b, 4096);
+        for (size_t i = 0; i < changed; i++)
+            page[i] = (uint8_t)('a' + i % 8);
+        cr_assert_eq(wal_builder_page(b, 1, page, base, 4096), 0);
+        struct wal_entry e = only_entry(b, &record);
+        cr_expect_eq(e.encoding, changed == 1000 ? WAL_DELTA : WAL_ZSTD, "%zu changed", changed);
+        co_buf_free(&record);
+    }
+    wal_builder_free(b);
+}
+
+Test(wal_build, a_record_may_build_on_all_that_lies_before_it)
+{
+    /* W4, W5: base and sealed position may be the begin itself. */
+    static uint8_t base[512], page[512];
+    struct wal_builder *b = builder(512);
+    struct wal_stamp stamp = fx_stamp(1);
+    struct co_buf record;
+    struct wal_digest digest;
+    struct wal_header h;
+    page[9] = 1;
+    stamp.sealed_lsn = stamp.begin_lsn;
+    cr_assert_eq(wal_builder_page(b, 1, page, base, stamp.begin_lsn), 0);
+    wal_builder_seal(b, &stamp, &record, &digest);
+    cr_assert_eq(wal_check(co_buf_span(&record), &h), 0, "%s", co_sentence());
+    cr_assert_eq(h.sealed_lsn, h.begin_lsn);
+    co_buf_free(&record);
+    wal_builder_free(b);
+}
+
 Test(wal_build, a_base_without_a_proper_position_is_not_used)
 {
     /* The position of a cached page came from a server: it must not stop the program. */
@@ -336,4 +373,40 @@ Test(wal_build, sealing_twice_aborts, .signal = SIGABRT)
     struct wal_digest digest;
     wal_builder_seal(b, &stamp, &record, &digest);
     wal_builder_seal(b, &stamp, &record, &digest);
+}
+
+static void seal_with(struct wal_stamp stamp)
+{
+    struct wal_builder *b = builder(512);
+    struct co_buf record;
+    struct wal_digest digest;
+    wal_builder_seal(b, &stamp, &record, &digest);
+}
+
+Test(wal_build, a_stamp_without_term_aborts, .signal = SIGABRT)
+{
+    struct wal_stamp stamp = fx_stamp(5);
+    stamp.term = 0;
+    seal_with(stamp);
+}
+
+Test(wal_build, a_stamp_at_no_position_aborts, .signal = SIGABRT)
+{
+    struct wal_stamp stamp = fx_stamp(5);
+    stamp.begin_lsn = stamp.sealed_lsn = LSN_NONE;
+    seal_with(stamp);
+}
+
+Test(wal_build, a_stamp_off_a_record_aborts, .signal = SIGABRT)
+{
+    struct wal_stamp stamp = fx_stamp(5);
+    stamp.begin_lsn += 4;
+    seal_with(stamp);
+}
+
+Test(wal_build, a_stamp_sealed_after_its_begin_aborts, .signal = SIGABRT)
+{
+    struct wal_stamp stamp = fx_stamp(5);
+    stamp.sealed_lsn = stamp.begin_lsn + 8;
+    seal_with(stamp);
 }

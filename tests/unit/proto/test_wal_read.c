@@ -173,6 +173,7 @@ Test(wal_read, a_transaction_is_no_configuration)
     fx_record(&r, &fx);
     cr_assert_eq(wal_check(co_buf_span(&fx.bytes), &h), 0);
     cr_assert_eq(wal_read_config(co_buf_span(&fx.bytes), &h, &got), CO_ERR_CORRUPT);
+    cr_assert(strstr(co_sentence(), "it is a transaction"), "%s", co_sentence());
     co_buf_free(&fx.bytes);
 }
 
@@ -370,6 +371,188 @@ Test(wal_damage, a_begin_at_the_end_of_all_positions_does_not_overflow)
     fx_mend(copy, fx.bytes.len);
     cr_assert_eq(wal_check(co_span_of(copy, fx.bytes.len), &h), CO_ERR_CORRUPT, "LSN 0 is none");
     free(copy);
+}
+
+/* What the header says by itself is looked at before any of its lengths is used. */
+Test(wal_damage, a_header_alone_is_refused_for_each_of_its_fields)
+{
+    static const struct {
+        const char *why;
+        size_t at, bytes;
+        uint64_t value;
+        bool moves_end; /* end LSN is made to agree */
+    } rows[] = {
+        {"total 0", WH_TOTAL, 8, 0, true},
+        {"total shorter than header and trailer", WH_TOTAL, 8, 160, true},
+        {"total unaligned", WH_TOTAL, 8, 1004, true},
+        {"total beyond the largest transaction", WH_TOTAL, 8, CO_TXN_MAX_BYTES + 8, true},
+        {"total of 64 bits", WH_TOTAL, 8, UINT64_MAX - 7, true},
+        {"sealed after its begin", WH_SEALED, 8, 8200, false},
+        {"term 0", WH_TERM, 8, 0, false},
+        {"more entries than fit", WH_N_ENTRIES, 4, UINT32_MAX, false},
+        {"first reserved byte", WH_ZERO, 1, 1, false},
+        {"second reserved byte", WH_ZERO + 1, 1, 1, false},
+        {"third reserved byte", WH_ZERO + 2, 1, 1, false},
+        {"page size 0", WH_PAGE_SIZE, 4, 0, false},
+        {"page size 256", WH_PAGE_SIZE, 4, 256, false},
+        {"page size 131072", WH_PAGE_SIZE, 4, 131072, false},
+        {"page size 1536", WH_PAGE_SIZE, 4, 1536, false},
+        {"kind 0", WH_KIND, 1, 0, false},
+        {"a configuration with a page size", WH_KIND, 1, 2, false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct wal_header h;
+        uint8_t *copy = fx_exact(fx.bytes.data, WAL_HEADER_BYTES), value[8];
+        co_put64(value, rows[i].value);
+        memcpy(copy + rows[i].at, value, rows[i].bytes);
+        if (rows[i].moves_end)
+            co_put64(copy + WH_END, 8192 + rows[i].value);
+        cr_expect_eq(wal_peek(co_span_of(copy, WAL_HEADER_BYTES), &h), CO_ERR_CORRUPT, "%s",
+                     rows[i].why);
+        free(copy);
+    }
+    struct wal_header h;
+    uint8_t *copy = fx_exact(fx.bytes.data, WAL_HEADER_BYTES);
+    co_put64(copy + WH_TOTAL, CO_TXN_MAX_BYTES);
+    co_put64(copy + WH_END, 8192 + CO_TXN_MAX_BYTES);
+    cr_expect_eq(wal_peek(co_span_of(copy, WAL_HEADER_BYTES), &h), 0, "the largest is possible");
+    co_put64(copy + WH_BEGIN, 0);
+    co_put64(copy + WH_BASE, 0);
+    co_put64(copy + WH_SEALED, 0);
+    co_put64(copy + WH_END, CO_TXN_MAX_BYTES);
+    cr_expect_eq(wal_peek(co_span_of(copy, WAL_HEADER_BYTES), &h), CO_ERR_CORRUPT, "LSN 0");
+    free(copy);
+}
+
+Test(wal_damage, a_beginning_tells_its_version_as_soon_as_it_is_there)
+{
+    struct wal_header h;
+    cr_expect_eq(wal_peek(co_span_of("CWAL\2", 5), &h), CO_ERR_AGAIN);
+    cr_expect_eq(wal_peek(co_span_of("CWAL\2\0", 6), &h), CO_ERR_VERSION);
+    cr_expect_eq(wal_peek(co_span_of("CWAL\0\0", 6), &h), CO_ERR_CORRUPT);
+    cr_expect_eq(wal_peek(co_span_of("CWAL\1\0\x90", 7), &h), CO_ERR_AGAIN);
+    cr_expect_eq(wal_peek(co_span_of("CWAL\1\0\x90\0", 8), &h), CO_ERR_AGAIN);
+    cr_expect_eq(wal_peek(co_span_of("CWAL\1\0\x98\0", 8), &h), CO_ERR_CORRUPT);
+}
+
+/* -- Records made by hand: sound but for what their entries say ----------------------------------
+ */
+
+struct hand {
+    uint8_t entries[2048];
+    size_t len;
+    uint32_t n;
+};
+
+static void hand_add(struct hand *e, pgno_t pgno, unsigned encoding, size_t data)
+{
+    uint8_t *p = e->entries + e->len;
+    size_t fixed = encoding == WAL_DELTA ? WE_DELTA_BYTES : WE_SHORT_BYTES;
+    memset(p, 0, fixed + data);
+    co_put32(p + WE_PGNO, pgno);
+    p[WE_ENCODING] = (uint8_t)encoding;
+    wal_put24(p + WE_DATA_BYTES, (uint32_t)data);
+    if (encoding == WAL_DELTA)
+        co_put64(p + WE_BASE_LSN, 4096);
+    e->len += fixed + data;
+    e->n++;
+}
+
+/* wal_check of a record with these entries, `padding` bytes behind them, the last of which is
+ * `last`. */
+static int check_by_hand(const struct hand *e, enum wal_kind kind, size_t padding, uint8_t last)
+{
+    size_t total = WAL_HEADER_BYTES + e->len + padding + WAL_TRAILER_BYTES;
+    uint8_t *p = calloc(1, total);
+    struct wal_header h;
+    cr_assert(p && total % 8 == 0);
+    memcpy(p, fx.bytes.data, WAL_HEADER_BYTES);
+    co_put64(p + WH_TOTAL, total);
+    co_put64(p + WH_END, 8192 + total);
+    p[WH_KIND] = (uint8_t)kind;
+    co_put32(p + WH_PAGE_SIZE, kind == WAL_TXN ? 512 : 0);
+    co_put32(p + WH_N_ENTRIES, e->n);
+    memcpy(p + WAL_HEADER_BYTES, e->entries, e->len);
+    if (padding)
+        p[WAL_HEADER_BYTES + e->len + padding - 1] = last;
+    co_put32(p + total - 4, WAL_END_MAGIC);
+    fx_mend(p, total);
+    int rc = wal_check(co_span_of(p, total), &h);
+    free(p);
+    return rc;
+}
+
+Test(wal_damage, lengths_of_entries_are_bound_to_the_page)
+{
+    static const struct {
+        unsigned encoding;
+        size_t data;
+        int rc;
+    } rows[] = {
+        {WAL_IMAGE, 511, CO_ERR_CORRUPT},
+        {WAL_IMAGE, 512, 0},
+        {WAL_IMAGE, 513, CO_ERR_CORRUPT},
+        {WAL_ZSTD, 0, CO_ERR_CORRUPT},
+        {WAL_ZSTD, 1, 0},
+        {WAL_ZSTD, 511, 0},
+        {WAL_ZSTD, 512, CO_ERR_CORRUPT},
+        {WAL_DELTA, 0, 0},
+        {WAL_DELTA, 511, 0},
+        {WAL_DELTA, 512, CO_ERR_CORRUPT},
+        {3, 512, CO_ERR_CORRUPT},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct hand e = {.len = 0};
+        hand_add(&e, 5, rows[i].encoding, rows[i].data);
+        cr_expect_eq(check_by_hand(&e, WAL_TXN, (8 - e.len % 8) % 8, 0), rows[i].rc,
+                     "encoding %u of %zu bytes", rows[i].encoding, rows[i].data);
+    }
+}
+
+Test(wal_damage, padding_is_short_and_zero)
+{
+    /* One meaning, one record: nothing hides behind the entries. */
+    struct hand e = {.len = 0};
+    hand_add(&e, 5, WAL_ZSTD, 1); /* 13 bytes */
+    cr_expect_eq(check_by_hand(&e, WAL_TXN, 3, 0), 0, "%s", co_sentence());
+    cr_expect_eq(check_by_hand(&e, WAL_TXN, 3, 1), CO_ERR_CORRUPT);
+    cr_expect_eq(check_by_hand(&e, WAL_TXN, 11, 0), CO_ERR_CORRUPT);
+    hand_add(&e, 6, WAL_ZSTD, 7); /* 32 bytes */
+    cr_expect_eq(check_by_hand(&e, WAL_TXN, 0, 0), 0, "%s", co_sentence());
+    cr_expect_eq(check_by_hand(&e, WAL_TXN, 8, 0), CO_ERR_CORRUPT);
+}
+
+Test(wal_damage, eight_members_of_a_kind_are_too_many)
+{
+    for (unsigned is_new = 0; is_new < 2; is_new++)
+        for (uint32_t n = CO_MEMBERS_MAX; n <= CO_MEMBERS_MAX + 1; n++) {
+            struct hand e = {.len = 0};
+            if (is_new)
+                hand_add(&e, 1, 0, 16);
+            for (uint32_t i = 0; i < n; i++)
+                hand_add(&e, 1 + i, is_new, 16);
+            int rc = check_by_hand(&e, WAL_CONFIG, (8 - e.len % 8) % 8, 0);
+            cr_expect_eq(rc, n > CO_MEMBERS_MAX ? CO_ERR_CORRUPT : 0, "%s", co_sentence());
+            cr_expect(rc == 0 || strstr(co_sentence(), "more members"), "before they are copied");
+        }
+}
+
+Test(wal_damage, an_entry_that_does_not_fit_is_not_taken)
+{
+    struct hand e = {.len = 0};
+    struct wal_entry out;
+    hand_add(&e, 5, WAL_DELTA, 10);
+    for (size_t len = 0; len <= e.len; len++) {
+        uint8_t *copy = fx_exact(e.entries, len);
+        struct co_span rest = {copy, len};
+        cr_assert_eq(wal_take_entry(&rest, WAL_TXN, &out), len == e.len, "%zu bytes", len);
+        cr_assert_eq(rest.len, len == e.len ? 0 : len);
+        free(copy);
+    }
+    e = (struct hand){.len = 0};
+    hand_add(&e, 5, WAL_ZSTD, 0);
+    struct co_span rest = {e.entries, e.len};
+    cr_assert(wal_take_entry(&rest, WAL_TXN, &out), "an entry of a header only");
 }
 
 /* Offset of the i-th entry. */
