@@ -162,11 +162,11 @@ int cli_parse(const struct cli_grammar *g, int argc, char **argv, struct cli_arg
 
 const char *cli_value(const struct cli_args *args, const char *name)
 {
-    for (size_t i = 0; args->options && args->options[i].name; i++)
-        if (strcmp(args->options[i].name, name) == 0)
-            return args->values[i];
-    co_assert(!"the option is in the verb's table");
-    return NULL;
+    size_t i = 0, n = count_options(args->options);
+    while (i < n && strcmp(args->options[i].name, name) != 0)
+        i++;
+    co_assert(i < n); /* the option is in the verb's table */
+    return args->values[i];
 }
 
 bool cli_has(const struct cli_args *args, const char *name)
