@@ -45,7 +45,12 @@ unit-run:
 	@tests/unit/run --canary $(if $(findstring -fsanitize,$(EXTRA)),--leaks) $(B)/tests/canary
 	@CORALLITE_BIN_DIR=$(abspath $(B)) tests/unit/run $(patsubst %,$(B)/tests/unit-%,$(M))
 
-integration: all $(INTEGRATION_BINS)
+# The proxy that stands in for a bad network (tests/integration/lib/proxy.c).
+$(B)/tests/chaos-proxy: $(B)/obj/tests/integration/lib/proxy.o
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@
+
+integration: all $(INTEGRATION_BINS) $(B)/tests/chaos-proxy
 	@tools/deps test
 	@B=$(B) python3 tests/integration/run.py $(ARGS)
 

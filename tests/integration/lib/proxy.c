@@ -1,8 +1,8 @@
 /*
- * proxy.c - chaos-proxy --listen PORT --to HOST:PORT: a TCP proxy that misbehaves on demand.
+ * proxy.c - chaos-proxy --listen PORT --to A.B.C.D:PORT: a TCP proxy that misbehaves on demand.
  *
  * Prints "listening PORT" and then takes one command a line on standard input, each answered by one
- * line, "ok", "error ..." or the figures. The end of standard input ends it. "in" is the way from
+ * line, "ok", "error: ..." or the figures. The end of standard input ends it. "in" is the way from
  * the one who connects to the target, "out" the way back; without either, both are meant.
  *
  *   delay MS [in|out]   every byte is handed on so much later, in order
@@ -22,8 +22,6 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
@@ -66,12 +64,10 @@ static struct {
     bool stall, cut, corrupt;
     uint64_t delay_ms, bytes;
 } ways[2];
-static uint64_t lost, total;
+static uint64_t lost, total, last_due_ms;
 static int listener = -1;
 static bool refusing;
-static struct sockaddr_in here = {.sin_family = AF_INET};
-static struct sockaddr_storage target;
-static socklen_t target_len;
+static struct sockaddr_in here = {.sin_family = AF_INET}, target = {.sin_family = AF_INET};
 
 static uint64_t now_ms(void)
 {
@@ -121,7 +117,7 @@ static void take_connection(void)
         return;
     while (c < connections + CONNECTIONS_MAX && c->used)
         c++;
-    int to = socket(target.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int to = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c == connections + CONNECTIONS_MAX || to < 0) {
         close_fd(&fd, true);
         close_fd(&to, true);
@@ -133,7 +129,7 @@ static void take_connection(void)
     c->pipe[IN].last = &c->pipe[IN].first;
     c->pipe[OUT].last = &c->pipe[OUT].first;
     total++;
-    if (connect(to, (struct sockaddr *)&target, target_len) && errno != EINPROGRESS)
+    if (connect(to, (struct sockaddr *)&target, sizeof target) && errno != EINPROGRESS)
         drop(c, true);
 }
 
@@ -168,15 +164,17 @@ static void receive(struct connection *c, int w)
     } else if (n < 0 || (n == 0 && half_open(c))) {
         free(k);
         drop(c, true);
-    } else if (n > 0 && (ways[w].cut || half_open(c))) {
+    } else if (ways[w].cut || half_open(c)) {
         free(k);
         lost += (uint64_t)n;
         c->lost_bytes = true;
+        p->ended = n == 0;
     } else {
         k->next = NULL;
         k->len = (size_t)n;
         k->sent = 0;
         k->due_ms = now_ms() + ways[w].delay_ms;
+        last_due_ms = k->due_ms > last_due_ms ? k->due_ms : last_due_ms;
         *p->last = k;
         p->last = &k->next;
         p->kept += k->len;
@@ -220,22 +218,16 @@ static bool hand_on(struct connection *c, int w)
     return true;
 }
 
-static void finish_connect(struct connection *c)
-{
-    int err = 0;
-    socklen_t len = sizeof err;
-    getsockopt(c->fd[1], SOL_SOCKET, SO_ERROR, &err, &len);
-    c->connecting = false;
-    if (err)
-        drop(c, true);
-}
-
 /* What poll said about the two ends of a connection. */
 static void serve(struct connection *c, short client, short server)
 {
-    if (c->connecting) {
-        if (server)
-            finish_connect(c);
+    if (c->connecting && server) {
+        int err = 0;
+        socklen_t len = sizeof err;
+        getsockopt(c->fd[1], SOL_SOCKET, SO_ERROR, &err, &len);
+        c->connecting = false;
+        if (err)
+            drop(c, true);
         return;
     }
     if (client & (POLLIN | POLLHUP | POLLERR) && wants_in(c, IN))
@@ -264,13 +256,6 @@ static int start_listening(void)
     return 0;
 }
 
-static void each(void (*f)(struct connection *))
-{
-    for (int i = 0; i < CONNECTIONS_MAX; i++)
-        if (connections[i].used)
-            f(&connections[i]);
-}
-
 static void make_half_open(struct connection *c)
 {
     close_fd(&c->fd[1], true);
@@ -280,51 +265,58 @@ static void make_half_open(struct connection *c)
     c->pipe[IN].ended = false; /* it is read from, so that its end is noticed */
 }
 
-static void reset(struct connection *c)
-{
-    drop(c, true);
-}
-
-static void reset_if_incomplete(struct connection *c)
-{
-    if (c->lost_bytes || half_open(c))
-        drop(c, true);
-}
-
 static void resume(void)
 {
+    refusing = false;
     for (int w = IN; w <= OUT; w++) {
         ways[w].stall = ways[w].cut = false;
         ways[w].delay_ms = 0;
-        for (int i = 0; i < CONNECTIONS_MAX; i++)
-            for (struct chunk *k = connections[i].used ? connections[i].pipe[w].first : NULL; k;
-                 k = k->next)
+    }
+    for (struct connection *c = connections; c < connections + CONNECTIONS_MAX; c++) {
+        if (c->used && (c->lost_bytes || half_open(c)))
+            drop(c, true);
+        for (int w = IN; c->used && w <= OUT; w++)
+            for (struct chunk *k = c->pipe[w].first; k; k = k->next)
                 k->due_ms = 0;
     }
-    each(reset_if_incomplete);
-    refusing = false;
 }
 
-static void print_stats(void)
+/* A command that is about the present connections; the number of them, for the figures. */
+static unsigned each(const char *word)
 {
     unsigned n = 0;
-    for (int i = 0; i < CONNECTIONS_MAX; i++)
-        n += connections[i].used;
-    printf("in=%llu out=%llu lost=%llu connections=%u total=%llu\n",
-           (unsigned long long)ways[IN].bytes, (unsigned long long)ways[OUT].bytes,
-           (unsigned long long)lost, n, (unsigned long long)total);
+    for (struct connection *c = connections; c < connections + CONNECTIONS_MAX; c++) {
+        n += c->used;
+        if (c->used && strcmp(word, "reset") == 0)
+            drop(c, true);
+        else if (c->used && strcmp(word, "halfopen") == 0)
+            make_half_open(c);
+    }
+    return n;
 }
 
-/* Returns what is wrong with the command, NULL: nothing. */
-static const char *obey(const char *line)
+static bool known(const char *word)
 {
+    char spaced[20];
+    snprintf(spaced, sizeof spaced, " %s ", word);
+    return strstr(" delay stall cut corrupt halfopen refuse reset stats resume quit ", spaced);
+}
+
+/* One line; standard input is unbuffered, so that poll knows of the next. */
+static void obey(void)
+{
+    char line[100];
+    if (!fgets(line, sizeof line, stdin))
+        exit(0);
     char word[16] = "", a[16] = "", b[16] = "";
     int n = sscanf(line, "%15s %15s %15s", word, a, b);
     bool delay = strcmp(word, "delay") == 0;
     const char *which = delay ? b : a;
     int w = strcmp(which, "in") == 0 ? IN : strcmp(which, "out") == 0 ? OUT : BOTH;
-    if (n < 1 || (*which && w == BOTH) || (delay && (n < 2 || a[strspn(a, "0123456789")])))
-        return "the command or its arguments are not known";
+    if (!known(word) || (*which && w == BOTH) || (delay && (n < 2 || a[strspn(a, "0123456789")]))) {
+        printf("error: not a command: %s", line);
+        return;
+    }
     for (int i = IN; i <= OUT; i++) {
         if (w != BOTH && w != i)
             continue;
@@ -333,64 +325,25 @@ static const char *obey(const char *line)
         ways[i].cut |= strcmp(word, "cut") == 0;
         ways[i].corrupt |= strcmp(word, "corrupt") == 0;
     }
-    if (strcmp(word, "halfopen") == 0)
-        each(make_half_open);
-    else if (strcmp(word, "reset") == 0)
-        each(reset);
-    else if (strcmp(word, "resume") == 0)
+    unsigned present = each(word);
+    refusing |= strcmp(word, "refuse") == 0;
+    if (strcmp(word, "resume") == 0)
         resume();
-    else if (strcmp(word, "refuse") == 0)
-        refusing = true;
     else if (strcmp(word, "quit") == 0)
         exit(0);
-    else if (!delay && strcmp(word, "stall") && strcmp(word, "cut") && strcmp(word, "corrupt") &&
-             strcmp(word, "stats"))
-        return "the command is not known";
     if (refusing)
         close_fd(&listener, false);
-    else if (listener < 0 && start_listening())
-        return "the port cannot be listened on again";
-    return NULL;
-}
-
-static void read_commands(void)
-{
-    static char buf[1024];
-    static size_t len;
-    ssize_t n = read(STDIN_FILENO, buf + len, sizeof buf - 1 - len);
-    if (n <= 0)
-        exit(0);
-    len += (size_t)n;
-    buf[len] = 0;
-    for (char *end; (end = memchr(buf, '\n', len));) {
-        *end = 0;
-        const char *wrong = obey(buf);
-        if (wrong)
-            printf("error %s\n", wrong);
-        else if (strncmp(buf, "stats", 5) == 0)
-            print_stats();
-        else
-            puts("ok");
-        len -= (size_t)(end + 1 - buf);
-        memmove(buf, end + 1, len);
-    }
-    if (len == sizeof buf - 1)
-        len = 0;
+    if (!refusing && listener < 0 && start_listening())
+        printf("error: the port cannot be listened on again\n");
+    else if (strcmp(word, "stats") == 0)
+        printf("in=%llu out=%llu lost=%llu connections=%u total=%llu\n",
+               (unsigned long long)ways[IN].bytes, (unsigned long long)ways[OUT].bytes,
+               (unsigned long long)lost, present, (unsigned long long)total);
+    else
+        puts("ok");
 }
 
 /* -- The loop ---------------------------------------------------------------------------------- */
-
-static int timeout_ms(uint64_t now)
-{
-    uint64_t least = 60000;
-    for (int i = 0; i < CONNECTIONS_MAX; i++)
-        for (int w = IN; connections[i].used && w <= OUT; w++) {
-            const struct chunk *k = connections[i].pipe[w].first;
-            if (k && !ways[w].stall && k->due_ms > now && k->due_ms - now < least)
-                least = k->due_ms - now;
-        }
-    return (int)least;
-}
 
 static void run(void)
 {
@@ -409,7 +362,7 @@ static void run(void)
                     (struct pollfd){.fd = in || out ? c->fd[e] : -1,
                                     .events = (short)((in ? POLLIN : 0) | (out ? POLLOUT : 0))};
             }
-        if (poll(p, 2 + 2 * CONNECTIONS_MAX, timeout_ms(now)) < 0 && errno != EINTR)
+        if (poll(p, 2 + 2 * CONNECTIONS_MAX, now < last_due_ms ? 1 : 60000) < 0 && errno != EINTR)
             return;
         for (int i = 0; i < CONNECTIONS_MAX; i++)
             if (connections[i].used)
@@ -417,37 +370,26 @@ static void run(void)
         if (listener >= 0 && p[1].revents)
             take_connection();
         if (p[0].revents)
-            read_commands();
+            obey();
     }
-}
-
-static int parse_target(const char *text)
-{
-    char host[256];
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
-    const char *colon = strrchr(text, ':');
-    if (!colon || colon == text || (size_t)(colon - text) >= sizeof host)
-        return -1;
-    snprintf(host, sizeof host, "%.*s", (int)(colon - text), text);
-    if (getaddrinfo(host, colon + 1, &hints, &list))
-        return -1;
-    memcpy(&target, list->ai_addr, list->ai_addrlen);
-    target_len = list->ai_addrlen;
-    freeaddrinfo(list);
-    return 0;
 }
 
 int main(int argc, char **argv)
 {
+    char host[16];
+    unsigned short port, to;
     signal(SIGPIPE, SIG_IGN);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (argc != 5 || strcmp(argv[1], "--listen") || strcmp(argv[3], "--to") ||
-        parse_target(argv[4])) {
-        fprintf(stderr, "usage: chaos-proxy --listen PORT --to HOST:PORT\n");
+    setvbuf(stdin, NULL, _IONBF, 0);
+    if (argc != 5 || strcmp(argv[1], "--listen") || sscanf(argv[2], "%hu", &port) != 1 ||
+        strcmp(argv[3], "--to") || sscanf(argv[4], "%15[0-9.]:%hu", host, &to) != 2 ||
+        inet_pton(AF_INET, host, &target.sin_addr) != 1) {
+        fprintf(stderr, "usage: chaos-proxy --listen PORT --to A.B.C.D:PORT\n");
         return 2;
     }
+    target.sin_port = htons(to);
     here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    here.sin_port = htons((uint16_t)atoi(argv[2]));
+    here.sin_port = htons(port);
     if (start_listening()) {
         fprintf(stderr, "chaos-proxy: cannot listen on port %s: %s\n", argv[2], strerror(errno));
         return 1;
