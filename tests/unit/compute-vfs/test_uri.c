@@ -1,0 +1,121 @@
+/* test_uri.c - names and parameters. */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "compute-vfs/uri.h"
+
+static struct cv_uri u;
+
+static void setup(void)
+{
+    cv_uri_init(&u);
+}
+
+TestSuite(uri, .init = setup, .timeout = 10);
+
+Test(uri, a_name_without_a_branch_means_main)
+{
+    cr_assert_eq(cv_uri_name(&u, "shop"), 0);
+    cr_assert_str_eq(u.db, "shop");
+    cr_assert_str_eq(u.branch, "main");
+    cr_assert_eq(cv_uri_name(&u, "shop/dev"), 0);
+    cr_assert_str_eq(u.branch, "dev");
+}
+
+Test(uri, a_bad_name_is_answered_with_a_valid_one)
+{
+    cr_assert_eq(cv_uri_name(&u, "my shop!"), CO_ERR_NAME);
+    cr_assert(strstr(co_sentence(), "my-shop"));
+    cr_assert_eq(cv_uri_name(&u, ""), CO_ERR_NAME);
+    cr_assert_eq(cv_uri_name(&u, "../etc"), CO_ERR_NAME);
+}
+
+Test(uri, every_parameter_is_checked)
+{
+    static const struct {
+        const char *key, *value;
+        int rc;
+    } cases[] = {
+        {"server", "127.0.0.1:6400", 0},
+        {"server", "[::1]:6400", 0},
+        {"server", "127.0.0.1", CO_ERR_INVAL},
+        {"server", "127.0.0.1:0", CO_ERR_INVAL},
+        {"server", "127.0.0.1:65536", CO_ERR_INVAL},
+        {"server", ":6400", CO_ERR_INVAL},
+        {"server", "a/b:6400", CO_ERR_INVAL},
+        {"create", "0", 0},
+        {"create", "maybe", CO_ERR_INVAL},
+        {"durability", "full", 0},
+        {"durability", "normal", 0},
+        {"durability", "off", 0},
+        {"durability", "very", CO_ERR_INVAL},
+        {"commit_timeout", "250", 0},
+        {"commit_timeout", "3s", 0},
+        {"commit_timeout", "2h", 0},
+        {"commit_timeout", "-1", CO_ERR_INVAL},
+        {"commit_timeout", "", CO_ERR_INVAL},
+        {"commit_timeout", "9999d", CO_ERR_INVAL},
+        {"staleness", "100", 0},
+        {"cache_mb", "1", 0},
+        {"cache_mb", "0", CO_ERR_INVAL},
+        {"cache_mb", "12x", CO_ERR_INVAL},
+        {"page_size", "512", 0},
+        {"page_size", "65536", 0},
+        {"page_size", "4095", CO_ERR_INVAL},
+        {"page_size", "131072", CO_ERR_INVAL},
+        {"mode", "ro", 0},
+        {"cache", "shared", 0},
+        {"vfs", "corallite", 0},
+        {"nolock", "0", 0},
+        {"nolock", "1", CO_ERR_INVAL},
+        {"at", "latest", CO_ERR_INVAL},
+        {"token", "x", CO_ERR_INVAL},
+        {"servr", "127.0.0.1:6400", CO_ERR_INVAL},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        setup();
+        cr_expect_eq(cv_uri_param(&u, cases[i].key, cases[i].value), cases[i].rc, "%s=%s",
+                     cases[i].key, cases[i].value);
+    }
+}
+
+Test(uri, durations_have_units)
+{
+    uint32_t ms;
+
+    cr_assert_eq(cv_parse_ms("x", "1500", &ms), 0);
+    cr_assert_eq(ms, 1500);
+    cr_assert_eq(cv_parse_ms("x", "7d", &ms), 0);
+    cr_assert_eq(ms, 7u * 86400000u);
+    cr_assert_eq(cv_parse_ms("x", "5 m", &ms), CO_ERR_INVAL);
+}
+
+Test(uri, an_unknown_parameter_is_told_the_known_ones)
+{
+    cr_assert_eq(cv_uri_param(&u, "durabilty", "full"), CO_ERR_INVAL);
+    cr_assert(strstr(co_sentence(), "durability,"));
+}
+
+Test(uri, without_a_server_it_says_how_to_name_one)
+{
+    cr_assert_eq(cv_uri_finish(&u), CO_ERR_INVAL);
+    cr_assert(strstr(co_sentence(), "CORALLITE_SERVER"));
+}
+
+Test(uri, the_path_is_read_back)
+{
+    char path[CV_PATH_MAX];
+    struct cv_uri v;
+
+    cr_assert_eq(cv_uri_param(&u, "server", "[::1]:6400"), 0);
+    cr_assert_eq(cv_uri_name(&u, "shop/dev"), 0);
+    cv_uri_path(&u, path);
+    cr_assert_str_eq(path, "/[::1]:6400/shop/dev");
+    cv_uri_init(&v);
+    cr_assert_eq(cv_uri_from_path(&v, path), 0);
+    cr_assert_str_eq(v.server, u.server);
+    cr_assert_str_eq(v.branch, "dev");
+    cr_assert_neq(cv_uri_from_path(&v, "/"), 0);
+    cr_assert_neq(cv_uri_from_path(&v, "//x"), 0);
+}
