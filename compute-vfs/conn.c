@@ -42,8 +42,6 @@ int cv_conn_uri(sqlite3_filename name, struct cv_uri *out)
         rc = cv_uri_param(out, key, sqlite3_uri_parameter(name, key));
     if (!rc)
         rc = name[0] == '/' ? cv_uri_from_path(out, name) : cv_uri_name(out, name);
-    if (!rc)
-        rc = cv_uri_finish(out);
     return rc;
 }
 

@@ -15,6 +15,7 @@
 void cv_uri_init(struct cv_uri *uri)
 {
     memset(uri, 0, sizeof *uri);
+    snprintf(uri->server, sizeof uri->server, "%s", CV_SERVER_DEFAULT);
     uri->commit_timeout_ms = CO_COMMIT_TIMEOUT_MS;
     uri->cache_mb = 64;
     uri->create = true;
@@ -161,14 +162,6 @@ int cv_uri_param(struct cv_uri *uri, const char *key, const char *value)
     if (one_of(key, later))
         return co_fail(CO_ERR_INVAL, "%s= is not in this version", key);
     return co_fail(CO_ERR_INVAL, "unknown parameter %.60s in the URI; known are: " KNOWN, key);
-}
-
-int cv_uri_finish(struct cv_uri *uri)
-{
-    if (!uri->server[0])
-        return co_fail(CO_ERR_INVAL, "no server is named: add &server=HOST:PORT to the URI or set "
-                                     "CORALLITE_SERVER, for instance to 127.0.0.1:6400");
-    return 0;
 }
 
 void cv_uri_path(const struct cv_uri *uri, char out[CV_PATH_MAX])

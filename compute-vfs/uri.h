@@ -12,9 +12,11 @@
 #include "common/error.h"
 #include "proto/limits.h"
 
-#define CV_SERVER_MAX   (CO_HOST_MAX_BYTES + 8) /* "HOST:PORT" */
-#define CV_PATH_MAX     (CV_SERVER_MAX + 2 * (CO_NAME_MAX_BYTES + 1) + 4)
-#define CV_CACHE_MB_MAX (1u << 20)
+#define CV_SERVER_MAX     (CO_HOST_MAX_BYTES + 8) /* "HOST:PORT" */
+#define CV_PATH_MAX       (CV_SERVER_MAX + 2 * (CO_NAME_MAX_BYTES + 1) + 4)
+#define CV_CACHE_MB_MAX   (1u << 20)
+
+#define CV_SERVER_DEFAULT "127.0.0.1:6400" /* where `corallite up` puts the pageserver */
 
 enum cv_durability {
     CV_AS_SYNCHRONOUS, /* as PRAGMA synchronous says */
@@ -32,13 +34,12 @@ struct cv_uri {
     bool create, immutable;
 };
 
+/* Everything at its default. */
 void cv_uri_init(struct cv_uri *uri);
 /* "DB" or "DB/BRANCH". CO_ERR_NAME with a proposal. */
 CO_MUST_CHECK int cv_uri_name(struct cv_uri *uri, const char *name);
 /* A parameter of the URI. CO_ERR_INVAL: unknown, or a value that cannot be. */
 CO_MUST_CHECK int cv_uri_param(struct cv_uri *uri, const char *key, const char *value);
-/* CO_ERR_INVAL when something needed is missing. */
-CO_MUST_CHECK int cv_uri_finish(struct cv_uri *uri);
 
 /* "/SERVER/DB/BRANCH": the identity of a database in this process, and what sqlite3_db_filename()
  * tells. */

@@ -97,10 +97,10 @@ Test(uri, an_unknown_parameter_is_told_the_known_ones)
     cr_assert(strstr(co_sentence(), "durability,"));
 }
 
-Test(uri, without_a_server_it_says_how_to_name_one)
+Test(uri, without_a_server_it_is_the_local_cluster)
 {
-    cr_assert_eq(cv_uri_finish(&u), CO_ERR_INVAL);
-    cr_assert(strstr(co_sentence(), "CORALLITE_SERVER"));
+    /* What `corallite up` starts is found without a word of configuration. */
+    cr_assert_str_eq(u.server, "127.0.0.1:6400");
 }
 
 Test(uri, the_path_is_read_back)
