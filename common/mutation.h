@@ -25,7 +25,7 @@
     X(APPEND_LOWER_TERM,   "an APPEND of a lower term is accepted",                         2, 0) \
     X(READ_WITHOUT_LEASE,  "the leader reads locally without a lease",                     27, 0) \
     X(QUORUM_OF_ONE,       "one safekeeper is a quorum",                                    1, 0) \
-    X(LEASE_ONLY_FENCE,    "the lease is the only fence",                                   2, 0) \
+    X(LEASE_ONLY_FENCE,    "the lease is the only fence",                                  30, 0) \
     X(EMPTY_DISK_VOTES,    "an empty disk under an old name votes",                         2, 0) \
     X(HISTORY_BEFORE_CUT,  "history persisted before the tail is cut, records not compared with it", 148, 0) \
     X(ELECTED_AGAIN,       "a late ELECTED truncates again",                                2, 0) \

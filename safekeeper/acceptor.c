@@ -438,6 +438,7 @@ static void on_append(struct sk_acceptor *sk, const struct sk_event *ev, struct 
         sk->ack_conn = ev->conn;
         sk->ack_sent_us = m->sent_us;
         sk->ack_nonce = m->nonce;
+        sk->ack_term = m->term;
     }
     if (!fresh || m->want_received || co_mutated(ACK_BEFORE_FSYNC)) {
         sk_send_ack(sk, ev->conn, &m->nonce, m->sent_us, out);
@@ -544,6 +545,7 @@ static void on_flushed(struct sk_acceptor *sk, const struct sk_event *ev, struct
     sk_flushed(sk, ev->lsn, out);
     if (sk->ack_due) {
         sk_send_ack(sk, sk->ack_conn, &sk->ack_nonce, sk->ack_sent_us, out);
+        out->a[out->n - 1].msg.term = sk->ack_term;
         sk->ack_due = sk->write_lsn > sk->flush_lsn;
     }
 }

@@ -46,6 +46,7 @@ struct sk_acceptor {
     sk_conn_t ack_conn;
     uint64_t ack_sent_us;
     struct co_id ack_nonce;
+    term_t ack_term;
 
     struct sk_seen seen[SK_SEEN_MAX]; /* a ring, newest at n_seen - 1 */
     uint64_t n_seen;

@@ -316,8 +316,21 @@ static void step(struct sim *s, struct client *c, struct pr_event *e)
     }
 }
 
+static void lease_read(struct sim *s, struct client *c)
+{
+    struct pr_view v;
+    pr_view(c->pr, &v);
+    if (v.state == PR_LEADER && local_clock(s, who(c)) < v.lease_until_us) {
+        see_position(s, v.commit_lsn, s->acked_lsn, "lease read");
+        s->st->lease_reads++;
+    }
+}
+
 void client_event(struct sim *s, struct client *c, struct pr_event *e)
 {
+    if (c->leads && below(s, R_WORK, 8) == 0) {
+        lease_read(s, c); /* before the event tells what changed */
+    }
     step(s, c, e);
     if (c->up && c->leads && !c->releasing && c->plan > 0 && s->now >= c->think_until &&
         c->n_inflight < s->w.pipeline && below(s, R_WORK, 2)) {
@@ -343,16 +356,6 @@ void client_timer(struct sim *s, struct client *c)
 
 /* ---- workload ----------------------------------------------------------------------------------
  */
-
-static void lease_read(struct sim *s, struct client *c)
-{
-    struct pr_view v;
-    pr_view(c->pr, &v);
-    if (v.state == PR_LEADER && local_clock(s, who(c)) < v.lease_until_us) {
-        see_position(s, v.commit_lsn, s->acked_lsn, "lease read");
-        s->st->lease_reads++;
-    }
-}
 
 static void strict_read(struct sim *s, struct client *c)
 {

@@ -102,7 +102,7 @@ void draw_swarm(struct sim *s)
     w->ppm[F_SK_PAUSE] = maybe(s, 25000);
     w->ppm[F_SK_STOP] = maybe(s, 10000);
     w->ppm[F_CLIENT_CRASH] = maybe(s, 25000);
-    w->ppm[F_CLIENT_PAUSE] = maybe(s, 30000);
+    w->ppm[F_CLIENT_PAUSE] = maybe(s, 60000);
     w->ppm[F_ISOLATE] = below(s, R_SWARM, 2) ? 0 : below(s, R_SWARM, 800000);
     w->ppm[F_ABANDON] = maybe(s, 300000);
     w->delay_min_us = 50 + below(s, R_SWARM, 1500);
@@ -130,7 +130,7 @@ void draw_swarm(struct sim *s)
         /* up to 1 % between any two clocks */
         w->drift[i] = skew ? (int)below(s, R_SWARM, 9900) - 4950 : 0;
     }
-    w->heal_us = 5000000 + below(s, R_SWARM, 5000000);
+    w->heal_us = 6000000 + below(s, R_SWARM, 8000000);
 }
 
 /* ---- time --------------------------------------------------------------------------------------

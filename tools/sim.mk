@@ -1,0 +1,25 @@
+# sim.mk - the simulator of the quorum log (tests/sim/README.md): many seeds, one seed, mistakes.
+
+SEED ?= 1
+RUNS ?= 2000
+
+# make sim SEED= RUNS= : the product's own cores under RUNS seeds from SEED on.
+.PHONY: sim
+sim: $(B)/tests/sim
+	$(B)/tests/sim --seed $(SEED) --runs $(RUNS) --shrink
+
+# The variant that can make the classic mistakes (common/mutation.h); its cores are no product.
+MUT_SIM := $(B)/mutations/tests/sim
+.PHONY: $(MUT_SIM)
+$(MUT_SIM):
+	+@$(MAKE) --no-print-directory B=$(B)/mutations EXTRA='$(EXTRA) -DCO_MUTATIONS' $@
+
+# make mutations : every mistake must be found, from three starts that are drawn now.
+.PHONY: mutations
+mutations: $(MUT_SIM)
+	$(MUT_SIM) --mutations
+
+# make mutations-slow : with the two that need many seeds (half an hour).
+.PHONY: mutations-slow
+mutations-slow: $(MUT_SIM)
+	$(MUT_SIM) --mutations --slow
