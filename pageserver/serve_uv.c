@@ -17,7 +17,7 @@
 #include "proto/unpack.h"
 
 #define MODULE "pageserver/serve"
-#define ASK_MS 8000u
+uint32_t ps_ask_ms = 8000;
 
 /* -- Answers ----------------------------------------------------------------------------------- */
 
@@ -254,7 +254,7 @@ static void give_up(struct ps_server *s, struct ps_ask *ask)
             ? co_fail(CO_ERR_NO_QUORUM,
                       "%s: a majority of the safekeepers did not confirm within %u s; it "
                       "goes on in the background, ask again",
-                      name, ASK_MS / 1000)
+                      name, ps_ask_ms / 1000)
             : co_fail(CO_ERR_NO_QUORUM,
                       "%s: %u of %u safekeepers are connected to the pageserver, %u are "
                       "needed; missing: %s",
@@ -317,7 +317,7 @@ static void begin_ask(struct ps_session *session, const struct ps_ask *wanted)
     }
     *ask = *wanted;
     ask->session = session;
-    ask->deadline_ms = uv_now(&s->loop) + ASK_MS;
+    ask->deadline_ms = uv_now(&s->loop) + ps_ask_ms;
     if (try_ask(s, ask)) {
         free(ask);
         return;

@@ -135,6 +135,8 @@ void ps_feeds_tick(struct ps_server *s);
 /* -- serve_uv.c: sessions and names ------------------------------------------------------------ */
 CO_MUST_CHECK int ps_serve_start(struct ps_server *s);
 void ps_serve_close(struct ps_server *s);
+/* How long a request about names waits; a variable for the tests. */
+extern uint32_t ps_ask_ms;
 /* The registry changed: answers the asks that can be answered, and those whose time is over. */
 void ps_serve_asks(struct ps_server *s);
 

@@ -1,0 +1,309 @@
+#include "tests/unit/pageserver/fake_keepers.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/assert.h"
+#include "proto/message.h"
+#include "proto/unpack.h"
+
+#define NOTHING co_span_of(NULL, 0)
+
+static lsn_t *commit_of(struct fake *f, const struct co_id *id, uint32_t node, struct co_buf **log)
+{
+    for (uint32_t i = 0; i < f->n_lines; i++)
+        if (co_id_eq(&f->line[i].id, id)) {
+            *log = &f->line[i].log;
+            return &f->line[i].commit[node];
+        }
+    return NULL;
+}
+
+/* Answers a poll if there is something; true: answered. */
+static bool answer(struct fake *f, const struct fake_poll *p)
+{
+    struct co_buf *log;
+    lsn_t *commit = commit_of(f, &p->timeline, p->node, &log);
+    if (f->node[p->node].silent || !commit || *commit <= p->from || p->from < LSN_FIRST)
+        return false;
+    Corallite__StreamData d = CORALLITE__STREAM_DATA__INIT;
+    d.has_timeline = d.has_from_lsn = d.has_commit_lsn = d.has_flush_lsn = 1;
+    d.timeline = msg_bytes16(p->timeline.b);
+    d.from_lsn = p->from;
+    d.commit_lsn = d.flush_lsn = *commit;
+    peer_send(p->peer, FRAME_STREAM_DATA, p->request, &d.base,
+              co_span_of(log->data + (p->from - LSN_FIRST), (size_t)(*commit - p->from)));
+    return true;
+}
+
+static void answer_all(struct fake *f)
+{
+    for (uint32_t i = 0; i < f->n_polls;)
+        if (answer(f, &f->poll[i]))
+            f->poll[i] = f->poll[--f->n_polls];
+        else
+            i++;
+}
+
+static int on_hello(void *owner, struct peer *peer, const Corallite__Hello *hello,
+                    const Corallite__HelloOk *unused)
+{
+    struct fake_node *n = owner;
+    struct co_id disk = {{(uint8_t)(n->index + 1)}};
+    (void)unused, (void)hello;
+    Corallite__HelloOk ok = CORALLITE__HELLO_OK__INIT;
+    ok.has_protocol = ok.has_cluster = ok.has_node = ok.has_disk = 1;
+    ok.protocol = CO_PROTOCOL_VERSION;
+    ok.cluster = msg_bytes16(n->fake->cluster.b);
+    ok.node = n->index + 1;
+    ok.disk = msg_bytes16(disk.b);
+    peer_send(peer, FRAME_HELLO_OK, 0, &ok.base, NOTHING);
+    return 0;
+}
+
+/* Two timelines a page, so that paging is tried. */
+static void list(struct fake_node *n, struct peer *peer, uint64_t request, struct co_span message)
+{
+    Corallite__TimelineList *m = message_unpack(&corallite__timeline_list__descriptor, message);
+    Corallite__TimelineListed listed = CORALLITE__TIMELINE_LISTED__INIT;
+    struct ps_meta_wire wire[2];
+    Corallite__Timeline *list_of[2];
+    struct co_id after = {{0}};
+    co_assert(m);
+    if (m->has_after)
+        memcpy(after.b, m->after.data, 16);
+    protobuf_c_message_free_unpacked(&m->base, NULL);
+    listed.timelines = list_of;
+    listed.has_more = 1;
+    for (;;) {
+        struct ps_meta *next = NULL;
+        for (uint32_t i = 0; i < n->n; i++)
+            if (memcmp(n->meta[i].id.b, after.b, 16) > 0 &&
+                (!next || memcmp(n->meta[i].id.b, next->id.b, 16) < 0))
+                next = &n->meta[i];
+        if (!next)
+            break;
+        if (listed.n_timelines == 2) {
+            listed.more = 1;
+            break;
+        }
+        ps_meta_to_wire(next, &wire[listed.n_timelines]);
+        list_of[listed.n_timelines] = &wire[listed.n_timelines].wire;
+        listed.n_timelines++;
+        after = next->id;
+    }
+    peer_send(peer, FRAME_TIMELINE_LISTED, request, &listed.base, NOTHING);
+}
+
+static struct ps_meta *keep(struct fake_node *n, const struct ps_meta *meta)
+{
+    uint32_t i = 0;
+    while (i < n->n && !co_id_eq(&n->meta[i].id, &meta->id))
+        i++;
+    co_assert(i < FAKE_LINES);
+    if (i == n->n)
+        n->n++;
+    else if (n->meta[i].version >= meta->version)
+        return &n->meta[i];
+    n->meta[i] = *meta;
+    return &n->meta[i];
+}
+
+static void put(struct fake_node *n, struct peer *peer, uint64_t request, struct co_span message)
+{
+    Corallite__TimelinePut *m = message_unpack(&corallite__timeline_put__descriptor, message);
+    Corallite__TimelinePutOk ok = CORALLITE__TIMELINE_PUT_OK__INIT;
+    struct ps_meta meta;
+    struct ps_meta_wire wire;
+    co_assert(m && m->timeline);
+    int rc = ps_meta_from_wire(m->timeline, &meta);
+    co_assert(rc == 0);
+    protobuf_c_message_free_unpacked(&m->base, NULL);
+    ps_meta_to_wire(keep(n, &meta), &wire);
+    ok.timeline = &wire.wire;
+    peer_send(peer, FRAME_TIMELINE_PUT_OK, request, &ok.base, NOTHING);
+}
+
+static void stream(struct fake_node *n, struct peer *peer, uint64_t request, struct co_span message)
+{
+    struct fake *f = n->fake;
+    Corallite__Stream *m = message_unpack(&corallite__stream__descriptor, message);
+    struct fake_poll p = {.peer = peer, .node = n->index, .request = request};
+    co_assert(m && m->timeline.len == 16);
+    memcpy(p.timeline.b, m->timeline.data, 16);
+    p.from = m->from_lsn;
+    protobuf_c_message_free_unpacked(&m->base, NULL);
+    if (!answer(f, &p)) {
+        co_assert(f->n_polls < 64);
+        f->poll[f->n_polls++] = p;
+    }
+}
+
+static int on_frame(void *owner, struct peer *peer, const struct frame_header *frame,
+                    struct co_span body)
+{
+    struct fake_node *n = owner;
+    struct co_span message = co_span_of(body.data, frame->message_bytes);
+    uv_mutex_lock(&n->fake->mutex);
+    if (n->silent && frame->type != FRAME_STREAM)
+        ;
+    else if (frame->type == FRAME_TIMELINE_LIST)
+        list(n, peer, frame->request_id, message);
+    else if (frame->type == FRAME_TIMELINE_PUT)
+        put(n, peer, frame->request_id, message);
+    else if (frame->type == FRAME_STREAM)
+        stream(n, peer, frame->request_id, message);
+    uv_mutex_unlock(&n->fake->mutex);
+    return 0;
+}
+
+static void on_close(void *owner, struct peer *peer, const char *reason)
+{
+    struct fake *f = ((struct fake_node *)owner)->fake;
+    (void)reason;
+    uv_mutex_lock(&f->mutex);
+    for (uint32_t i = 0; i < f->n_polls;)
+        if (f->poll[i].peer == peer)
+            f->poll[i] = f->poll[--f->n_polls];
+        else
+            i++;
+    uv_mutex_unlock(&f->mutex);
+}
+
+static void set_listener(struct fake_node *n)
+{
+    struct peer_handler h = {n, on_hello, on_frame, on_close};
+    if (n->want_up && !n->up) {
+        int rc = peer_listen(&n->fake->loop, "127.0.0.1", n->port, &h, &n->server);
+        if (rc)
+            return; /* the old one is going: asked again */
+        n->port = peer_server_port(n->server);
+    } else if (!n->want_up && n->up) {
+        peer_server_close(n->server);
+    }
+    n->up = n->want_up;
+}
+
+static void on_async(uv_async_t *async)
+{
+    struct fake *f = async->data;
+    uv_mutex_lock(&f->mutex);
+    for (uint32_t i = 0; i < FAKE_NODES; i++) {
+        f->node[i].want_up &= !f->stop;
+        set_listener(&f->node[i]);
+    }
+    answer_all(f);
+    bool stop = f->stop;
+    uv_mutex_unlock(&f->mutex);
+    if (stop)
+        uv_close((uv_handle_t *)async, NULL);
+}
+
+static void run(void *arg)
+{
+    struct fake *f = arg;
+    uv_run(&f->loop, UV_RUN_DEFAULT);
+}
+
+void fake_start(struct fake *f, const struct co_id *cluster)
+{
+    *f = (struct fake){.cluster = *cluster};
+    int rc = uv_loop_init(&f->loop) | uv_mutex_init(&f->mutex) |
+             uv_async_init(&f->loop, &f->async, on_async);
+    co_assert(rc == 0);
+    f->async.data = f;
+    for (uint32_t i = 0; i < FAKE_NODES; i++) {
+        f->node[i] = (struct fake_node){.fake = f, .index = i, .want_up = true};
+        set_listener(&f->node[i]);
+        co_assert(f->node[i].up);
+    }
+    rc = uv_thread_create(&f->thread, run, f);
+    co_assert(rc == 0);
+}
+
+void fake_stop(struct fake *f)
+{
+    uv_mutex_lock(&f->mutex);
+    f->stop = true;
+    uv_mutex_unlock(&f->mutex);
+    uv_async_send(&f->async);
+    uv_thread_join(&f->thread);
+    for (uint32_t i = 0; i < f->n_lines; i++)
+        co_buf_free(&f->line[i].log);
+    uv_loop_close(&f->loop);
+    uv_mutex_destroy(&f->mutex);
+}
+
+static void catch_up(struct fake *f)
+{
+    for (uint32_t l = 0; l < f->n_lines; l++)
+        for (uint32_t i = 0; i < FAKE_NODES; i++)
+            if (!f->node[i].frozen)
+                f->line[l].commit[i] = LSN_FIRST + f->line[l].log.len;
+}
+
+void fake_append(struct fake *f, const struct co_id *timeline, const struct co_buf *records)
+{
+    uv_mutex_lock(&f->mutex);
+    uint32_t l = 0;
+    while (l < f->n_lines && !co_id_eq(&f->line[l].id, timeline))
+        l++;
+    co_assert(l < FAKE_LINES);
+    if (l == f->n_lines) {
+        f->line[l].id = *timeline;
+        f->n_lines++;
+    }
+    int rc = co_buf_append(&f->line[l].log, records->data, records->len);
+    co_assert(rc == 0);
+    catch_up(f);
+    uv_mutex_unlock(&f->mutex);
+    uv_async_send(&f->async);
+}
+
+void fake_set_up(struct fake *f, uint32_t node, bool up)
+{
+    for (bool done = false; !done; usleep(1000)) {
+        uv_mutex_lock(&f->mutex);
+        f->node[node].want_up = up;
+        done = f->node[node].up == up;
+        uv_mutex_unlock(&f->mutex);
+        uv_async_send(&f->async);
+    }
+}
+
+void fake_set_silent(struct fake *f, uint32_t node, bool silent)
+{
+    uv_mutex_lock(&f->mutex);
+    f->node[node].silent = silent;
+    uv_mutex_unlock(&f->mutex);
+    uv_async_send(&f->async);
+}
+
+void fake_set_frozen(struct fake *f, uint32_t node, bool frozen)
+{
+    uv_mutex_lock(&f->mutex);
+    f->node[node].frozen = frozen;
+    catch_up(f);
+    uv_mutex_unlock(&f->mutex);
+    uv_async_send(&f->async);
+}
+
+bool fake_holds(struct fake *f, uint32_t node, const char *db, struct ps_meta *out)
+{
+    bool found = false;
+    uv_mutex_lock(&f->mutex);
+    for (uint32_t i = 0; i < f->node[node].n; i++)
+        if (strcmp(f->node[node].meta[i].database_name, db) == 0) {
+            *out = f->node[node].meta[i];
+            found = true;
+        }
+    uv_mutex_unlock(&f->mutex);
+    return found;
+}
+
+void fake_put(struct fake *f, uint32_t node, const struct ps_meta *meta)
+{
+    uv_mutex_lock(&f->mutex);
+    keep(&f->node[node], meta);
+    uv_mutex_unlock(&f->mutex);
+}

@@ -1,0 +1,65 @@
+/*
+ * fake_keepers.h - three safekeepers that only a pageserver talks to: TIMELINE_LIST, TIMELINE_PUT
+ * and STREAM, on a loop in a thread of the test. Their logs are one buffer for each timeline, which
+ * the test appends to; everything below a node's commit is committed there.
+ */
+#ifndef CORALLITE_TEST_FAKE_KEEPERS_H
+#define CORALLITE_TEST_FAKE_KEEPERS_H
+
+#include "pageserver/timeline_meta.h"
+#include "proto/peer_uv.h"
+
+#define FAKE_NODES 3
+#define FAKE_LINES 8
+
+struct fake;
+
+struct fake_node {
+    struct fake *fake;
+    uint32_t index;
+    struct peer_server *server;
+    uint16_t port;
+    bool up, silent, frozen; /* frozen: hears of no new commits */
+    bool want_up;
+    uint32_t n;
+    struct ps_meta meta[FAKE_LINES];
+};
+
+struct fake_poll {
+    struct peer *peer;
+    uint32_t node;
+    uint64_t request;
+    struct co_id timeline;
+    lsn_t from;
+};
+
+struct fake {
+    uv_loop_t loop;
+    uv_thread_t thread;
+    uv_async_t async;
+    uv_mutex_t mutex; /* all below */
+    struct co_id cluster;
+    bool stop;
+    struct fake_node node[FAKE_NODES];
+    uint32_t n_lines;
+    struct {
+        struct co_id id;
+        struct co_buf log; /* from LSN_FIRST */
+        lsn_t commit[FAKE_NODES];
+    } line[FAKE_LINES];
+    struct fake_poll poll[64];
+    uint32_t n_polls;
+};
+
+void fake_start(struct fake *f, const struct co_id *cluster);
+void fake_stop(struct fake *f);
+/* Appends to the log of a timeline; nodes that are not frozen commit it at once. */
+void fake_append(struct fake *f, const struct co_id *timeline, const struct co_buf *records);
+void fake_set_up(struct fake *f, uint32_t node, bool up); /* returns when it is so */
+void fake_set_silent(struct fake *f, uint32_t node, bool silent);
+void fake_set_frozen(struct fake *f, uint32_t node, bool frozen);
+/* What a node's registry holds of this name; false: nothing. */
+bool fake_holds(struct fake *f, uint32_t node, const char *db, struct ps_meta *out);
+void fake_put(struct fake *f, uint32_t node, const struct ps_meta *meta);
+
+#endif

@@ -1,0 +1,648 @@
+/* test_daemon.c - the whole pageserver in a process of its own, against three fake safekeepers. */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/clock_file.h"
+#include "common/log.h"
+#include "pageserver/server.h"
+#include "proto/changes.h"
+#include "proto/message.h"
+#include "proto/peer_sock.h"
+#include "proto/unpack.h"
+#include "tests/unit/pageserver/fake_keepers.h"
+#include "tests/unit/pageserver/ps_util.h"
+
+#define NOTHING co_span_of(NULL, 0)
+
+static char dir[64];
+static struct fake fake;
+static struct co_id cluster;
+static pid_t daemon_pid;
+static uint16_t port;
+static struct psock client;
+static struct ps_scribe scribe;
+static struct co_buf records;
+static uint8_t pages[64 * 65536];
+
+static uint16_t free_port(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert(fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0);
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+    close(fd);
+    return ntohs(a.sin_port);
+}
+
+static void fill_options(struct ps_options *o, const char *sub, uint16_t at)
+{
+    *o = (struct ps_options){.have_cluster = true, .cluster = cluster, .n_nodes = 3};
+    snprintf(o->dir, sizeof o->dir, "%s/%s", dir, sub);
+    snprintf(o->listen_host, sizeof o->listen_host, "127.0.0.1");
+    o->listen_port = at;
+    o->map_bytes = 4 * CO_GIB;
+    for (uint32_t i = 0; i < 3; i++) {
+        o->nodes[i].id = i + 1;
+        o->nodes[i].port = fake.node[i].port;
+        snprintf(o->nodes[i].host, sizeof o->nodes[i].host, "127.0.0.1");
+    }
+}
+
+/* The daemon in a child; it dies with the test. */
+static pid_t spawn(const char *sub, uint16_t at, bool take_over)
+{
+    char log[96];
+    snprintf(log, sizeof log, "%s/%s.log", dir, sub);
+    pid_t pid = fork();
+    if (pid)
+        return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    close_range(3, ~0u, 0);
+    int fd = open(log, O_CREAT | O_WRONLY | O_APPEND, 0600);
+    dup2(fd, 1);
+    dup2(fd, 2);
+    struct ps_options o;
+    fill_options(&o, sub, at);
+    o.take_over = take_over;
+    ps_ask_ms = 1000;
+    _exit(ps_server_run(&o));
+}
+
+static int try_connect(struct psock *s, uint16_t at)
+{
+    Corallite__Hello hello = CORALLITE__HELLO__INIT;
+    hello.has_protocol_min = hello.has_protocol_max = 1;
+    hello.protocol_min = hello.protocol_max = CO_PROTOCOL_VERSION;
+    return psock_connect(s, "127.0.0.1", at, &hello, co_now_us() + 1000000, NULL);
+}
+
+static void reach(struct psock *s, uint16_t at)
+{
+    int rc = CO_ERR_CONNECT;
+    *s = (struct psock){.fd = -1};
+    for (int i = 0; i < 500 && rc; i++) {
+        rc = try_connect(s, at);
+        if (rc)
+            usleep(10000);
+    }
+    cr_assert_eq(rc, 0, "%s", co_sentence());
+}
+
+static int stop_daemon(int with)
+{
+    int status = 0;
+    if (!daemon_pid)
+        return 0;
+    psock_close(&client);
+    kill(daemon_pid, with);
+    cr_assert_eq(waitpid(daemon_pid, &status, 0), daemon_pid);
+    daemon_pid = 0;
+    return status;
+}
+
+static void start_daemon(void)
+{
+    port = free_port();
+    daemon_pid = spawn("ps", port, false);
+    reach(&client, port);
+}
+
+static void setup(void)
+{
+    ps_tmp(dir);
+    cluster = ps_id(0xc1);
+    fake_start(&fake, &cluster);
+    start_daemon();
+}
+static void teardown(void)
+{
+    stop_daemon(SIGKILL);
+    fake_stop(&fake);
+    if (scribe.builder)
+        ps_scribe_free(&scribe);
+    co_buf_free(&records);
+    ps_tmp_remove(dir);
+}
+TestSuite(daemon, .init = setup, .fini = teardown, .timeout = 60);
+
+/* -- Calls ------------------------------------------------------------------------------------- */
+
+struct reply {
+    struct frame_header frame;
+    struct co_buf body;
+    Corallite__Error *error;
+};
+
+static void reply_free(struct reply *r)
+{
+    co_buf_free(&r->body);
+    if (r->error)
+        protobuf_c_message_free_unpacked(&r->error->base, NULL);
+    *r = (struct reply){0};
+}
+
+static int call(unsigned type, const ProtobufCMessage *m, struct reply *r)
+{
+    *r = (struct reply){0};
+    return psock_call(&client, type, m, NOTHING, co_now_us() + 20000000, &r->frame, &r->body,
+                      &r->error);
+}
+
+static void *message_of(const ProtobufCMessageDescriptor *type, const struct reply *r)
+{
+    void *m = message_unpack(type, co_span_of(r->body.data, r->frame.message_bytes));
+    cr_assert_not_null(m);
+    return m;
+}
+
+/* OPEN or CREATE: 0 and the timeline; CO_ERR_NOT_FOUND: answered that there is none. */
+static int name_call(unsigned type, const char *db, struct ps_meta *meta)
+{
+    Corallite__Open open = CORALLITE__OPEN__INIT;
+    Corallite__Create create = CORALLITE__CREATE__INIT;
+    struct reply r;
+    open.database = create.database = (char *)(uintptr_t)db;
+    int rc = call(type, type == FRAME_OPEN ? &open.base : &create.base, &r);
+    if (!rc) {
+        Corallite__Opened *opened = message_of(&corallite__opened__descriptor, &r);
+        cr_assert_eq(opened->n_safekeepers, 3);
+        cr_assert_eq(opened->safekeepers[1]->port, fake.node[1].port);
+        rc = opened->timeline ? ps_meta_from_wire(opened->timeline, meta) : CO_ERR_NOT_FOUND;
+        protobuf_c_message_free_unpacked(&opened->base, NULL);
+    }
+    reply_free(&r);
+    return rc;
+}
+
+static struct ps_meta create(const char *db)
+{
+    struct ps_meta meta;
+    cr_assert_eq(name_call(FRAME_CREATE, db, &meta), 0, "%s", co_sentence());
+    cr_assert_eq(meta.state, PS_ACTIVE);
+    return meta;
+}
+
+static int drop(const char *db)
+{
+    Corallite__Drop m = CORALLITE__DROP__INIT;
+    struct reply r;
+    m.database = (char *)(uintptr_t)db;
+    int rc = call(FRAME_DROP, &m.base, &r);
+    reply_free(&r);
+    return rc;
+}
+
+/* GET_PAGES of `n` pages from `first` on; statuses to status[n], pages to `pages`. */
+static int get_pages(const struct co_id *tl, lsn_t lsn, lsn_t since, uint32_t deadline_ms,
+                     pgno_t first, uint32_t n, int *status, struct reply *keep)
+{
+    Corallite__GetPages m = CORALLITE__GET_PAGES__INIT;
+    uint32_t pgnos[300];
+    struct reply r;
+    m.has_timeline = m.has_lsn = m.has_deadline_ms = 1;
+    m.timeline = msg_bytes16(tl->b);
+    m.lsn = lsn;
+    m.has_not_modified_since = since != 0;
+    m.not_modified_since = since;
+    m.deadline_ms = deadline_ms;
+    for (uint32_t i = 0; i < n; i++)
+        pgnos[i] = first + i;
+    m.n_pages = n;
+    m.pages = pgnos;
+    int rc = call(FRAME_GET_PAGES, &m.base, keep ? keep : &r);
+    if (keep)
+        return rc;
+    if (!rc) {
+        Corallite__Pages *p = message_of(&corallite__pages__descriptor, &r);
+        struct co_span rest =
+            co_span_of(r.body.data + r.frame.message_bytes, r.body.len - r.frame.message_bytes);
+        cr_assert_eq(p->n_pages, n);
+        for (uint32_t i = 0; i < n; i++) {
+            cr_assert_eq(p->pages[i]->pgno, first + i);
+            status[i] = p->pages[i]->status;
+            if (status[i])
+                continue;
+            cr_assert_geq(rest.len, p->page_size);
+            cr_assert_eq(p->pages[i]->crc, ps_crc(rest.data, p->page_size));
+            cr_assert_leq(p->pages[i]->lsn, lsn);
+            memcpy(pages + (size_t)i * p->page_size, rest.data, p->page_size);
+            rest = co_span_of(rest.data + p->page_size, rest.len - p->page_size);
+        }
+        cr_assert_eq(rest.len, 0);
+        protobuf_c_message_free_unpacked(&p->base, NULL);
+    }
+    reply_free(&r);
+    return rc;
+}
+
+static void expect_pages(const struct co_id *tl, pgno_t first, uint32_t n, uint32_t deadline_ms)
+{
+    int status[256];
+    cr_assert_eq(get_pages(tl, scribe.lsn, 0, deadline_ms, first, n, status, NULL), 0, "%s",
+                 co_sentence());
+    for (uint32_t i = 0; i < n; i++) {
+        cr_assert_eq(status[i], 0, "page %u", first + i);
+        cr_assert_eq(memcmp(pages + (size_t)i * scribe.page_size,
+                            ps_scribe_page(&scribe, first + i), scribe.page_size),
+                     0);
+    }
+}
+
+static void begin_log(const struct ps_meta *meta, uint32_t page_size)
+{
+    ps_scribe_init(&scribe, page_size, 1000);
+    scribe.cluster = cluster;
+    scribe.timeline = meta->id;
+    records.len = 0;
+    ps_scribe_config(&scribe, &records);
+    fake_append(&fake, &meta->id, &records);
+    records.len = 0;
+}
+
+static void commit(const struct co_id *tl, const pgno_t *p, uint32_t n, uint64_t seed)
+{
+    ps_scribe_txn(&scribe, &records, p, n, FILL_TEXT, seed);
+    fake_append(&fake, tl, &records);
+    records.len = 0;
+}
+
+/* -- Tests ------------------------------------------------------------------------------------- */
+
+Test(daemon, creates_ingests_and_serves)
+{
+    /* The whole way: CREATE, records, GET_PAGES, CHANGES_SINCE, list. */
+    pgno_t p[] = {1, 2, 3};
+    int status[4];
+    struct ps_meta m = create("shop"), again, held;
+    cr_assert_eq(name_call(FRAME_CREATE, "shop", &again), 0);
+    cr_assert(co_id_eq(&m.id, &again.id), "created once");
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &again), 0);
+    cr_assert(co_id_eq(&m.id, &again.id));
+    cr_assert_eq(name_call(FRAME_OPEN, "nothing", &again), CO_ERR_NOT_FOUND);
+    cr_assert_eq(m.config.n, 3);
+    uint32_t on = 0;
+    for (uint32_t i = 0; i < 3; i++)
+        on += fake_holds(&fake, i, "shop", &held) && held.state == PS_ACTIVE;
+    cr_assert_geq(on, 2, "M18: durable on a majority before it is answered");
+
+    begin_log(&m, 4096);
+    cr_assert_eq(get_pages(&m.id, scribe.lsn, 0, 5000, 1, 1, status, NULL), 0);
+    cr_assert_eq(status[0], CO_ERR_NOT_FOUND, "an empty database has no page");
+    commit(&m.id, p, 3, 1);
+    lsn_t first = scribe.lsn;
+    expect_pages(&m.id, 1, 3, 5000);
+    commit(&m.id, p + 1, 2, 2);
+    expect_pages(&m.id, 1, 3, 5000);
+    cr_assert_eq(get_pages(&m.id, scribe.lsn, 0, 0, 1, 4, status, NULL), 0);
+    cr_assert_eq(status[3], CO_ERR_NOT_FOUND);
+
+    Corallite__ChangesSince cs = CORALLITE__CHANGES_SINCE__INIT;
+    struct reply r;
+    cs.has_timeline = cs.has_since = 1;
+    cs.timeline = msg_bytes16(m.id.b);
+    cs.since = first;
+    cr_assert_eq(call(FRAME_CHANGES_SINCE, &cs.base, &r), 0, "%s", co_sentence());
+    Corallite__Changes *c = message_of(&corallite__changes__descriptor, &r);
+    cr_assert(c->upto == scribe.lsn && c->txn_lsn == scribe.lsn && c->db_pages == 3);
+    cr_assert(c->page_size == 4096 && !c->all && c->time_us == scribe.time_us);
+    struct co_span rest =
+        co_span_of(r.body.data + r.frame.message_bytes, r.body.len - r.frame.message_bytes);
+    pgno_t *got;
+    uint32_t n, db_pages;
+    lsn_t lsn;
+    cr_assert_eq(changes_get_commit(&rest, first, &lsn, &db_pages, &got, &n), 0);
+    cr_assert(lsn == scribe.lsn && n == 2 && got[0] == 2 && got[1] == 3 && rest.len == 0);
+    free(got);
+    protobuf_c_message_free_unpacked(&c->base, NULL);
+    reply_free(&r);
+
+    Corallite__DbList dl = CORALLITE__DB_LIST__INIT;
+    cr_assert_eq(call(FRAME_DB_LIST, &dl.base, &r), 0);
+    Corallite__DbListed *l = message_of(&corallite__db_listed__descriptor, &r);
+    cr_assert_eq(l->n_databases, 1);
+    cr_assert_str_eq(l->databases[0]->name, "shop");
+    cr_assert_eq(l->databases[0]->db_pages, 3);
+    protobuf_c_message_free_unpacked(&l->base, NULL);
+    reply_free(&r);
+}
+
+Test(daemon, a_commit_is_readable_within_milliseconds)
+{
+    /* A record that is committed should be readable within about a millisecond on loopback. */
+    pgno_t p[] = {1};
+    struct ps_meta m = create("fast");
+    uint64_t us[100];
+    begin_log(&m, 4096);
+    for (uint64_t i = 0; i < 100; i++) {
+        uint64_t begin = co_now_us();
+        commit(&m.id, p, 1, i);
+        expect_pages(&m.id, 1, 1, 5000);
+        us[i] = co_now_us() - begin;
+    }
+    for (int i = 1; i < 100; i++)
+        for (int j = i; j > 0 && us[j] < us[j - 1]; j--) {
+            uint64_t t = us[j];
+            us[j] = us[j - 1], us[j - 1] = t;
+        }
+    fprintf(stderr, "readable after commit: median %llu us, 90 %% %llu us\n",
+            (unsigned long long)us[50], (unsigned long long)us[90]);
+    cr_assert_lt(us[50], 50000, "generous: the machine is shared");
+}
+
+Test(daemon, large_pages_come_back_256_at_a_time)
+{
+    /* S16: a full answer of 64 KiB pages fits. */
+    static pgno_t p[256];
+    struct ps_meta m = create("large");
+    begin_log(&m, 65536);
+    for (pgno_t i = 0; i < 256; i++)
+        p[i] = i + 1;
+    ps_scribe_txn(&scribe, &records, p, 256, FILL_HALF, 5);
+    fake_append(&fake, &m.id, &records);
+    for (pgno_t first = 1; first <= 256; first += 64)
+        expect_pages(&m.id, first, 64, 20000);
+    struct reply r;
+    cr_assert_eq(get_pages(&m.id, scribe.lsn, 0, 0, 1, 256, NULL, &r), 0);
+    cr_assert_geq(r.body.len, 256u * 65536u);
+    reply_free(&r);
+}
+
+Test(daemon, a_deadline_that_passes_says_what_was_wanted_what_there_is_and_from_where)
+{
+    /* G8: no wait without a bound; LAG carries wanted, have, source. */
+    pgno_t p[] = {1};
+    int status[1];
+    struct reply r;
+    struct ps_meta m = create("shop");
+    begin_log(&m, 4096);
+    commit(&m.id, p, 1, 1);
+    expect_pages(&m.id, 1, 1, 5000);
+    uint64_t begin = co_now_us();
+    cr_assert_eq(get_pages(&m.id, scribe.lsn + 800, 0, 150, 1, 1, NULL, &r), CO_ERR_LAG);
+    uint64_t ms = (co_now_us() - begin) / 1000;
+    cr_assert(ms >= 140 && ms < 5000, "%llu ms", (unsigned long long)ms);
+    cr_assert_eq(r.error->wanted_lsn, scribe.lsn + 800);
+    cr_assert_eq(r.error->have_lsn, scribe.lsn);
+    cr_assert(strstr(r.error->source, "safekeeper "), "%s", r.error->source);
+    cr_assert(strstr(r.error->sentence, "after waiting 150 ms"), "%s", r.error->sentence);
+    reply_free(&r);
+    cr_assert_eq(get_pages(&m.id, scribe.lsn + 800, 0, 0, 1, 1, NULL, &r), CO_ERR_LAG);
+    reply_free(&r);
+    cr_assert_eq(get_pages(&m.id, scribe.lsn + 800, scribe.lsn, 0, 1, 1, status, NULL), 0,
+                 "not modified since: no need to wait");
+    cr_assert_eq(status[0], 0);
+}
+
+Test(daemon, reading_goes_on_when_a_safekeeper_is_silent_frozen_or_gone)
+{
+    /* The feed switches: any one of three may fail in any way. */
+    pgno_t p[] = {1, 2};
+    struct ps_meta m = create("shop");
+    begin_log(&m, 4096);
+    for (uint32_t i = 0; i < 3; i++) {
+        fake_set_silent(&fake, i, true);
+        commit(&m.id, p, 2, i);
+        expect_pages(&m.id, 1, 2, 10000);
+        fake_set_silent(&fake, i, false);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        fake_set_frozen(&fake, i, true);
+        for (uint64_t k = 0; k < 5; k++) {
+            commit(&m.id, p, 2, 10 + i * 10 + k);
+            expect_pages(&m.id, 1, 2, 10000);
+        }
+        fake_set_frozen(&fake, i, false);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        fake_set_up(&fake, i, false);
+        commit(&m.id, p, 2, 100 + i);
+        expect_pages(&m.id, 1, 2, 10000);
+        fake_set_up(&fake, i, true);
+    }
+}
+
+Test(daemon, killed_it_goes_on_where_it_was)
+{
+    /* P2: restarts at its durable LSN. And without safekeepers it serves what it has. */
+    pgno_t p[] = {1, 2, 3};
+    struct ps_meta m = create("shop"), again;
+    begin_log(&m, 4096);
+    for (uint64_t i = 0; i < 20; i++)
+        commit(&m.id, p, 3, i);
+    expect_pages(&m.id, 1, 3, 5000);
+    int status = stop_daemon(SIGKILL);
+    cr_assert(WIFSIGNALED(status));
+    commit(&m.id, p, 3, 99);
+    start_daemon();
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &again), 0);
+    cr_assert(co_id_eq(&m.id, &again.id));
+    expect_pages(&m.id, 1, 3, 5000);
+
+    stop_daemon(SIGKILL);
+    for (uint32_t i = 0; i < 3; i++)
+        fake_set_up(&fake, i, false);
+    start_daemon();
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &again), 0, "what it knows is served");
+    expect_pages(&m.id, 1, 3, 0);
+    cr_assert_eq(name_call(FRAME_OPEN, "other", &again), CO_ERR_NO_QUORUM, "it cannot know");
+    cr_assert(strstr(co_sentence(), "0 of 3 safekeepers are connected"), "%s", co_sentence());
+    cr_assert_eq(name_call(FRAME_CREATE, "other", &again), CO_ERR_NO_QUORUM);
+}
+
+Test(daemon, a_log_that_contradicts_itself_halts_its_timeline_and_no_other)
+{
+    /* I12 */
+    pgno_t p[] = {1};
+    struct reply r;
+    struct ps_meta other = create("other"), m = create("shop");
+    begin_log(&m, 4096);
+    commit(&m.id, p, 1, 1);
+    expect_pages(&m.id, 1, 1, 5000);
+    lsn_t good = scribe.lsn;
+    scribe.digest.b[0] ^= 1;
+    commit(&m.id, p, 1, 2);
+    cr_assert_eq(get_pages(&m.id, scribe.lsn, 0, 5000, 1, 1, NULL, &r), CO_ERR_HALTED, "%s",
+                 co_sentence());
+    cr_assert(strstr(r.error->sentence, "follows another record"), "%s", r.error->sentence);
+    reply_free(&r);
+    int status[1];
+    cr_assert_eq(get_pages(&m.id, good, 0, 0, 1, 1, status, NULL), 0, "what came before is served");
+    ps_scribe_free(&scribe);
+    begin_log(&other, 4096);
+    commit(&other.id, p, 1, 1);
+    expect_pages(&other.id, 1, 1, 5000);
+}
+
+Test(daemon, a_dropped_database_is_gone_and_its_name_free)
+{
+    /* M18: a tombstone on a majority; S14: DROPPED is a typed error. */
+    pgno_t p[] = {1};
+    struct reply r;
+    struct ps_meta m = create("shop"), held, again;
+    begin_log(&m, 4096);
+    commit(&m.id, p, 1, 1);
+    expect_pages(&m.id, 1, 1, 5000);
+    cr_assert_eq(drop("shop"), 0, "%s", co_sentence());
+    uint32_t on = 0;
+    for (uint32_t i = 0; i < 3; i++)
+        on += fake_holds(&fake, i, "shop", &held) && held.state == PS_DROPPED;
+    cr_assert_geq(on, 2);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &again), CO_ERR_NOT_FOUND);
+    cr_assert_eq(get_pages(&m.id, scribe.lsn, 0, 0, 1, 1, NULL, &r), CO_ERR_DROPPED);
+    reply_free(&r);
+    cr_assert_eq(drop("shop"), CO_ERR_NOT_FOUND);
+    cr_assert(strstr(co_sentence(), "no database 'shop'"), "%s", co_sentence());
+    again = create("shop");
+    cr_assert_not(co_id_eq(&m.id, &again.id));
+}
+
+Test(daemon, a_member_that_was_away_is_repaired)
+{
+    /* M18: the pageserver repairs the missing member in the background. */
+    struct ps_meta held;
+    fake_set_up(&fake, 2, false);
+    struct ps_meta m = create("shop");
+    cr_assert_not(fake_holds(&fake, 2, "shop", &held));
+    fake_set_up(&fake, 2, true);
+    for (int i = 0; i < 1000 && !fake_holds(&fake, 2, "shop", &held); i++)
+        usleep(10000);
+    cr_assert(fake_holds(&fake, 2, "shop", &held));
+    cr_assert(co_id_eq(&held.id, &m.id) && held.state == PS_ACTIVE);
+}
+
+Test(daemon, a_creation_that_a_crash_cut_off_is_driven_on)
+{
+    /* M18: whoever finds a CREATING database drives it on. */
+    struct ps_meta m = create("first"), opened;
+    stop_daemon(SIGKILL);
+    m.id = ps_id(0x33), m.database = ps_id(0x34);
+    m.state = PS_CREATING, m.version = 1;
+    snprintf(m.database_name, sizeof m.database_name, "half");
+    fake_put(&fake, 0, &m);
+    start_daemon();
+    cr_assert_eq(name_call(FRAME_OPEN, "half", &opened), 0, "%s", co_sentence());
+    cr_assert(co_id_eq(&opened.id, &m.id) && opened.state == PS_ACTIVE);
+}
+
+Test(daemon, a_second_pageserver_refuses_and_takes_over_only_when_told)
+{
+    /* S13; and an empty pageserver comes back whole from the safekeepers. */
+    pgno_t p[] = {1, 2};
+    struct ps_meta m = create("shop"), opened;
+    create("gone");
+    cr_assert_eq(drop("gone"), 0);
+    begin_log(&m, 4096);
+    commit(&m.id, p, 2, 1);
+    expect_pages(&m.id, 1, 2, 5000);
+    int status;
+    pid_t second = spawn("second", free_port(), false);
+    cr_assert_eq(waitpid(second, &status, 0), second);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+
+    stop_daemon(SIGKILL);
+    port = free_port();
+    daemon_pid = spawn("second", port, true);
+    reach(&client, port);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &opened), 0, "%s", co_sentence());
+    cr_assert(co_id_eq(&opened.id, &m.id));
+    cr_assert_eq(name_call(FRAME_OPEN, "gone", &opened), CO_ERR_NOT_FOUND, "not resurrected");
+    expect_pages(&m.id, 1, 2, 10000);
+
+    pid_t first = spawn("ps", free_port(), false);
+    cr_assert_eq(waitpid(first, &status, 0), first);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1, "the old one is not the one any more");
+}
+
+Test(daemon, bad_requests_get_sentences_and_the_connection_lives)
+{
+    /* Promise 7: no input on any socket crashes, hangs or bloats a daemon. */
+    struct ps_meta m = create("shop"), out;
+    struct co_id unknown = ps_id(0x99);
+    struct reply r;
+    cr_assert_eq(get_pages(&m.id, 5000, 0, 0, 1, 0, NULL, &r), CO_ERR_INVAL);
+    reply_free(&r);
+    cr_assert_eq(get_pages(&m.id, 5000, 0, 0, 1, 257, NULL, &r), CO_ERR_INVAL);
+    cr_assert(strstr(r.error->sentence, "257"), "%s", r.error->sentence);
+    reply_free(&r);
+    cr_assert_eq(get_pages(&m.id, 5000, 0, 0, 0, 1, NULL, &r), CO_ERR_INVAL);
+    reply_free(&r);
+    cr_assert_eq(get_pages(&m.id, 0, 0, 0, 1, 1, NULL, &r), CO_ERR_INVAL);
+    reply_free(&r);
+    cr_assert_eq(get_pages(&unknown, 5000, 0, 0, 1, 1, NULL, &r), CO_ERR_NOT_FOUND);
+    reply_free(&r);
+    cr_assert_eq(name_call(FRAME_CREATE, "my shop!", &out), CO_ERR_NAME);
+    cr_assert(strstr(co_sentence(), "my-shop"), "a valid name is proposed: %s", co_sentence());
+    cr_assert_eq(name_call(FRAME_CREATE, "", &out), CO_ERR_NAME);
+    Corallite__GetPages none = CORALLITE__GET_PAGES__INIT;
+    cr_assert_eq(call(FRAME_GET_PAGES, &none.base, &r), CO_ERR_NOT_FOUND);
+    reply_free(&r);
+    cr_assert_eq(call(FRAME_READ_POS, NULL, &r), CO_ERR_PROTOCOL);
+    reply_free(&r);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &out), 0, "the connection still serves");
+}
+
+Test(daemon, waits_of_a_client_that_goes_away_are_forgotten)
+{
+    /* G8 */
+    struct ps_meta m = create("shop"), out;
+    Corallite__GetPages g = CORALLITE__GET_PAGES__INIT;
+    uint32_t one = 1;
+    struct co_buf frames = {0};
+    uint8_t packed[128];
+    g.has_timeline = g.has_lsn = g.has_deadline_ms = 1;
+    g.timeline = msg_bytes16(m.id.b);
+    g.lsn = 1 << 20;
+    g.deadline_ms = 60000;
+    g.n_pages = 1;
+    g.pages = &one;
+    size_t n = corallite__get_pages__pack(&g, packed);
+    for (uint64_t i = 1; i <= 50; i++)
+        cr_assert_eq(frame_append(&frames, FRAME_GET_PAGES, i, co_span_of(packed, n), NOTHING), 0);
+    struct psock other;
+    reach(&other, port);
+    cr_assert_eq(psock_queue(&other, co_buf_span(&frames)), 0);
+    co_buf_free(&frames);
+    usleep(100000);
+    psock_close(&other);
+    begin_log(&m, 4096); /* the log moves on: nobody is there to be told */
+    usleep(100000);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &out), 0);
+}
+
+Test(daemon, sigterm_ends_it_with_0)
+{
+    /* A clean stop, also with requests under way. */
+    pgno_t p[] = {1};
+    struct ps_meta m = create("shop");
+    begin_log(&m, 4096);
+    commit(&m.id, p, 1, 1);
+    uint64_t begin = co_now_us();
+    int status = stop_daemon(SIGTERM);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", status);
+    cr_assert_lt(co_now_us() - begin, 5000000u);
+}
+
+Test(daemon, a_port_in_use_is_said_and_ends_it_with_1)
+{
+    /* Bad input gets a sentence. */
+    int status;
+    char log[96], text[2000] = "";
+    pid_t second = spawn("second", port, false);
+    cr_assert_eq(waitpid(second, &status, 0), second);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    snprintf(log, sizeof log, "%s/second.log", dir);
+    FILE *f = fopen(log, "r");
+    cr_assert_not_null(f);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    fclose(f);
+    cr_assert(strstr(text, "in use"), "%s", text);
+}
