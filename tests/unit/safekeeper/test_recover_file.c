@@ -374,6 +374,14 @@ Test(recover_file, idle_work_seals_and_fills_both_slots_then_rests)
         sk_control_close(&file);
         flip(path, slot * 4096 + 75);
     }
+    timeline_path(path, "history");
+    for (uint64_t copy = 0; copy < 2; copy++) {
+        flip(path, copy * SK_HISTORY_COPY_BYTES + 66);
+        reopen();
+        cr_assert_eq(files->n_history, 1);
+        crash();
+        flip(path, copy * SK_HISTORY_COPY_BYTES + 66);
+    }
 }
 
 Test(recover_file, missing_files_are_a_halt_not_an_empty_timeline)
