@@ -41,7 +41,7 @@
     X(FLOOR_OF_A_QUORUM,   "the history floor looks at a quorum, not at all members",    2000, 0) \
     X(MARK_NOT_CLEARED,    "a lease is granted while the disk says that none is out",     200, 0) \
     X(READ_AFTER_RELEASE,  "a leader reads by a lease that it has given back",            200, 0) \
-    X(STALE_CONNECTION_LEASE, "a leader keeps the lease of a connection that it closed", 500, 0)
+    X(STALE_CONNECTION_LEASE, "a leader keeps the lease of a connection that it closed", 2000, 0)
 /* clang-format on */
 
 enum co_mutation {

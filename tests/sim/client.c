@@ -367,7 +367,7 @@ static void strict_read(struct sim *s, struct client *c)
 static void ask_outcomes(struct sim *s, struct client *c)
 {
     for (uint32_t i = 0; i < c->n_open && c->up; i++) {
-        if (c->open_req[i] == 0 && (s->healed || below(s, R_WORK, 4) == 0)) {
+        if (c->open_req[i] == 0 && (s->healed || below(s, R_WORK, 2) == 0)) {
             struct txn *t = &s->txn[c->open[i]];
             c->open_req[i] = ++c->next_req;
             struct pr_event e = {.kind = PR_EV_RESOLVE,

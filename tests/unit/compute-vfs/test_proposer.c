@@ -1,0 +1,852 @@
+/* test_proposer.c - the proposer's rules one by one: R1 to R8, N5, S5, the lease, strict positions,
+ * the three rules that resolve an unknown commit, catching up. The safekeepers here are messages
+ * written by hand; what happens when they are real is the simulator's business. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+#include "compute-vfs/proposer.h"
+
+#define L_US 3000000u
+
+static struct pr_proposer *pr;
+static struct pr_actions acts;
+static struct wal_builder *builder;
+static uint64_t now = 1000000;
+static struct wal_digest tip_digest;
+static const struct co_id cluster = {{1}}, timeline = {{2}};
+static struct co_id used; /* nonce of the newest VOTE or ELECTED */
+static term_t used_term;
+
+static struct wal_config three(uint32_t version)
+{
+    struct wal_config c = {.version = version, .n = 3};
+    for (uint32_t i = 0; i < 3; i++) {
+        c.members[i].node_id = i + 1;
+    }
+    return c;
+}
+
+static struct pr_options options(void)
+{
+    return (struct pr_options){.cluster = cluster,
+                               .timeline = timeline,
+                               .nonce = {{7, 7, 7}},
+                               .seed = 42,
+                               .config = three(1),
+                               .lease_us = L_US,
+                               .renew_us = 1000000,
+                               .resend_us = 1000000,
+                               .batch_bytes = 1u << 20,
+                               .window_bytes = 1u << 24,
+                               .tail_bytes = 1u << 24};
+}
+
+static void make(struct pr_options o)
+{
+    pr_free(pr);
+    cr_assert_eq(pr_new(&o, &pr), 0);
+}
+
+static void setup(void)
+{
+    make(options());
+    cr_assert_eq(wal_builder_new(&builder), 0);
+}
+
+static void teardown(void)
+{
+    pr_free(pr);
+    pr_actions_free(&acts);
+    wal_builder_free(builder);
+}
+
+TestSuite(proposer, .init = setup, .fini = teardown, .timeout = 30);
+
+/* ---- helpers ---- */
+
+static void event(struct pr_event e)
+{
+    e.now_us = now;
+    e.wall_us = now;
+    cr_assert_eq(pr_step(pr, &e, &acts), 0);
+    for (uint32_t i = 0; i < acts.n; i++) {
+        const struct q_msg *m = &acts.a[i].msg;
+        if (acts.a[i].kind == PR_SEND && (m->type == FRAME_VOTE || m->type == FRAME_ELECTED)) {
+            used = m->nonce;
+            used_term = m->term;
+        }
+    }
+}
+
+static void kind(enum pr_event_kind k)
+{
+    event((struct pr_event){.kind = k});
+}
+
+static void up(uint32_t node)
+{
+    event((struct pr_event){.kind = PR_EV_UP, .node = node});
+}
+
+static void receive(uint32_t node, struct q_msg m)
+{
+    m.timeline = timeline;
+    event((struct pr_event){.kind = PR_EV_MSG, .node = node, .msg = &m});
+}
+
+static const struct q_msg *sent(uint32_t node, enum frame_type type)
+{
+    for (uint32_t i = 0; i < acts.n; i++) {
+        if (acts.a[i].kind == PR_SEND && acts.a[i].node == node && acts.a[i].msg.type == type) {
+            return &acts.a[i].msg;
+        }
+    }
+    return NULL;
+}
+
+static const struct pr_action *told(enum pr_action_kind k)
+{
+    for (uint32_t i = 0; i < acts.n; i++) {
+        if (acts.a[i].kind == k) {
+            return &acts.a[i];
+        }
+    }
+    return NULL;
+}
+
+static struct pr_view view(void)
+{
+    struct pr_view v;
+    pr_view(pr, &v);
+    return v;
+}
+
+static void wait_us(uint64_t us)
+{
+    now += us;
+    kind(PR_EV_TIMER);
+}
+
+static struct q_msg pos(term_t term, term_t llt, lsn_t flush, lsn_t commit)
+{
+    return (struct q_msg){.type = FRAME_POS,
+                          .term = term,
+                          .last_log_term = llt,
+                          .flush_lsn = flush,
+                          .commit_lsn = commit,
+                          .config = three(1)};
+}
+
+static struct q_msg voted(uint32_t n, const struct q_term *h, lsn_t flush, lsn_t commit)
+{
+    return (struct q_msg){.type = FRAME_VOTED,
+                          .term = used_term,
+                          .nonce = used,
+                          .granted = true,
+                          .flush_lsn = flush,
+                          .commit_lsn = commit,
+                          .start_lsn = LSN_FIRST,
+                          .config = three(1),
+                          .history = {n, h}};
+}
+
+static struct q_msg ack(lsn_t flush)
+{
+    return (struct q_msg){.type = FRAME_ACK,
+                          .term = used_term,
+                          .nonce = used,
+                          .flush_lsn = flush,
+                          .write_lsn = flush,
+                          .sent_us = now};
+}
+
+/* All three up, LEAD, and heard of by two: VOTE is out. */
+static void campaign(term_t term_seen)
+{
+    for (uint32_t k = 1; k <= 3; k++) {
+        up(k);
+    }
+    kind(PR_EV_LEAD);
+    receive(1, pos(term_seen, 0, LSN_FIRST, LSN_FIRST));
+    receive(2, pos(term_seen, 0, LSN_FIRST, LSN_FIRST));
+    cr_assert_not_null(sent(1, FRAME_VOTE));
+}
+
+static const struct q_term h1[] = {{1, LSN_FIRST}};
+
+/* Leader of term 2 at `start`, READY by nodes 1 and 2; node 3 has said nothing. */
+static void lead(lsn_t start)
+{
+    campaign(1);
+    receive(1, voted(1, h1, start, start));
+    receive(2, voted(1, h1, start, start));
+    receive(1, ack(start));
+    receive(2, ack(start));
+    cr_assert_eq(view().state, PR_LEADER);
+}
+
+static struct co_buf record(void)
+{
+    static const uint8_t empty[512];
+    static uint8_t fill;
+    uint8_t page[512] = {++fill, 1};
+    struct pr_view v = view();
+    struct wal_stamp stamp = {.cluster = cluster,
+                              .timeline = timeline,
+                              .term = v.term,
+                              .begin_lsn = v.tip_lsn,
+                              .sealed_lsn = LSN_FIRST,
+                              .prev_digest = v.tip_digest,
+                              .db_pages = 1};
+    struct co_buf out = {0};
+    wal_builder_reset(builder, 512);
+    cr_assert_eq(wal_builder_page(builder, 1, page, empty, LSN_FIRST), 0);
+    wal_builder_seal(builder, &stamp, &out, &tip_digest);
+    return out;
+}
+
+static lsn_t append(void)
+{
+    struct co_buf r = record();
+    lsn_t end = view().tip_lsn + r.len;
+    event((struct pr_event){.kind = PR_EV_APPEND, .record = &r});
+    cr_assert_eq(r.data, NULL);
+    return end;
+}
+
+/* ---- R1 ---- */
+
+Test(proposer, a_candidate_that_hears_no_quorum_raises_no_term)
+{
+    /* N5: VOTE only once a majority was heard. */
+    up(1);
+    up(2);
+    up(3);
+    kind(PR_EV_LEAD);
+    cr_assert_not_null(sent(1, FRAME_READ_POS));
+    receive(1, pos(4, 0, LSN_FIRST, LSN_FIRST));
+    for (int i = 0; i < 50; i++) {
+        cr_assert_null(sent(1, FRAME_VOTE));
+        wait_us(100000);
+        if (sent(1, FRAME_READ_POS)) {
+            receive(1, pos(4, 0, LSN_FIRST, LSN_FIRST));
+        }
+    }
+}
+
+Test(proposer, a_held_lease_is_waited_for_without_disturbing_the_others)
+{
+    /* 3.6, S9: where a lease runs VOTE only registers; the free ones are not asked; FREE ends it.
+     */
+    struct q_msg held = pos(4, 0, LSN_FIRST, LSN_FIRST);
+    held.lease_held = true;
+    for (uint32_t k = 1; k <= 3; k++) {
+        up(k);
+    }
+    kind(PR_EV_LEAD);
+    receive(1, held);
+    cr_assert_not_null(sent(1, FRAME_VOTE));
+    receive(2, held);
+    receive(3, pos(4, 0, LSN_FIRST, LSN_FIRST));
+    cr_assert_null(sent(3, FRAME_VOTE));
+    receive(1, (struct q_msg){.type = FRAME_FREE, .term = 4});
+    cr_assert_not_null(sent(3, FRAME_VOTE));
+    cr_assert_eq(sent(3, FRAME_VOTE)->term, 5);
+}
+
+Test(proposer, the_donor_is_the_most_advanced_by_term_then_lsn)
+{
+    /* R1: a longer log of an older term is not the donor. */
+    static const struct q_term old[] = {{1, LSN_FIRST}}, newer[] = {{1, LSN_FIRST}, {2, 5000}};
+    campaign(3);
+    receive(1, voted(1, old, 9000, LSN_FIRST));
+    receive(2, voted(2, newer, 5000, LSN_FIRST));
+    struct pr_view v = view();
+    cr_assert_eq(v.state, PR_RECOVER);
+    cr_assert_eq(v.start_lsn, 5000);
+    const struct q_msg *m = sent(1, FRAME_ELECTED);
+    cr_assert_eq(m->start_lsn, 5000, "the longer tail of the older term goes");
+    cr_assert_eq(m->history.n, 3);
+    cr_assert_eq(m->history.e[2].term, 4);
+    cr_assert_eq(m->history.e[2].start, 5000);
+}
+
+Test(proposer, a_term_and_nonce_serve_one_campaign)
+{
+    /* I1: a late vote of a campaign that ended must not elect; found by the simulator. */
+    campaign(1);
+    term_t first = used_term;
+    struct q_msg late = voted(1, h1, 5000, LSN_FIRST);
+    receive(1, late);
+    wait_us(600000); /* no second vote: refused */
+    cr_assert_not_null(told(PR_REFUSED));
+    cr_assert_not_null(sent(1, FRAME_RELEASE), "the vote is given back");
+    receive(2, late);
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+    for (int i = 0; i < 20 && used_term == first; i++) {
+        wait_us(200000);
+        receive(1, pos(first, 0, LSN_FIRST, LSN_FIRST));
+        receive(2, pos(1, 0, LSN_FIRST, LSN_FIRST));
+    }
+    cr_assert_gt(used_term, first);
+    cr_assert_neq(memcmp(used.b, late.nonce.b, 16), 0);
+    cr_assert_eq(memcmp(used.b, late.nonce.b, 12), 0, "the same compute still");
+}
+
+Test(proposer, the_first_leader_writes_the_configuration)
+{
+    /* 3.11: an empty log begins with a CONFIG record, committed before READY. */
+    campaign(0);
+    receive(1, voted(0, NULL, LSN_FIRST, LSN_FIRST));
+    receive(2, voted(0, NULL, LSN_FIRST, LSN_FIRST));
+    receive(1, ack(LSN_FIRST));
+    const struct q_msg *m = sent(1, FRAME_APPEND);
+    struct wal_header h;
+    cr_assert(m && m->payload.len > 0);
+    cr_assert_eq(wal_check(m->payload, &h), 0);
+    cr_assert_eq(h.kind, WAL_CONFIG);
+    lsn_t end = h.end_lsn;
+    receive(2, ack(LSN_FIRST));
+    cr_assert_null(told(PR_READY));
+    receive(1, ack(end));
+    receive(2, ack(end));
+    cr_assert_eq(told(PR_READY)->lsn, end);
+    cr_assert_eq(memcmp(told(PR_READY)->digest.b, h.digest.b, 16), 0);
+}
+
+Test(proposer, ready_comes_when_a_quorum_adopted_and_not_before)
+{
+    /* R4: adoption by a quorum; votes do not count as acknowledgements (R3). */
+    campaign(1);
+    receive(1, voted(1, h1, 5000, 4800));
+    receive(2, voted(1, h1, 5000, 4800));
+    cr_assert_eq(view().commit_lsn, 4800);
+    receive(1, ack(5000));
+    cr_assert_null(told(PR_READY));
+    receive(2, ack(4800));
+    cr_assert_null(told(PR_READY), "adopted, but its log ends before our start");
+    receive(2, ack(5000));
+    cr_assert_eq(told(PR_READY)->lsn, 5000);
+}
+
+Test(proposer, a_newer_configuration_is_taken_up)
+{
+    /* S21 */
+    campaign(1);
+    receive(1, (struct q_msg){.type = FRAME_REJECT_CONFIG, .config = three(5)});
+    cr_assert_eq(view().config.version, 5);
+}
+
+/* ---- R3, R5, R6, R8 ---- */
+
+Test(proposer, a_commit_is_what_a_quorum_of_this_term_has)
+{
+    /* R3 */
+    lead(5000);
+    lsn_t end = append();
+    cr_assert_eq(sent(1, FRAME_APPEND)->payload.len, end - 5000);
+    receive(1, ack(end));
+    cr_assert_null(told(PR_DURABLE));
+    struct q_msg other = ack(end);
+    other.term = used_term - 1;
+    receive(2, other);
+    cr_assert_null(told(PR_DURABLE), "an ACK of an older term");
+    other = ack(end);
+    other.nonce.b[0]++;
+    receive(2, other);
+    cr_assert_null(told(PR_DURABLE), "an ACK for another leader");
+    receive(2, ack(end));
+    cr_assert_eq(told(PR_DURABLE)->lsn, end);
+}
+
+Test(proposer, nothing_below_the_own_start_is_committed_by_counting)
+{
+    /* R3, Raft's figure 8: q >= start. */
+    campaign(2);
+    receive(1, voted(1, h1, 6000, LSN_FIRST));
+    receive(2, voted(1, h1, 5000, LSN_FIRST));
+    receive(1, ack(5000));
+    receive(2, ack(5000));
+    cr_assert_eq(view().commit_lsn, LSN_FIRST);
+    receive(1, ack(6000));
+    receive(2, ack(6000));
+    cr_assert_eq(view().state, PR_LEADER);
+    cr_assert_eq(view().commit_lsn, 6000);
+}
+
+Test(proposer, commits_are_pipelined)
+{
+    /* No APPEND waits for the ACK of the one before. */
+    lead(5000);
+    lsn_t a = append();
+    cr_assert_eq(sent(2, FRAME_APPEND)->begin_lsn, 5000);
+    append();
+    cr_assert_eq(sent(2, FRAME_APPEND)->begin_lsn, a);
+}
+
+Test(proposer, the_window_bounds_what_is_in_flight)
+{
+    /* G8 */
+    struct pr_options o = options();
+    o.window_bytes = 300;
+    make(o);
+    lead(5000);
+    append();
+    append();
+    append();
+    cr_assert_null(sent(1, FRAME_APPEND));
+    receive(1, ack(view().tip_lsn));
+    append();
+    cr_assert_not_null(sent(1, FRAME_APPEND));
+    cr_assert_null(sent(2, FRAME_APPEND));
+}
+
+Test(proposer, a_higher_term_ends_the_leadership)
+{
+    /* R6 */
+    lead(5000);
+    append();
+    receive(3, (struct q_msg){.type = FRAME_REJECT, .term = used_term + 3});
+    cr_assert_eq(told(PR_LOST)->term, used_term);
+    cr_assert_eq(view().state, PR_FOLLOW);
+    struct co_buf late = {0};
+    cr_assert_eq(co_buf_append_zeros(&late, 200), 0);
+    event((struct pr_event){.kind = PR_EV_APPEND, .record = &late});
+    cr_assert_null(sent(1, FRAME_APPEND), "what comes late for a lost term goes nowhere");
+    cr_assert_null(late.data);
+}
+
+Test(proposer, abandon_gives_up_the_term)
+{
+    /* R5: the position keeps its content, so giving up a commit is giving up the term. */
+    lead(5000);
+    append();
+    kind(PR_EV_ABANDON);
+    cr_assert_not_null(told(PR_LOST));
+    cr_assert_not_null(sent(1, FRAME_RELEASE));
+    kind(PR_EV_LEAD);
+    cr_assert_eq(view().tip_lsn, 0, "nothing of the old tail is kept");
+}
+
+Test(proposer, a_leader_steps_down_for_want_of_progress_only)
+{
+    /* R8 */
+    struct pr_options o = options();
+    o.progress_us = 2000000;
+    make(o);
+    lead(5000);
+    wait_us(60000000);
+    cr_assert_null(told(PR_LOST), "nothing in flight, nothing to step down for");
+    append();
+    wait_us(1500000);
+    receive(1, ack(view().tip_lsn)); /* slow, but it moves */
+    wait_us(1500000);
+    cr_assert_null(told(PR_LOST));
+    wait_us(600000);
+    cr_assert_not_null(told(PR_LOST));
+}
+
+Test(proposer, release_waits_for_what_is_in_flight)
+{
+    /* 3.6: the next writer finds a log without an open tail. */
+    lead(5000);
+    lsn_t end = append();
+    kind(PR_EV_RELEASE);
+    cr_assert_null(sent(1, FRAME_RELEASE));
+    receive(1, ack(end));
+    receive(2, ack(end));
+    cr_assert_eq(told(PR_DURABLE)->lsn, end);
+    cr_assert_not_null(sent(1, FRAME_RELEASE));
+    cr_assert_not_null(told(PR_RELEASED));
+    cr_assert_null(told(PR_LOST));
+    cr_assert_eq(view().state, PR_FOLLOW);
+    cr_assert_eq(view().lease_until_us, 0, "no lease read after a release");
+}
+
+/* ---- S5, lease, resend ---- */
+
+Test(proposer, an_idle_commit_is_told_within_a_millisecond)
+{
+    /* S5 */
+    lead(5000);
+    lsn_t end = append();
+    receive(1, ack(end));
+    receive(2, ack(end));
+    cr_assert_null(sent(1, FRAME_APPEND), "another commit may follow and carry it");
+    uint64_t at = told(PR_TIMER)->at_us;
+    cr_assert_leq(at, now + 1000);
+    now = at;
+    kind(PR_EV_TIMER);
+    cr_assert_eq(sent(1, FRAME_APPEND)->commit_lsn, end);
+    cr_assert_eq(sent(1, FRAME_APPEND)->payload.len, 0);
+    now += 2000;
+    kind(PR_EV_TIMER);
+    cr_assert_null(sent(1, FRAME_APPEND), "once");
+}
+
+Test(proposer, the_lease_counts_from_the_sending_less_a_margin)
+{
+    /* S5: L - 1 % - 2 ms from when the acknowledged message was sent, at a quorum. */
+    lead(5000);
+    uint64_t lead_at = now;
+    cr_assert_eq(view().lease_until_us, lead_at + L_US - L_US / 100 - 2000);
+    now += 1000000;
+    struct q_msg a = ack(5000);
+    now += 500000; /* it took so long to come back */
+    receive(1, a);
+    cr_assert_eq(view().lease_until_us, lead_at + L_US - L_US / 100 - 2000, "one is no quorum");
+    receive(2, a);
+    cr_assert_eq(view().lease_until_us, a.sent_us + L_US - L_US / 100 - 2000);
+    event((struct pr_event){.kind = PR_EV_DOWN, .node = 1});
+    event((struct pr_event){.kind = PR_EV_DOWN, .node = 2});
+    cr_assert_eq(view().lease_until_us, 0, "a safekeeper here ends the lease with the connection");
+}
+
+Test(proposer, the_lease_is_renewed)
+{
+    /* S5 */
+    lead(5000);
+    wait_us(1000001);
+    cr_assert_not_null(sent(1, FRAME_APPEND));
+    cr_assert_eq(sent(1, FRAME_APPEND)->sent_us, now);
+}
+
+Test(proposer, a_new_connection_starts_again_from_what_was_acknowledged)
+{
+    /* PR_EV_DOWN, PR_EV_UP */
+    lead(5000);
+    lsn_t end = append();
+    receive(1, ack(end));
+    event((struct pr_event){.kind = PR_EV_DOWN, .node = 2});
+    append();
+    cr_assert_null(sent(2, FRAME_APPEND));
+    up(2);
+    cr_assert_eq(sent(2, FRAME_APPEND)->begin_lsn, 5000);
+}
+
+Test(proposer, what_is_not_acknowledged_is_sent_again)
+{
+    /* resend_us */
+    lead(5000);
+    append();
+    wait_us(1000001);
+    cr_assert_eq(sent(1, FRAME_APPEND)->begin_lsn, 5000);
+    cr_assert_gt(sent(1, FRAME_APPEND)->payload.len, 0);
+}
+
+Test(proposer, the_history_floor_is_what_all_members_have)
+{
+    /* M16 */
+    lead(5000);
+    lsn_t end = append();
+    receive(1, ack(end));
+    receive(2, ack(end));
+    wait_us(1000);
+    cr_assert_eq(sent(1, FRAME_APPEND)->floor_lsn, 0, "node 3 is not heard of");
+    receive(3, ack(5000));
+    wait_us(1000001);
+    cr_assert_eq(sent(1, FRAME_APPEND)->floor_lsn, 5000);
+}
+
+Test(proposer, a_safekeeper_that_ends_within_a_record_counts_for_nothing)
+{
+    /* Its log is another one; found by the simulator as a read beyond the tail. */
+    lead(5000);
+    lsn_t end = append();
+    receive(3, ack(end - 8));
+    receive(1, ack(end));
+    cr_assert_null(told(PR_DURABLE));
+    cr_assert_neq(view().commit_lsn, end - 8);
+    receive(2, ack(end));
+    cr_assert_eq(told(PR_DURABLE)->lsn, end);
+}
+
+/* ---- catch-up ---- */
+
+Test(proposer, a_safekeeper_10000_commits_behind_is_fed_from_another)
+{
+    /* Below the tail in memory: FETCH from one that has it, passed on as APPEND. */
+    struct pr_options o = options();
+    o.tail_bytes = 4096;
+    make(o);
+    lead(5000);
+    struct co_buf log = {0};
+    for (int i = 0; i < 10000; i++) {
+        struct co_buf r = record();
+        cr_assert_eq(co_buf_append(&log, r.data, r.len), 0);
+        event((struct pr_event){.kind = PR_EV_APPEND, .record = &r});
+        receive(1, ack(view().tip_lsn));
+        receive(2, ack(view().tip_lsn));
+    }
+    lsn_t tip = view().tip_lsn;
+    cr_assert_eq(view().commit_lsn, tip);
+    receive(3, ack(5000));
+    lsn_t has = 5000;
+    int rounds = 0;
+    while (has < tip && rounds++ < 200) {
+        /* the next FETCH goes out as soon as the DATA of the one before is passed on */
+        uint32_t from = sent(1, FRAME_FETCH) ? 1 : 2;
+        const struct q_msg *f = sent(from, FRAME_FETCH);
+        struct q_msg data = {.type = FRAME_DATA, .term = used_term, .flush_lsn = tip};
+        if (f) {
+            cr_assert_eq(f->from_lsn, has);
+            size_t len = (size_t)(f->to_lsn - f->from_lsn), at = (size_t)(has - 5000), n = 0;
+            while (n < len && n < 200000) {
+                n += (size_t)co_get64(log.data + at + n + 8);
+            }
+            data.from_lsn = has;
+            data.payload = co_span_of(log.data + at, n);
+            receive(from, data);
+        }
+        lsn_t before = has;
+        for (uint32_t i = 0; i < acts.n; i++) {
+            const struct q_msg *m = &acts.a[i].msg;
+            if (acts.a[i].kind == PR_SEND && acts.a[i].node == 3 && m->type == FRAME_APPEND) {
+                cr_assert_eq(m->begin_lsn, has);
+                cr_assert_eq(memcmp(m->payload.data, log.data + (has - 5000), m->payload.len), 0);
+                has += m->payload.len;
+            }
+        }
+        cr_assert_gt(has, before);
+    }
+    cr_assert_eq(has, tip);
+    receive(3, ack(has));
+    cr_assert_eq(view().member[2].match_lsn, tip);
+    cr_assert_lt(rounds, 50, "in large pieces");
+    co_buf_free(&log);
+}
+
+/* ---- strict positions ---- */
+
+static void ask(uint64_t req)
+{
+    event((struct pr_event){.kind = PR_EV_POSITION, .req = req});
+}
+
+static struct q_msg answer_pos(term_t llt, lsn_t flush, lsn_t commit)
+{
+    struct q_msg m = pos(llt, llt, flush, commit);
+    for (uint32_t k = 1; k <= 3; k++) {
+        if (sent(k, FRAME_READ_POS)) {
+            m.read_id = sent(k, FRAME_READ_POS)->read_id;
+        }
+    }
+    return m;
+}
+
+Test(proposer, the_lease_holder_reads_without_a_round_trip)
+{
+    /* 3.8 lease read; I16: not when the lease is over. */
+    lead(5000);
+    ask(1);
+    cr_assert_eq(told(PR_POSITION)->lsn, 5000);
+    now += L_US;
+    ask(2);
+    cr_assert_null(told(PR_POSITION));
+    cr_assert_not_null(sent(1, FRAME_READ_POS));
+}
+
+Test(proposer, a_strict_position_is_not_the_largest_commit_lsn)
+{
+    /* 3.8: P is the most advanced log of a quorum; the answer is a commit LSN that reaches it. */
+    up(1);
+    up(2);
+    up(3);
+    ask(9);
+    struct q_msg a = answer_pos(3, 6000, 5000), b = answer_pos(2, 7000, 5000);
+    receive(1, a);
+    cr_assert_null(told(PR_POSITION), "one is no quorum");
+    receive(2, b);
+    cr_assert_null(told(PR_POSITION), "P is 6000 of term 3, nobody says it is committed");
+    wait_us(1001);
+    cr_assert_not_null(sent(1, FRAME_READ_POS), "so it is asked again");
+    a = answer_pos(3, 6400, 6000);
+    receive(1, a);
+    cr_assert_eq(told(PR_POSITION)->req, 9);
+    cr_assert_eq(told(PR_POSITION)->lsn, 6000);
+}
+
+Test(proposer, an_open_tail_is_settled_by_an_own_election)
+{
+    /* 3.8, S6: nobody leads; then the lease that was only for that is given back, without READY. */
+    up(1);
+    up(2);
+    up(3);
+    ask(9);
+    for (int i = 0; i < 400 && view().state == PR_FOLLOW; i++) {
+        if (sent(1, FRAME_READ_POS)) {
+            struct q_msg a = answer_pos(1, 6000, 5000);
+            receive(1, a);
+            receive(2, a);
+        }
+        wait_us(5000);
+    }
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+    for (int i = 0; i < 100 && !sent(1, FRAME_VOTE); i++) {
+        receive(1, pos(1, 1, 6000, 5000));
+        receive(2, pos(1, 1, 6000, 5000));
+        if (!sent(1, FRAME_VOTE)) {
+            wait_us(20000);
+        }
+    }
+    receive(1, voted(1, h1, 6000, 5000));
+    receive(2, voted(1, h1, 6000, 5000));
+    receive(1, ack(6000));
+    receive(2, ack(6000));
+    cr_assert_eq(told(PR_POSITION)->lsn, 6000);
+    cr_assert_null(told(PR_READY));
+    cr_assert_not_null(sent(1, FRAME_RELEASE));
+    cr_assert_eq(view().state, PR_FOLLOW);
+}
+
+/* ---- resolve ---- */
+
+struct case_of {
+    const char *name;
+    term_t t;
+    lsn_t b;
+    struct {
+        term_t term, llt;
+        lsn_t flush, commit;
+        uint32_t n;
+        struct q_term h[4];
+    } sk[3];
+    int verdict; /* -1: still open */
+};
+
+#define OPEN (-1)
+#define NONE                                                                                       \
+    {                                                                                              \
+        0, 0, 0, 0, 0,                                                                             \
+        {                                                                                          \
+            {                                                                                      \
+                0, 0                                                                               \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+static const struct case_of cases[] = {
+    {"rule 1: committed beyond b, by its term",
+     2,
+     5000,
+     {{2, 2, 6000, 5400, 2, {{1, 4096}, {2, 5000}}}, NONE, NONE},
+     PR_COMMITTED},
+    {"rule 2: committed beyond b, by another term",
+     2,
+     5000,
+     {{3, 3, 6000, 5400, 2, {{1, 4096}, {3, 5000}}}, NONE, NONE},
+     PR_NOT_COMMITTED},
+    {"flushed beyond b, but not known to be committed",
+     2,
+     5000,
+     {{2, 2, 6000, 5000, 2, {{1, 4096}, {2, 5000}}},
+      {2, 2, 6000, 5000, 2, {{1, 4096}, {2, 5000}}},
+      NONE},
+     OPEN},
+    {"rule 3: a quorum adopted the same newer term at or below b",
+     2,
+     5000,
+     {{4, 4, 5000, 5000, 2, {{1, 4096}, {4, 5000}}},
+      {4, 4, 5000, 5000, 2, {{1, 4096}, {4, 5000}}},
+      NONE},
+     PR_NOT_COMMITTED},
+    {"one safekeeper that adopted a newer term is no evidence",
+     2,
+     5000,
+     {{4, 4, 5000, 5000, 2, {{1, 4096}, {4, 5000}}}, {2, 1, 5000, 5000, 1, {{1, 4096}}}, NONE},
+     OPEN},
+    {"two that adopted different newer terms are none",
+     2,
+     5000,
+     {{4, 4, 5000, 5000, 2, {{1, 4096}, {4, 5000}}},
+      {3, 3, 5000, 5000, 2, {{1, 4096}, {3, 5000}}},
+      NONE},
+     OPEN},
+    {"a history that merely contains the term is none: the node has moved on",
+     2,
+     5000,
+     {{4, 4, 5000, 5000, 3, {{1, 4096}, {3, 5000}, {4, 5000}}},
+      {3, 3, 5000, 5000, 2, {{1, 4096}, {3, 5000}}},
+      NONE},
+     OPEN},
+    {"a vote in the newer term without adoption is none",
+     2,
+     5000,
+     {{4, 1, 5000, 5000, 1, {{1, 4096}}}, {4, 4, 5000, 5000, 2, {{1, 4096}, {4, 5000}}}, NONE},
+     OPEN},
+    {"a newer term that starts above b keeps the record",
+     2,
+     5000,
+     {{4, 4, 6000, 5000, 3, {{1, 4096}, {2, 5000}, {4, 6000}}},
+      {4, 4, 6000, 5000, 3, {{1, 4096}, {2, 5000}, {4, 6000}}},
+      NONE},
+     OPEN},
+    {"history that does not reach back: nobody can tell",
+     2,
+     5000,
+     {{9, 9, 8000, 8000, 1, {{9, 7000}}}, {9, 9, 8000, 8000, 1, {{9, 7000}}}, NONE},
+     PR_UNKNOWN},
+};
+
+Test(proposer, an_unknown_commit_is_resolved_by_three_rules_and_nothing_weaker)
+{
+    /* 3.7 */
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct case_of *c = &cases[i];
+        make(options());
+        up(1);
+        up(2);
+        up(3);
+        event((struct pr_event){
+            .kind = PR_EV_RESOLVE, .req = 5, .resolve_term = c->t, .resolve_lsn = c->b});
+        cr_assert(sent(1, FRAME_READ_POS)->want_history);
+        uint64_t id = sent(1, FRAME_READ_POS)->read_id;
+        int verdict = OPEN;
+        for (uint32_t k = 0; k < 3; k++) {
+            if (c->sk[k].n == 0) {
+                continue;
+            }
+            struct q_msg m = pos(c->sk[k].term, c->sk[k].llt, c->sk[k].flush, c->sk[k].commit);
+            m.read_id = id;
+            m.lease_held = true;
+            m.history = (struct q_history){c->sk[k].n, c->sk[k].h};
+            receive(k + 1, m);
+            if (told(PR_RESOLVED)) {
+                verdict = (int)told(PR_RESOLVED)->verdict;
+            }
+        }
+        cr_expect_eq(verdict, c->verdict, "%s: got %d", c->name, verdict);
+    }
+}
+
+Test(proposer, a_leader_resolves_from_its_own_log)
+{
+    /* 3.7: rules 1 to 3 with the leader's history; its own open commit stays open. */
+    lead(5000);
+    struct pr_event e = {.kind = PR_EV_RESOLVE, .req = 1, .resolve_term = 1, .resolve_lsn = 4800};
+    event(e);
+    cr_assert_eq(told(PR_RESOLVED)->verdict, PR_COMMITTED);
+    e.resolve_lsn = 5000;
+    event(e);
+    cr_assert_eq(told(PR_RESOLVED)->verdict, PR_NOT_COMMITTED, "its place is ours now");
+    e.resolve_term = used_term;
+    append();
+    event(e);
+    cr_assert_null(told(PR_RESOLVED));
+    receive(1, ack(view().tip_lsn));
+    receive(2, ack(view().tip_lsn));
+    cr_assert_eq(told(PR_RESOLVED)->verdict, PR_COMMITTED);
+}
+
+Test(proposer, a_cancelled_question_is_not_answered)
+{
+    /* PR_EV_CANCEL */
+    up(1);
+    up(2);
+    ask(9);
+    struct q_msg a = answer_pos(1, 5000, 5000);
+    event((struct pr_event){.kind = PR_EV_CANCEL, .req = 9});
+    receive(1, a);
+    receive(2, a);
+    cr_assert_null(told(PR_POSITION));
+}
