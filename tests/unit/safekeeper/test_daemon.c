@@ -559,6 +559,44 @@ Test(daemon, contradiction_halts_the_timeline_and_is_remembered)
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
 }
 
+Test(daemon, stops_cleanly_under_load_with_connections_open)
+{
+    /* SIGTERM: what was acknowledged is sealed, exit 0, in bounded time. */
+    struct sk_process p;
+    struct sk_talk t, idle;
+    struct q_msg m;
+    struct tip tip = tip_first();
+    lsn_t acked = LSN_FIRST;
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    talk_open(&idle, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    for (int i = 0; i < 200; i++) {
+        AUTO_BUF one = {0};
+        lsn_t begin = tip.lsn;
+        make_record(&tip, 2, &one);
+        talk_append(&t, 1, begin, LSN_FIRST, &one);
+        if (i == 100) {
+            talk_expect(&t, FRAME_ACK, &m);
+            acked = m.flush_lsn;
+        }
+    }
+    uint64_t before = co_now_us();
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+    cr_assert_lt(co_now_us() - before, 4000000);
+    talk_close(&t);
+    talk_close(&idle);
+    daemon_start(&p, NULL);
+    talk_open(&t, &p);
+    talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
+    talk_expect(&t, FRAME_POS, &m);
+    cr_assert_geq(m.flush_lsn, acked);
+    cr_assert_gt(acked, LSN_FIRST);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+}
+
 Test(daemon, missing_directory_and_missing_registry_are_refused)
 {
     /* D8, M18: listed but missing on disk is a halt; so is a registry that is gone. */
