@@ -33,6 +33,9 @@ MODULES = ("test_shell", "test_failures", "test_writers", "test_figures", "test_
 
 def run_in_child(test, directory, out):
     """The child: the test itself. Exit status 0 passed, 1 failed, 3 skipped; the reason in `out`."""
+    os.makedirs(directory)
+    with open(os.path.join(directory, "test.log"), "wb") as log:
+        os.dup2(log.fileno(), 2)  # what the extension says in this process
     status = 1
     try:
         test.function(registry.Context(directory, out))

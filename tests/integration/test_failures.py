@@ -5,27 +5,12 @@ import signal
 import sqlite3
 import time
 
-from lib.cluster import NODES, PAGESERVER, check, last_error, until
+from lib.cluster import NODES, PAGESERVER, check, last_error, line, tell, until
 from lib.registry import test
 
 
 def rows(c, **more):
     return c.shell("SELECT a FROM t ORDER BY rowid;", **more).stdout.split()
-
-
-def line(worker, seconds=60):
-    """A line of a worker's output."""
-    import select
-    ready, _, _ = select.select([worker.stdout], [], [], seconds)
-    check(ready, f"the worker said nothing for {seconds} s")
-    text = worker.stdout.readline().strip()
-    check(text, f"the worker ended: {worker.stderr.read()[-500:] if worker.poll() is not None else ''}")
-    return text
-
-
-def tell(worker, text):
-    worker.stdin.write(text + "\n")
-    worker.stdin.flush()
 
 
 @test("one safekeeper killed: commits go on without an error", 90)
@@ -89,8 +74,7 @@ def two_killed_commit_waits(t):
         began = time.monotonic()
         tell(w, "commit")
         time.sleep(2.5)
-        import select
-        check(not select.select([w.stdout], [], [], 0)[0], "COMMIT returned without a majority")
+        check(w.lines.empty(), "COMMIT returned without a majority")
         c.start(3)
         check(line(w, 20) == "ok", "COMMIT failed although a majority returned")
         t.note(f"COMMIT took {time.monotonic() - began:.2f} s, 2.5 s of them without a majority")

@@ -7,12 +7,14 @@ killed by its pid at the end, and the runner removes the directory.
 import atexit
 import ctypes
 import os
+import queue
 import random
 import re
 import secrets
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 
@@ -246,9 +248,37 @@ class Cluster:
         """A process that runs one function of workers.py on this cluster."""
         script = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                               "workers.py")
-        return popen(["/usr/bin/python3", script, name, *map(str, args)], env=env or self.env(),
-                     stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE, text=True,
-                     pass_fds=pass_fds)
+        process = popen(["/usr/bin/python3", script, name, *map(str, args)],
+                        env=env or self.env(), stdin=subprocess.PIPE, stdout=stdout,
+                        stderr=subprocess.PIPE, text=True, pass_fds=pass_fds)
+        if stdout == subprocess.PIPE:
+            process.lines = queue.Queue()
+            threading.Thread(target=_collect, args=(process,), daemon=True).start()
+        return process
+
+
+def _collect(process):
+    for text in process.stdout:
+        process.lines.put(text.strip())
+    process.lines.put(None)
+
+
+def line(worker, seconds=60):
+    """The next line of a worker's output."""
+    try:
+        text = worker.lines.get(timeout=seconds)
+    except queue.Empty:
+        raise Failure(f"the worker said nothing for {seconds} s") from None
+    if text is None:
+        worker.wait(10)
+        raise Failure(f"the worker ended: {worker.stderr.read()[-500:]}")
+    return text
+
+
+def tell(worker, text):
+    """A line for a worker."""
+    worker.stdin.write(text + "\n")
+    worker.stdin.flush()
 
 
 _loaded = []
