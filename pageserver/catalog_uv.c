@@ -12,7 +12,7 @@
 #include "common/assert.h"
 #include "common/clock_file.h"
 #include "common/log.h"
-#include "pageserver/server.h"
+#include "pageserver/server_uv.h"
 #include "proto/message.h"
 #include "proto/unpack.h"
 

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "common/assert.h"
-#include "pageserver/store_int.h"
+#include "pageserver/store_int_lmdb.h"
 #include "proto/changes.h"
 
 #define COMMIT_HEAD_BYTES 32u

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "pageserver/server.h"
+#include "pageserver/server_uv.h"
 
 struct ps_health {
     pthread_mutex_t mutex;

@@ -6,7 +6,7 @@
 
 #include "common/log.h"
 #include "common/main_file.h"
-#include "pageserver/server.h"
+#include "pageserver/server_uv.h"
 
 #define EXIT_USAGE 2
 

@@ -1,6 +1,5 @@
 /* metrics.c - what the pageserver counts. */
-#include "common/metrics.h"
-#include "pageserver/server.h"
+#include "pageserver/metrics.h"
 
 #define P "corallite_pageserver_"
 #define C(var, metric, text)                                                                       \

@@ -1,6 +1,6 @@
 /* page_lmdb.c - table page: versions in, versions out. */
 #include "common/assert.h"
-#include "pageserver/store_int.h"
+#include "pageserver/store_int_lmdb.h"
 
 int ps_page_put(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, const uint8_t *page,
                 uint32_t page_size, uint32_t crc, struct co_span zstd)

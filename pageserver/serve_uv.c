@@ -11,7 +11,7 @@
 
 #include "common/clock_file.h"
 #include "common/log.h"
-#include "pageserver/server.h"
+#include "pageserver/server_uv.h"
 #include "proto/hello.h"
 #include "proto/message.h"
 #include "proto/unpack.h"

@@ -15,7 +15,7 @@
 #include "common/assert.h"
 #include "common/clock_file.h"
 #include "common/log.h"
-#include "pageserver/server.h"
+#include "pageserver/server_uv.h"
 
 #define MODULE  "pageserver"
 #define TICK_MS 1000u

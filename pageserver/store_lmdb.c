@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "common/assert.h"
-#include "pageserver/store_int.h"
+#include "pageserver/store_int_lmdb.h"
 
 #define MAX_READERS 64
 #define PAGE        4096u

@@ -1,6 +1,6 @@
 /* timeline_lmdb.c - table timeline, and the deletion of what was dropped. */
 #include "common/assert.h"
-#include "pageserver/store_int.h"
+#include "pageserver/store_int_lmdb.h"
 
 #define ROW_HEAD_BYTES 8u
 #define ROW_FORMAT     1u

@@ -12,7 +12,7 @@
 
 #include "common/clock_file.h"
 #include "common/log.h"
-#include "pageserver/server.h"
+#include "pageserver/server_uv.h"
 #include "proto/changes.h"
 #include "proto/message.h"
 #include "proto/peer_sock.h"

@@ -1,6 +1,6 @@
-/* store_int.h - what the *_lmdb.c files of the store share. Included by them only. */
-#ifndef CORALLITE_PAGESERVER_STORE_INT_H
-#define CORALLITE_PAGESERVER_STORE_INT_H
+/* store_int_lmdb.h - what the *_lmdb.c files of the store share. Included by them only. */
+#ifndef CORALLITE_PAGESERVER_STORE_INT_LMDB_H
+#define CORALLITE_PAGESERVER_STORE_INT_LMDB_H
 
 #include <lmdb.h>
 

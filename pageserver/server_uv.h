@@ -1,15 +1,15 @@
 /*
- * server.h - the pageserver as its *_uv.c files share it. Everything here lives on the loop thread
- * but for the jobs of the writer (writer_uv.h) and the health text (health_http.c).
+ * server_uv.h - the pageserver as its *_uv.c files share it. Everything here lives on the loop
+ * thread but for the jobs of the writer (writer_uv.h) and the health text (health_http.c).
  */
-#ifndef CORALLITE_PAGESERVER_SERVER_H
-#define CORALLITE_PAGESERVER_SERVER_H
+#ifndef CORALLITE_PAGESERVER_SERVER_UV_H
+#define CORALLITE_PAGESERVER_SERVER_UV_H
 
 #include <uv.h>
 
 #include "common/daemon_http.h"
 #include "common/identity_file.h"
-#include "common/metrics.h"
+#include "pageserver/metrics.h"
 #include "pageserver/registry.h"
 #include "pageserver/writer_uv.h"
 #include "proto/peer_uv.h"
@@ -154,12 +154,5 @@ CO_MUST_CHECK int ps_health_start(struct ps_server *s);
 /* Loop thread: what /healthz and /readyz say from now on. */
 void ps_health_update(struct ps_server *s);
 void ps_health_stop(struct ps_server *s);
-
-/* -- metrics.c --------------------------------------------------------------------------------- */
-extern struct co_metric ps_m_pages, ps_m_page_requests, ps_m_waits, ps_m_lag_errors,
-    ps_m_corrupt_pages, ps_m_records, ps_m_batches, ps_m_ingest_bytes, ps_m_halted, ps_m_timelines,
-    ps_m_lag_bytes, ps_m_safekeepers, ps_m_sessions, ps_m_map_used, ps_m_map_size, ps_m_store_ok,
-    ps_m_bytes_in, ps_m_bytes_out;
-void ps_metrics_register(void);
 
 #endif

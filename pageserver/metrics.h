@@ -1,0 +1,14 @@
+/* metrics.h - what the pageserver counts; rendered by common/metrics.h. */
+#ifndef CORALLITE_PAGESERVER_METRICS_H
+#define CORALLITE_PAGESERVER_METRICS_H
+
+#include "common/metrics.h"
+
+extern struct co_metric ps_m_pages, ps_m_page_requests, ps_m_waits, ps_m_lag_errors,
+    ps_m_corrupt_pages, ps_m_records, ps_m_batches, ps_m_ingest_bytes, ps_m_halted, ps_m_timelines,
+    ps_m_lag_bytes, ps_m_safekeepers, ps_m_sessions, ps_m_map_used, ps_m_map_size, ps_m_store_ok,
+    ps_m_bytes_in, ps_m_bytes_out;
+/* Once, at start. */
+void ps_metrics_register(void);
+
+#endif
