@@ -39,7 +39,7 @@ const char *sk_log_place(const struct sk_log *log, lsn_t lsn)
     return text;
 }
 
-/* -- Index --------------------------------------------------------------------------------------- */
+/* -- Index ------------------------------------------------------------------------------------ */
 
 static int grow(void **array, uint32_t n, uint32_t *cap, size_t element)
 {
@@ -81,7 +81,7 @@ int sk_log_note(struct sk_log *log, struct co_span record, const struct wal_head
     return 0;
 }
 
-/* -- Writing ------------------------------------------------------------------------------------- */
+/* -- Writing ---------------------------------------------------------------------------------- */
 
 int sk_log_append(struct sk_log *log, lsn_t lsn, struct co_span records)
 {
@@ -130,7 +130,7 @@ int sk_log_truncate(struct sk_log *log, lsn_t lsn)
     return 0;
 }
 
-/* -- Reading ------------------------------------------------------------------------------------- */
+/* -- Reading ---------------------------------------------------------------------------------- */
 
 static bool is_boundary(struct sk_log *log, lsn_t lsn);
 

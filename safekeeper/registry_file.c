@@ -14,7 +14,7 @@ enum { HEADER = 32, ENTRY_HEADER = 8, AT_CRC = 24, ENTRY_MAX = 8192 };
 
 static const uint8_t magic[8] = {'C', 'O', 'R', 'A', 'L', 'R', 'E', 'G'};
 
-/* -- Entries ------------------------------------------------------------------------------------- */
+/* -- Entries ---------------------------------------------------------------------------------- */
 
 void sk_entry_release(struct sk_entry *entry)
 {
@@ -97,7 +97,7 @@ int sk_entry_parse(const Corallite__Timeline *m, struct sk_entry *out)
     return copy_message(m, &out->message);
 }
 
-/* -- The array ----------------------------------------------------------------------------------- */
+/* -- The array -------------------------------------------------------------------------------- */
 
 void sk_registry_free(struct sk_registry *r)
 {
@@ -188,7 +188,7 @@ int sk_registry_put(struct sk_registry *r, struct sk_entry *entry)
     return 0;
 }
 
-/* -- The file ------------------------------------------------------------------------------------ */
+/* -- The file --------------------------------------------------------------------------------- */
 
 static int encode_entry(const struct sk_entry *entry, struct co_buf *out)
 {

@@ -38,7 +38,7 @@ int sk_segments_path(const struct sk_segments *s, lsn_t lsn, char path[SK_PATH_M
     return path_of(s, number_of(lsn), path);
 }
 
-/* -- Header -------------------------------------------------------------------------------------- */
+/* -- Header ----------------------------------------------------------------------------------- */
 
 static void encode_header(const struct sk_owner *owner, uint64_t number,
                           uint8_t page[SK_SEGMENT_HEADER])
@@ -85,7 +85,7 @@ static int check_header(const struct sk_segments *s, uint64_t number, int fd, co
                          : "is damaged");
 }
 
-/* -- Descriptors --------------------------------------------------------------------------------- */
+/* -- Descriptors ------------------------------------------------------------------------------ */
 
 static int sync_slot(struct sk_segments *s, unsigned i)
 {
@@ -154,7 +154,7 @@ void sk_segments_close(struct sk_segments *s)
         close_slot(s, i);
 }
 
-/* -- Files --------------------------------------------------------------------------------------- */
+/* -- Files ------------------------------------------------------------------------------------ */
 
 static int make_segment(struct sk_segments *s, uint64_t number)
 {
@@ -309,7 +309,7 @@ uint64_t sk_segments_disk_bytes(const struct sk_segments *s)
     return sum;
 }
 
-/* -- Bytes --------------------------------------------------------------------------------------- */
+/* -- Bytes ------------------------------------------------------------------------------------ */
 
 /* How much of [lsn, lsn + len) lies in the segment of lsn. */
 static size_t part_of(lsn_t lsn, size_t len)

@@ -103,7 +103,7 @@ static struct sk_job *take_all(struct job_list *list)
     return head;
 }
 
-/* -- Store thread: reporting --------------------------------------------------------------------- */
+/* -- Store thread: reporting ------------------------------------------------------------------ */
 
 static void fail_store(struct sk_store *s)
 {
@@ -138,7 +138,7 @@ static void note_flushed(struct sk_stored *t)
     uv_async_send(&s->async);
 }
 
-/* -- Store thread: work -------------------------------------------------------------------------- */
+/* -- Store thread: work ----------------------------------------------------------------------- */
 
 static void tend(struct sk_stored *t)
 {
@@ -368,7 +368,7 @@ static void *store_main(void *arg)
     return NULL;
 }
 
-/* -- Loop thread --------------------------------------------------------------------------------- */
+/* -- Loop thread ------------------------------------------------------------------------------ */
 
 static void deliver(struct sk_store *s)
 {

@@ -84,7 +84,7 @@ static void boot_id(struct co_id *out)
     }
 }
 
-/* -- Creation ------------------------------------------------------------------------------------ */
+/* -- Creation --------------------------------------------------------------------------------- */
 
 /* A directory that is there although the registry does not list it. */
 static int adopt_existing(const char *data_dir, const struct sk_birth *birth)
@@ -159,7 +159,7 @@ int sk_files_create(const char *data_dir, const struct sk_birth *birth)
     return rc;
 }
 
-/* -- Opening ------------------------------------------------------------------------------------- */
+/* -- Opening ---------------------------------------------------------------------------------- */
 
 static int write_control(struct sk_files *f, lsn_t seal)
 {
@@ -269,7 +269,7 @@ void sk_files_close(struct sk_files *f)
     free(f);
 }
 
-/* -- Changes ------------------------------------------------------------------------------------- */
+/* -- Changes ---------------------------------------------------------------------------------- */
 
 static int write_history(struct sk_files *f)
 {
@@ -341,7 +341,7 @@ int sk_files_halt(struct sk_files *f, const char *reason)
     return rc ? rc : write_control(f, f->log.flushed_lsn);
 }
 
-/* -- Idle time ----------------------------------------------------------------------------------- */
+/* -- Idle time -------------------------------------------------------------------------------- */
 
 static bool wants_zeros(const struct sk_files *f)
 {

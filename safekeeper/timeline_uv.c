@@ -25,7 +25,7 @@ void sk_register_shell_metrics(void)
     co_metric_register(&m_votes);
 }
 
-/* -- Answers ------------------------------------------------------------------------------------- */
+/* -- Answers ---------------------------------------------------------------------------------- */
 
 void sk_answer_error(struct sk_timeline *t, sk_conn_t conn, uint64_t request_id, int code,
                      const char *sentence)
@@ -55,7 +55,7 @@ static void send_message(struct sk_timeline *t, sk_conn_t conn, const struct q_m
     peer_send_raw(peer, &frame);
 }
 
-/* -- The event queue ----------------------------------------------------------------------------- */
+/* -- The event queue -------------------------------------------------------------------------- */
 
 int sk_enqueue(struct sk_timeline *t, const struct sk_queued *event)
 {
@@ -139,7 +139,7 @@ void sk_timeline_conn_closed(struct sk_timeline *t, sk_conn_t conn, bool local)
         sk_pump(t);
 }
 
-/* -- Carrying out -------------------------------------------------------------------------------- */
+/* -- Carrying out ----------------------------------------------------------------------------- */
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -309,7 +309,7 @@ static void carry_out(struct sk_timeline *t, struct sk_action *a)
     }
 }
 
-/* -- Stepping ------------------------------------------------------------------------------------ */
+/* -- Stepping --------------------------------------------------------------------------------- */
 
 /* H1: what comes next. false: nothing. */
 static bool next_event(struct sk_timeline *t, struct sk_event *out)

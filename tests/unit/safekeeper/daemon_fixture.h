@@ -144,7 +144,7 @@ static inline void daemon_refuses(const char *const *extra, const char *const *w
         cr_assert(strstr(p.text, *words), "'%s' is not in: %s", *words, p.text);
 }
 
-/* -- Speaking to it ------------------------------------------------------------------------------ */
+/* -- Speaking to it --------------------------------------------------------------------------- */
 
 struct sk_talk {
     struct psock sock;

@@ -145,7 +145,7 @@ Test(control_file, newer_format_is_refused_as_such)
     cr_assert(strstr(co_sentence(), "newer"));
 }
 
-/* -- History ------------------------------------------------------------------------------------- */
+/* -- History ---------------------------------------------------------------------------------- */
 
 static void open_history(struct sk_history_file *h)
 {
