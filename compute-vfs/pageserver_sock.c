@@ -354,12 +354,14 @@ static void pages_stats(struct cv_pages *p, struct cv_pages_stats *out)
     out->bytes_out = atomic_load(&ps->bytes_out);
 }
 
-/* No other thread uses it any more. In a forked child the lock may be held for ever by a thread
- * that is not there, so it is left alone. */
+/* No other thread uses it any more. In a forked child one of the parent's may have been in the
+ * middle of changing it: then all stays as it is. */
 static void pages_close(struct cv_pages *p)
 {
     struct cv_pageserver *ps = (struct cv_pageserver *)p;
 
+    if (ps->pid != getpid() && pthread_mutex_trylock(&ps->lock) != 0)
+        return;
     cv_pool_close(ps);
     if (ps->pid == getpid())
         pthread_mutex_destroy(&ps->lock);

@@ -481,6 +481,10 @@ static void quorum_close(struct cv_log *log, uint32_t deadline_ms)
 
     if (child) {
         q = (struct cv_quorum *)log;
+        /* A thread of the parent was in the middle of something at the fork: nothing here can be
+         * relied on, so all of it stays as it is. */
+        if (pthread_mutex_trylock(&q->lock) != 0)
+            return;
     } else {
         wind_up(q, deadline_ms);
         q->stopping = true;

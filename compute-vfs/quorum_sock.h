@@ -14,8 +14,9 @@
  * A lost term: the log goes on asking until it knows what was kept. A term that was given back in
  * good order ends with lost and resolved too, with everything kept.
  *
- * After fork() the child can do nothing with it but close(), which then frees memory and closes
- * descriptors, says nothing to anybody and touches no lock; every other call fails or does nothing.
+ * After fork() the child can do nothing with it but close(), which then says nothing to anybody: it
+ * frees memory and closes descriptors, or leaves all as it is when a thread of the parent was just
+ * changing it. Every other call fails or does nothing.
  */
 #ifndef CORALLITE_COMPUTE_VFS_QUORUM_SOCK_H
 #define CORALLITE_COMPUTE_VFS_QUORUM_SOCK_H
