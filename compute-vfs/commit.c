@@ -159,6 +159,19 @@ static int wait_for_room(struct cv_database *db, uint32_t timeout_ms)
     return rc;
 }
 
+/* The term may have ended while the transaction was open: it goes on in a new one if nobody else
+ * has written. A majority that is away may come back. */
+static int lead_again(struct cv_database *db, struct cv_handle *h, uint32_t timeout_ms)
+{
+    uint64_t until = co_now_us() + (uint64_t)timeout_ms * 1000;
+    int rc;
+
+    do
+        rc = cv_turn_lead(db, h);
+    while ((rc == CO_ERR_NO_QUORUM || rc == CO_ERR_TIMEOUT) && co_now_us() < until);
+    return rc == CO_ERR_BUSY ? CO_ERR_AGAIN : rc;
+}
+
 static int admit(struct cv_database *db, struct cv_handle *h, const struct cv_commit_input *in)
 {
     uint32_t none_ms = db->log->ops->no_quorum_ms(db->log);
@@ -170,8 +183,8 @@ static int admit(struct cv_database *db, struct cv_handle *h, const struct cv_co
                        "transaction is not committed. See: corallite status",
                        db->uri.db, none_ms);
     rc = wait_for_room(db, in->timeout_ms);
-    if (!rc) /* the term may have ended while the transaction was open */
-        rc = cv_turn_lead(db, h);
+    if (!rc)
+        rc = lead_again(db, h, in->timeout_ms);
     return rc;
 }
 

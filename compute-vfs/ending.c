@@ -77,6 +77,8 @@ static int wait_for(struct cv_conn *c, const struct cv_ticket *t, enum cv_durabi
     cv_trace(CV_TRACE_WAITING);
     rc = cv_era_wait(c->db, t, d == CV_NORMAL, c->uri.commit_timeout_ms);
     cv_trace(CV_TRACE_RETURNED);
+    if (rc || d == CV_FULL)
+        c->unsettled.end_lsn = LSN_NONE;
     if (rc == CO_ERR_LOST)
         return tell_lost(c);
     if (rc)
@@ -97,7 +99,7 @@ static int publish(struct cv_conn *c)
     if (rc)
         return rc;
     c->wrote = true;
-    c->wait = c->last = ticket;
+    c->wait = c->unsettled = ticket;
     lsn_commit_id_format(ticket.term, ticket.begin_lsn, c->last_id);
     c->header = (struct cv_snapshot){ticket.end_lsn, db_pages, ticket.epoch};
     c->header_valid = c->header_own = true;

@@ -56,14 +56,15 @@ struct cv_conn {
     bool fixed;    /* immutable=1: pinned for good */
     uint64_t want_tip_until_us;
 
-    bool wrote;             /* `wait` is an own commit */
-    bool synced;            /* xSync on the WAL since the commit frame: synchronous=FULL */
-    int level;              /* PRAGMA synchronous as it was seen: 0 OFF, 1 NORMAL, 2 FULL */
-    uint32_t shipped_frame; /* shipped at the commit frame already (M4); 0: none */
-    bool has_wait;          /* there is something to wait for in COMMIT_PHASETWO */
-    struct cv_ticket wait;  /* own commit, else the pinned LSN */
-    int lost_code;          /* the publication failed: for COMMIT_PHASETWO */
-    struct cv_ticket last;  /* newest own commit, whatever came of it */
+    bool wrote;                 /* `wait` is an own commit */
+    bool synced;                /* xSync on the WAL since the commit frame: synchronous=FULL */
+    int level;                  /* PRAGMA synchronous as it was seen: 0 OFF, 1 NORMAL, 2 FULL */
+    uint32_t shipped_frame;     /* shipped at the commit frame already (M4); 0: none */
+    bool has_wait;              /* there is something to wait for in COMMIT_PHASETWO */
+    struct cv_ticket wait;      /* own commit, else the pinned LSN */
+    int lost_code;              /* the publication failed: for COMMIT_PHASETWO */
+    struct cv_ticket unsettled; /* newest own commit that is not known to be durable, lost or told
+                                   of; end_lsn 0: none */
     char last_id[LSN_COMMIT_ID_TEXT];
 };
 

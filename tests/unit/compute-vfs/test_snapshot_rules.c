@@ -239,7 +239,7 @@ Test(snapshot, an_lsn_that_was_lost_and_used_again_is_another_state)
     sql_do(b, "update t set v = 1002 where id = 1");
     cr_assert_str_eq(sql_text(b, "pragma corallite_lsn"), lost, "the same LSN again");
     cr_assert_eq(sql_int(a, "select v from t"), 1002);
-    sql_do(a, "update t set v = v + 1");
+    sql_do(a, "pragma synchronous = full; update t set v = v + 1");
     cr_assert_eq(sql_int(b, "select v from t"), 1003);
     sql_close(a);
     sql_close(b);
