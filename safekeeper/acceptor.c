@@ -116,9 +116,10 @@ static void new_term(struct sk_acceptor *sk, term_t term, const struct co_id *no
     co_assert(term >= sk->d.term); /* I2 */
     if (term > sk->d.term) {
         sk->leader_commit = 0;
-        sk->released = false;
         sk->ack_due = false;
     }
+    /* What another candidate of the same term gave back is not what its leader has. */
+    sk->released = false;
     sk->d.term = term;
     sk->d.voted_nonce = *nonce;
 }
@@ -270,7 +271,7 @@ void sk_send_ack(struct sk_acceptor *sk, sk_conn_t conn, const struct co_id *non
     m->flush_lsn = co_mutated(ACK_BEFORE_FSYNC) ? sk->write_lsn : sk->flush_lsn;
     m->write_lsn = sk->write_lsn;
     m->commit_lsn = sk->commit_lsn;
-    m->sent_us = sent_us;
+    m->sent_us = sk->released ? 0 : sent_us; /* 0: no lease comes with it */
     m->waiters = sk->n_waiters;
 }
 

@@ -313,6 +313,22 @@ Test(acceptor, the_holder_hears_of_a_waiter_and_the_waiter_of_the_release)
     cr_assert(vote(2, 2, nonce(2, 1))->granted);
 }
 
+Test(acceptor, a_release_of_another_candidate_of_the_term_does_not_count)
+{
+    /* S5: it lost, gave its vote back, and the term's leader got no lease while it thought it had
+     * one; found by the simulator. */
+    struct co_id loser = nonce(2, 1), leader = nonce(1, 1);
+    struct q_term h[] = {{3, LSN_FIRST}};
+    cr_assert(vote(2, 3, loser)->granted);
+    send(2, (struct q_msg){.type = FRAME_RELEASE, .term = 3, .nonce = loser});
+    elected(10, leader, 1, h, LSN_FIRST);
+    cr_assert_neq(sent_to(10, FRAME_ACK)->sent_us, 0);
+    cr_assert(view().lease_held);
+    send(10, (struct q_msg){.type = FRAME_RELEASE, .term = 3, .nonce = leader});
+    send(10, append(3, leader, LSN_FIRST, (struct co_span){0}));
+    cr_assert_eq(sent_to(10, FRAME_ACK)->sent_us, 0, "an ACK without a lease says so");
+}
+
 Test(acceptor, waiters_are_told_when_the_lease_runs_out)
 {
     /* S9 */
