@@ -13,6 +13,8 @@ struct written {
     uint32_t frame;
 };
 
+uint64_t cv_commit_max_bytes = CO_TXN_MAX_BYTES;
+
 void cv_commit_discard(struct cv_commit *c)
 {
     for (uint32_t i = 0; i < c->n; i++)
@@ -128,6 +130,11 @@ static int add_pages(struct cv_database *db, struct cv_handle *h, struct cv_comm
     if (!base)
         return co_fail(CO_ERR_NOMEM, "no memory for a page");
     rc = collect(in, &w, &n);
+    if (!rc && (uint64_t)n * in->page_size > cv_commit_max_bytes)
+        rc = co_fail(CO_ERR_FULL,
+                     "%s: the transaction changes %u pages of %u bytes; %llu MiB is the most that "
+                     "one may change. Commit in smaller parts",
+                     db->uri.db, n, in->page_size, (unsigned long long)(cv_commit_max_bytes >> 20));
     if (!rc)
         rc = reserve_versions(c, n);
     for (uint32_t i = 0; !rc && i < n; i++)

@@ -26,6 +26,9 @@ struct cv_commit {
     struct co_id uuid;
 };
 
+/* Bytes of pages in one transaction; beyond it SQLITE_FULL. Tests lower it. */
+extern uint64_t cv_commit_max_bytes;
+
 struct cv_commit_input {
     struct cv_walbuf *wal;
     uint32_t first_frame, last_frame;

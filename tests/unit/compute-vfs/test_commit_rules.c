@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/clock_file.h"
+#include "compute-vfs/commit.h"
 #include "mem_backend.h"
 #include "sql.h"
 
@@ -289,4 +290,59 @@ Test(commit, a_small_update_ships_a_delta)
     sql_do(a, "update t set v = 1001 where id = 250");
     cr_assert_lt(mem_last_record_bytes("db"), 300);
     sql_close(a);
+}
+
+Test(commit, a_transaction_that_is_too_large_is_full_and_leaves_nothing)
+{
+    /* S10 */
+    sqlite3 *a = sql_open("db");
+    unsigned appends;
+
+    sql_do(a, "create table t(v)");
+    appends = mem_count.appends;
+    cv_commit_max_bytes = 4 << 20;
+    cr_assert_eq(sql_rc(a, "insert into t values(zeroblob(5000000))"), SQLITE_FULL);
+    cr_assert(strstr(sql_text(a, "select corallite_last_error()"), "smaller parts"));
+    cr_assert_eq(mem_count.appends, appends);
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 0);
+    sql_do(a, "insert into t values(zeroblob(3000000))");
+    cr_assert_eq(sql_int(a, "select length(v) from t"), 3000000);
+    sql_close(a);
+}
+
+Test(commit, each_step_of_a_commit_is_told_to_whom_asked)
+{
+    sqlite3 *a;
+    char number[12], steps[20] = {0};
+    int fds[2];
+
+    cr_assert_eq(pipe(fds), 0);
+    snprintf(number, sizeof number, "%d", fds[1]);
+    setenv("CORALLITE_TRACE_FD", number, 1);
+    a = sql_open("db");
+    sql_do(a, "create table t(v)");
+    cr_assert_eq(read(fds[0], steps, sizeof steps - 1), 4);
+    cr_assert_str_eq(steps, "FSWR");
+    sql_close(a);
+}
+
+Test(commit, the_last_frame_of_a_page_is_the_one_that_counts)
+{
+    /* the same page spilled, changed, rolled back to and written again */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+
+    sql_do(a, "create table t(id integer primary key, v int, pad blob); pragma cache_size = 2;"
+              "with recursive s(i) as (select 1 union all select i+1 from s where i < 300) "
+              "insert into t select i, 0, zeroblob(400) from s");
+    sql_do(a, "begin");
+    for (int i = 0; i < 5; i++) {
+        sql_do(a, "update t set v = v + 1, pad = randomblob(400)");
+        sql_do(a, "savepoint s; update t set v = 1000, pad = zeroblob(400); rollback to s");
+    }
+    sql_do(a, "commit");
+    cr_assert_eq(sql_int(b, "select sum(v) from t"), 1500);
+    cr_assert_eq(sql_int(b, "select count(*) from t where pad = zeroblob(400)"), 0);
+    cr_assert_str_eq(sql_text(b, "pragma integrity_check"), "ok");
+    sql_close(a);
+    sql_close(b);
 }
