@@ -366,10 +366,10 @@ static int quorum_position(struct cv_log *log, uint32_t timeout_ms, lsn_t *out)
     return rc;
 }
 
-/* One question with its answer. A core that does not know yet says so, or says nothing. */
-static int ask_verdict(struct cv_quorum *q, struct pr_event *event, uint64_t deadline_us,
-                       enum pr_verdict *out)
+static int status_locked(struct cv_quorum *q, struct pr_event *event, uint32_t timeout_ms,
+                         enum cv_verdict *out)
 {
+    uint64_t deadline_us = deadline_of(timeout_ms);
     struct cv_ask ask = {0};
 
     ask_begin(q, &ask);
@@ -377,37 +377,22 @@ static int ask_verdict(struct cv_quorum *q, struct pr_event *event, uint64_t dea
     int rc = cv_quorum_step(q, event);
     while (rc == 0 && !ask.done && wait_slice(q, deadline_us))
         rc = refused_for_good(q);
-    *out = ask.done ? ask.verdict : PR_UNKNOWN;
     ask_end(q, &ask);
-    return rc;
-}
-
-static int status_locked(struct cv_quorum *q, struct pr_event *event, uint32_t timeout_ms,
-                         enum cv_verdict *out)
-{
-    uint64_t deadline_us = deadline_of(timeout_ms);
-
-    for (;;) {
-        enum pr_verdict verdict;
-        int rc = ask_verdict(q, event, deadline_us, &verdict);
-        if (rc != 0)
-            return rc;
-        if (verdict != PR_UNKNOWN) {
-            *out = verdict == PR_COMMITTED ? CV_COMMITTED : CV_NOT_COMMITTED;
-            return 0;
-        }
-        uint64_t again_us = co_now_us() + CV_RETRY_US;
-        while (co_now_us() < again_us && wait_slice(q, deadline_us))
-            ;
-        if (co_now_us() < deadline_us)
-            continue;
-        if (q->n_up < cv_quorum_majority(q))
-            (void)no_quorum(q); /* for its sentence */
-        else
-            (void)co_fail(CO_ERR_TIMEOUT, "the outcome could not be learned within %u ms",
-                          (unsigned)timeout_ms);
-        return CO_ERR_TIMEOUT;
+    if (rc != 0)
+        return rc;
+    if (ask.done && ask.verdict != PR_UNKNOWN) {
+        *out = ask.verdict == PR_COMMITTED ? CV_COMMITTED : CV_NOT_COMMITTED;
+        return 0;
     }
+    if (ask.done)
+        return co_fail(CO_ERR_TIMEOUT, "the commit is older than the history that the safekeepers "
+                                       "keep: its outcome can no longer be learned");
+    if (q->n_up < cv_quorum_majority(q))
+        (void)no_quorum(q); /* for its sentence */
+    else
+        (void)co_fail(CO_ERR_TIMEOUT, "the outcome could not be learned within %u ms",
+                      (unsigned)timeout_ms);
+    return CO_ERR_TIMEOUT;
 }
 
 static int quorum_status(struct cv_log *log, term_t term, lsn_t begin_lsn, uint32_t timeout_ms,

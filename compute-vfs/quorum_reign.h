@@ -33,6 +33,7 @@ struct cv_reign {
     /* of a lost one */
     size_t lo, hi;        /* boundary between kept and lost lies in [lo, hi] */
     bool probed;          /* the oldest was asked about */
+    bool forgotten;       /* nobody knows any more */
     uint64_t req;         /* question under way, 0: none */
     uint64_t asked_us;    /* when */
     uint64_t next_try_us; /* not before */

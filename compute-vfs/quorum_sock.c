@@ -160,7 +160,7 @@ static void on_resolved(struct cv_quorum *q, const struct pr_action *a)
         return;
     wreck->req = 0;
     if (a->verdict == PR_UNKNOWN)
-        wreck->next_try_us = co_now_us() + CV_RETRY_US;
+        wreck->forgotten = true;
     else
         cv_reign_answer(wreck, a->verdict == PR_COMMITTED);
 }
@@ -262,12 +262,15 @@ static void cancel(struct cv_quorum *q, uint64_t req)
     (void)!cv_quorum_step(q, &event); /* without memory: an answer that nobody waits for */
 }
 
-/* Asks on for one lost term. true: its fate is known and told. */
+/* Asks on for one lost term. true: it is over, its fate known and told, or for ever unknown: the
+ * safekeepers keep no history so old. Then the owner's waiters end with their own timeout. */
 static bool tend_wreck(struct cv_quorum *q, struct cv_reign *r, uint64_t now_us)
 {
     lsn_t kept = 0;
     struct pr_event event = {.kind = PR_EV_RESOLVE, .resolve_term = r->term};
 
+    if (r->forgotten)
+        return true;
     if (cv_reign_decided(r, &kept, &event.resolve_lsn)) {
         cv_tales_add(&q->tales, CV_TALE_RESOLVED, r->term, kept, NULL);
         return true;
@@ -291,10 +294,10 @@ static void tend_wrecks(struct cv_quorum *q, uint64_t now_us)
 {
     for (struct cv_reign **at = &q->wrecks; *at != NULL && q->tales.n < CV_TALES_MAX / 2;) {
         struct cv_reign *r = *at;
-        lsn_t unused = 0;
-        while (!tend_wreck(q, r, now_us) && r->req == 0 && now_us >= r->next_try_us)
-            ; /* answered within the step: as the leader, the core knows by itself */
-        if (!cv_reign_decided(r, &unused, &unused)) {
+        bool over = tend_wreck(q, r, now_us);
+        while (!over && r->req == 0 && now_us >= r->next_try_us)
+            over = tend_wreck(q, r, now_us); /* as the leader, the core answers within the step */
+        if (!over) {
             at = &r->next;
             continue;
         }

@@ -568,6 +568,37 @@ Test(quorum_sock, a_lost_term_with_all_kept)
     lose_and_keep(5);
 }
 
+Test(quorum_sock, a_fate_that_nobody_remembers_blocks_nobody)
+{
+    /* M16: histories are collapsed; what was in flight before that stays unknown, and life goes on
+     */
+    enum cv_verdict verdict;
+
+    cr_assert_eq(lead(&a, 3000), 0);
+    cr_assert(is_everywhere(&a, 2000));
+    for (unsigned i = 0; i < 3; i++)
+        fc.sk[i].no_acks = true;
+    append(&a);
+    cr_assert(is_everywhere(&a, 2000));
+    fake_cluster_usurp(&fc, a.tip);
+    for (unsigned i = 0; i < 3; i++) {
+        pthread_mutex_lock(&fc.sk[i].server.lock);
+        fc.sk[i].history[0] = fc.sk[i].history[fc.sk[i].n_history - 1];
+        fc.sk[i].n_history = 1;
+        fc.sk[i].no_acks = false;
+        pthread_mutex_unlock(&fc.sk[i].server.lock);
+    }
+    term_t old = a.lead.term;
+    lsn_t begin = a.ends[0];
+    cr_assert(UNTIL(a.lost_term == old, 3000));
+    cr_assert_eq(lead(&a, 8000), 0, "%s", co_sentence());
+    cr_assert_eq(a.n_resolved, 0, "no verdict is made up");
+    uint64_t asked_us = co_now_us();
+    cr_assert_eq(a.log->ops->status(a.log, old, begin, 5000, &verdict), CO_ERR_TIMEOUT);
+    cr_assert_eq(verdict, CV_UNKNOWN);
+    cr_assert_lt(co_now_us() - asked_us, 2000000u, "told at once");
+}
+
 Test(quorum_sock, lead_waits_until_the_fate_of_the_last_term_is_told)
 {
     /* M8: the new term builds on what is known to be kept */
