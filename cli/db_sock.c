@@ -1,5 +1,4 @@
 /* db_sock.c - `corallite db create|list|drop`: the catalog, through the pageserver. */
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -7,6 +6,7 @@
 #include "cli/cli.h"
 #include "cli/client_sock.h"
 #include "cli/confirm_file.h"
+#include "cli/json.h"
 #include "cli/text.h"
 #include "common/clock_file.h"
 #include "proto/lsn.h"
@@ -20,18 +20,6 @@ static int open_target(const struct cli_args *args, struct client *c)
     static struct client_target target;
     int rc = client_target(args, &target);
     return rc ? rc : client_open(c, &target);
-}
-
-/* Prints one JSON object or array, and lets go of it. */
-static int print_json(json_t *value)
-{
-    int rc = 0;
-    if (!value)
-        return co_fail(CO_ERR_NOMEM, "there is no memory for the answer");
-    if (json_dumpf(value, stdout, JSON_INDENT(2)) != 0 || fputc('\n', stdout) == EOF)
-        rc = co_fail(CO_ERR_IO, "the answer cannot be written");
-    json_decref(value);
-    return rc;
 }
 
 static const char *hex(ProtobufCBinaryData data, char text[CO_ID_TEXT])
@@ -51,8 +39,8 @@ static int print_created(const struct cli_args *args, const char *name, const Co
     hex(m->timeline->database, database);
     hex(m->timeline->id, timeline);
     if (cli_has(args, "--json"))
-        return print_json(json_pack("{s:s,s:s,s:s,s:s}", "name", name, "id", database, "branch",
-                                    "main", "timeline", timeline));
+        return cli_print_json(json_pack("{s:s,s:s,s:s,s:s}", "name", name, "id", database, "branch",
+                                        "main", "timeline", timeline));
     printf("created %s (id %s)\nopen it:  corallite sql %s\n", name, database, name);
     return 0;
 }
@@ -117,7 +105,7 @@ static int print_list_json(const Corallite__DbListed *m)
             json_decref(all);
             return co_fail(CO_ERR_BUG, "the list of databases cannot be written as JSON");
         }
-    return print_json(all);
+    return cli_print_json(all);
 }
 
 static void print_list(const Corallite__DbListed *m)
@@ -187,6 +175,6 @@ int cli_db_drop(const struct cli_args *args)
     if (!cli_has(args, "--json"))
         printf("dropped %s\n", name);
     else
-        rc = print_json(json_pack("{s:s}", "dropped", name));
+        rc = cli_print_json(json_pack("{s:s}", "dropped", name));
     return rc ? cli_report(rc) : CLI_DONE;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/json.h"
 
 int cli_report(int error)
 {
@@ -16,7 +17,8 @@ int cli_report(int error)
 
 int cli_version(const struct cli_args *args)
 {
-    (void)args;
+    if (cli_has(args, "--json"))
+        return cli_report(cli_print_json(json_pack("{s:s}", "version", CO_BUILD_VERSION)));
     puts("corallite " CO_BUILD_VERSION);
     return CLI_DONE;
 }

@@ -15,6 +15,7 @@
 
 #include "cli/cli.h"
 #include "cli/client_sock.h"
+#include "cli/json.h"
 #include "cli/process_file.h"
 #include "cli/text.h"
 #include "proto/name.h"
@@ -136,6 +137,9 @@ int cli_env(const struct cli_args *args)
         return cli_report(rc);
     client_address(target.host, target.port, address);
     path[strlen(path) - strlen(".so")] = 0; /* SQLite adds it */
+    if (cli_has(args, "--json"))
+        return cli_report(cli_print_json(
+            json_pack("{s:s,s:s}", "CORALLITE_SERVER", address, "CORALLITE_EXTENSION", path)));
     if (!text_shell_quote(path, quoted, sizeof quoted))
         return cli_report(co_fail(CO_ERR_TOO_LARGE, "the path of the extension is too long"));
     printf("export CORALLITE_SERVER=%s\nexport CORALLITE_EXTENSION=%s\n", address, quoted);

@@ -17,6 +17,7 @@
 #include "cli/cli.h"
 #include "cli/client_sock.h"
 #include "cli/down_file.h"
+#include "cli/json.h"
 #include "cli/process_file.h"
 #include "cli/text.h"
 #include "common/clock_file.h"
@@ -277,6 +278,35 @@ static void print_cluster(const struct cluster *c, const struct started started[
     }
 }
 
+static int print_cluster_json(const struct cluster *c, const struct started started[CLUSTER_NODES],
+                              bool made)
+{
+    char id[CO_ID_TEXT], address[32], http[32];
+    json_t *nodes = json_array();
+    for (unsigned i = 0; i < CLUSTER_NODES; i++) {
+        struct cluster_node node = cluster_node(c->port_base, i);
+        snprintf(address, sizeof address, CLUSTER_HOST ":%u", (unsigned)node.port);
+        snprintf(http, sizeof http, CLUSTER_HOST ":%u", (unsigned)node.http_port);
+        json_array_append_new(
+            nodes, json_pack("{s:s,s:s,s:s,s:i,s:b}", "name", node.name, "address", address, "http",
+                             http, "pid", process_alive(c, i), "started", started[i].pid != 0));
+    }
+    return cli_print_json(json_pack("{s:s,s:s,s:b,s:o}", "cluster", co_id_format(&c->id, id), "dir",
+                                    c->dir, "new", (int)made, "daemons", nodes));
+}
+
+static int tell(const struct cluster *c, const struct started started[CLUSTER_NODES], bool made,
+                unsigned lacking, const struct cli_args *args)
+{
+    if (cli_has(args, "--json"))
+        return print_cluster_json(c, started, made);
+    print_cluster(c, started, made);
+    if (lacking)
+        puts("The other safekeepers are a majority: it works, but must not lose another one.");
+    print_next(c, cli_value(args, "--dir"));
+    return 0;
+}
+
 /* -- Staying in the foreground -------------------------------------------------------------------
  */
 
@@ -298,7 +328,7 @@ static int stay(const struct cluster *c, const struct started started[CLUSTER_NO
     sigaction(SIGTERM, &on, NULL);
     for (unsigned i = 0; i < CLUSTER_NODES; i++)
         was[i] = process_alive(c, i) != 0;
-    puts("\nIn the foreground: Ctrl-C stops the cluster.");
+    fputs("\nIn the foreground: Ctrl-C stops the cluster.\n", stderr);
     fflush(stdout);
     for (unsigned running = CLUSTER_NODES; !stop_wanted && running > 0; usleep(200000)) {
         while (waitpid(-1, NULL, WNOHANG) > 0) {
@@ -362,10 +392,9 @@ int cli_up(const struct cli_args *args)
     end_progress();
     if (rc)
         return cli_report(undo(&c, started, rc));
-    print_cluster(&c, started, made);
-    if (lacking)
-        puts("The other safekeepers are a majority: it works, but must not lose another one.");
-    print_next(&c, dir);
+    rc = tell(&c, started, made, lacking, args);
+    if (rc)
+        return cli_report(rc);
     if (cli_has(args, "--foreground"))
         return stay(&c, started);
     return lacking ? CLI_FAILED : CLI_DONE;

@@ -31,6 +31,7 @@ static const struct cli_option up_options[] = {
     DIR_OPTION,
     {"--port-base", 'p', "P", "first of the 16 ports it uses (6400), or auto: a free range"},
     {"--foreground", 'f', NULL, "stay; Ctrl-C stops the cluster"},
+    JSON_OPTION,
     END};
 static const struct cli_option down_options[] = {
     DIR_OPTION, {"--purge", 0, NULL, "remove the cluster with every database"}, YES_OPTION, END};
@@ -44,11 +45,12 @@ static const struct cli_option logs_options[] = {
     {"--lines", 'n', "N", "how many lines of each to begin with (20)"},
     END};
 static const struct cli_option help_options[] = {{"--man", 0, NULL, "print the manual page"}, END};
-static const struct cli_option no_options[] = {END};
+static const struct cli_option version_options[] = {JSON_OPTION, END};
+static const struct cli_option env_options[] = {SERVER_OPTION, DIR_OPTION, JSON_OPTION, END};
 
 const struct cli_verb cli_verbs[] = {
     {.name = "up",
-     .synopsis = "[--dir D] [--port-base P|auto] [--foreground]",
+     .synopsis = "[--dir D] [--port-base P|auto] [--foreground] [--json]",
      .summary = "start a local cluster: three safekeepers and a pageserver",
      .details = "Makes the cluster at the first call; what runs already is left alone. The daemons "
                 "are processes of their own and go on when this command has ended.",
@@ -112,14 +114,14 @@ const struct cli_verb cli_verbs[] = {
      .passes_on = true,
      .run = cli_sql},
     {.name = "env",
-     .synopsis = "[--server HOST:PORT | --dir D]",
+     .synopsis = "[--server HOST:PORT | --dir D] [--json]",
      .summary = "print what other programs need, as export lines",
      .details = "CORALLITE_SERVER is the pageserver's address, CORALLITE_EXTENSION the loadable "
                 "extension.",
      .examples = "eval \"$(corallite env)\"\n"
                  "sqlite3 -cmd \".load $CORALLITE_EXTENSION\" -cmd '.open "
                  "file:shop?vfs=corallite'\n",
-     .options = plain_options,
+     .options = env_options,
      .run = cli_env},
     {.name = "logs",
      .synopsis = "[NAME] [--follow] [--lines N] [--dir D]",
@@ -130,11 +132,11 @@ const struct cli_verb cli_verbs[] = {
      .max_words = 1,
      .run = cli_logs},
     {.name = "version",
-     .synopsis = "",
+     .synopsis = "[--json]",
      .summary = "print the version",
      .details = "",
      .examples = "corallite version\n",
-     .options = no_options,
+     .options = version_options,
      .run = cli_version},
     {.name = "help",
      .synopsis = "[VERB] [--man]",
