@@ -106,7 +106,8 @@ struct command {
     char *argv[16];
 };
 
-static int build_command(const struct cluster *c, unsigned index, struct command *cmd)
+static int build_command(const struct cluster *c, unsigned index, bool take_over,
+                         struct command *cmd)
 {
     struct cluster_node node = cluster_node(c->port_base, index);
     bool pageserver = index == CLUSTER_PAGESERVER;
@@ -127,6 +128,8 @@ static int build_command(const struct cluster *c, unsigned index, struct command
         cmd->argv[n++] = head[i];
     cmd->argv[n++] = pageserver ? (char *)"--safekeepers" : (char *)"--node";
     cmd->argv[n++] = pageserver ? cmd->safekeepers : cmd->node;
+    if (pageserver && take_over)
+        cmd->argv[n++] = (char *)"--take-over";
     cmd->argv[n] = NULL;
     size_t at = 0;
     for (unsigned i = 0; i < CLUSTER_SAFEKEEPERS; i++) {
@@ -139,12 +142,12 @@ static int build_command(const struct cluster *c, unsigned index, struct command
 }
 
 /* Starts node `index` unless it runs. */
-static int start_node(const struct cluster *c, unsigned index, struct started *s)
+static int start_node(const struct cluster *c, unsigned index, bool take_over, struct started *s)
 {
     static struct command cmd;
     if (process_alive(c, index))
         return 0;
-    int rc = build_command(c, index, &cmd);
+    int rc = build_command(c, index, take_over, &cmd);
     return rc ? rc : process_start(c, index, cmd.argv, &s->pid, &s->log_offset);
 }
 
@@ -213,20 +216,20 @@ static int lacks_one(unsigned *lacking, int rc)
 
 /* The safekeepers at once, then the pageserver, which looks for them first of all. *lacking: how
  * many safekeepers the cluster has to do without. */
-static int start_all(const struct cluster *c, struct started started[CLUSTER_NODES],
+static int start_all(const struct cluster *c, bool take_over, struct started started[CLUSTER_NODES],
                      unsigned *lacking)
 {
     uint64_t since_us = co_now_us();
     int rc = 0;
     for (unsigned i = 0; !rc && i < CLUSTER_SAFEKEEPERS; i++)
-        rc = start_node(c, i, &started[i]);
+        rc = start_node(c, i, false, &started[i]);
     for (unsigned i = 0; !rc && i < CLUSTER_SAFEKEEPERS; i++) {
         rc = wait_ready(c, i, &started[i], since_us);
         if (rc)
             rc = lacks_one(lacking, rc);
     }
     if (!rc)
-        rc = start_node(c, CLUSTER_PAGESERVER, &started[CLUSTER_PAGESERVER]);
+        rc = start_node(c, CLUSTER_PAGESERVER, take_over, &started[CLUSTER_PAGESERVER]);
     if (!rc)
         rc = wait_ready(c, CLUSTER_PAGESERVER, &started[CLUSTER_PAGESERVER], since_us);
     return rc;
@@ -388,7 +391,7 @@ int cli_up(const struct cli_args *args)
         rc = settle_ports(&c, base, made);
     if (rc)
         return cli_report(rc);
-    rc = start_all(&c, started, &lacking);
+    rc = start_all(&c, cli_has(args, "--take-over"), started, &lacking);
     end_progress();
     if (rc)
         return cli_report(undo(&c, started, rc));

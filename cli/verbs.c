@@ -30,6 +30,7 @@
 static const struct cli_option up_options[] = {
     DIR_OPTION,
     {"--port-base", 'p', "P", "first of the 16 ports it uses (6400), or auto: a free range"},
+    {"--take-over", 0, NULL, "the pageserver's disk is lost: fill a new one from the safekeepers"},
     {"--foreground", 'f', NULL, "stay; Ctrl-C stops the cluster"},
     JSON_OPTION,
     END};
@@ -50,7 +51,7 @@ static const struct cli_option env_options[] = {SERVER_OPTION, DIR_OPTION, JSON_
 
 const struct cli_verb cli_verbs[] = {
     {.name = "up",
-     .synopsis = "[--dir D] [--port-base P|auto] [--foreground] [--json]",
+     .synopsis = "[--dir D] [--port-base P|auto] [--take-over] [--foreground] [--json]",
      .summary = "start a local cluster: three safekeepers and a pageserver",
      .details = "Makes the cluster at the first call; what runs already is left alone. The daemons "
                 "are processes of their own and go on when this command has ended.",
