@@ -23,13 +23,15 @@
 #define CV_HURRY_US       100000u  /* longest pause while there is no majority */
 #define CV_PING_US        1000000u /* silence that is broken with a PING */
 #define CV_DEAD_US        5000000u /* silence after which a connection is given up */
-/* Output that waits for one safekeeper; beyond it the connection is dropped and the core sends
+/* Output that waits for one safekeeper; beyond it messages to it are dropped, and the core sends
  * again from where the safekeeper is. Checked before a message is queued. */
 #define CV_QUEUE_MAX_BYTES (64 * CO_MIB)
-#define CV_WINDOW_BYTES    (16 * CO_MIB)
-#define CV_TAIL_BYTES      (64 * CO_MIB)
-#define CV_SLICE_US        10000u /* how often a blocked call looks around */
-#define CV_RETRY_US        200000u
+/* What the slowest safekeeper worth waiting for takes in. */
+#define CV_SLOW_BYTES_PER_US 10u
+#define CV_WINDOW_BYTES      (16 * CO_MIB)
+#define CV_TAIL_BYTES        (64 * CO_MIB)
+#define CV_SLICE_US          10000u /* how often a blocked call looks around */
+#define CV_RETRY_US          200000u
 
 enum cv_link_state { CV_LINK_IDLE, CV_LINK_CONNECTING, CV_LINK_HELLO, CV_LINK_UP };
 
@@ -44,7 +46,12 @@ struct cv_link {
     bool refuses;        /* told us so in an answer, and has not served us since */
     bool broken;         /* seen by a thread that may not close it */
     uint64_t deadline_us, retry_at_us, backoff_us;
-    uint64_t heard_us, pinged_us, sent_us;
+    uint64_t heard_us, pinged_us;
+    uint32_t pings; /* since it was heard last */
+    /* Records on this connection: end of those that were sent, of those that it says it has, and
+     * when the newest byte went out. */
+    lsn_t sent_lsn, acked_lsn;
+    uint64_t drained_us;
     struct net_addresses addr; /* n 0: not resolved */
     unsigned addr_at;
     bool clock_known;

@@ -216,6 +216,7 @@ static int on_hello_answer(struct cv_quorum *q, struct cv_link *l, const struct 
     if (rc != 0)
         return rc;
     l->s.in.body_limit = 0;
+    l->sent_lsn = l->acked_lsn = LSN_NONE;
     l->state = CV_LINK_UP;
     if (!l->refuses)
         serves(l);
@@ -262,8 +263,16 @@ static int on_frame(struct cv_quorum *q, struct cv_link *l, const struct frame_h
     }
     if (msg.type == FRAME_VOTED || msg.type == FRAME_ACK || msg.type == FRAME_POS)
         serves(l);
+    if (msg.type == FRAME_ACK && msg.write_lsn > l->acked_lsn)
+        l->acked_lsn = msg.write_lsn;
     struct pr_event event = {.kind = PR_EV_MSG, .node = l->sk.node, .msg = &msg};
     return cv_quorum_step(q, &event);
+}
+
+static void heard(struct cv_link *l, uint64_t now_us)
+{
+    l->heard_us = now_us;
+    l->pings = 0;
 }
 
 void cv_link_io(struct cv_quorum *q, struct cv_link *l)
@@ -277,11 +286,13 @@ void cv_link_io(struct cv_quorum *q, struct cv_link *l)
     }
     size_t waiting = l->s.out.len - l->s.out_sent;
     int rc = psock_pump_out(&l->s);
-    if (rc == 0 && l->s.out.len - l->s.out_sent < waiting)
-        l->heard_us = now_us;      /* it takes what we send: it lives */
+    if (rc == 0 && l->s.out.len - l->s.out_sent < waiting) {
+        heard(l, now_us); /* it takes what we send: it lives */
+        l->drained_us = now_us;
+    }
     int in = psock_pump_in(&l->s); /* what came before the end is still used */
     if (l->s.bytes_in != before)
-        l->heard_us = now_us;
+        heard(l, now_us);
     for (;;) {
         struct frame_header frame;
         struct co_span body;
@@ -308,6 +319,34 @@ void cv_link_io(struct cv_quorum *q, struct cv_link *l)
     }
 }
 
+/* How long the records that it has been sent may keep it busy: a large one is a single frame, and
+ * nothing else is heard before it is checked and written. */
+static uint64_t busy_us(const struct cv_link *l)
+{
+    return l->sent_lsn > l->acked_lsn && l->acked_lsn > 0
+               ? (l->sent_lsn - l->acked_lsn) / CV_SLOW_BYTES_PER_US
+               : 0;
+}
+
+/* Time is counted in PINGs, so that a process that was stopped for a while blames nobody else. */
+static uint64_t tick_up(struct cv_quorum *q, struct cv_link *l, uint64_t now_us)
+{
+    uint64_t ping_at = (l->heard_us > l->pinged_us ? l->heard_us : l->pinged_us) + CV_PING_US;
+
+    if (now_us < ping_at)
+        return ping_at;
+    if (l->pings >= (CV_DEAD_US + busy_us(l)) / CV_PING_US) {
+        say_why(l, CO_ERR_CONNECT, "it has been silent for %u s", (unsigned)l->pings);
+        drop(q, l);
+        return l->retry_at_us;
+    }
+    l->pings++;
+    l->pinged_us = now_us;
+    if (!psock_wants_out(&l->s) && queue_message(q, l, FRAME_PING, NULL) != 0)
+        l->broken = true;
+    return now_us + CV_PING_US;
+}
+
 uint64_t cv_link_tick(struct cv_quorum *q, struct cv_link *l, uint64_t now_us)
 {
     if (l->broken)
@@ -319,7 +358,7 @@ uint64_t cv_link_tick(struct cv_quorum *q, struct cv_link *l, uint64_t now_us)
         if (now_us < l->retry_at_us)
             return l->retry_at_us;
         start(q, l, now_us);
-        l->heard_us = l->pinged_us = now_us;
+        heard(l, now_us);
         return l->state == CV_LINK_IDLE ? l->retry_at_us : l->deadline_us;
     }
     if (l->state != CV_LINK_UP) {
@@ -329,18 +368,7 @@ uint64_t cv_link_tick(struct cv_quorum *q, struct cv_link *l, uint64_t now_us)
         drop(q, l);
         return l->retry_at_us;
     }
-    if (now_us - l->heard_us > CV_DEAD_US && now_us > l->heard_us) {
-        say_why(l, CO_ERR_CONNECT, "it has been silent for %u ms", CV_DEAD_US / 1000);
-        drop(q, l);
-        return l->retry_at_us;
-    }
-    uint64_t ping_at = (l->heard_us > l->pinged_us ? l->heard_us : l->pinged_us) + CV_PING_US;
-    if (now_us < ping_at)
-        return ping_at;
-    l->pinged_us = now_us;
-    if (!psock_wants_out(&l->s) && queue_message(q, l, FRAME_PING, NULL) != 0)
-        l->broken = true;
-    return now_us + CV_PING_US;
+    return tick_up(q, l, now_us);
 }
 
 short cv_link_wants(const struct cv_link *l)
@@ -352,21 +380,42 @@ short cv_link_wants(const struct cv_link *l)
     return (short)(POLLIN | (psock_wants_out(&l->s) ? POLLOUT : 0));
 }
 
+/* Records that are on their way on this very connection are not sent once more while they can still
+ * be expected to arrive: the core asks for that after a second without an answer, which a large
+ * record takes easily. What is not sent counts as lost, which every message may be. */
+static bool needless(struct cv_link *l, const struct q_msg *msg, uint64_t now_us)
+{
+    if (psock_wants_out(&l->s) && l->s.out.len - l->s.out_sent > CV_QUEUE_MAX_BYTES)
+        return true; /* it does not keep up; the silence of a dead one is seen elsewhere */
+    if (msg->type == FRAME_ELECTED)
+        l->sent_lsn = l->acked_lsn = LSN_NONE; /* from here on LSNs may stand for other records */
+    if (msg->type != FRAME_APPEND || msg->payload.len == 0)
+        return false;
+    if (msg->begin_lsn < l->sent_lsn &&
+        (psock_wants_out(&l->s) || now_us < l->drained_us + CV_PING_US + busy_us(l)))
+        return true;
+    if (l->acked_lsn == LSN_NONE)
+        l->acked_lsn = msg->begin_lsn;
+    if (msg->begin_lsn + msg->payload.len > l->sent_lsn)
+        l->sent_lsn = msg->begin_lsn + msg->payload.len;
+    return false;
+}
+
 void cv_link_send(struct cv_quorum *q, struct cv_link *l, const struct q_msg *msg)
 {
-    if (l->state != CV_LINK_UP || l->broken)
+    uint64_t now_us = co_now_us();
+
+    if (l->state != CV_LINK_UP || l->broken || needless(l, msg, now_us))
         return;
-    if (l->s.out.len - l->s.out_sent > CV_QUEUE_MAX_BYTES) {
-        say_why(l, CO_ERR_CLOSED, "it does not keep up");
-        l->broken = true;
-        return;
-    }
     q->frame.len = 0;
     int rc = qmsg_encode(msg, &q->frame);
     if (rc == 0)
         rc = psock_queue(&l->s, co_buf_span(&q->frame));
+    l->drained_us = now_us;
     if (rc != 0) {
         say_why(l, rc, "%s", co_sentence());
         l->broken = true;
     }
+    if (q->frame.cap > 4 * CO_MIB)
+        co_buf_free(&q->frame);
 }

@@ -133,10 +133,10 @@ static int lead(struct side *s, uint32_t timeout_ms)
     return rc;
 }
 
-/* Appends one record of one page. */
-static void append(struct side *s)
+/* Appends one record of n pages that cannot be compressed. */
+static void append_pages(struct side *s, uint32_t page_size, pgno_t n)
 {
-    uint8_t page[512];
+    static uint8_t page[65536];
     struct co_buf record = {0};
     struct wal_stamp stamp = {.cluster = fc.timeline.cluster,
                               .timeline = fc.timeline.timeline,
@@ -145,16 +145,24 @@ static void append(struct side *s)
                               .time_us = co_wall_us(),
                               .commit_uuid = co_id_random(),
                               .prev_digest = s->digest,
-                              .db_pages = 1};
+                              .db_pages = n};
 
-    co_random_bytes(page, sizeof page);
-    wal_builder_reset(s->builder, sizeof page);
-    cr_assert_eq(wal_builder_page(s->builder, 1, page, NULL, 0), 0);
+    wal_builder_reset(s->builder, page_size);
+    for (pgno_t pgno = 1; pgno <= n; pgno++) {
+        co_random_bytes(page, page_size);
+        cr_assert_eq(wal_builder_page(s->builder, pgno, page, NULL, 0), 0);
+    }
     wal_builder_seal(s->builder, &stamp, &record, &s->digest);
     s->tip += record.len;
     s->ends[++s->n] = s->tip;
     s->log->ops->append(s->log, s->lead.term, &record);
     cr_assert_eq(record.len, 0, "append takes the record");
+}
+
+/* Appends one small record. */
+static void append(struct side *s)
+{
+    append_pages(s, 512, 1);
 }
 
 /* Waits until *what reaches want, at most ms. */
@@ -307,6 +315,27 @@ Test(quorum_sock, a_safekeeper_that_stops_reading_stops_nobody)
     bool durable = is_durable(&a, 10000);
     pthread_mutex_unlock(&fc.sk[2].server.lock);
     cr_assert(durable);
+}
+
+Test(quorum_sock, a_large_record_is_sent_once)
+{
+    /* S10: a safekeeper that is busy with one is not sent it again and again, nor given up */
+    cr_assert_eq(lead(&a, 3000), 0);
+    cr_assert(is_everywhere(&a, 2000));
+    uint64_t before = fc.sk[0].bytes_in;
+    lsn_t begin = a.tip;
+    for (unsigned i = 0; i < 3; i++)
+        pthread_mutex_lock(&fc.sk[i].server.lock); /* busy for longer than the core has patience */
+    append_pages(&a, 65536, 320);
+    usleep(2200000);
+    for (unsigned i = 0; i < 3; i++)
+        pthread_mutex_unlock(&fc.sk[i].server.lock);
+    cr_assert(is_durable(&a, 10000));
+    cr_assert(is_everywhere(&a, 5000));
+    usleep(300000);
+    cr_assert_lt(fc.sk[0].bytes_in - before, (a.tip - begin) * 3 / 2);
+    cr_assert_eq(a.n_lost, 0);
+    cr_assert_leq(fc.sk[0].server.hellos, 1u, "its connection was kept");
 }
 
 /* -- becoming leader ----------------------------------------------------------------------------
