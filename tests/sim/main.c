@@ -115,8 +115,7 @@ static void summary(const struct stats *st, double seconds, uint64_t hash)
            st->failures ? "FAIL" : "PASS", U(st->seeds), (double)st->faults / n,
            (double)st->acked / n, U(st->elections), U(st->strict_reads), U(st->lease_reads),
            U(st->unknown), U(st->committed), U(st->not_committed), U(st->too_old), U(st->fetched),
-           U(st->truncations), U(st->restarts), U(st->failures), n / seconds * 3600,
-           U(hash));
+           U(st->truncations), U(st->restarts), U(st->failures), n / seconds * 3600, U(hash));
 }
 
 static int many(struct sim *s, const struct options *o)
@@ -208,7 +207,7 @@ static int mutations(struct sim *s, const struct options *o)
             (!o->mutation && m->slow && !o->slow)) {
             continue;
         }
-        uint64_t limit = 4 * m->seeds < 40 ? 40 : 4 * m->seeds, need[3];
+        uint64_t limit = 4 * m->seeds < 40 ? 40 : 4 * m->seeds, need[3], last = 0;
         bool all = true;
         char why[sizeof s->why] = "";
         double begin = clock_s();
@@ -219,14 +218,16 @@ static int mutations(struct sim *s, const struct options *o)
             set_mutation(CO_MUTATION_NONE);
             if (need[k]) {
                 memcpy(why, s->why, sizeof why);
+                last = s->seed;
             }
             all &= need[k] != 0;
         }
         tried++;
         found += all;
-        printf("%-6s %-24s %6llu %6llu %6llu of %6llu  %5.1f s  %s\n      %s\n",
+        printf("%-6s %-24s %6llu %6llu %6llu of %6llu  %5.1f s  %s\n      seed %llu: "
+               "%s\n",
                all ? "found" : "MISSED", m->name, U(need[0]), U(need[1]), U(need[2]), U(limit),
-               clock_s() - begin, m->text, why);
+               clock_s() - begin, m->text, U(last), why);
         fflush(stdout);
     }
     printf("mutations: %s %u of %u mistakes found, each from three starts\n",
