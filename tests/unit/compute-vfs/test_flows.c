@@ -11,15 +11,15 @@ TestSuite(flows, .init = sql_init, .timeout = 90);
 
 static const char *const story[] = {
     "create table author(id integer primary key, name text unique)",
-    "create table book(id integer primary key, author int references author, title text, pages "
-    "int)",
-    "with recursive s(i) as (select 1 union all select i+1 from s where i < 200) "
-    "insert into author select i, 'author ' || i from s",
-    "with recursive s(i) as (select 1 union all select i+1 from s where i < 5000) "
-    "insert into book select i, i % 200 + 1, 'title ' || (i * 7919 % 5003), i % 900 from s",
+    ("create table book(id integer primary key, author int references author, title text, pages "
+     "int)"),
+    ("with recursive s(i) as (select 1 union all select i+1 from s where i < 200) "
+     "insert into author select i, 'author ' || i from s"),
+    ("with recursive s(i) as (select 1 union all select i+1 from s where i < 5000) "
+     "insert into book select i, i % 200 + 1, 'title ' || (i * 7919 % 5003), i % 900 from s"),
     "create index by_author on book(author, pages)",
-    "create view thick as select name, title from author join book on author.id = author where "
-    "pages > 800",
+    ("create view thick as select name, title from author join book on author.id = author where "
+     "pages > 800"),
     "create table journal(t text)",
     "create trigger told after delete on book begin insert into journal values(old.title); end",
     "delete from book where id % 13 = 0",
