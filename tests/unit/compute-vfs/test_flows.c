@@ -57,8 +57,8 @@ static void dump(sqlite3 *db, char *out, size_t size)
 {
     static const char *const questions[] = {
         "select group_concat(sql, ';') from (select sql from sqlite_master order by name)",
-        "select count(*) || '/' || sum(length(title)) || '/' || sum(price) || '/' || "
-        "group_concat(substr(title, -4)) from (select * from book order by id)",
+        ("select count(*) || '/' || sum(length(title)) || '/' || sum(price) || '/' || "
+         "group_concat(substr(title, -4)) from (select * from book order by id)"),
         "select group_concat(name) from (select name from author order by id)",
         "select group_concat(title) from (select title from thick order by title)",
         "select sum(length(b)) from wide",
