@@ -11,7 +11,7 @@
  * The encoded page is the concatenation of the chunks. No chunk is longer than chunk_max bytes, so
  * that no value of the store takes more than one overflow page of LMDB: a value of 4081 bytes takes
  * two, and a search for two adjacent free pages gets slow in a fragmented file. PS_CHUNK_MAX was
- * chosen by measuring; figures in docs/storage-pageserver.md.
+ * chosen by measuring; figures in docs/STORAGE.md.
  *
  * A codec belongs to one thread.
  */
