@@ -1,52 +1,10 @@
-/* test_private_wal.c - the private WAL and the private wal-index. */
+/* test_shm.c - the private wal-index. */
 #include <criterion/criterion.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "compute-vfs/shm.h"
-#include "compute-vfs/walbuf.h"
 
-TestSuite(private_wal, .timeout = 20);
-
-Test(private_wal, what_was_written_is_read_across_the_border_to_the_file)
-{
-    struct cv_walbuf w;
-    uint8_t model[20000], out[20000];
-    size_t len = 0;
-    bool cut;
-
-    cv_walbuf_init(&w);
-    w.limit = 5000;
-    memset(model, 0, sizeof model);
-    srand(7);
-    for (int i = 0; i < 3000; i++) {
-        size_t at = (size_t)rand() % 15000, n = (size_t)rand() % 5000;
-        uint8_t data[5000];
-
-        if (i % 500 == 499 && at < len) {
-            cv_walbuf_truncate(&w, at);
-            memset(model + at, 0, sizeof model - at);
-            len = at;
-            continue;
-        }
-        if (at > len)
-            at = len; /* SQLite leaves no holes */
-        memset(data, rand(), n);
-        cr_assert_eq(cv_walbuf_write(&w, at, data, n), 0);
-        memcpy(model + at, data, n);
-        if (at + n > len)
-            len = at + n;
-        at = (size_t)rand() % 15000;
-        n = (size_t)rand() % 5000;
-        cr_assert_eq(cv_walbuf_read(&w, at, out, n, &cut), 0);
-        cr_assert_eq(cut, at + n > len);
-        for (size_t k = 0; k < n; k++)
-            cr_assert_eq(out[k], at + k < len ? model[at + k] : 0, "step %d", i);
-    }
-    cr_assert_geq(w.fd, 0);
-    cr_assert_leq(w.memory.len, 5000);
-    cv_walbuf_free(&w);
-}
+TestSuite(shm, .timeout = 20);
 
 struct wal_index {
     uint32_t version, unused, change;
@@ -76,7 +34,7 @@ static void check_sum(const struct wal_index *h)
     cr_assert_eq(h->sum[1], b);
 }
 
-Test(private_wal, the_index_is_born_valid)
+Test(shm, the_index_is_born_valid)
 {
     /* M5: whatever bExtend says */
     struct cv_shm shm = {0};
@@ -99,7 +57,7 @@ Test(private_wal, the_index_is_born_valid)
     cv_shm_free(&shm);
 }
 
-Test(private_wal, a_rewrite_is_noticed_and_stands_for_an_empty_wal)
+Test(shm, a_rewrite_is_noticed_and_stands_for_an_empty_wal)
 {
     struct cv_shm shm = {0};
     volatile void *p;
