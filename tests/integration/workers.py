@@ -58,12 +58,14 @@ def load(rows, batch):
         say(first + batch)
 
 
-def pairs(first, trace_fd):
-    """Transactions of two rows each, numbered on from `first`, until killed. Says each number after
-    its COMMIT."""
+def pairs():
+    """Transactions of two rows each, numbered on from what is there, until killed. Says the first
+    number, then each number after its COMMIT."""
     db = connect(timeout=20.0)
-    say("open")
-    n = int(first)
+    db.execute("BEGIN IMMEDIATE")
+    n = db.execute("SELECT coalesce(max(n), 0) + 1 FROM one").fetchone()[0]
+    db.execute("ROLLBACK")
+    say(n)
     while True:
         db.execute("BEGIN IMMEDIATE")
         db.execute("INSERT INTO one VALUES(?)", (n,))
