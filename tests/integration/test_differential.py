@@ -68,7 +68,7 @@ PRAGMAS = (
     "foreign_keys = off", "auto_vacuum = {m}", "incremental_vacuum({m})", "incremental_vacuum",
     "temp_store = memory", "temp_store = file", "shrink_memory", "page_size = 2048",
     "max_page_count", "recursive_triggers = on", "optimize",
-    "defer_foreign_keys = on", "read_uncommitted = on", "journal_mode", "cell_size_check = on",
+    "defer_foreign_keys = on", "read_uncommitted = on", "main.journal_mode", "cell_size_check = on",
 )
 # What both may answer differently and that is no difference: figures of checkpoints and of mmap.
 QUIET = ("PRAGMA wal_checkpoint", "PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA wal_checkpoint(FULL)",
@@ -200,9 +200,14 @@ class Run:
         r = self.r
         self.sides.start(0)
         self.sides.start(1)
+        sizes = (512, 1024, 4096, 4096, 8192, 16384, 65536)
+        encoding = r.choice(("UTF-8", "UTF-8", "UTF-16le", "UTF-16be"))
+        self.sides.do(0, "open", "other", self.db + "-other", "", 0)
+        self.sides.do(0, "birth", "other", r.choice(sizes), 0, encoding)
+        self.sides.do(0, "execute", "other", "CREATE TABLE log(n INTEGER PRIMARY KEY, v)")
+        self.sides.do(0, "close", "other")
         key = self.open(0)
-        self.do(key, "birth", r.choice((512, 1024, 4096, 4096, 8192, 16384, 65536)),
-                r.choice((0, 0, 1, 2)), r.choice(("UTF-8", "UTF-8", "UTF-16le", "UTF-16be")))
+        self.do(key, "birth", r.choice(sizes), r.choice((0, 0, 1, 2)), encoding)
         for t in TABLES:
             self.do(key, "execute", r.choice(CREATES[:5]).format(t=t))
         self.do(key, "execute", self.sql("PRAGMA cache_size = 10"))
@@ -340,8 +345,6 @@ class Run:
             else:
                 schema = "other"
                 ok = self.do(key, "attach", self.db + "-other", schema)[0] == "ok"
-                if ok:
-                    self.do(key, "quiet", "PRAGMA other.journal_mode=wal")
             if ok:
                 self.attached[key] = schema
             return
