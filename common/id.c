@@ -11,7 +11,7 @@ char *co_id_format(const struct co_id *id, char text[CO_ID_TEXT])
     return text;
 }
 
-static int digit(char c)
+int co_hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -28,7 +28,7 @@ int co_id_parse(const char *text, struct co_id *out)
     if (strlen(text) != 32)
         return co_fail(CO_ERR_INVAL, "an id is 32 hex digits; '%.40s' is not", text);
     for (int i = 0; i < 16; i++) {
-        int hi = digit(text[2 * i]), lo = digit(text[2 * i + 1]);
+        int hi = co_hex_digit(text[2 * i]), lo = co_hex_digit(text[2 * i + 1]);
         if (hi < 0 || lo < 0)
             return co_fail(CO_ERR_INVAL, "an id is 32 hex digits; '%.40s' is not", text);
         id.b[i] = (uint8_t)(hi << 4 | lo);

@@ -30,4 +30,7 @@ char *co_id_format(const struct co_id *id, char text[CO_ID_TEXT]);
 /* CO_ERR_INVAL unless `text` is exactly 32 hex digits. */
 CO_MUST_CHECK int co_id_parse(const char *text, struct co_id *out);
 
+/* Value of one hex digit of either case, -1 for any other character. */
+int co_hex_digit(char c);
+
 #endif

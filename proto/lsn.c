@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/id.h"
+
 #define BARE_DIGITS 16u /* of an unbroken LSN, so that nobody takes it for a time */
 #define HALF_DIGITS 8u
 
@@ -18,23 +20,12 @@ char *lsn_format(lsn_t lsn, char text[LSN_TEXT])
     return text;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Reads hex digits up to the first other character; returns how many, at most max + 1. */
 static unsigned read_hex(const char *text, unsigned max, uint64_t *out)
 {
     uint64_t v = 0;
     unsigned n = 0;
-    for (int d; n <= max && (d = hex_digit(text[n])) >= 0; n++)
+    for (int d; n <= max && (d = co_hex_digit(text[n])) >= 0; n++)
         v = v << 4 | (uint64_t)d;
     *out = v;
     return n;
