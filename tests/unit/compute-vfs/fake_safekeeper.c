@@ -242,7 +242,7 @@ static bool on_frame(void *owner, struct fake_conn *c, const struct frame_header
             free_lease(sk);
         break;
     default:
-        co_assert(!"a compute does not send this");
+        co_assert(false); /* a compute does not send this */
     }
     return true;
 }
