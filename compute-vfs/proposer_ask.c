@@ -126,10 +126,12 @@ int pr_on_pos(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, 
     return 0;
 }
 
+/* Answers to `round` or a later one. They need not be of one and the same: each was given after the
+ * question came, and that is all that counts. */
 static bool answered(const struct pr_proposer *pr, const struct pr_node *n, uint64_t round)
 {
     (void)pr;
-    return n->pos.known && n->pos.round == round;
+    return n->pos.known && n->pos.round >= round;
 }
 
 static bool answered_no_lease(const struct pr_proposer *pr, const struct pr_node *n, uint64_t round)
@@ -137,8 +139,13 @@ static bool answered_no_lease(const struct pr_proposer *pr, const struct pr_node
     return answered(pr, n, round) && !n->pos.lease_held;
 }
 
-/* The most advanced answer to this round; NULL: none yet. */
-static const struct pr_pos *most_advanced(struct pr_proposer *pr, uint64_t round)
+static const struct wal_config *config_of(const struct pr_proposer *pr, const struct pr_pos *p)
+{
+    return p->config.version ? &p->config : &pr->hint;
+}
+
+/* The most advanced of the answers since `round`, when they are a quorum's; NULL: not yet. */
+static const struct pr_pos *quorum_since(const struct pr_proposer *pr, uint64_t round)
 {
     const struct pr_pos *best = NULL;
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
@@ -149,29 +156,33 @@ static const struct pr_pos *most_advanced(struct pr_proposer *pr, uint64_t round
             best = p;
         }
     }
-    return best;
+    return best && pr_quorum(pr, config_of(pr, best), answered, round) ? best : NULL;
 }
 
-static const struct wal_config *config_of(const struct pr_proposer *pr, const struct pr_pos *p)
+/* Now it is known for each question how far the log may have reached when it came. */
+static void learn_bounds(struct pr_proposer *pr)
 {
-    return p->config.version ? &p->config : &pr->hint;
+    for (uint32_t i = 0; i < pr->n_asks; i++) {
+        struct pr_ask *a = &pr->asks[i];
+        const struct pr_pos *top = a->resolve ? NULL : quorum_since(pr, a->min_round);
+        if (top && (!a->have_p || top->flush_lsn < a->p)) {
+            a->have_p = true;
+            a->p = top->flush_lsn;
+        }
+    }
 }
 
-/* A quorum has answered: now it is known how far the log may reach. */
-static void close_round(struct pr_proposer *pr, const struct pr_pos *top, uint64_t now)
+static void close_round(struct pr_proposer *pr, uint64_t now)
 {
     pr->round_open = false;
+    pr->closed_round = pr->round;
     pr->next_round_us = now + pr->reask_us;
     if (pr->reask_us < PR_REASK_MAX_US) {
         pr->reask_us *= 2;
     }
     for (uint32_t i = 0; i < pr->n_asks; i++) {
-        struct pr_ask *a = &pr->asks[i];
-        if (a->min_round > pr->round) {
+        if (pr->asks[i].min_round > pr->round) {
             pr->next_round_us = now; /* it came too late for this one */
-        } else if (!a->have_p || top->flush_lsn < a->p) {
-            a->have_p = true;
-            a->p = top->flush_lsn;
         }
     }
 }
@@ -340,13 +351,14 @@ static void answer(struct pr_proposer *pr, uint64_t now)
 }
 
 /* The tail is open: who can close it? If nobody does for long, we do. */
-static void settle(struct pr_proposer *pr, const struct wal_config *config, uint64_t now)
+static void settle(struct pr_proposer *pr, const struct wal_config *config, uint64_t since,
+                   uint64_t now)
 {
     if (pr->state != PR_FOLLOW) {
         return;
     }
     uint64_t patience = pr->o.lease_us;
-    if (pr_quorum(pr, config, answered_no_lease, pr->round)) {
+    if (pr_quorum(pr, config, answered_no_lease, since)) {
         patience /= 8;
     }
     for (uint32_t i = 0; i < pr->n_asks; i++) {
@@ -376,18 +388,20 @@ static void end_settling(struct pr_proposer *pr, uint64_t now)
 void pr_ask_tick(struct pr_proposer *pr, uint64_t now)
 {
     if (pr->n_asks > 0) {
-        const struct pr_pos *top = pr->round_open ? most_advanced(pr, pr->round) : NULL;
-        bool closed = top && pr_quorum(pr, config_of(pr, top), answered, pr->round);
-        if (closed) {
-            close_round(pr, top, now);
+        uint64_t since = pr->closed_round + 1;
+        const struct pr_pos *top = pr->round_open ? quorum_since(pr, since) : NULL;
+        if (top) {
+            learn_bounds(pr);
+            close_round(pr, now);
         }
         answer(pr, now);
-        if (pr->n_asks > 0 && closed) {
-            settle(pr, config_of(pr, top), now);
+        if (pr->n_asks > 0 && top) {
+            settle(pr, config_of(pr, top), since, now);
         }
     }
     if (pr->n_asks == 0) {
         pr->round_open = false;
+        pr->closed_round = pr->round;
         if (pr->settling) {
             end_settling(pr, now);
         }

@@ -114,6 +114,7 @@ struct pr_proposer {
     /* campaign and leadership */
     enum pr_phase phase;
     uint64_t phase_until_us;
+    uint32_t unheard; /* campaigns in a row that were over before a quorum had answered */
     term_t term;
     struct co_id nonce;
     bool candidate_used; /* (term, nonce) was put in a VOTE: never again for another campaign */
@@ -135,7 +136,8 @@ struct pr_proposer {
 
     struct pr_ask *asks;
     uint32_t n_asks, cap_asks;
-    uint64_t round; /* read_id of the newest READ_POS round; 0: none yet */
+    uint64_t round;        /* read_id of the newest READ_POS round; 0: none yet */
+    uint64_t closed_round; /* a quorum has answered; only later rounds tell anything new */
     bool round_open, round_histories;
     uint64_t round_us, reask_us, next_round_us;
 

@@ -17,10 +17,12 @@
 #include "common/assert.h"
 #include "common/mutation.h"
 
+/* How long a phase waits for answers; longer and longer where the network is slower than that. */
 static uint64_t round_us(const struct pr_proposer *pr)
 {
     uint64_t t = pr->o.resend_us / 2;
-    return t < 20000 ? 20000 : t > 1000000 ? 1000000 : t;
+    t = t < 20000 ? 20000 : t > 1000000 ? 1000000 : t;
+    return t << (pr->unheard < 3 ? pr->unheard : 3);
 }
 
 void pr_campaign(struct pr_proposer *pr, uint64_t now, uint64_t delay_us)
@@ -149,11 +151,13 @@ void pr_campaign_tick(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
             begin_vote(pr, now);
         } else if (late) {
             bool heard = pr_quorum(pr, &pr->hint, is_fresh, now);
+            pr->unheard = heard ? 0 : pr->unheard + 1;
             refused(pr, now, round_us(pr) / 4,
                     heard ? "another compute holds the lease of this branch"
                           : "fewer than a majority of the safekeepers answer");
         }
     } else if (pr->phase == PR_PHASE_VOTE && late) {
+        pr->unheard++;
         refused(pr, now, round_us(pr) / 4,
                 "fewer than a majority of the safekeepers gave their vote");
     }
@@ -292,6 +296,7 @@ static int lead_from(struct pr_proposer *pr, const struct pr_node *donor, uint64
     pr->time_us = 0;
     pr->moved_us = pr->commit_moved_us = now;
     pr->announced = pr->releasing = false;
+    pr->unheard = 0;
     pr->state = PR_RECOVER;
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         reset_node(pr, &pr->nodes[i], now);

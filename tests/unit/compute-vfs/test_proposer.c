@@ -666,6 +666,63 @@ Test(proposer, a_strict_position_is_not_the_largest_commit_lsn)
     cr_assert_eq(told(PR_POSITION)->lsn, 6000);
 }
 
+Test(proposer, answers_slower_than_the_repetition_of_the_question_count)
+{
+    /* 3.8: each answer was given after the question came; found by the simulator as a standstill.
+     */
+    up(1);
+    up(2);
+    up(3);
+    ask(9);
+    struct q_msg first = answer_pos(1, 5000, 5000), second;
+    wait_us(300000);
+    second = answer_pos(1, 5000, 5000);
+    cr_assert_gt(second.read_id, first.read_id);
+    receive(1, first);
+    wait_us(300000);
+    cr_assert_not_null(sent(1, FRAME_READ_POS));
+    receive(2, second);
+    cr_assert_eq(told(PR_POSITION)->lsn, 5000);
+}
+
+Test(proposer, answers_of_before_the_question_do_not_count)
+{
+    /* 3.8: what was true before a commit was acknowledged is stale. */
+    up(1);
+    up(2);
+    up(3);
+    ask(1);
+    struct q_msg old = answer_pos(1, 5000, 5000);
+    event((struct pr_event){.kind = PR_EV_CANCEL, .req = 1});
+    ask(2);
+    receive(1, old);
+    receive(2, old);
+    cr_assert_null(told(PR_POSITION));
+}
+
+Test(proposer, campaigns_wait_longer_where_nobody_was_in_time)
+{
+    /* G7: a network slower than resend_us / 2 still elects. */
+    campaign(1);
+    uint64_t first = now;
+    while (!told(PR_REFUSED)) {
+        wait_us(10000);
+    }
+    first = now - first;
+    for (int i = 0; i < 200 && !sent(1, FRAME_VOTE); i++) {
+        wait_us(10000);
+        receive(1, pos(1, 0, LSN_FIRST, LSN_FIRST));
+        if (!sent(1, FRAME_VOTE)) {
+            receive(2, pos(1, 0, LSN_FIRST, LSN_FIRST));
+        }
+    }
+    uint64_t second = now;
+    while (!told(PR_REFUSED)) {
+        wait_us(10000);
+    }
+    cr_assert_geq(now - second, 2 * first - 20000);
+}
+
 Test(proposer, an_open_tail_is_settled_by_an_own_election)
 {
     /* 3.8, S6: nobody leads; then the lease that was only for that is given back, without READY. */
