@@ -356,6 +356,8 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
     log->tip = db->end;
     *out = (struct cv_lead){log->term, db->end, db->digest, db->time_us};
     pthread_mutex_unlock(&G);
+    if (mem.wait_at_lead)
+        log->events.waiter(log->events.owner);
     return 0;
 }
 

@@ -30,6 +30,7 @@ struct mem_switches {
     atomic_uint no_quorum_ms;  /* what no_quorum_ms() answers */
     atomic_bool all_changed;   /* changes answers `all` */
     atomic_uint lead_delay_us; /* an election takes so long */
+    atomic_bool wait_at_lead;  /* somebody waits for a lease before lead() has returned it */
     atomic_bool lag_events;    /* durable is not told, though it is */
 };
 extern struct mem_switches mem;

@@ -158,6 +158,19 @@ Test(turn, an_idle_holder_lets_go_within_the_call)
     sql_close(b);
 }
 
+Test(turn, who_waits_before_the_election_has_returned_is_not_forgotten)
+{
+    /* M9: the lease goes on to them once its hold is over. */
+    sqlite3 *a = sql_open("db");
+
+    mem.wait_at_lead = true;
+    sql_do(a, "create table t(v)");
+    for (int i = 0; i < 300 && mem_count.releases == 0; i++)
+        usleep(10000);
+    cr_assert_eq(mem_count.releases, 1);
+    sql_close(a);
+}
+
 Test(turn, an_open_transaction_elsewhere_is_busy_after_a_bounded_wait)
 {
     /* M9 */
