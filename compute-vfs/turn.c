@@ -181,13 +181,8 @@ static int begin_leading(struct cv_database *db, const struct cv_lead *lead)
 static int become_leader(struct cv_database *db)
 {
     struct cv_lead lead = {0};
-    int rc;
+    int rc = db->log->ops->lead(db->log, CV_LEAD_TIMEOUT_MS, NULL, NULL, &lead);
 
-    /* Who waits for the coming term may say so before lead() has returned. */
-    pthread_mutex_lock(&db->lock);
-    db->others_wait = false;
-    pthread_mutex_unlock(&db->lock);
-    rc = db->log->ops->lead(db->log, CV_LEAD_TIMEOUT_MS, NULL, NULL, &lead);
     if (rc)
         return rc;
     rc = cv_database_close_gap(db, lead.tip_lsn, CO_READ_TIMEOUT_MS);
