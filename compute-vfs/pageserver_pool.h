@@ -14,6 +14,9 @@
 
 #define CV_RETRY_MIN_US 20000u
 #define CV_RETRY_MAX_US 500000u
+/* So long the first try may take, each further one twice as long as the one before: a connection
+ * whose other end vanished without a word is not waited on for all of the time that there is. */
+#define CV_TRY_US 4000000u
 /* The server's own deadline ends so much before ours, so that its sentence still arrives. */
 #define CV_ANSWER_US 100000u
 

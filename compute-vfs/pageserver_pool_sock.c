@@ -96,6 +96,14 @@ void cv_pool_close(struct cv_pageserver *ps)
     ps->n_idle = 0;
 }
 
+/* One connection was silent for too long: the others may lead to the same nowhere. */
+static void forget_idle(struct cv_pageserver *ps)
+{
+    pthread_mutex_lock(&ps->lock);
+    cv_pool_close(ps);
+    pthread_mutex_unlock(&ps->lock);
+}
+
 /* -- asking -------------------------------------------------------------------------------------
  */
 
@@ -171,7 +179,7 @@ void cv_pause_us(uint64_t us)
 int cv_pageserver_ask(struct cv_pageserver *ps, struct cv_question *a, uint64_t end_us)
 {
     uint64_t begin_us = co_now_us();
-    uint64_t wait_us = CV_RETRY_MIN_US;
+    uint64_t wait_us = CV_RETRY_MIN_US, try_us = CV_TRY_US;
 
     if (ps->pid != getpid())
         return co_fail(CO_ERR_CLOSED, "the connections to the pageserver belong to the parent "
@@ -182,9 +190,14 @@ int cv_pageserver_ask(struct cv_pageserver *ps, struct cv_question *a, uint64_t 
         uint64_t until_us = end_us;
         if (!reached && until_us > begin_us + CV_FIRST_CONTACT_US)
             until_us = begin_us + CV_FIRST_CONTACT_US;
-        int rc = ask_once(ps, a, until_us);
-        if (rc == CO_ERR_TIMEOUT && !reached && atomic_load(&ps->reached))
-            rc = CO_ERR_AGAIN; /* it is there, it only takes its time */
+        uint64_t try_until_us = co_now_us() + try_us;
+        int rc = ask_once(ps, a, try_until_us < until_us ? try_until_us : until_us);
+        if (rc == CO_ERR_TIMEOUT) {
+            forget_idle(ps);
+            try_us *= 2;
+            if (atomic_load(&ps->reached) && co_now_us() + wait_us < end_us)
+                rc = CO_ERR_AGAIN; /* it is there: it takes its time, or the way to it has gone */
+        }
         if (!worth_a_retry(rc))
             return rc;
         cv_question_release(a);

@@ -4,8 +4,9 @@
  * that as many questions are under way as there are threads that ask.
  *
  * Every request may be repeated without harm, so a connection that breaks, a server that restarts
- * and a log that has not been taken in yet are only latency, within the caller's timeout. A server
- * that was never reached is given up after CV_FIRST_CONTACT_US.
+ * and a log that has not been taken in yet are only latency, within the caller's timeout. So is a
+ * connection that falls silent: after a while the question is asked on a new one. A server that was
+ * never reached is given up after CV_FIRST_CONTACT_US.
  *
  * Nothing is believed: timeline, LSN, page numbers, their order, the sizes and the CRC-32C of each
  * page are checked against what was asked.

@@ -154,8 +154,9 @@ class Writer(Client):
                 self.say("U", self.slot, self.n, found[1])
             else:
                 self.say("X", f"unknown without a commit id: {self.sentence()}")
-        elif code.startswith("SQLITE_BUSY") and self.db.in_transaction:
-            self.db.execute("ROLLBACK")
+        elif code in ("SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT"):
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
             self.say("F", self.slot, self.n)
         else:
             self.say("X", f"COMMIT answered {code}: {e}: {self.sentence()}")

@@ -34,6 +34,7 @@ static struct {
     unsigned at_most;    /* pages of a reply; the rest is AGAIN. 0: all */
     unsigned lag;        /* so many requests are answered LAG */
     unsigned close_next; /* so many requests are answered by closing the connection */
+    unsigned swallow;    /* so many requests are never answered */
     unsigned creating;   /* so many opens find the database being created */
     pgno_t corrupt;
     char database_id[3][16];
@@ -177,6 +178,10 @@ static bool on_frame(void *owner, struct fake_conn *c, const struct frame_header
     if (fx.close_next > 0) {
         fx.close_next--;
         return false;
+    }
+    if (fx.swallow > 0) {
+        fx.swallow--;
+        return true;
     }
     if (fx.lag > 0) {
         fx.lag--;
@@ -481,6 +486,20 @@ Test(pageserver_sock, silence_ends_at_the_deadline)
     cr_assert_eq(get(p, 1, 1, 300), CO_ERR_TIMEOUT);
     cr_assert_lt(co_now_us() - begin, 1500000u);
     cr_assert_not_null(strstr(co_sentence(), address), "%s", co_sentence());
+}
+
+Test(pageserver_sock, a_connection_whose_other_end_vanished_is_only_latency)
+{
+    /* a host that lost its power, or a length field that was damaged on its way: no answer ever
+     * comes on this connection */
+    struct cv_page p[1];
+
+    cr_assert_eq(get(p, 1, 1, 1000), 0);
+    fx.swallow = 1;
+    uint64_t begin = co_now_us();
+    cr_assert_eq(get(p, 1, 1, 20000), 0, "%s", co_sentence());
+    cr_assert_lt(co_now_us() - begin, 9000000u, "much sooner than the caller's timeout");
+    assert_good(p, 1);
 }
 
 Test(pageserver_sock, a_server_that_is_not_there_is_told_within_three_seconds)
