@@ -132,6 +132,8 @@ int cv_conn_open(sqlite3_filename name, int flags, sqlite3_file *file, struct cv
     c->readonly = c->readonly || is_sealed(c->db);
     if (c->uri.has_moment)
         rc = go_to_moment(c);
+    else if (is_sealed(c->db))
+        rc = cv_moment_enter(c, "latest"); /* it has no other; the safekeepers need not be asked */
     else if (c->uri.immutable)
         rc = fix(c);
     if (rc) {

@@ -185,10 +185,11 @@ static int tell_refused(const struct cv_conn *c, int rc)
 {
     /* S14: a restore gave the name to another timeline and kept this one. */
     if (rc == CO_ERR_READONLY)
-        return cv_report(SQLITE_READONLY,
-                         "%s/%s: branch was reset, reopen: this connection still has what was there "
-                         "before, which is kept under another name and can only be read",
-                         c->uri.db, c->uri.branch);
+        return cv_report(
+            SQLITE_READONLY,
+            "%s/%s: branch was reset, reopen: this connection still has what was there "
+            "before, which is kept under another name and can only be read",
+            c->uri.db, c->uri.branch);
     return cv_report_sentence(turn_code(rc));
 }
 

@@ -127,6 +127,17 @@ static int catch_up(struct cv_database *db, lsn_t position, uint32_t timeout_ms)
     return cv_database_close_gap(db, position, timeout_ms);
 }
 
+/* A sealed timeline (S14) ends where the pageserver says: nobody settles its tail any more. */
+static int sealed_end(struct cv_database *db, uint32_t timeout_ms, lsn_t *out)
+{
+    struct cv_changes ch = {0};
+    int rc = db->pages->ops->changes(db->pages, &db->timeline.timeline, 0, 0, timeout_ms, &ch);
+
+    *out = ch.upto;
+    co_buf_free(&ch.list);
+    return rc;
+}
+
 /* Asks where the log ends and learns everything up to there. */
 static int learn(struct cv_database *db, uint32_t timeout_ms)
 {
@@ -134,6 +145,8 @@ static int learn(struct cv_database *db, uint32_t timeout_ms)
     lsn_t position;
     int rc = db->log->ops->position(db->log, timeout_ms, &position);
 
+    if (rc == CO_ERR_READONLY)
+        rc = sealed_end(db, timeout_ms, &position);
     if (rc)
         return rc;
     pthread_mutex_lock(&db->lock);
