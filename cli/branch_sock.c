@@ -47,8 +47,12 @@ static int print_created(const struct cli_args *args, const struct ref *r, const
             "{s:s,s:s,s:s,s:s,s:o,s:o,s:o}", "database", r->db, "branch", r->branch, "timeline",
             answer_id(m->timeline->id, id), "from", from, "lsn", answer_lsn(m->lsn), "time",
             answer_moment(m->time_us), "expires", answer_moment(m->timeline->expires_us)));
-    printf("created %s/%s from %s at %s (lsn %s)\n", r->db, r->branch, from,
-           answer_time(m->time_us, time), lsn_format(m->lsn, lsn));
+    if (m->lsn)
+        printf("created %s/%s from %s at %s (lsn %s)\n", r->db, r->branch, from,
+               answer_time(m->time_us, time), lsn_format(m->lsn, lsn));
+    else
+        printf("created %s/%s, empty: %s had no transaction at that moment\n", r->db, r->branch,
+               from);
     if (m->timeline->expires_us)
         printf("it expires at %s\n", answer_time(m->timeline->expires_us, time));
     printf("open it:  corallite sql %s/%s\n", r->db, r->branch);
@@ -229,7 +233,7 @@ static int protect(const struct cli_args *args, bool on)
 
 int cli_branch_protect(const struct cli_args *args)
 {
-    return protect(args, true);
+    return protect(args, !cli_has(args, "--off"));
 }
 
 int cli_branch_unprotect(const struct cli_args *args)

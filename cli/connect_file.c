@@ -117,8 +117,9 @@ static int find_language(const char *name, const char **text)
     const char *near = cli_nearest(name, names, N_LANGUAGES);
     return co_fail(
         CO_ERR_INVAL,
-        "there is no text for '%.40s'%s%s%s; --lang c, python, node, perl, php, go or env", name,
-        near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+        "there is no program for '%.40s'%s%s%s; there is one for c, python, node, perl, php, "
+        "go and env",
+        name, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
 }
 
 static void fill_in(const char *text, const char *extension, const char *server, const char *uri)

@@ -32,6 +32,19 @@ static int refuse_existing(const char *path)
 /* -- copying -------------------------------------------------------------------------------------
  */
 
+/* Bytes 18 and 19 of a database say WAL (2) or rollback journal (1). Ours say WAL; a file that is
+ * given away is one file, readable where nothing may be written. */
+static int set_rollback_mode(const char *path)
+{
+    static const unsigned char one_one[2] = {1, 1};
+    int fd = open(path, O_WRONLY | O_CLOEXEC), rc = 0;
+    if (fd < 0 || pwrite(fd, one_one, sizeof one_one, 18) != sizeof one_one)
+        rc = co_fail_errno(CO_ERR_IO, errno, "%s cannot be written", path);
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
 static int write_pages(const struct ref *r, lsn_t lsn, const char *path, uint64_t *bytes)
 {
     char uri[REF_URI];
@@ -48,7 +61,7 @@ static int write_pages(const struct ref *r, lsn_t lsn, const char *path, uint64_
         rc = sqlite_copy(from, to, "exporting", bytes);
     sqlite3_close(from);
     sqlite3_close(to);
-    return rc;
+    return rc ? rc : set_rollback_mode(path);
 }
 
 static int make_temporary(const char *directory, char path[PATH_MAX])

@@ -86,11 +86,16 @@ static int check_line(sqlite3 *db, const char *path)
         sqlite3_step(s) != SQLITE_ROW) {
         rc = explain(db, path, sqlite_failed(db, path));
     } else {
+        /* "*** in database main ***", a line end, what is wrong. */
         const char *text = (const char *)sqlite3_column_text(s, 0);
+        const char *end = text ? strrchr(text, '\n') : NULL;
         if (!text || strcmp(text, "ok") != 0)
             rc = co_fail(CO_ERR_CORRUPT,
                          "%s is damaged (%s): `sqlite3 %s .recover` saves what can be saved", path,
-                         text ? text : "?", path);
+                         end    ? end + 1
+                         : text ? text
+                                : "?",
+                         path);
     }
     sqlite3_finalize(s);
     return rc;
@@ -202,8 +207,10 @@ static int copy_into(sqlite3 *from, const char *name, uint64_t *bytes)
         rc = sqlite_copy(from, to, "importing", bytes);
     sqlite3_close(to);
     if (rc == CO_ERR_FULL)
-        return co_fail(rc, "%s is too much for one transaction, of which 1 GiB is the limit: %s",
-                       name, "import it with `sqlite3 FILE .dump | corallite sql NAME` in parts");
+        return co_fail(rc,
+                       "the content of %s is too much for one transaction, of which about 1 GiB is "
+                       "the most; bring it over in parts, by SQL",
+                       name);
     return rc;
 }
 
@@ -224,12 +231,12 @@ static int fill(const struct cli_args *args, sqlite3 *from, const char *source, 
 {
     bool mine = false;
     uint64_t bytes = 0;
+    sqlite_catch_signals(); /* from here on there is something to give back */
     int rc = claim(args, name, &mine);
     if (!rc && !mine)
         rc = check_unused(args, name);
     if (rc)
         return rc;
-    sqlite_catch_signals();
     rc = copy_into(from, name, &bytes);
     if (rc && mine)
         give_up(args, name);

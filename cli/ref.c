@@ -38,7 +38,7 @@ int ref_parse_source(const char *text, const struct ref *of, uint64_t now_us, st
     struct when when;
     size_t n = strcspn(text, "/@");
     bool named = text[n] && n == strlen(of->db) && strncmp(text, of->db, n) == 0;
-    if (!named && text[n] != '@') {
+    if (!named && !strchr(text, '@')) {
         *out = *of;
         if (strlen(text) >= sizeof out->at)
             return co_fail(CO_ERR_INVAL, "'%.60s...' is no moment: it is too long", text);

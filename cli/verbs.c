@@ -56,6 +56,12 @@ static const struct cli_option branch_options[] = {
     DIR_OPTION,
     JSON_OPTION,
     END};
+static const struct cli_option protect_options[] = {
+    {"--off", 0, NULL, "no longer: the same as branch unprotect"},
+    SERVER_OPTION,
+    DIR_OPTION,
+    JSON_OPTION,
+    END};
 static const struct cli_option restore_options[] = {
     {"--to", 't', "REF", "which moment: -10m, a time, an LSN, pin:NAME, DB/BRANCH[@MOMENT]"},
     {"--keep-as", 'k', "NAME", "the branch that keeps what is replaced (BRANCH-before-TIME)"},
@@ -184,11 +190,11 @@ const struct cli_verb cli_verbs[] = {
      .max_words = 1,
      .run = cli_branch_drop},
     {.name = "branch protect",
-     .synopsis = "DB[/NAME] [--server HOST:PORT | --dir D] [--json]",
+     .synopsis = "DB[/NAME] [--off] [--server HOST:PORT | --dir D] [--json]",
      .summary = "refuse to drop or restore a branch from now on",
      .details = "It can be written as before.",
      .examples = "corallite branch protect shop\n",
-     .options = target_options,
+     .options = protect_options,
      .min_words = 1,
      .max_words = 1,
      .run = cli_branch_protect},
