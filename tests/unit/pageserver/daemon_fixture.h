@@ -51,38 +51,60 @@ FIXTURE static uint16_t free_port(void)
     return ntohs(a.sin_port);
 }
 
-FIXTURE static void fill_options(struct ps_options *o, const char *sub, uint16_t at)
+/*
+ * The daemon is this very binary, started anew with its options in the environment: a fork alone,
+ * out of a process that has threads, may inherit a lock that nobody will ever release.
+ */
+#define DAEMON_ENV "CORALLITE_TEST_PAGESERVER"
+
+__attribute__((constructor)) static void become_daemon(void)
 {
-    *o = (struct ps_options){.have_cluster = true, .cluster = cluster, .n_nodes = 3};
-    snprintf(o->dir, sizeof o->dir, "%s/%s", dir, sub);
-    snprintf(o->listen_host, sizeof o->listen_host, "127.0.0.1");
-    o->listen_port = at;
-    o->map_bytes = 4 * CO_GIB;
+    static struct ps_options o = {.have_cluster = true, .map_bytes = 4 * CO_GIB, .n_nodes = 3};
+    const char *text = getenv(DAEMON_ENV);
+    char id[33];
+    unsigned listen, p[3], take_over;
+    if (!text)
+        return;
+    if (sscanf(text, "%399s %32s %u %u %u %u %u", o.dir, id, &listen, &p[0], &p[1], &p[2],
+               &take_over) != 7 ||
+        co_id_parse(id, &o.cluster))
+        _exit(3);
+    unsetenv(DAEMON_ENV);
+    snprintf(o.listen_host, sizeof o.listen_host, "127.0.0.1");
+    o.listen_port = (uint16_t)listen;
+    o.take_over = take_over != 0;
     for (uint32_t i = 0; i < 3; i++) {
-        o->nodes[i].id = i + 1;
-        o->nodes[i].port = fake.node[i].port;
-        snprintf(o->nodes[i].host, sizeof o->nodes[i].host, "127.0.0.1");
+        o.nodes[i].id = i + 1;
+        o.nodes[i].port = (uint16_t)p[i];
+        snprintf(o.nodes[i].host, sizeof o.nodes[i].host, "127.0.0.1");
     }
+    ps_ask_ms = 4000;
+    exit(ps_server_run(&o)); /* so that leaks of the daemon are reported too */
 }
 
-/* The daemon in a child; it dies with the test. */
+/* Starts the daemon on DIR/sub; it dies with the test. */
 FIXTURE static pid_t spawn(const char *sub, uint16_t at, bool take_over)
 {
-    char log[96];
+    char log[96], options[700], id[CO_ID_TEXT];
     snprintf(log, sizeof log, "%s/%s.log", dir, sub);
+    snprintf(options, sizeof options, "%s/%s %s %u %u %u %u %d", dir, sub,
+             co_id_format(&cluster, id), at, fake.node[0].port, fake.node[1].port,
+             fake.node[2].port, take_over);
+    char *argv[] = {(char[]){"pageserver"}, NULL};
+    setenv(DAEMON_ENV, options, 1);
+    int fd = open(log, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
     pid_t pid = fork();
-    if (pid)
-        return pid;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    close_range(3, ~0u, 0);
-    int fd = open(log, O_CREAT | O_WRONLY | O_APPEND, 0600);
-    dup2(fd, 1);
-    dup2(fd, 2);
-    struct ps_options o;
-    fill_options(&o, sub, at);
-    o.take_over = take_over;
-    ps_ask_ms = 1000;
-    _exit(ps_server_run(&o));
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        dup2(fd, 1);
+        dup2(fd, 2);
+        close_range(3, ~0u, 0);
+        execv("/proc/self/exe", argv);
+        _exit(4);
+    }
+    unsetenv(DAEMON_ENV);
+    close(fd);
+    return pid;
 }
 
 FIXTURE static int try_connect(struct psock *s, uint16_t at)
