@@ -87,7 +87,7 @@ $(B)/corallite-safekeeper: $(call objs,safekeeper/main.c) $(B)/libsafekeeper.a $
 $(B)/corallite-pageserver: $(call objs,pageserver/main.c) $(B)/libpageserver.a $(BASE)
 	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS) -llmdb
 $(B)/corallite: $(call objs,cli/main.c) $(B)/libcli.a $(BASE)
-	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(VFS_LIBS) -ljansson
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(VFS_LIBS) -ljansson -lsqlite3
 # The extension exports its entry point only; SQLite itself comes from the program that loads it.
 $(B)/corallite.so: $(call objs,$(call lib_src,compute-vfs)) $(BASE)
 	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -shared -Wl,--exclude-libs,ALL $^ -o $@ $(VFS_LIBS)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/text.h"
 #include "common/assert.h"
 #include "common/clock_file.h"
 #include "proto/unpack.h"
@@ -119,4 +120,35 @@ int client_call(struct client *c, unsigned type, const ProtobufCMessage *request
 void client_close(struct client *c)
 {
     psock_close(&c->sock);
+}
+
+int client_ask(const struct cli_args *args, unsigned type, const ProtobufCMessage *request,
+               unsigned answer_type, const ProtobufCMessageDescriptor *answer, void *out)
+{
+    static struct client_target target;
+    struct client c;
+    int rc = client_target(args, &target);
+    if (!rc)
+        rc = client_open(&c, &target);
+    if (rc)
+        return rc;
+    rc = client_call(&c, type, request, answer_type, answer, CLIENT_CHANGE_TIMEOUT_MS, out);
+    client_close(&c);
+    return rc;
+}
+
+int client_options(const struct cli_args *args, char out[CLIENT_OPTIONS_TEXT])
+{
+    const char *name = cli_has(args, "--server") ? "--server" : "--dir";
+    const char *value = cli_value(args, name);
+    int n;
+    out[0] = 0;
+    if (!value)
+        return 0;
+    n = snprintf(out, CLIENT_OPTIONS_TEXT, " %s ", name);
+    if (!value[strcspn(value, " \t\n'\"\\$`*?[]#~&;|<>(){}!")])
+        snprintf(out + n, CLIENT_OPTIONS_TEXT - (size_t)n, "%s", value);
+    else if (!text_shell_quote(value, out + n, CLIENT_OPTIONS_TEXT - (size_t)n))
+        return co_fail(CO_ERR_TOO_LARGE, "%s is too long to be told again", name);
+    return 0;
 }

@@ -14,6 +14,8 @@
 #include "proto/peer_sock.h"
 
 #define CLIENT_TIMEOUT_MS 5000u
+/* What makes or changes a branch waits for the head to be ingested and for a majority's disks. */
+#define CLIENT_CHANGE_TIMEOUT_MS 30000u
 
 struct client_target {
     char host[CO_HOST_MAX_BYTES + 1];
@@ -45,5 +47,13 @@ CO_MUST_CHECK int client_call(struct client *c, unsigned type, const ProtobufCMe
                               unsigned answer_type, const ProtobufCMessageDescriptor *answer,
                               unsigned timeout_ms, void *out);
 void client_close(struct client *c);
+
+/* All of it once: the server of the arguments, one request, its answer. */
+CO_MUST_CHECK int client_ask(const struct cli_args *args, unsigned type,
+                             const ProtobufCMessage *request, unsigned answer_type,
+                             const ProtobufCMessageDescriptor *answer, void *out);
+/* The options by which the same server is meant again, for a line to paste: "" or " --dir D". */
+#define CLIENT_OPTIONS_TEXT 8192u
+CO_MUST_CHECK int client_options(const struct cli_args *args, char out[CLIENT_OPTIONS_TEXT]);
 
 #endif

@@ -3,10 +3,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/answer.h"
 #include "cli/cli.h"
 #include "cli/client_sock.h"
 #include "cli/confirm_file.h"
 #include "cli/json.h"
+#include "cli/import_file.h"
 #include "cli/text.h"
 #include "common/clock_file.h"
 #include "proto/lsn.h"
@@ -22,25 +24,17 @@ static int open_target(const struct cli_args *args, struct client *c)
     return rc ? rc : client_open(c, &target);
 }
 
-static const char *hex(ProtobufCBinaryData data, char text[CO_ID_TEXT])
-{
-    struct co_id id = {{0}};
-    if (data.len == sizeof id.b)
-        memcpy(id.b, data.data, sizeof id.b);
-    return co_id_format(&id, text);
-}
-
 /* -- create --------------------------------------------------------------------------------------
  */
 
 static int print_created(const struct cli_args *args, const char *name, const Corallite__Opened *m)
 {
     char database[CO_ID_TEXT], timeline[CO_ID_TEXT];
-    hex(m->timeline->database, database);
-    hex(m->timeline->id, timeline);
+    answer_id(m->timeline->database, database);
+    answer_id(m->timeline->id, timeline);
     if (cli_has(args, "--json"))
-        return cli_print_json(json_pack("{s:s,s:s,s:s,s:s}", "name", name, "id", database, "branch",
-                                        "main", "timeline", timeline));
+        return answer_json(json_pack("{s:s,s:s,s:s,s:s}", "name", name, "id", database, "branch",
+                                     "main", "timeline", timeline));
     printf("created %s (id %s)\nopen it:  corallite sql %s\n", name, database, name);
     return 0;
 }
@@ -48,8 +42,13 @@ static int print_created(const struct cli_args *args, const char *name, const Co
 int cli_db_create(const struct cli_args *args)
 {
     const char *name = args->words[0];
+    const char *file = cli_value(args, "--from-file"), *from = cli_value(args, "--from");
     struct client c;
     int rc = name_check(name);
+    if (!rc && file && from)
+        rc = co_fail(CO_ERR_INVAL, "--from-file and --from contradict; give one of them");
+    if (!rc && (file || from))
+        return cli_report(import_database(args, file, from, name));
     if (!rc)
         rc = open_target(args, &c);
     if (rc)
@@ -90,7 +89,7 @@ static json_t *db_json(const Corallite__DbListed__Db *d)
     for (size_t i = 0; i < d->n_branches; i++)
         json_array_append_new(branches, json_string(d->branches[i]));
     return json_pack("{s:s,s:s,s:o,s:s,s:s,s:s,s:I,s:I}", "name", d->name ? d->name : "", "id",
-                     hex(d->id, id), "branches", branches, "created",
+                     answer_id(d->id, id), "branches", branches, "created",
                      text_time(d->created_us, created), "last_commit",
                      text_time(d->last_commit_us, commit), "last_record_lsn",
                      lsn_format(d->last_record_lsn, lsn), "pages", (json_int_t)d->db_pages,
@@ -105,7 +104,7 @@ static int print_list_json(const Corallite__DbListed *m)
             json_decref(all);
             return co_fail(CO_ERR_BUG, "the list of databases cannot be written as JSON");
         }
-    return cli_print_json(all);
+    return answer_json(all);
 }
 
 static void print_list(const Corallite__DbListed *m)
@@ -175,6 +174,6 @@ int cli_db_drop(const struct cli_args *args)
     if (!cli_has(args, "--json"))
         printf("dropped %s\n", name);
     else
-        rc = cli_print_json(json_pack("{s:s}", "dropped", name));
+        rc = answer_json(json_pack("{s:s}", "dropped", name));
     return rc ? cli_report(rc) : CLI_DONE;
 }

@@ -9,7 +9,7 @@ void cli_help_all(void)
     puts("corallite - SQLite databases on a quorum log, read lazily from anywhere\n");
     puts("usage: corallite VERB [arguments]        corallite VERB --help tells more\n");
     for (size_t i = 0; i < cli_n_verbs; i++)
-        printf("  %-10s %s\n", cli_verbs[i].name, cli_verbs[i].summary);
+        printf("  %-16s %s\n", cli_verbs[i].name, cli_verbs[i].summary);
     puts("\nTo begin with:\n  corallite up\n  corallite sql shop\n");
     puts("Exit codes: 0 done, 1 failed (stderr says why), 2 wrong use.");
 }

@@ -17,8 +17,9 @@
 #include "cli/client_sock.h"
 #include "cli/json.h"
 #include "cli/process_file.h"
+#include "cli/ref.h"
 #include "cli/text.h"
-#include "proto/name.h"
+#include "common/clock_file.h"
 
 /* Is the server there, and does it know the database? */
 static int ask_server(const struct client_target *target, const char *db, const char *branch,
@@ -70,18 +71,18 @@ static int load_command(const char *path, char *out, size_t size)
     return 0;
 }
 
-static int run_shell(const struct cli_args *args, const char *db, const char *branch)
+static int run_shell(const struct cli_args *args, const struct ref *r)
 {
-    char path[PATH_MAX], load[2 * PATH_MAX], open[2 * CO_NAME_MAX_BYTES + 40];
+    char path[PATH_MAX], load[2 * PATH_MAX], at[3 * WHEN_AT_MAX], name[REF_TEXT];
+    char open[REF_TEXT + 3 * WHEN_AT_MAX + 40];
     int rc = process_find("corallite.so", path);
     if (!rc)
         rc = load_command(path, load, sizeof load);
     if (rc)
         return rc;
-    if (strcmp(branch, "main") == 0)
-        snprintf(open, sizeof open, ".open file:%s?vfs=corallite", db);
-    else
-        snprintf(open, sizeof open, ".open file:%s/%s?vfs=corallite", db, branch);
+    snprintf(open, sizeof open, ".open file:%s?vfs=corallite%s%s",
+             ref_format(r->db, r->branch, name), r->at[0] ? "&at=" : "",
+             text_percent(r->at, at, sizeof at));
     char **argv = calloc((size_t)args->n_words + 8, sizeof *argv);
     if (!argv)
         return co_fail(CO_ERR_NOMEM, "there is no memory");
@@ -102,27 +103,25 @@ static int run_shell(const struct cli_args *args, const char *db, const char *br
 int cli_sql(const struct cli_args *args)
 {
     static struct client_target target;
-    char db[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
+    struct ref r;
     const char *reference = args->words[0];
     bool exists = false;
-    int rc = 0;
-    if (strchr(reference, '@'))
-        rc = co_fail(CO_ERR_INVAL,
-                     "'%s' asks for a moment of the past, which this version cannot show yet; give "
-                     "the name alone",
-                     reference);
-    if (!rc)
-        rc = name_split(reference, db, branch);
+    int rc = ref_parse(reference, co_wall_us(), &r);
     if (!rc)
         rc = client_target(args, &target);
     if (!rc)
-        rc = ask_server(&target, db, branch, &exists);
+        rc = ask_server(&target, r.db, r.branch, &exists);
+    if (!rc && !exists && (r.at[0] || strcmp(r.branch, "main") != 0))
+        rc = co_fail(CO_ERR_NOT_FOUND,
+                     "there is no %s/%s; `corallite branch list %s` tells which "
+                     "branches there are",
+                     r.db, r.branch, r.db);
     if (!rc && !exists && isatty(STDIN_FILENO))
         fprintf(stderr, "'%s' does not exist yet; the first write makes it.\n", reference);
     if (!rc)
         rc = set_server(&target);
     if (!rc)
-        rc = run_shell(args, db, branch);
+        rc = run_shell(args, &r);
     return cli_report(rc);
 }
 

@@ -66,3 +66,18 @@ char *text_shell_quote(const char *text, char *out, size_t size)
     out[n] = 0;
     return out;
 }
+
+char *text_percent(const char *text, char *out, size_t size)
+{
+    static const char plain[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/";
+    size_t n = 0;
+    for (; *text && n + 4 <= size; text++) {
+        if (strchr(plain, *text))
+            out[n++] = *text;
+        else
+            n += (size_t)snprintf(out + n, size - n, "%%%02X", (unsigned)(unsigned char)*text);
+    }
+    out[n] = 0;
+    return out;
+}

@@ -14,5 +14,8 @@ char *text_duration(uint64_t us, char out[TEXT_MAX]);
 char *text_time(uint64_t us, char out[TEXT_MAX]);
 /* 'one shell word'; NULL when it does not fit. */
 char *text_shell_quote(const char *text, char *out, size_t size);
+/* As the value of a parameter of a URI: what is not a letter, digit or one of "-._~:/" as %XX; cut
+ * when it does not fit. */
+char *text_percent(const char *text, char *out, size_t size);
 
 #endif

@@ -2,7 +2,11 @@
  * the parser all come from here. */
 #include "cli/cli.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#define WORDS_MAX 48u /* verbs that are compared with a mistake */
+#define FIRST_MAX 16u
 
 #define DIR_OPTION                                                                                 \
     {                                                                                              \
@@ -39,6 +43,48 @@ static const struct cli_option down_options[] = {
 static const struct cli_option target_options[] = {SERVER_OPTION, DIR_OPTION, JSON_OPTION, END};
 static const struct cli_option drop_options[] = {SERVER_OPTION, DIR_OPTION, YES_OPTION, JSON_OPTION,
                                                  END};
+static const struct cli_option create_options[] = {
+    {"--from-file", 0, "FILE", "with the content of an SQLite file"},
+    {"--from", 0, "REF", "with the content of another database, at any moment"},
+    SERVER_OPTION,
+    DIR_OPTION,
+    JSON_OPTION,
+    END};
+static const struct cli_option branch_options[] = {
+    {"--at", 'a', "MOMENT", "where it begins: a time, an LSN, -10m, pin:NAME (now)"},
+    {"--from", 0, "BRANCH", "the branch that it grows from (main)"},
+    {"--expires", 0, "TIME", "it is dropped after so long: 24h, 7d"},
+    SERVER_OPTION,
+    DIR_OPTION,
+    JSON_OPTION,
+    END};
+static const struct cli_option protect_options[] = {
+    {"--off", 0, NULL, "no longer: the same as branch unprotect"},
+    SERVER_OPTION,
+    DIR_OPTION,
+    JSON_OPTION,
+    END};
+static const struct cli_option restore_options[] = {
+    {"--to", 't', "REF", "which moment: -10m, a time, an LSN, pin:NAME, DB/BRANCH[@MOMENT]"},
+    {"--keep-as", 'k', "NAME", "the branch that keeps what is replaced (BRANCH-before-TIME)"},
+    YES_OPTION,
+    SERVER_OPTION,
+    DIR_OPTION,
+    JSON_OPTION,
+    END};
+static const struct cli_option log_options[] = {
+    {"--lines", 'n', "N", "how many commits (all)"}, SERVER_OPTION, DIR_OPTION, JSON_OPTION, END};
+static const struct cli_option export_options[] = {
+    {"--output", 'o', "FILE", "a new file, or - for standard output"},
+    SERVER_OPTION,
+    DIR_OPTION,
+    JSON_OPTION,
+    END};
+static const struct cli_option connect_options[] = {
+    {"--lang", 'l', "LANGUAGE", "c, python, node, perl, php, go or env"},
+    SERVER_OPTION,
+    DIR_OPTION,
+    END};
 static const struct cli_option plain_options[] = {SERVER_OPTION, DIR_OPTION, END};
 static const struct cli_option logs_options[] = {
     DIR_OPTION,
@@ -77,11 +123,15 @@ const struct cli_verb cli_verbs[] = {
      .max_words = 1,
      .run = cli_status},
     {.name = "db create",
-     .synopsis = "NAME [--server HOST:PORT | --dir D] [--json]",
-     .summary = "create an empty database",
-     .details = "Not needed before a first write, which creates the database as well.",
-     .examples = "corallite db create shop\n",
-     .options = target_options,
+     .synopsis = "NAME [--from-file FILE | --from REF] [--server HOST:PORT | --dir D] [--json]",
+     .summary = "create a database, empty or a copy",
+     .details =
+         "Not needed before a first write, which creates the database as well. --from copies "
+         "every page; `branch create` shares them instead.",
+     .examples = "corallite db create shop\n"
+                 "corallite db create shop-copy --from shop@-1h\n"
+                 "corallite db create books --from-file books.db\n",
+     .options = create_options,
      .min_words = 1,
      .max_words = 1,
      .run = cli_db_create},
@@ -102,12 +152,156 @@ const struct cli_verb cli_verbs[] = {
      .min_words = 1,
      .max_words = 1,
      .run = cli_db_drop},
+    {.name = "branch create",
+     .synopsis = "DB/NAME [--at MOMENT] [--from BRANCH] [--expires TIME] [--json]",
+     .summary = "a branch: a database of its own that begins as another one",
+     .details = "It shares the pages of its parent and costs nothing until it is written. Neither "
+                "sees what is written to the other.",
+     .examples = "corallite branch create shop/try\n"
+                 "corallite branch create shop/yesterday --at -24h --expires 7d\n"
+                 "corallite branch create shop/try2 --from try --at 2026-01-02T03:04:05Z\n",
+     .options = branch_options,
+     .min_words = 1,
+     .max_words = 1,
+     .run = cli_branch_create},
+    {.name = "branch list",
+     .synopsis = "DB [--server HOST:PORT | --dir D] [--json]",
+     .summary = "the branches of a database, as a tree",
+     .details = "",
+     .examples = "corallite branch list shop\n"
+                 "corallite branch list shop --json\n",
+     .options = target_options,
+     .min_words = 1,
+     .max_words = 1,
+     .run = cli_branch_list},
+    {.name = "branch rename",
+     .synopsis = "DB/OLD NEW [--server HOST:PORT | --dir D] [--json]",
+     .summary = "give a branch another name",
+     .details = "",
+     .examples = "corallite branch rename shop/try new-prices\n",
+     .options = target_options,
+     .min_words = 2,
+     .max_words = 2,
+     .run = cli_branch_rename},
+    {.name = "branch drop",
+     .synopsis = "DB/NAME [--yes] [--server HOST:PORT | --dir D] [--json]",
+     .summary = "drop a branch; what grew from it stays as it is",
+     .details = "Asks at a terminal; elsewhere it needs --yes.",
+     .examples = "corallite branch drop shop/try --yes\n",
+     .options = drop_options,
+     .min_words = 1,
+     .max_words = 1,
+     .run = cli_branch_drop},
+    {.name = "branch protect",
+     .synopsis = "DB[/NAME] [--off] [--server HOST:PORT | --dir D] [--json]",
+     .summary = "refuse to drop or restore a branch from now on",
+     .details = "It can be written as before.",
+     .examples = "corallite branch protect shop\n",
+     .options = protect_options,
+     .min_words = 1,
+     .max_words = 1,
+     .run = cli_branch_protect},
+    {.name = "branch unprotect",
+     .synopsis = "DB[/NAME] [--server HOST:PORT | --dir D] [--json]",
+     .summary = "allow to drop and restore a branch again",
+     .details = "",
+     .examples = "corallite branch unprotect shop\n",
+     .options = target_options,
+     .min_words = 1,
+     .max_words = 1,
+     .run = cli_branch_unprotect},
+    {.name = "pin create",
+     .synopsis = "DB[/BRANCH][@MOMENT] NAME [--server HOST:PORT | --dir D] [--json]",
+     .summary = "give a moment a name, which keeps it readable",
+     .details = "Wherever a moment is wanted, pin:NAME is one.",
+     .examples = "corallite pin create shop before-migration\n"
+                 "corallite pin create shop@-1h good\n",
+     .options = target_options,
+     .min_words = 2,
+     .max_words = 2,
+     .run = cli_pin_create},
+    {.name = "pin list",
+     .synopsis = "DB [--server HOST:PORT | --dir D] [--json]",
+     .summary = "the pins of a database",
+     .details = "",
+     .examples = "corallite pin list shop\n",
+     .options = target_options,
+     .min_words = 1,
+     .max_words = 1,
+     .run = cli_pin_list},
+    {.name = "pin drop",
+     .synopsis = "DB NAME [--server HOST:PORT | --dir D] [--json]",
+     .summary = "forget a pin",
+     .details = "The moment itself stays as long as the history that it lies in.",
+     .examples = "corallite pin drop shop good\n",
+     .options = target_options,
+     .min_words = 2,
+     .max_words = 2,
+     .run = cli_pin_drop},
+    {.name = "restore",
+     .synopsis = "DB[/BRANCH] --to REF [--keep-as NAME] [--yes] [--json]",
+     .summary = "make a branch what it was, and print the line that undoes it",
+     .details =
+         "What it is now is kept as a branch that can be read and no longer written. Programs "
+         "that have the database open go on reading that; they see the restored one when "
+         "they open it again. Asks at a terminal; elsewhere it needs --yes.",
+     .examples = "corallite restore shop --to -10m\n"
+                 "corallite restore shop --to 2026-01-02T03:04:05Z --keep-as mistake --yes\n"
+                 "corallite restore shop --to shop/mistake\n",
+     .options = restore_options,
+     .min_words = 1,
+     .max_words = 1,
+     .run = cli_restore},
+    {.name = "log",
+     .synopsis = "DB[/BRANCH][@MOMENT] [-n N] [--server HOST:PORT | --dir D] [--json]",
+     .summary = "the commits of a branch, newest first",
+     .details = "Prints as it reads, so that a pager shows the first ones at once.",
+     .examples = "corallite log shop -n 20\n"
+                 "corallite log shop/try@-1h | less\n",
+     .options = log_options,
+     .min_words = 1,
+     .max_words = 1,
+     .run = cli_log},
+    {.name = "export",
+     .synopsis = "DB[/BRANCH][@MOMENT] -o FILE|- [--server HOST:PORT | --dir D] [--json]",
+     .summary = "write a database, at any moment, as an ordinary SQLite file",
+     .details = "Keeps page size, encoding, auto_vacuum and all ids. Overwrites nothing; the file "
+                "has its name when it is whole.",
+     .examples = "corallite export shop -o shop.db\n"
+                 "corallite export shop@-24h -o - | gzip >yesterday.db.gz\n",
+     .options = export_options,
+     .min_words = 1,
+     .max_words = 1,
+     .run = cli_export},
+    {.name = "import",
+     .synopsis = "FILE DB [--server HOST:PORT | --dir D] [--json]",
+     .summary = "make a database of an SQLite file",
+     .details = "The file may be in use, with a WAL or without; it is checked, read in one "
+                "transaction and not changed. The database appears whole or not at all.",
+     .examples = "corallite import shop.db shop\n",
+     .options = target_options,
+     .min_words = 2,
+     .max_words = 2,
+     .run = cli_import},
+    {.name = "connect",
+     .synopsis = "DB[/BRANCH][@MOMENT] --lang LANGUAGE [--server HOST:PORT | --dir D]",
+     .summary = "print a program that opens a database",
+     .details = "LANGUAGE is c, python, node, perl, php, go, or env for a shell. The language's "
+                "SQLite must be able to load extensions.",
+     .examples = "corallite connect shop --lang python >try.py\n",
+     .options = connect_options,
+     .min_words = 1,
+     .max_words = 1,
+     .run = cli_connect},
     {.name = "sql",
-     .synopsis = "[--server HOST:PORT | --dir D] DB[/BRANCH] [sqlite3 arguments]",
+     .synopsis = "[--server HOST:PORT | --dir D] DB[/BRANCH][@MOMENT] [sqlite3 arguments]",
      .summary = "the stock sqlite3 shell on a database",
-     .details = "Everything after the name is passed on to sqlite3.",
+     .details =
+         "Everything after the name is passed on to sqlite3. A moment of the past can only be "
+         "read.",
      .examples = "corallite sql shop\n"
                  "corallite sql shop 'SELECT count(*) FROM item'\n"
+                 "corallite sql shop@-1h 'SELECT count(*) FROM item'\n"
                  "corallite sql shop -json <report.sql\n",
      .options = plain_options,
      .min_words = 1,
@@ -175,23 +369,51 @@ static size_t second_words(const char *first, const char *out[], size_t cap)
     return n;
 }
 
+/* "create, list, drop" */
+static const char *listed(const char *const words[], size_t n, char out[200])
+{
+    size_t len = 0;
+    out[0] = 0;
+    for (size_t i = 0; i < n && len < 199; i++)
+        len += (size_t)snprintf(out + len, 200 - len, "%s%s", i ? ", " : "", words[i]);
+    return out;
+}
+
+static int unknown_second(int argc, char *const argv[], const char *const words[], size_t n)
+{
+    char all[200];
+    const char *near = argc >= 2 ? cli_nearest(argv[1], words, n) : NULL;
+    if (near)
+        return co_fail(CO_ERR_INVAL,
+                       "'corallite %s' has no '%.60s'; did you mean 'corallite %s %s'?", argv[0],
+                       argv[1], argv[0], near);
+    return co_fail(CO_ERR_INVAL, "'corallite %s' is followed by one of: %s", argv[0],
+                   listed(words, n, all));
+}
+
+/* The first words of all verbs, each once; borrowed from `texts`. */
+static size_t first_words(char texts[][FIRST_MAX], const char *out[], size_t cap)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < cli_n_verbs && n < cap; i++) {
+        size_t len = strcspn(cli_verbs[i].name, " ");
+        if (n > 0 && strlen(out[n - 1]) == len && strncmp(out[n - 1], cli_verbs[i].name, len) == 0)
+            continue; /* verbs of one family stand together */
+        snprintf(texts[n], FIRST_MAX, "%.*s", (int)len, cli_verbs[i].name);
+        out[n] = texts[n];
+        n++;
+    }
+    return n;
+}
+
 int cli_unknown_verb(int argc, char *const argv[])
 {
-    const char *words[16] = {0};
-    size_t n = argc >= 1 ? second_words(argv[0], words, 16) : 0;
-    if (n > 0) {
-        const char *near = argc >= 2 ? cli_nearest(argv[1], words, n) : NULL;
-        if (near)
-            return co_fail(CO_ERR_INVAL,
-                           "'corallite %s' has no '%s'; did you mean 'corallite %s %s'?", argv[0],
-                           argv[1], argv[0], near);
-        return co_fail(CO_ERR_INVAL, "'corallite %s' is followed by one of: %s %s %s", argv[0],
-                       words[0], n > 1 ? words[1] : "", n > 2 ? words[2] : "");
-    }
-    n = 0;
-    for (size_t i = 0; i < cli_n_verbs && n < 15; i++)
-        words[n++] = cli_verbs[i].name;
-    words[n++] = "db";
+    char texts[WORDS_MAX][FIRST_MAX];
+    const char *words[WORDS_MAX] = {0};
+    size_t n = argc >= 1 ? second_words(argv[0], words, WORDS_MAX) : 0;
+    if (n > 0)
+        return unknown_second(argc, argv, words, n);
+    n = first_words(texts, words, WORDS_MAX);
     const char *near = argc >= 1 ? cli_nearest(argv[0], words, n) : NULL;
     if (near)
         return co_fail(CO_ERR_INVAL, "there is no verb '%.60s'; did you mean 'corallite %s'?",

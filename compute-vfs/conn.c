@@ -1,4 +1,5 @@
 /* conn.c - a connection's beginning and end, and what it asks of the SQLite handle above it. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +31,29 @@ static int from_environment(struct cv_uri *uri)
     return 0;
 }
 
+/* The server that this process's identities leave out: decided once, or one name could come to mean
+ * two databases (S17). */
+static char usual[CV_SERVER_MAX];
+
+static void decide_usual(void)
+{
+    struct cv_uri uri;
+    const char *value = getenv("CORALLITE_SERVER");
+
+    cv_uri_init(&uri);
+    if (value && *value && cv_uri_param(&uri, "server", value))
+        cv_uri_init(&uri); /* told to whoever opens something */
+    memcpy(usual, uri.server, sizeof usual);
+}
+
+static const char *usual_server(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, decide_usual);
+    return usual;
+}
+
 /* SQLite hands the name over with its URI parameters behind it, in xFullPathname and in xOpen. */
 int cv_conn_uri(sqlite3_filename name, struct cv_uri *out)
 {
@@ -37,11 +61,12 @@ int cv_conn_uri(sqlite3_filename name, struct cv_uri *out)
     int rc;
 
     cv_uri_init(out);
+    out->usual_server = usual_server();
     rc = from_environment(out);
     for (int i = 0; !rc && (key = sqlite3_uri_key(name, i)); i++)
         rc = cv_uri_param(out, key, sqlite3_uri_parameter(name, key));
     if (!rc)
-        rc = name[0] == '/' ? cv_uri_from_path(out, name) : cv_uri_name(out, name);
+        rc = cv_uri_is_path(name) ? cv_uri_from_path(out, name) : cv_uri_name(out, name);
     return rc;
 }
 
@@ -64,9 +89,29 @@ static int fix(struct cv_conn *c)
     return rc;
 }
 
+/* The name that SQLite gives back to xOpen has the moment's LSN. */
+static int go_to_moment(struct cv_conn *c)
+{
+    char text[WHEN_AT_MAX], lsn[LSN_TEXT];
+
+    snprintf(text, sizeof text, "lsn:%s", lsn_format(c->uri.moment, lsn));
+    return cv_moment_enter(c, text);
+}
+
+static bool is_sealed(struct cv_database *db)
+{
+    bool sealed;
+
+    pthread_mutex_lock(&db->lock);
+    sealed = db->born && db->timeline.sealed;
+    pthread_mutex_unlock(&db->lock);
+    return sealed;
+}
+
 int cv_conn_open(sqlite3_filename name, int flags, sqlite3_file *file, struct cv_conn **out)
 {
     struct cv_conn *c = calloc(1, sizeof *c);
+    bool may_create;
     int rc;
 
     if (!c)
@@ -78,13 +123,18 @@ int cv_conn_open(sqlite3_filename name, int flags, sqlite3_file *file, struct cv
     rc = cv_conn_uri(name, &c->uri);
     if (rc)
         goto failed;
-    c->readonly = !(flags & SQLITE_OPEN_READWRITE) || c->uri.immutable;
-    rc = cv_database_open(&c->uri,
-                          (flags & SQLITE_OPEN_CREATE) && c->uri.create && !c->uri.immutable,
-                          &c->handle, &c->db);
+    c->readonly = !(flags & SQLITE_OPEN_READWRITE) || c->uri.immutable || c->uri.has_moment;
+    may_create =
+        (flags & SQLITE_OPEN_CREATE) && c->uri.create && !c->uri.immutable && !c->uri.has_moment;
+    rc = cv_database_open(&c->uri, may_create, &c->handle, &c->db);
     if (rc)
         goto failed;
-    if (c->uri.immutable)
+    c->readonly = c->readonly || is_sealed(c->db);
+    if (c->uri.has_moment)
+        rc = go_to_moment(c);
+    else if (is_sealed(c->db))
+        rc = cv_moment_enter(c, "latest"); /* it has no other; the safekeepers need not be asked */
+    else if (c->uri.immutable)
         rc = fix(c);
     if (rc) {
         cv_database_close(c->db, &c->handle, 0);

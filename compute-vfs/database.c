@@ -361,6 +361,29 @@ int cv_database_create(struct cv_database *db, uint32_t timeout_ms)
     return rc;
 }
 
+int cv_database_resolve(const struct cv_uri *uri, struct cv_moment *out)
+{
+    struct cv_pages *pages = NULL;
+    struct cv_database *db;
+    char path[CV_PATH_MAX];
+    int rc;
+
+    cv_uri_path(uri, path);
+    db = find_path(registry(), path);
+    if (db) {
+        rc = db->pages->ops->resolve(db->pages, uri->db, uri->branch, uri->at, CO_READ_TIMEOUT_MS,
+                                     out);
+        cv_database_unref(db);
+        return rc;
+    }
+    rc = cv_backend()->pages(uri->server, &pages);
+    if (rc)
+        return rc;
+    rc = pages->ops->resolve(pages, uri->db, uri->branch, uri->at, CO_READ_TIMEOUT_MS, out);
+    pages->ops->close(pages);
+    return rc;
+}
+
 int cv_database_look_again(struct cv_database *db, uint32_t timeout_ms)
 {
     struct cv_timeline *timeline = calloc(1, sizeof *timeline);

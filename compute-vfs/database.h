@@ -99,6 +99,18 @@ struct cv_position {
     uint32_t db_pages;
 };
 
+/* What threads of the application wait for. */
+enum cv_cause {
+    CV_FOR_COMMIT,   /* a commit to be durable, or received */
+    CV_FOR_POSITION, /* where the log ends */
+    CV_FOR_CHANGES,  /* which pages changed */
+    CV_FOR_PAGES,
+    CV_FOR_LEASE,
+    CV_FOR_TURN, /* another connection of this process writes */
+    CV_CAUSES
+};
+#define CV_STATS_MAX 64u
+
 struct cv_database {
     struct cv_database *next;
     uint64_t serial;
@@ -149,6 +161,10 @@ struct cv_database {
     bool keeper_runs, stop;
 
     uint64_t n_commits, n_pins, n_positions, n_gaps;
+    struct {
+        uint64_t n, us;
+    } waits[CV_CAUSES];
+    uint64_t stats_base[CV_STATS_MAX]; /* at PRAGMA corallite_stats = reset */
 };
 
 /* -- Registry (database.c) -----------------------------------------------------------------------
@@ -171,6 +187,8 @@ void cv_database_unref(struct cv_database *db);
 
 /* Makes the database exist: CREATE at the pageserver. */
 CO_MUST_CHECK int cv_database_create(struct cv_database *db, uint32_t timeout_ms);
+/* What uri->at stands for, without a database object. */
+CO_MUST_CHECK int cv_database_resolve(const struct cv_uri *uri, struct cv_moment *out);
 /* Asks whether somebody else created it meanwhile; 0 also when nobody did. */
 CO_MUST_CHECK int cv_database_look_again(struct cv_database *db, uint32_t timeout_ms);
 
@@ -189,6 +207,11 @@ struct cv_pin_request {
 /* Decides what a read transaction of `h` sees, and pins it. *speculative: it may still be lost. */
 CO_MUST_CHECK int cv_database_pin(struct cv_database *db, struct cv_handle *h,
                                   const struct cv_pin_request *request, bool *speculative);
+/* Pins a moment of the past. */
+CO_MUST_CHECK int cv_database_pin_at(struct cv_database *db, struct cv_handle *h,
+                                     const struct cv_moment *moment, uint32_t timeout_ms);
+/* Waits until the next pin sees everything up to `lsn`. CO_ERR_TIMEOUT. */
+CO_MUST_CHECK int cv_database_wait_for(struct cv_database *db, lsn_t lsn, uint32_t timeout_ms);
 /* Pins a state that was decided before; CO_ERR_AGAIN when it does not exist any more. */
 CO_MUST_CHECK int cv_database_repin(struct cv_database *db, struct cv_handle *h,
                                     const struct cv_snapshot *snapshot);
@@ -244,5 +267,7 @@ void cv_era_durable(struct cv_database *db, lsn_t lsn);
 /* Absolute time `ms` from now for pthread_cond_timedwait on `changed`, and the wait itself: false
  * when the time has come. Lock held. */
 bool cv_wait_until(struct cv_database *db, uint64_t until_us);
+/* Counts a wait that began at since_us. Lock held. */
+void cv_waited(struct cv_database *db, enum cv_cause cause, uint64_t since_us);
 
 #endif

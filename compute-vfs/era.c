@@ -21,6 +21,12 @@ bool cv_wait_until(struct cv_database *db, uint64_t until_us)
     return true;
 }
 
+void cv_waited(struct cv_database *db, enum cv_cause cause, uint64_t since_us)
+{
+    db->waits[cause].n++;
+    db->waits[cause].us += co_now_us() - since_us;
+}
+
 void cv_era_durable(struct cv_database *db, lsn_t lsn)
 {
     bool moved = false;
@@ -203,16 +209,19 @@ int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool rec
                 uint32_t timeout_ms)
 {
     uint64_t started = co_now_us();
-    bool tell = false;
+    bool tell = false, waited = false;
     int rc;
 
     pthread_mutex_lock(&db->lock);
     while ((rc = outcome(db, ticket, received)) == CO_ERR_AGAIN) {
         uint64_t since = db->progress_us > started ? db->progress_us : started;
 
+        waited = true;
         if (!cv_wait_until(db, since + (uint64_t)timeout_ms * 1000))
             tell = give_up(db, ticket) || tell;
     }
+    if (waited)
+        cv_waited(db, CV_FOR_COMMIT, started);
     pthread_mutex_unlock(&db->lock);
     if (tell)
         db->log->ops->abandon(db->log, ticket->term);

@@ -25,27 +25,31 @@ static void last_error(sqlite3_context *context, int n, sqlite3_value **values)
         sqlite3_result_null(context);
 }
 
-/* The first Corallite database of the connection. */
-static struct cv_conn *conn_of_connection(sqlite3 *db)
+static struct cv_conn *conn_named(sqlite3 *db, const char *name)
 {
+    sqlite3_file *file = NULL;
+
+    if (sqlite3_file_control(db, name, SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK)
+        return NULL;
+    return cv_conn_of_file(file);
+}
+
+struct cv_conn *cv_conn_of_schema(sqlite3 *db, const char *schema)
+{
+    struct cv_conn *c = NULL;
     const char *name;
 
-    for (int i = 0; (name = sqlite3_db_name(db, i)); i++) {
-        sqlite3_file *file = NULL;
-        struct cv_conn *c;
-
-        if (i == 1 || sqlite3_file_control(db, name, SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK)
-            continue;
-        c = cv_conn_of_file(file);
-        if (c)
-            return c;
-    }
-    return NULL;
+    if (schema)
+        return conn_named(db, schema);
+    for (int i = 0; !c && (name = sqlite3_db_name(db, i)); i++)
+        if (i != 1)
+            c = conn_named(db, name);
+    return c;
 }
 
 static void commit_status(sqlite3_context *context, int n, sqlite3_value **values)
 {
-    struct cv_conn *c = conn_of_connection(sqlite3_context_db_handle(context));
+    struct cv_conn *c = cv_conn_of_schema(sqlite3_context_db_handle(context), NULL);
     const char *id = (const char *)sqlite3_value_text(values[0]);
     const char *word;
 
@@ -60,6 +64,32 @@ static void commit_status(sqlite3_context *context, int n, sqlite3_value **value
         sqlite3_result_text(context, word, -1, SQLITE_STATIC);
 }
 
+/* corallite_wait(LSN [, ms]): returns the LSN once every new transaction here sees it. */
+static void wait_for(sqlite3_context *context, int n, sqlite3_value **values)
+{
+    struct cv_conn *c = cv_conn_of_schema(sqlite3_context_db_handle(context), NULL);
+    const char *text = (const char *)sqlite3_value_text(values[0]);
+    sqlite3_int64 ms = n > 1 ? sqlite3_value_int64(values[1]) : CO_READ_TIMEOUT_MS;
+    lsn_t lsn;
+
+    if (!c) {
+        sqlite3_result_error(context, "no Corallite database is open on this connection", -1);
+        return;
+    }
+    if (!text)
+        return;
+    if (ms < 0 || ms > UINT32_MAX) {
+        sqlite3_result_error(context, "corallite_wait(LSN, MS): MS is from 0 to 4294967295", -1);
+        return;
+    }
+    if (cv_conn_usable(c))
+        sqlite3_result_error(context, "this process is a fork of the one that began", -1);
+    else if (lsn_parse(text, &lsn) || cv_database_wait_for(c->db, lsn, (uint32_t)ms))
+        sqlite3_result_error(context, co_sentence(), -1);
+    else
+        sqlite3_result_value(context, values[0]);
+}
+
 static int add_functions(sqlite3 *db)
 {
     int rc = sqlite3_create_function(db, "corallite_last_error", 0, SQLITE_UTF8, NULL, last_error,
@@ -69,7 +99,10 @@ static int add_functions(sqlite3 *db)
         rc = sqlite3_create_function(db, "corallite_commit_status", 1,
                                      SQLITE_UTF8 | SQLITE_DIRECTONLY, NULL, commit_status, NULL,
                                      NULL);
-    return rc;
+    for (int n = 1; n <= 2 && rc == SQLITE_OK; n++)
+        rc = sqlite3_create_function(db, "corallite_wait", n, SQLITE_UTF8 | SQLITE_DIRECTONLY, NULL,
+                                     wait_for, NULL, NULL);
+    return rc == SQLITE_OK ? cv_tables_add(db) : rc;
 }
 
 static int on_connection(sqlite3 *db, char **error, const sqlite3_api_routines *api)

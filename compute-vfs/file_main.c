@@ -98,14 +98,19 @@ static int visible(struct cv_conn *c, struct cv_snapshot *out)
 {
     struct cv_pin_request request = {.timeout_ms = CO_READ_TIMEOUT_MS};
     bool speculative, known;
+    int rc;
 
     pthread_mutex_lock(&c->db->lock);
     known = c->db->known_valid;
     *out = (struct cv_snapshot){c->db->known.txn, c->db->known.db_pages, c->db->epoch};
     pthread_mutex_unlock(&c->db->lock);
-    if (known)
+    if (known && !c->at)
         return SQLITE_OK;
-    if (cv_database_pin(c->db, &c->handle, &request, &speculative))
+    if (c->at)
+        rc = cv_database_pin_at(c->db, &c->handle, &c->moment, request.timeout_ms);
+    else
+        rc = cv_database_pin(c->db, &c->handle, &request, &speculative);
+    if (rc)
         return cv_report_sentence(SQLITE_IOERR_READ);
     *out = c->handle.pin;
     cv_database_unpin(c->db, &c->handle);

@@ -82,7 +82,10 @@ static int decide(struct cv_conn *c)
         request.own_epoch = c->header.epoch;
     }
     c->want_tip_until_us = 0;
-    rc = cv_database_pin(c->db, &c->handle, &request, &c->speculative);
+    if (c->at)
+        rc = cv_database_pin_at(c->db, &c->handle, &c->moment, request.timeout_ms);
+    else
+        rc = cv_database_pin(c->db, &c->handle, &request, &c->speculative);
     if (rc)
         return cv_report_sentence(SQLITE_IOERR);
     if (!stands_for(c, &c->handle.pin))
@@ -171,13 +174,23 @@ static int turn_code(int rc)
     case CO_ERR_NO_QUORUM:
     case CO_ERR_CANCELED:
         return SQLITE_BUSY;
-    case CO_ERR_READONLY:
-        return SQLITE_READONLY;
     case CO_ERR_NOMEM:
         return SQLITE_NOMEM;
     default:
         return SQLITE_IOERR_LOCK;
     }
+}
+
+static int tell_refused(const struct cv_conn *c, int rc)
+{
+    /* S14: a restore gave the name to another timeline and kept this one. */
+    if (rc == CO_ERR_READONLY)
+        return cv_report(
+            SQLITE_READONLY,
+            "%s/%s: branch was reset, reopen: this connection still has what was there "
+            "before, which is kept under another name and can only be read",
+            c->uri.db, c->uri.branch);
+    return cv_report_sentence(turn_code(rc));
 }
 
 static int ensure_born(struct cv_conn *c)
@@ -224,7 +237,7 @@ static int lock_write(struct cv_conn *c)
     outside = !cv_conn_in_transaction(c);
     rc = cv_turn_take(c->db, &c->handle, outside, &turn);
     if (rc)
-        return refuse(c, false, cv_report_sentence(turn_code(rc)));
+        return refuse(c, false, tell_refused(c, rc));
     if (turn == CV_TURN_BUSY)
         return refuse(c, outside, SQLITE_BUSY);
     if (turn == CV_TURN_STALE)

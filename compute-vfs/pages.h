@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "common/bytes.h"
+#include "proto/name.h"
 #include "proto/wal.h"
 
 struct cv_safekeeper {
@@ -29,6 +30,34 @@ struct cv_timeline {
     struct wal_config config;
     struct cv_safekeeper safekeepers[CO_MEMBERS_MAX];
     uint32_t n_safekeepers;
+    bool sealed; /* a restore put another in its place: it is never written again */
+};
+
+/* What a moment, as people write it (proto/when.h), stands for. */
+struct cv_moment {
+    struct co_id timeline;
+    lsn_t lsn; /* end of the newest transaction at or before it; 0: the database was empty */
+    uint64_t time_us;
+    uint32_t db_pages, page_size;
+    lsn_t head_lsn; /* newest that the pageserver knows; >= lsn */
+};
+
+/* A transaction of the history. */
+struct cv_logged {
+    lsn_t lsn;
+    uint64_t time_us;
+    uint32_t db_pages, pages_changed;
+    char branch[CO_NAME_MAX_BYTES + 1]; /* it was committed to: the one asked for or an ancestor */
+};
+#define CV_LOG_MAX 1000u /* of one answer */
+
+struct cv_branch {
+    char name[CO_NAME_MAX_BYTES + 1], parent[CO_NAME_MAX_BYTES + 1]; /* "": a root, or dropped */
+    struct co_id timeline;
+    bool root, sealed, guarded;
+    lsn_t start_lsn, head_lsn;
+    uint64_t start_us, head_us, created_us, expires_us; /* 0: not known, never */
+    uint32_t db_pages, page_size;
 };
 
 struct cv_page {
@@ -72,6 +101,17 @@ struct cv_pages_ops {
     /* since 0: only the state at upto. Waits until upto is ingested. */
     int (*changes)(struct cv_pages *p, const struct co_id *timeline, lsn_t since, lsn_t upto,
                    uint32_t timeout_ms, struct cv_changes *out);
+    /* CO_ERR_INVAL: no moment, or one that cannot be; CO_ERR_NOT_FOUND. */
+    int (*resolve)(struct cv_pages *p, const char *db, const char *branch, const char *at,
+                   uint32_t timeout_ms, struct cv_moment *out);
+    /* The transactions at or before `at` (""; the head) and below before_lsn (0: no bound), newest
+     * first: at most `limit` <= CV_LOG_MAX of them. *more: there are older ones. */
+    int (*log)(struct cv_pages *p, const char *db, const char *branch, const char *at,
+               lsn_t before_lsn, uint32_t limit, uint32_t timeout_ms, struct cv_logged *out,
+               uint32_t *n, bool *more);
+    /* Caller frees *out. */
+    int (*branches)(struct cv_pages *p, const char *db, uint32_t timeout_ms, struct cv_branch **out,
+                    uint32_t *n);
     void (*stats)(struct cv_pages *p, struct cv_pages_stats *out);
 };
 

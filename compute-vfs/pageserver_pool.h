@@ -1,6 +1,6 @@
 /*
  * pageserver_pool.h - the connections to one pageserver, and a question with its answer over any of
- * them. Used by pageserver_sock.c only.
+ * them. Used by pageserver_sock.c and pageserver_moments_sock.c only.
  */
 #ifndef CORALLITE_COMPUTE_VFS_PAGESERVER_POOL_H
 #define CORALLITE_COMPUTE_VFS_PAGESERVER_POOL_H
@@ -55,6 +55,15 @@ void cv_question_release(struct cv_question *ask);
 /* Asks until there is an answer, the time is over, or the answer is no. */
 CO_MUST_CHECK int cv_pageserver_ask(struct cv_pageserver *ps, struct cv_question *ask,
                                     uint64_t end_us);
+/* Of cv_pages_ops: pageserver_moments_sock.c. */
+int cv_pageserver_resolve(struct cv_pages *p, const char *db, const char *branch, const char *at,
+                          uint32_t timeout_ms, struct cv_moment *out);
+int cv_pageserver_log(struct cv_pages *p, const char *db, const char *branch, const char *at,
+                      lsn_t before_lsn, uint32_t limit, uint32_t timeout_ms, struct cv_logged *out,
+                      uint32_t *n, bool *more);
+int cv_pageserver_branches(struct cv_pages *p, const char *db, uint32_t timeout_ms,
+                           struct cv_branch **out, uint32_t *n);
+
 /* Sleeps. */
 void cv_pause_us(uint64_t us);
 

@@ -65,6 +65,7 @@ static int read_timeline(const struct cv_pageserver *ps, const Corallite__Opened
         return CO_ERR_PROTOCOL;
     if (co_id_is_zero(&out->cluster) || co_id_is_zero(&out->timeline))
         return malformed(ps, "a database without an identity");
+    out->sealed = t->state == CORALLITE__TIMELINE_STATE__TIMELINE_SEALED;
     out->start_lsn = t->start_lsn;
     if (out->start_lsn < LSN_FIRST || out->start_lsn % LSN_ALIGN != 0)
         return malformed(ps, "a log that begins nowhere");
@@ -374,6 +375,9 @@ static const struct cv_pages_ops pageserver_ops = {
     .create = pages_create,
     .get = pages_get,
     .changes = pages_changes,
+    .resolve = cv_pageserver_resolve,
+    .log = cv_pageserver_log,
+    .branches = cv_pageserver_branches,
     .stats = pages_stats,
 };
 

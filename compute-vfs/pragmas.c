@@ -43,10 +43,12 @@ static void see_synchronous(struct cv_conn *c, const char *value)
 /* -- our own -------------------------------------------------------------------------------------
  */
 
-static lsn_t seen_lsn(struct cv_conn *c)
+lsn_t cv_pragma_lsn(struct cv_conn *c)
 {
     lsn_t lsn;
 
+    if (c->at)
+        return c->moment.lsn;
     if (c->reading || c->fixed)
         return c->handle.snapshot_lsn;
     pthread_mutex_lock(&c->db->lock);
@@ -57,47 +59,6 @@ static lsn_t seen_lsn(struct cv_conn *c)
     return lsn;
 }
 
-static char *stats_text(struct cv_conn *c)
-{
-    struct cv_cache_stats cache;
-    struct cv_pages_stats pages;
-    struct cv_log_stats log = {0};
-    sqlite3_str *s = sqlite3_str_new(NULL);
-    struct cv_database *db = c->db;
-    uint64_t commits, pins, positions, gaps, inflight;
-
-    pthread_mutex_lock(&db->lock);
-    cv_cache_stats(db->cache, &cache);
-    commits = db->n_commits;
-    pins = db->n_pins;
-    positions = db->n_positions;
-    gaps = db->n_gaps;
-    inflight = db->inflight_bytes;
-    pthread_mutex_unlock(&db->lock);
-    db->pages->ops->stats(db->pages, &pages);
-    if (db->log)
-        db->log->ops->stats(db->log, &log);
-    sqlite3_str_appendf(s, "commits=%lld\nread_transactions=%lld\npositions_asked=%lld\n",
-                        (long long)commits, (long long)pins, (long long)positions);
-    sqlite3_str_appendf(s, "gaps_closed=%lld\ninflight_bytes=%lld\n", (long long)gaps,
-                        (long long)inflight);
-    sqlite3_str_appendf(s, "cache_hits=%lld\ncache_misses=%lld\ncache_evicted=%lld\n",
-                        (long long)cache.hits, (long long)cache.misses, (long long)cache.evicted);
-    sqlite3_str_appendf(s, "cache_pages=%lld\ncache_bytes=%lld\n", (long long)cache.pages,
-                        (long long)cache.bytes);
-    sqlite3_str_appendf(s, "pageserver_round_trips=%lld\npageserver_pages=%lld\n",
-                        (long long)pages.round_trips, (long long)pages.pages);
-    sqlite3_str_appendf(s, "pageserver_bytes_in=%lld\npageserver_bytes_out=%lld\n",
-                        (long long)pages.bytes_in, (long long)pages.bytes_out);
-    sqlite3_str_appendf(s, "log_records=%lld\nlog_elections=%lld\nlog_bytes_in=%lld\n",
-                        (long long)log.records, (long long)log.elections, (long long)log.bytes_in);
-    for (uint32_t i = 0; i < db->timeline.n_safekeepers && i < CO_MEMBERS_MAX; i++)
-        sqlite3_str_appendf(s, "safekeeper_%u_bytes_out=%lld\n", db->timeline.safekeepers[i].node,
-                            (long long)log.bytes_out[i]);
-    sqlite3_str_appendf(s, "safekeepers_connected=%u", log.connected);
-    return sqlite3_str_finish(s);
-}
-
 static char *status_text(struct cv_conn *c)
 {
     struct cv_database *db = c->db;
@@ -106,9 +67,10 @@ static char *status_text(struct cv_conn *c)
     struct cv_position at_known, at_tip;
     bool leading, born;
     term_t term;
+    char time[WHEN_TEXT];
     char *stats;
 
-    lsn_format(seen_lsn(c), seen);
+    lsn_format(cv_pragma_lsn(c), seen);
     pthread_mutex_lock(&db->lock);
     at_known = db->known;
     at_tip = db->tip;
@@ -125,7 +87,10 @@ static char *status_text(struct cv_conn *c)
     sqlite3_str_appendf(s, "pages=%u\npage_size=%u\n", at_known.db_pages, db->page_size);
     sqlite3_str_appendf(s, "last_commit=%s\ncommit_timeout_ms=%u\n", c->last_id,
                         c->uri.commit_timeout_ms);
-    stats = stats_text(c);
+    if (c->at)
+        sqlite3_str_appendf(s, "at=%s\nat_time=%s\n", seen,
+                            c->moment.time_us ? when_format(c->moment.time_us, time) : "");
+    stats = cv_stats_text(c);
     sqlite3_str_appendall(s, stats ? stats : "");
     sqlite3_free(stats);
     return sqlite3_str_finish(s);
@@ -136,6 +101,17 @@ static int commit_timeout(struct cv_conn *c, char **arg)
     if (arg[2] && cv_parse_ms("corallite_commit_timeout", arg[2], &c->uri.commit_timeout_ms))
         return fail(arg);
     return answer(arg, sqlite3_mprintf("%u", c->uri.commit_timeout_ms));
+}
+
+static int stats(struct cv_conn *c, char **arg)
+{
+    if (arg[2] && strcasecmp(arg[2], "reset") != 0) {
+        co_fail(CO_ERR_INVAL, "PRAGMA corallite_stats = %.60s: it takes reset, or nothing", arg[2]);
+        return fail(arg);
+    }
+    if (arg[2])
+        cv_stats_reset(c);
+    return answer(arg, cv_stats_text(c));
 }
 
 int cv_pragma(struct cv_conn *c, char **arg)
@@ -154,18 +130,22 @@ int cv_pragma(struct cv_conn *c, char **arg)
     if (strncasecmp(name, "corallite_", 10) != 0)
         return SQLITE_NOTFOUND;
     if (strcasecmp(name, "corallite_lsn") == 0)
-        return answer(arg, sqlite3_mprintf("%s", lsn_format(seen_lsn(c), lsn)));
+        return answer(arg, sqlite3_mprintf("%s", lsn_format(cv_pragma_lsn(c), lsn)));
     if (strcasecmp(name, "corallite_last_commit") == 0)
         return answer(arg, sqlite3_mprintf("%s", c->last_id));
     if (strcasecmp(name, "corallite_status") == 0)
         return answer(arg, status_text(c));
     if (strcasecmp(name, "corallite_stats") == 0)
-        return answer(arg, stats_text(c));
+        return stats(c, arg);
+    if (strcasecmp(name, "corallite_branch") == 0)
+        return answer(arg, sqlite3_mprintf("%s", c->uri.branch));
+    if (strcasecmp(name, "corallite_at") == 0)
+        return cv_moment_pragma(c, arg[2], &arg[0]) ? fail(arg) : SQLITE_OK;
     if (strcasecmp(name, "corallite_commit_timeout") == 0)
         return commit_timeout(c, arg);
     co_fail(CO_ERR_INVAL,
-            "unknown PRAGMA %.60s; known are corallite_lsn, corallite_last_commit, "
-            "corallite_status, corallite_stats, corallite_commit_timeout",
+            "unknown PRAGMA %.60s; known are corallite_at, corallite_branch, corallite_lsn, "
+            "corallite_last_commit, corallite_status, corallite_stats, corallite_commit_timeout",
             name);
     return fail(arg);
 }

@@ -77,6 +77,16 @@ static int refused_for_good(const struct cv_quorum *q)
     return 0;
 }
 
+/* One word suffices: a restore is driven to its end, and a seal is for ever. */
+static int sealed(const struct cv_quorum *q)
+{
+    for (uint32_t i = 0; i < q->n_links; i++)
+        if (q->link[i].sealed)
+            return co_fail(CO_ERR_READONLY, "the branch was reset (%s says so), reopen",
+                           q->link[i].address);
+    return 0;
+}
+
 static int compare_clocks(const void *a, const void *b)
 {
     const int64_t *x = a, *y = b;
@@ -177,6 +187,8 @@ static int lead_locked(struct cv_quorum *q, uint32_t timeout_ms, bool (*interrup
 
     for (;;) {
         rc = refused_for_good(q);
+        if (rc == 0)
+            rc = sealed(q);
         if (rc == 0)
             rc = check_clock(q);
         if (rc != 0)
@@ -332,6 +344,9 @@ static int position_locked(struct cv_quorum *q, uint32_t timeout_ms, struct cv_a
             *out = ask->lsn;
             break;
         }
+        rc = sealed(q); /* a tail that is open stays open */
+        if (rc != 0)
+            break;
         if (!wait_slice(q, deadline_us)) {
             rc = q->n_up < cv_quorum_majority(q)
                      ? no_quorum(q)

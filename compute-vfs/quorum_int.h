@@ -57,9 +57,16 @@ struct cv_link {
     bool clock_known;
     int64_t clock_ahead_us;       /* its wall clock less ours */
     uint64_t bytes_in, bytes_out; /* of earlier connections */
-    int error;                    /* why it is not up, or what it refuses */
+    /* A restore sealed the timeline (S14): it takes no records any more. Heartbeats it still
+     * answers; the first that was sent after it said so tells how far its log goes for ever. */
+    bool sealed, sealed_known;
+    uint64_t sealed_at_us;
+    lsn_t sealed_end;
+    int error; /* why it is not up, or what it refuses */
     char why[256];
 };
+
+#define CV_SEAL_WAIT_US 2500000u /* for the heartbeats' answers */
 
 /* A call that waits for the core's answer; on the caller's stack. */
 struct cv_ask {

@@ -232,6 +232,13 @@ static int on_error(struct cv_link *l, struct co_span message)
     Corallite__Error *error = message_unpack(&corallite__error__descriptor, message);
     int code = error == NULL ? CO_ERR_PROTOCOL : error_take(error, l->address);
 
+    if (code == CO_ERR_READONLY) {
+        corallite__error__free_unpacked(error, NULL);
+        if (!l->sealed)
+            l->sealed_at_us = co_now_us();
+        l->sealed = true;
+        return 0;
+    }
     say_why(l, code, "%s", co_sentence());
     l->refuses = l->state == CV_LINK_UP;
     if (error != NULL)
@@ -265,6 +272,10 @@ static int on_frame(struct cv_quorum *q, struct cv_link *l, const struct frame_h
         serves(l);
     if (msg.type == FRAME_ACK && msg.write_lsn > l->acked_lsn)
         l->acked_lsn = msg.write_lsn;
+    if (msg.type == FRAME_ACK && l->sealed && msg.sent_us > l->sealed_at_us) {
+        l->sealed_known = true;
+        l->sealed_end = msg.write_lsn;
+    }
     struct pr_event event = {.kind = PR_EV_MSG, .node = l->sk.node, .msg = &msg};
     return cv_quorum_step(q, &event);
 }
@@ -404,8 +415,16 @@ static bool needless(struct cv_link *l, const struct q_msg *msg, uint64_t now_us
 void cv_link_send(struct cv_quorum *q, struct cv_link *l, const struct q_msg *msg)
 {
     uint64_t now_us = co_now_us();
+    struct q_msg heartbeat;
 
-    if (l->state != CV_LINK_UP || l->broken || needless(l, msg, now_us))
+    if (l->state != CV_LINK_UP || l->broken)
+        return;
+    if (l->sealed && msg->type == FRAME_APPEND && msg->payload.len > 0) {
+        heartbeat = *msg; /* what it would not take; the rest it still has to know */
+        heartbeat.payload = co_span_of(NULL, 0);
+        msg = &heartbeat;
+    }
+    if (needless(l, msg, now_us))
         return;
     q->frame.len = 0;
     int rc = qmsg_encode(msg, &q->frame);

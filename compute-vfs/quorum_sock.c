@@ -262,6 +262,34 @@ static void cancel(struct cv_quorum *q, uint64_t req)
     (void)!cv_quorum_step(q, &event); /* without memory: an answer that nobody waits for */
 }
 
+/* S14: so many safekeepers are sealed without this record that no majority can ever have it. */
+static bool sealed_out(const struct cv_quorum *q, lsn_t begin)
+{
+    uint32_t without = 0;
+
+    for (uint32_t i = 0; i < q->n_links; i++)
+        without += q->link[i].sealed_known && q->link[i].sealed_end <= begin;
+    return without > q->n_links - cv_quorum_majority(q);
+}
+
+/* A sealed timeline has no leader. Until the term is given up heartbeats go on: they tell the
+ * safekeepers what is committed, and us what they have. */
+static void tend_seal(struct cv_quorum *q, uint64_t now_us)
+{
+    uint32_t known = 0;
+    uint64_t since_us = CV_NEVER;
+
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        known += q->link[i].sealed_known;
+        if (q->link[i].sealed && q->link[i].sealed_at_us < since_us)
+            since_us = q->link[i].sealed_at_us;
+    }
+    if (since_us == CV_NEVER || q->reign == NULL)
+        return;
+    if (known >= cv_quorum_majority(q) || now_us - since_us > CV_SEAL_WAIT_US)
+        q->doomed = true;
+}
+
 /* Asks on for one lost term. true: it is over, its fate known and told, or for ever unknown: the
  * safekeepers keep no history so old. Then the owner's waiters end with their own timeout. */
 static bool tend_wreck(struct cv_quorum *q, struct cv_reign *r, uint64_t now_us)
@@ -274,6 +302,10 @@ static bool tend_wreck(struct cv_quorum *q, struct cv_reign *r, uint64_t now_us)
     if (cv_reign_decided(r, &kept, &event.resolve_lsn)) {
         cv_tales_add(&q->tales, CV_TALE_RESOLVED, r->term, kept, NULL);
         return true;
+    }
+    if (r->req == 0 && sealed_out(q, event.resolve_lsn)) {
+        cv_reign_answer(r, false);
+        return tend_wreck(q, r, now_us);
     }
     if (r->req != 0 && now_us - r->asked_us > CO_LEASE_US) {
         cancel(q, r->req);
@@ -335,6 +367,7 @@ static uint64_t tend(struct cv_quorum *q)
         if (!step_plain(q, PR_EV_TIMER))
             q->timer_at_us = now_us + CV_RETRY_US;
     }
+    tend_seal(q, now_us);
     tend_wrecks(q, now_us);
     tend_leadership(q);
     if (q->wrecks != NULL || q->doomed)

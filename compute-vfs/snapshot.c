@@ -7,6 +7,8 @@
 #include "compute-vfs/database.h"
 #include "proto/changes.h"
 
+#define LOOK_AGAIN_MS 5u
+
 /* -- closing gaps in what is known (M13) ---------------------------------------------------------
  */
 
@@ -71,6 +73,7 @@ static int apply(struct cv_database *db, lsn_t since, lsn_t upto, const struct c
 int cv_database_close_gap(struct cv_database *db, lsn_t upto, uint32_t timeout_ms)
 {
     struct cv_changes ch = {0};
+    uint64_t began;
     lsn_t since;
     bool closed;
     int rc;
@@ -81,10 +84,12 @@ int cv_database_close_gap(struct cv_database *db, lsn_t upto, uint32_t timeout_m
     pthread_mutex_unlock(&db->lock);
     if (closed)
         return 0;
+    began = co_now_us();
     rc = db->pages->ops->changes(db->pages, &db->timeline.timeline, since, upto, timeout_ms, &ch);
     if (rc)
         return rc;
     pthread_mutex_lock(&db->lock);
+    cv_waited(db, CV_FOR_CHANGES, began);
     rc = apply(db, since, upto, &ch);
     pthread_mutex_unlock(&db->lock);
     co_buf_free(&ch.list);
@@ -112,20 +117,42 @@ static term_t settle(struct cv_database *db, lsn_t position)
     return deposed;
 }
 
+/* Learns everything up to a position that is committed. */
+static int catch_up(struct cv_database *db, lsn_t position, uint32_t timeout_ms)
+{
+    term_t deposed = settle(db, position);
+
+    if (deposed)
+        db->log->ops->abandon(db->log, deposed);
+    return cv_database_close_gap(db, position, timeout_ms);
+}
+
+/* A sealed timeline (S14) ends where the pageserver says: nobody settles its tail any more. */
+static int sealed_end(struct cv_database *db, uint32_t timeout_ms, lsn_t *out)
+{
+    struct cv_changes ch = {0};
+    int rc = db->pages->ops->changes(db->pages, &db->timeline.timeline, 0, 0, timeout_ms, &ch);
+
+    *out = ch.upto;
+    co_buf_free(&ch.list);
+    return rc;
+}
+
 /* Asks where the log ends and learns everything up to there. */
 static int learn(struct cv_database *db, uint32_t timeout_ms)
 {
     uint64_t asked_us = co_now_us();
     lsn_t position;
-    term_t deposed;
     int rc = db->log->ops->position(db->log, timeout_ms, &position);
 
+    if (rc == CO_ERR_READONLY)
+        rc = sealed_end(db, timeout_ms, &position);
     if (rc)
         return rc;
-    deposed = settle(db, position);
-    if (deposed)
-        db->log->ops->abandon(db->log, deposed);
-    rc = cv_database_close_gap(db, position, timeout_ms);
+    pthread_mutex_lock(&db->lock);
+    cv_waited(db, CV_FOR_POSITION, asked_us);
+    pthread_mutex_unlock(&db->lock);
+    rc = catch_up(db, position, timeout_ms);
     pthread_mutex_lock(&db->lock);
     db->n_positions++;
     if (!rc && asked_us > db->position_at_us)
@@ -186,22 +213,29 @@ static void pin(struct cv_handle *h, const struct cv_snapshot *snapshot)
     h->dead = false;
 }
 
+static int is_born(struct cv_database *db, uint32_t timeout_ms, bool *born)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&db->lock);
+    *born = db->born;
+    pthread_mutex_unlock(&db->lock);
+    if (!*born) {
+        rc = cv_database_look_again(db, timeout_ms);
+        pthread_mutex_lock(&db->lock);
+        *born = db->born;
+        pthread_mutex_unlock(&db->lock);
+    }
+    return rc;
+}
+
 int cv_database_pin(struct cv_database *db, struct cv_handle *h,
                     const struct cv_pin_request *request, bool *speculative)
 {
     struct cv_snapshot snapshot;
     bool born;
-    int rc = 0;
+    int rc = is_born(db, request->timeout_ms, &born);
 
-    pthread_mutex_lock(&db->lock);
-    born = db->born;
-    pthread_mutex_unlock(&db->lock);
-    if (!born) {
-        rc = cv_database_look_again(db, request->timeout_ms);
-        pthread_mutex_lock(&db->lock);
-        born = db->born;
-        pthread_mutex_unlock(&db->lock);
-    }
     if (!rc && born && must_learn(db, request))
         rc = learn(db, request->timeout_ms);
     if (rc)
@@ -216,6 +250,65 @@ int cv_database_pin(struct cv_database *db, struct cv_handle *h,
     }
     pthread_mutex_unlock(&db->lock);
     return rc;
+}
+
+/* What is read at a moment goes through the cache as everything does. So first the cache must know
+ * every change up to it: an open version stands for what is known, and a version of this process
+ * that is not durable may stand where the moment's transaction is. */
+int cv_database_pin_at(struct cv_database *db, struct cv_handle *h, const struct cv_moment *moment,
+                       uint32_t timeout_ms)
+{
+    struct cv_snapshot snapshot = {.lsn = moment->lsn};
+    bool told;
+    int rc;
+
+    pthread_mutex_lock(&db->lock);
+    told = moment->lsn == LSN_NONE || (db->known_valid && db->known.pos >= moment->lsn);
+    pthread_mutex_unlock(&db->lock);
+    if (!told) {
+        rc = catch_up(db, moment->head_lsn, timeout_ms);
+        if (rc)
+            return rc;
+    }
+    pthread_mutex_lock(&db->lock);
+    snapshot.db_pages = moment->lsn == LSN_NONE ? 0 : moment->db_pages;
+    snapshot.epoch = db->epoch;
+    pin(h, &snapshot);
+    db->n_pins++;
+    pthread_mutex_unlock(&db->lock);
+    return 0;
+}
+
+int cv_database_wait_for(struct cv_database *db, lsn_t lsn, uint32_t timeout_ms)
+{
+    uint64_t now = co_now_us(), until = now + (uint64_t)timeout_ms * 1000;
+    uint64_t pause_us = LOOK_AGAIN_MS * 1000;
+    lsn_t have;
+
+    for (;; now = co_now_us()) {
+        uint32_t left_ms = now < until ? (uint32_t)((until - now) / 1000) : 0;
+        bool born;
+        int rc = is_born(db, CO_READ_TIMEOUT_MS, &born);
+
+        if (!rc && born)
+            rc = learn(db, left_ms < CV_SETTLE_MS ? CV_SETTLE_MS : left_ms);
+        if (rc)
+            return rc;
+        pthread_mutex_lock(&db->lock);
+        have = db->known.pos;
+        if (have < lsn && co_now_us() < until)
+            cv_wait_until(db, co_now_us() + pause_us);
+        pthread_mutex_unlock(&db->lock);
+        if (have >= lsn)
+            return 0;
+        if (co_now_us() >= until)
+            return co_fail(CO_ERR_TIMEOUT,
+                           "%s/%s: commit %016llx was not there within %u ms; the newest is "
+                           "%016llx",
+                           db->uri.db, db->uri.branch, (unsigned long long)lsn, timeout_ms,
+                           (unsigned long long)have);
+        pause_us = pause_us < 50000 ? pause_us * 2 : pause_us;
+    }
 }
 
 int cv_database_repin(struct cv_database *db, struct cv_handle *h,
@@ -271,6 +364,7 @@ static int fetch(struct cv_database *db, const struct cv_snapshot *snapshot, lsn
                  struct cv_version *v, uint8_t *out, uint32_t page_size, uint32_t timeout_ms)
 {
     struct cv_page page = {.pgno = cv_version_pgno(v), .data = cv_version_data(v)};
+    uint64_t began = co_now_us();
     int rc = db->pages->ops->get(db->pages, &db->timeline.timeline, snapshot->lsn, since, page_size,
                                  &page, 1, timeout_ms);
 
@@ -282,6 +376,7 @@ static int fetch(struct cv_database *db, const struct cv_snapshot *snapshot, lsn
     }
     memcpy(out, page.data, page_size);
     pthread_mutex_lock(&db->lock);
+    cv_waited(db, CV_FOR_PAGES, began);
     if (snapshot->epoch == db->epoch || snapshot->lsn <= db->known.txn)
         cv_cache_fetched(db->cache, v, page.lsn, snapshot->lsn);
     else

@@ -114,7 +114,7 @@ static struct cv_handle *handle_of(struct cv_database *db, uint64_t id)
 
 void cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us)
 {
-    uint64_t until = co_now_us() + us, now;
+    uint64_t began = co_now_us(), until = began + us, now;
     struct cv_handle *h;
 
     pthread_mutex_lock(&db->lock);
@@ -133,6 +133,7 @@ void cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us)
         }
         lapse(db);
     }
+    cv_waited(db, CV_FOR_TURN, began);
     pthread_mutex_unlock(&db->lock);
 }
 
@@ -181,12 +182,14 @@ static int begin_leading(struct cv_database *db, const struct cv_lead *lead)
 static int become_leader(struct cv_database *db)
 {
     struct cv_lead lead = {0};
+    uint64_t began = co_now_us();
     int rc = db->log->ops->lead(db->log, CV_LEAD_TIMEOUT_MS, NULL, NULL, &lead);
 
     if (rc)
         return rc;
     rc = cv_database_close_gap(db, lead.tip_lsn, CO_READ_TIMEOUT_MS);
     pthread_mutex_lock(&db->lock);
+    cv_waited(db, CV_FOR_LEASE, began);
     if (!rc)
         rc = begin_leading(db, &lead);
     pthread_mutex_unlock(&db->lock);

@@ -8,13 +8,16 @@
 #include "proto/name.h"
 
 #define KNOWN                                                                                      \
-    "server, create, durability, commit_timeout, staleness, cache_mb, page_size, immutable, "      \
+    "server, at, create, durability, commit_timeout, staleness, cache_mb, page_size, immutable, "  \
     "mode, "                                                                                       \
     "cache, psow, vfs, modeof"
+
+#define SCHEME "corallite:"
 
 void cv_uri_init(struct cv_uri *uri)
 {
     memset(uri, 0, sizeof *uri);
+    uri->usual_server = CV_SERVER_DEFAULT;
     snprintf(uri->server, sizeof uri->server, "%s", CV_SERVER_DEFAULT);
     uri->commit_timeout_ms = CO_COMMIT_TIMEOUT_MS;
     uri->cache_mb = 64;
@@ -120,6 +123,19 @@ static int parse_page_size(struct cv_uri *uri, const char *value)
     return rc;
 }
 
+/* What it means is for the pageserver to say, by its clock. */
+static int parse_at(struct cv_uri *uri, const char *value)
+{
+    if (value[0] == 0)
+        return co_fail(CO_ERR_INVAL, "at= is empty: leave it out for the live database, or write a "
+                                     "moment: at=latest, at=-10m, at=2026-01-02T03:04:05Z");
+    if (strlen(value) >= sizeof uri->at)
+        return co_fail(CO_ERR_INVAL, "at=%.70s... is no moment: it is longer than %zu bytes", value,
+                       sizeof uri->at - 1);
+    snprintf(uri->at, sizeof uri->at, "%s", value);
+    return 0;
+}
+
 static bool one_of(const char *key, const char *const *words)
 {
     for (; *words; words++)
@@ -130,12 +146,18 @@ static bool one_of(const char *key, const char *const *words)
 
 int cv_uri_param(struct cv_uri *uri, const char *key, const char *value)
 {
-    static const char *const of_sqlite[] = {"mode", "cache", "psow", "vfs", "modeof", NULL};
-    static const char *const later[] = {"at", "token", "cache_dir", NULL};
+    static const char *const of_sqlite[] = {"mode", "psow", "vfs", "modeof", NULL};
+    static const char *const later[] = {"token", "cache_dir", NULL};
     bool yes;
 
     if (strcmp(key, "server") == 0)
         return parse_server(uri, value);
+    if (strcmp(key, "at") == 0)
+        return parse_at(uri, value);
+    if (strcmp(key, "cache") == 0) {
+        uri->shared = strcmp(value, "shared") == 0;
+        return 0;
+    }
     if (strcmp(key, "create") == 0)
         return parse_bool(key, value, &uri->create);
     if (strcmp(key, "durability") == 0)
@@ -166,17 +188,55 @@ int cv_uri_param(struct cv_uri *uri, const char *key, const char *value)
 
 void cv_uri_path(const struct cv_uri *uri, char out[CV_PATH_MAX])
 {
-    snprintf(out, CV_PATH_MAX, "/%s/%s/%s", uri->server, uri->db, uri->branch);
+    if (strcmp(uri->server, uri->usual_server) == 0)
+        snprintf(out, CV_PATH_MAX, SCHEME "%s/%s", uri->db, uri->branch);
+    else
+        snprintf(out, CV_PATH_MAX, SCHEME "//%s/%s/%s", uri->server, uri->db, uri->branch);
+}
+
+void cv_uri_filename(const struct cv_uri *uri, char out[CV_PATH_MAX])
+{
+    char lsn[LSN_TEXT];
+    size_t n;
+
+    cv_uri_path(uri, out);
+    n = strlen(out);
+    if (uri->has_moment)
+        snprintf(out + n, CV_PATH_MAX - n, "@%s", lsn_format(uri->moment, lsn));
+}
+
+bool cv_uri_is_path(const char *name)
+{
+    return strncmp(name, SCHEME, strlen(SCHEME)) == 0;
+}
+
+static int not_a_path(const char *path)
+{
+    return co_fail(CO_ERR_NAME, "%.400s is not corallite:[//SERVER/]DB/BRANCH[@LSN]", path);
 }
 
 int cv_uri_from_path(struct cv_uri *uri, const char *path)
 {
-    const char *slash = path[0] == '/' ? strchr(path + 1, '/') : NULL;
-    size_t n = slash ? (size_t)(slash - path - 1) : 0;
+    const char *name = path + strlen(SCHEME), *at;
+    char text[2 * CO_NAME_MAX_BYTES + 2];
+    size_t n;
 
-    if (n == 0 || n >= sizeof uri->server)
-        return co_fail(CO_ERR_NAME, "%.300s is not /SERVER/DB/BRANCH", path);
-    memcpy(uri->server, path + 1, n);
-    uri->server[n] = 0;
-    return name_split(slash + 1, uri->db, uri->branch);
+    if (!cv_uri_is_path(path))
+        return not_a_path(path);
+    if (strncmp(name, "//", 2) == 0) {
+        n = strcspn(name + 2, "/");
+        if (n == 0 || n >= sizeof uri->server || name[2 + n] != '/')
+            return not_a_path(path);
+        memcpy(uri->server, name + 2, n);
+        uri->server[n] = 0;
+        name += n + 3;
+    }
+    at = strchr(name, '@');
+    n = at ? (size_t)(at - name) : strlen(name);
+    if (n >= sizeof text || (at && lsn_parse(at + 1, &uri->moment)))
+        return not_a_path(path);
+    uri->has_moment = at != NULL;
+    memcpy(text, name, n);
+    text[n] = 0;
+    return name_split(text, uri->db, uri->branch);
 }

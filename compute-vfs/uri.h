@@ -11,9 +11,11 @@
 
 #include "common/error.h"
 #include "proto/limits.h"
+#include "proto/lsn.h"
+#include "proto/when.h"
 
 #define CV_SERVER_MAX     (CO_HOST_MAX_BYTES + 8) /* "HOST:PORT" */
-#define CV_PATH_MAX       (CV_SERVER_MAX + 2 * (CO_NAME_MAX_BYTES + 1) + 4)
+#define CV_PATH_MAX       (CV_SERVER_MAX + 2 * (CO_NAME_MAX_BYTES + 1) + LSN_TEXT + 16)
 #define CV_CACHE_MB_MAX   (1u << 20)
 
 #define CV_SERVER_DEFAULT "127.0.0.1:6400" /* where `corallite up` puts the pageserver */
@@ -26,12 +28,19 @@ enum cv_durability {
 };
 
 struct cv_uri {
+    /* The server whose databases need not name it: the same for all URIs of a process, since it
+     * decides how an identity is spelled. */
+    const char *usual_server;
     char server[CV_SERVER_MAX];
     char db[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
     uint32_t commit_timeout_ms, staleness_ms, cache_mb,
         page_size; /* page_size 0: SQLite's choice */
     enum cv_durability durability;
     bool create, immutable;
+    bool shared;          /* cache=shared */
+    char at[WHEN_AT_MAX]; /* as written; "": the live database */
+    bool has_moment;      /* `moment` is what `at` stands for */
+    lsn_t moment;
 };
 
 /* Everything at its default. */
@@ -41,10 +50,15 @@ CO_MUST_CHECK int cv_uri_name(struct cv_uri *uri, const char *name);
 /* A parameter of the URI. CO_ERR_INVAL: unknown, or a value that cannot be. */
 CO_MUST_CHECK int cv_uri_param(struct cv_uri *uri, const char *key, const char *value);
 
-/* "/SERVER/DB/BRANCH": the identity of a database in this process, and what sqlite3_db_filename()
- * tells. */
+/* The identity of a branch in this process: "corallite:DB/BRANCH" at the usual server, else
+ * "corallite://SERVER/DB/BRANCH". */
 void cv_uri_path(const struct cv_uri *uri, char out[CV_PATH_MAX]);
-/* Reads it back. CO_ERR_NAME. */
+/* The same, and "@LSN" behind it for a moment: what sqlite3_db_filename() tells, and all that
+ * SQLite's shared cache compares (S17). */
+void cv_uri_filename(const struct cv_uri *uri, char out[CV_PATH_MAX]);
+/* Is it written so? No name of a database is. */
+bool cv_uri_is_path(const char *name);
+/* Reads either back. CO_ERR_NAME. */
 CO_MUST_CHECK int cv_uri_from_path(struct cv_uri *uri, const char *path);
 
 /* "250" (ms), "3s", "5m", "2h", "7d". */

@@ -115,9 +115,9 @@ static int vfs_full_pathname(sqlite3_vfs *vfs, const char *name, int n, char *ou
     struct cv_uri uri;
 
     (void)vfs;
-    if (cv_conn_uri(name, &uri))
+    if (cv_conn_uri(name, &uri) || cv_moment_of_uri(&uri))
         return cv_report_sentence(SQLITE_CANTOPEN);
-    cv_uri_path(&uri, path);
+    cv_uri_filename(&uri, path);
     if ((int)strlen(path) >= n)
         return SQLITE_CANTOPEN;
     snprintf(out, (size_t)n, "%s", path);

@@ -17,6 +17,8 @@
  *      files in the transaction (M4).
  *   V4 the header of the wal-index stands for `header`; it is rewritten whenever a read transaction
  *      is to see something else, and then only (S2).
+ *   V5 a connection that stands at a moment, or whose branch is sealed, is read-only from its open
+ * to its close.
  */
 #ifndef CORALLITE_COMPUTE_VFS_VFS_H
 #define CORALLITE_COMPUTE_VFS_VFS_H
@@ -54,6 +56,8 @@ struct cv_conn {
     bool slot0, slot0_local, checkpointing;
     bool size_lie; /* the next xFileSize answers 1 (M11) */
     bool fixed;    /* immutable=1: pinned for good */
+    bool at;       /* stands at `moment`, not at the head */
+    struct cv_moment moment;
     uint64_t want_tip_until_us;
 
     bool wrote;                 /* `wait` is an own commit */
@@ -92,6 +96,18 @@ bool cv_conn_in_transaction(struct cv_conn *conn);
 /* Number of schemas of the connection in a write transaction, temp not counted (M4). */
 int cv_conn_writing_schemas(struct cv_conn *conn);
 
+/* The Corallite database that the connection knows by this name; without a name that of main, else
+ * the first one. NULL: there is none. */
+struct cv_conn *cv_conn_of_schema(sqlite3 *db, const char *schema);
+
+/* moment.c: at= and PRAGMA corallite_at. */
+/* Turns uri->at into an LSN, unless the name has brought one. CO_ERR_* with a sentence. */
+CO_MUST_CHECK int cv_moment_of_uri(struct cv_uri *uri);
+/* Goes to the moment that `text` names. CO_ERR_* with a sentence; then it stands where it stood. */
+CO_MUST_CHECK int cv_moment_enter(struct cv_conn *conn, const char *text);
+/* PRAGMA corallite_at [= text]: its answer (to be freed with sqlite3_free), or a sentence. */
+CO_MUST_CHECK int cv_moment_pragma(struct cv_conn *conn, const char *text, char **out);
+
 /* lock.c: xShmLock. */
 int cv_lock(struct cv_conn *conn, int offset, int n, int flags);
 /* xSleep: true when it slept for us. */
@@ -108,6 +124,13 @@ int cv_ending_status(struct cv_conn *conn, const char *id, const char **out);
 
 /* pragmas.c */
 int cv_pragma(struct cv_conn *conn, char **arg);
+/* The LSN that the connection sees. */
+lsn_t cv_pragma_lsn(struct cv_conn *conn);
+/* stats.c: "name=value" a line, since the last reset. NULL without memory. */
+char *cv_stats_text(struct cv_conn *conn);
+void cv_stats_reset(struct cv_conn *conn);
+/* tables.c: the table-valued functions. */
+int cv_tables_add(sqlite3 *db);
 /* extension.c */
 struct cv_conn *cv_conn_of_file(sqlite3_file *file);
 

@@ -50,6 +50,22 @@ static int row_run(struct ps_job *job, struct ps_txn *txn)
     return rc;
 }
 
+/* What was hidden and is needed by nobody any more is dropped. */
+static void sweep(struct ps_server *s)
+{
+    struct ps_timeline *tl;
+    while ((tl = ps_reg_sweep(&s->reg)))
+        ps_catalog_drive(s, tl);
+}
+
+/* A restore waits for what it replaces to be sealed. */
+static void drive_restore_of(struct ps_server *s, struct ps_timeline *tl)
+{
+    struct ps_timeline *restore = ps_reg_restoring(&s->reg, tl);
+    if (restore)
+        ps_catalog_drive(s, restore);
+}
+
 static void row_done(struct ps_job *job)
 {
     struct row_job *row = (struct row_job *)job;
@@ -71,14 +87,18 @@ static void row_done(struct ps_job *job)
     free(row);
     if (s->closing)
         return;
-    if (ps_timeline_open(tl)) {
-        ps_feed_open(s, tl);
+    if (ps_timeline_fed(tl)) {
+        ps_lineage_open(s, tl);
     } else if (tl->meta.state == PS_DROPPED) {
         ps_feed_close(tl);
-        ps_pages_wake(tl);
+        sweep(s);
         purge_next(s);
     }
+    if (!ps_timeline_open(tl))
+        ps_pages_wake(tl); /* who reads it is told */
     ps_catalog_drive(s, tl);
+    if (tl->stored_state == PS_SEALED || tl->stored_state == PS_DROPPED)
+        drive_restore_of(s, tl);
     ps_serve_asks(s);
 }
 
@@ -96,24 +116,6 @@ static struct row_job *row_new(struct ps_server *s, struct ps_timeline *tl,
     return row;
 }
 
-/* An ancestor's line; its depth is bounded, so a loop in damaged metadata ends too. */
-static int link_ancestor(struct ps_server *s, struct ps_timeline *tl)
-{
-    if (co_id_is_zero(&tl->meta.ancestor))
-        return 0;
-    struct ps_timeline *up = ps_reg_find(&s->reg, &tl->meta.ancestor);
-    tl->line.ancestor_lsn = tl->meta.ancestor_lsn;
-    tl->line.ancestor = up ? &up->line : NULL;
-    unsigned depth = 0;
-    for (const struct ps_line *l = &tl->line; l; l = l->ancestor)
-        if (++depth > CO_BRANCH_DEPTH_MAX) {
-            tl->line.ancestor = NULL;
-            return co_fail(CO_ERR_CORRUPT, "a branch has more than %u ancestors",
-                           CO_BRANCH_DEPTH_MAX);
-        }
-    return 0;
-}
-
 static void store(struct ps_server *s, struct ps_timeline *tl)
 {
     struct row_job *row = row_new(s, tl, row_done);
@@ -121,8 +123,7 @@ static void store(struct ps_server *s, struct ps_timeline *tl)
         return;
     if (!tl->line.no) {
         tl->line.no = s->next_no++;
-        if (link_ancestor(s, tl))
-            co_error(MODULE, "%s", co_sentence());
+        ps_lineage_link(s, tl);
     }
     row->purged = tl->purged;
     tl->storing = tl->meta.version;
@@ -192,7 +193,7 @@ static void warn_both_active(struct ps_server *s, struct ps_timeline *tl)
 {
     struct ps_timeline *o = ps_reg_find_name(&s->reg, tl->meta.database_name, tl->meta.branch);
     char name[PS_META_NAME_TEXT], a[CO_ID_TEXT], b[CO_ID_TEXT];
-    if (o && o != tl && tl->meta.state == PS_ACTIVE)
+    if (o && o != tl && o->meta.state != PS_CREATING && ps_timeline_open(tl))
         co_error(MODULE, "two timelines have one name, only one can be opened name=%s ids=%s,%s",
                  ps_meta_name(&tl->meta, name), co_id_format(&tl->meta.id, a),
                  co_id_format(&o->meta.id, b));
@@ -209,6 +210,8 @@ void ps_catalog_drive(struct ps_server *s, struct ps_timeline *tl)
                 put_on_node(s, tl, &s->nodes[i]);
         next = ps_reg_next(&s->reg, tl);
     } while (next == PS_NEXT_CHANGED);
+    if (next == PS_NEXT_SEALED)
+        ps_catalog_drive(s, ps_reg_find(&s->reg, &tl->meta.replaces));
     if (next == PS_NEXT_STORE && !tl->storing) {
         warn_both_active(s, tl);
         store(s, tl);
@@ -280,6 +283,8 @@ static void list_complete(struct ps_node *node)
                 s->reg.n_nodes, s->reg.n);
     }
     drive_all(s);
+    sweep(s);
+    ps_lineage_settle(s);
     ps_feeds_node(s, node->index, true);
     ps_health_update(s);
     ps_serve_asks(s);
@@ -379,7 +384,7 @@ static int node_error(struct ps_node *node, const struct frame_header *frame,
     protobuf_c_message_free_unpacked(&error->base, NULL);
     if (ps_feed_error(s, node->index, frame->request_id, code))
         return 0;
-    if (frame->request_id == node->list_request)
+    if (frame->request_id && frame->request_id == node->list_request)
         return co_fail(CO_ERR_PROTOCOL, "safekeeper %u does not list its timelines", node->id);
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
         if (tl->asked[node->index] == frame->request_id)
@@ -401,6 +406,8 @@ static int node_frame(void *owner, struct peer *peer, const struct frame_header 
         return on_put_ok(node, frame, message);
     case FRAME_STREAM_DATA:
         return ps_feed_data(node->s, node->index, frame, body);
+    case FRAME_POS:
+        return ps_moment_pos(node->s, node->index, frame, body);
     case FRAME_ERROR:
         return node_error(node, frame, message);
     case FRAME_PONG:
@@ -502,9 +509,9 @@ int ps_catalog_load(struct ps_server *s)
     if (!rc)
         rc = ps_timeline_each(s->read, load_one, s);
     for (struct ps_timeline *tl = s->reg.all; !rc && tl; tl = tl->next)
-        rc = link_ancestor(s, tl);
+        ps_lineage_link(s, tl);
     for (struct ps_timeline *tl = s->reg.all; !rc && tl; tl = tl->next)
-        if (tl->stored_state == PS_ACTIVE)
+        if (ps_state_readable(tl->stored_state))
             rc = load_progress(s, tl);
     ps_read_reset(s->read);
     return rc;
@@ -527,9 +534,7 @@ int ps_catalog_start(struct ps_server *s)
         node->timer.data = node;
         connect_node(node);
     }
-    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
-        if (ps_timeline_open(tl))
-            ps_feed_open(s, tl);
+    ps_lineage_settle(s);
     purge_next(s);
     return 0;
 }
@@ -572,17 +577,21 @@ static void birth_config(const struct ps_server *s, struct wal_config *out)
 int ps_catalog_create(struct ps_server *s, const char *db, const char *branch,
                       const struct co_id *database, struct ps_timeline **out)
 {
-    struct ps_meta meta = {.id = co_id_random(),
-                           .start_lsn = LSN_FIRST,
-                           .state = PS_CREATING,
-                           .version = 1,
-                           .created_us = co_wall_us(),
-                           .pageserver = s->identity.disk};
+    struct ps_meta meta = {.id = co_id_random(), .start_lsn = LSN_FIRST};
     meta.database = co_id_is_zero(database) ? co_id_random() : *database;
     snprintf(meta.database_name, sizeof meta.database_name, "%s", db);
     snprintf(meta.branch, sizeof meta.branch, "%s", branch);
-    birth_config(s, &meta.config);
-    int rc = ps_reg_create(&s->reg, &meta, out);
+    return ps_catalog_begin(s, &meta, out);
+}
+
+int ps_catalog_begin(struct ps_server *s, struct ps_meta *meta, struct ps_timeline **out)
+{
+    meta->state = PS_CREATING;
+    meta->version = 1;
+    meta->created_us = co_wall_us();
+    meta->pageserver = s->identity.disk;
+    birth_config(s, &meta->config);
+    int rc = ps_reg_create(&s->reg, meta, out);
     if (!rc)
         ps_catalog_drive(s, *out);
     return rc;

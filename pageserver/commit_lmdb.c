@@ -102,8 +102,20 @@ static int before(MDB_cursor *cursor, MDB_val *key, MDB_val *value)
     return mdb_cursor_get(cursor, key, value, rc ? MDB_LAST : MDB_PREV);
 }
 
-/* Newest commit of this one timeline at or below lsn. */
-static int newest_own(struct ps_txn *txn, tlno_t no, lsn_t lsn, struct ps_commit *out)
+/* Length of the page list of a row; its first chunk holds it whole. */
+static int decode_count(const struct ps_txn *txn, lsn_t lsn, struct co_span row, uint32_t *out)
+{
+    uint64_t n;
+    if (!co_get_varint(row.data + COMMIT_HEAD_BYTES, row.len - COMMIT_HEAD_BYTES, &n) ||
+        n > UINT32_MAX)
+        return bad_commit(txn, lsn);
+    *out = (uint32_t)n;
+    return 0;
+}
+
+/* Newest commit of this one timeline at or below lsn; n_pages may be NULL. */
+static int newest_own(struct ps_txn *txn, tlno_t no, lsn_t lsn, struct ps_commit *out,
+                      uint32_t *n_pages)
 {
     uint8_t bytes[PS_COMMIT_KEY_BYTES];
     struct ps_commit_key key = {.no = no, .lsn = lsn, .chunk = UINT16_MAX};
@@ -123,14 +135,18 @@ static int newest_own(struct ps_txn *txn, tlno_t no, lsn_t lsn, struct ps_commit
         if (rc)
             return rc;
     }
-    return decode_head(txn, key.lsn, ps_span(value), out);
+    rc = decode_head(txn, key.lsn, ps_span(value), out);
+    return rc || !n_pages ? rc : decode_count(txn, key.lsn, ps_span(value), n_pages);
 }
 
-int ps_commit_at(struct ps_txn *txn, const struct ps_line *line, lsn_t lsn, struct ps_commit *out)
+int ps_commit_whose(struct ps_txn *txn, const struct ps_line *line, lsn_t lsn,
+                    struct ps_commit *out, const struct ps_line **owner, uint32_t *n_pages)
 {
     co_assert(txn->live);
     for (; line; line = line->ancestor) {
-        int rc = newest_own(txn, line->no, lsn, out);
+        int rc = newest_own(txn, line->no, lsn, out, n_pages);
+        if (owner)
+            *owner = line;
         if (rc != CO_ERR_NOT_FOUND)
             return rc;
         if (line->ancestor_lsn < lsn)
@@ -139,15 +155,33 @@ int ps_commit_at(struct ps_txn *txn, const struct ps_line *line, lsn_t lsn, stru
     return co_fail(CO_ERR_NOT_FOUND, "there is no commit that early");
 }
 
+int ps_commit_at(struct ps_txn *txn, const struct ps_line *line, lsn_t lsn, struct ps_commit *out)
+{
+    return ps_commit_whose(txn, line, lsn, out, NULL, NULL);
+}
+
 static int newest_own_time(struct ps_txn *txn, MDB_cursor *cursor, tlno_t no, uint64_t time_us,
                            lsn_t lsn, lsn_t *out)
 {
     uint8_t bytes[PS_TIME_KEY_BYTES];
+    struct ps_commit last;
+    if (lsn != UINT64_MAX) {
+        /* An ancestor, seen up to lsn. Times never go back along a timeline, so the last commit
+         * seen answers for every later time, and an earlier time ends before what is not seen:
+         * nothing has to be walked over, however far the ancestor went on. */
+        int seen = newest_own(txn, no, lsn, &last, NULL);
+        if (seen)
+            return seen;
+        if (last.time_us <= time_us) {
+            *out = last.lsn;
+            return 0;
+        }
+    }
     struct ps_time_key key = {.no = no, .time_us = time_us, .lsn = UINT64_MAX};
     ps_time_key_put(bytes, &key);
     MDB_val k = ps_val(bytes, sizeof bytes), value;
     int rc = before(cursor, &k, &value);
-    /* An ancestor's commits after the branch point are not this line's. */
+    /* Of equal times some may lie after the point up to which it is seen. */
     while (!rc && ps_time_key_get(ps_span(k), &key) && key.no == no && key.lsn > lsn)
         rc = mdb_cursor_get(cursor, &k, &value, MDB_PREV);
     if (rc == MDB_NOTFOUND || (!rc && key.no != no))

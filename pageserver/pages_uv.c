@@ -66,7 +66,7 @@ static int read_page(struct ps_server *s, const struct read_request *r, pgno_t p
     lsn_t version = 0;
     uint32_t crc = 0;
     /* With not_modified_since the size at lsn may not be known yet: then what is there is it. */
-    bool size_known = r->tl->chain.last_lsn >= r->lsn;
+    bool size_known = ps_timeline_reached(r->tl) >= r->lsn;
     if (!size || (size_known && pgno > at->db_pages))
         return CO_ERR_NOT_FOUND;
     if (reply->payload.len + size + REPLY_MARGIN > CO_FRAME_PAGES_MAX_BYTES)
@@ -177,7 +177,7 @@ static void answer(struct ps_session *session, const struct read_request *r)
 static int check_timeline(const struct ps_timeline *tl)
 {
     char name[PS_META_NAME_TEXT];
-    if (tl->meta.state == PS_DROPPED)
+    if (!ps_timeline_lives(tl))
         return co_fail(CO_ERR_DROPPED, "%s was dropped", ps_meta_name(&tl->meta, name));
     return 0;
 }
@@ -264,7 +264,7 @@ static int begin_wait(struct ps_session *session, const struct read_request *r)
 static void begin(struct ps_session *session, struct read_request *r)
 {
     int rc = check_timeline(r->tl);
-    if (!rc && r->tl->chain.last_lsn >= r->need) {
+    if (!rc && ps_timeline_reached(r->tl) >= r->need) {
         answer(session, r);
         return;
     }
@@ -285,7 +285,7 @@ void ps_pages_wake(struct ps_timeline *tl)
     for (struct ps_wait *w = tl->waits, *next; w; w = next) {
         next = w->next_tl;
         int rc = check_timeline(tl);
-        if (!rc && tl->chain.last_lsn >= w->r.need) {
+        if (!rc && ps_timeline_reached(tl) >= w->r.need) {
             answer(w->session, &w->r);
         } else {
             if (!rc)
@@ -379,6 +379,8 @@ static int read_changes(struct ps_server *s, const Corallite__ChangesSince *m,
     r->since = m->since;
     r->lsn = m->upto;
     r->need = m->upto > m->since ? m->upto : m->since;
+    if (!r->need)
+        r->need = r->tl->meta.start_lsn; /* at least what it grew from */
     r->deadline_ms = bounded(m->deadline_ms);
     return 0;
 }

@@ -150,7 +150,7 @@ static void poll_source(struct feed *f)
 static void on_hedge(uv_timer_t *timer)
 {
     struct feed *f = timer->data;
-    if (f->closed || f->halted || !f->tl->waits)
+    if (f->closed || f->halted || (!f->tl->waits && f->tl->wanted <= f->tl->chain.last_lsn))
         return;
     if (!f->ingesting && !f->pausing)
         for (uint32_t i = 0; i < f->s->reg.n_nodes; i++)
@@ -229,6 +229,10 @@ static void batch_done(struct ps_job *job)
             f->failures = 0;
         }
         ps_pages_wake(tl);
+        if (f->s->n_unbased)
+            ps_lineage_settle(f->s);
+        if (f->s->moments)
+            ps_serve_asks(f->s);
         if (f->pending.len && !f->pausing)
             submit(f);
         poll_source(f);

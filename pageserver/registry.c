@@ -1,5 +1,6 @@
 #include "pageserver/registry.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/assert.h"
@@ -54,6 +55,23 @@ static void link_both(struct ps_registry *reg, struct ps_timeline *tl)
     *name = tl;
 }
 
+static void unlink_name(struct ps_registry *reg, struct ps_timeline *tl)
+{
+    struct ps_timeline **at =
+        &reg->by_name[name_bucket(reg, tl->meta.database_name, tl->meta.branch)];
+    while (*at != tl)
+        at = &(*at)->next_name;
+    *at = tl->next_name;
+}
+
+static void link_name(struct ps_registry *reg, struct ps_timeline *tl)
+{
+    struct ps_timeline **at =
+        &reg->by_name[name_bucket(reg, tl->meta.database_name, tl->meta.branch)];
+    tl->next_name = *at;
+    *at = tl;
+}
+
 /* Twice the buckets; staying as it is costs time only. */
 static void grow(struct ps_registry *reg)
 {
@@ -90,10 +108,15 @@ static bool same_name(const struct ps_timeline *tl, const char *db, const char *
 struct ps_timeline *ps_reg_find_name(const struct ps_registry *reg, const char *db,
                                      const char *branch)
 {
-    struct ps_timeline *tl = reg->by_name[name_bucket(reg, db, branch)];
-    while (tl && (tl->meta.state == PS_DROPPED || !same_name(tl, db, branch)))
-        tl = tl->next_name;
-    return tl;
+    struct ps_timeline *tl = reg->by_name[name_bucket(reg, db, branch)], *creating = NULL;
+    for (; tl; tl = tl->next_name) {
+        if (!ps_timeline_lives(tl) || !same_name(tl, db, branch))
+            continue;
+        if (tl->meta.state != PS_CREATING)
+            return tl;
+        creating = tl;
+    }
+    return creating;
 }
 
 static int add(struct ps_registry *reg, const struct ps_meta *meta, struct ps_timeline **out)
@@ -128,17 +151,23 @@ static bool older(const struct ps_meta *a, const struct ps_meta *b)
     return memcmp(a->id.b, b->id.b, sizeof a->id.b) < 0;
 }
 
+static bool replaces(const struct ps_timeline *tl, const struct ps_timeline *other)
+{
+    return tl->meta.state == PS_CREATING && co_id_eq(&tl->meta.replaces, &other->meta.id);
+}
+
 /* Drops the CREATING ones that have to give way to another of the same name. */
 static void settle_name(struct ps_registry *reg, struct ps_timeline *tl)
 {
-    if (tl->meta.state == PS_DROPPED || !reg->heard)
+    if (!ps_timeline_lives(tl) || !reg->heard)
         return;
     const char *db = tl->meta.database_name, *branch = tl->meta.branch;
     struct ps_timeline *o = reg->by_name[name_bucket(reg, db, branch)];
     for (; o && tl->meta.state != PS_DROPPED; o = o->next_name) {
-        if (o == tl || o->meta.state == PS_DROPPED || !same_name(o, db, branch))
+        if (o == tl || !ps_timeline_lives(o) || !same_name(o, db, branch) || replaces(tl, o) ||
+            replaces(o, tl))
             continue;
-        bool stays = tl->meta.state != o->meta.state ? tl->meta.state == PS_ACTIVE
+        bool stays = tl->meta.state != o->meta.state ? tl->meta.state != PS_CREATING
                                                      : older(&tl->meta, &o->meta);
         struct ps_timeline *loser = stays ? o : tl;
         if (loser->meta.state == PS_CREATING)
@@ -161,23 +190,35 @@ int ps_reg_load(struct ps_registry *reg, tlno_t no, bool purged, const struct ps
     return 0;
 }
 
+/* The database and where a timeline begins never change; all the rest may. */
+static void adopt(struct ps_registry *reg, struct ps_timeline *tl, const struct ps_meta *meta)
+{
+    tl->meta.state = meta->state;
+    tl->meta.version = meta->version;
+    tl->meta.pageserver = meta->pageserver;
+    tl->meta.config = meta->config;
+    tl->meta.is_protected = meta->is_protected;
+    tl->meta.hidden = meta->hidden;
+    tl->meta.expires_us = meta->expires_us;
+    if (strcmp(tl->meta.branch, meta->branch) != 0)
+        ps_reg_rename(reg, tl, meta->branch);
+}
+
 int ps_reg_heard(struct ps_registry *reg, uint32_t node, const struct ps_meta *meta,
                  struct ps_timeline **out)
 {
     co_assert(node < reg->n_nodes);
     struct ps_timeline *tl = ps_reg_find(reg, &meta->id);
+    bool late = !tl && reg->heard && meta->state == PS_CREATING && !co_id_is_zero(&meta->replaces);
     int rc = tl ? 0 : add(reg, meta, &tl);
     if (rc)
         return rc;
-    if (meta->version > tl->meta.version) {
-        /* Names and origin never change; what does is the state and who serves it. */
-        tl->meta.state = meta->state;
-        tl->meta.version = meta->version;
-        tl->meta.pageserver = meta->pageserver;
-        tl->meta.config = meta->config;
-    }
+    if (meta->version > tl->meta.version)
+        adopt(reg, tl, meta);
     tl->held[node] = meta->version;
     *out = tl;
+    if (late) /* R4 */
+        ps_reg_change(reg, tl, PS_DROPPED);
     settle_name(reg, tl);
     return 0;
 }
@@ -210,13 +251,16 @@ bool ps_reg_list_done(struct ps_registry *reg, uint32_t node)
 int ps_reg_create(struct ps_registry *reg, const struct ps_meta *meta, struct ps_timeline **out)
 {
     co_assert(reg->heard && meta->state == PS_CREATING);
-    co_assert(!ps_reg_find_name(reg, meta->database_name, meta->branch));
+    struct ps_timeline *has = ps_reg_find_name(reg, meta->database_name, meta->branch);
+    co_assert(!has || co_id_eq(&has->meta.id, &meta->replaces));
     return add(reg, meta, out);
 }
 
 void ps_reg_change(struct ps_registry *reg, struct ps_timeline *tl, enum ps_state state)
 {
-    co_assert(reg->heard && state >= tl->meta.state);
+    enum ps_state was = tl->meta.state;
+    co_assert(reg->heard && (was != PS_DROPPED || state == PS_DROPPED)); /* R5 */
+    co_assert(was != PS_SEALED || state == PS_SEALED || state == PS_DROPPED);
     tl->meta.state = state;
     tl->meta.version++;
     tl->meta.pageserver = reg->self;
@@ -230,14 +274,133 @@ struct ps_timeline *ps_reg_foreign(const struct ps_registry *reg)
     return NULL;
 }
 
+/* -- Branches ---------------------------------------------------------------------------------- */
+
+struct ps_timeline *ps_reg_find_db(const struct ps_registry *reg, const char *db)
+{
+    struct ps_timeline *tl = ps_reg_find_name(reg, db, "main");
+    if (tl)
+        return tl;
+    for (tl = reg->all; tl; tl = tl->next)
+        if (ps_timeline_lives(tl) && strcmp(tl->meta.database_name, db) == 0)
+            return tl;
+    return NULL;
+}
+
+bool ps_reg_name_taken(const struct ps_registry *reg, const char *db, const char *branch)
+{
+    if (ps_reg_find_name(reg, db, branch))
+        return true;
+    for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next)
+        if (tl->meta.state == PS_CREATING && strcmp(tl->meta.keep_as, branch) == 0 &&
+            strcmp(tl->meta.database_name, db) == 0)
+            return true;
+    return false;
+}
+
+uint32_t ps_reg_branches(const struct ps_registry *reg, const struct co_id *database)
+{
+    uint32_t n = 0;
+    for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next)
+        n += ps_timeline_lives(tl) && co_id_eq(&tl->meta.database, database);
+    return n;
+}
+
+struct ps_timeline *ps_reg_restoring(const struct ps_registry *reg, const struct ps_timeline *of)
+{
+    for (struct ps_timeline *tl = reg->all; tl; tl = tl->next)
+        if (replaces(tl, of))
+            return tl;
+    return NULL;
+}
+
+uint32_t ps_reg_depth(const struct ps_registry *reg, const struct ps_timeline *tl)
+{
+    uint32_t depth = 0;
+    while (tl && !co_id_is_zero(&tl->meta.ancestor) && depth <= CO_BRANCH_DEPTH_MAX) {
+        tl = ps_reg_find(reg, &tl->meta.ancestor);
+        depth++;
+    }
+    return depth;
+}
+
+bool ps_reg_has_children(const struct ps_registry *reg, const struct ps_timeline *of)
+{
+    for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next)
+        if (co_id_eq(&tl->meta.ancestor, &of->meta.id) && tl->meta.state != PS_DROPPED)
+            return true;
+    return false;
+}
+
+void ps_reg_rename(struct ps_registry *reg, struct ps_timeline *tl, const char *branch)
+{
+    unlink_name(reg, tl);
+    snprintf(tl->meta.branch, sizeof tl->meta.branch, "%s", branch);
+    link_name(reg, tl);
+}
+
+void ps_reg_drop(struct ps_registry *reg, struct ps_timeline *tl)
+{
+    bool needed = tl->meta.state != PS_CREATING && ps_reg_has_children(reg, tl);
+    tl->meta.hidden = needed;
+    ps_reg_change(reg, tl, needed ? PS_SEALED : PS_DROPPED);
+}
+
+struct ps_timeline *ps_reg_sweep(struct ps_registry *reg)
+{
+    if (!reg->heard)
+        return NULL;
+    for (struct ps_timeline *tl = reg->all; tl; tl = tl->next)
+        if (tl->meta.hidden && tl->meta.state == PS_SEALED && !ps_reg_has_children(reg, tl)) {
+            ps_reg_change(reg, tl, PS_DROPPED);
+            return tl;
+        }
+    return NULL;
+}
+
+/* -- What is due ------------------------------------------------------------------------------- */
+
+/* The name under which a restore keeps what it replaces: the one that was asked for, or, should a
+ * crash have let somebody else take it meanwhile, one that nobody has. */
+static void keep_name(const struct ps_registry *reg, const struct ps_timeline *tl,
+                      char out[CO_NAME_MAX_BYTES + 1])
+{
+    char id[CO_ID_TEXT];
+    snprintf(out, CO_NAME_MAX_BYTES + 1, "%s", tl->meta.keep_as);
+    if (*out && !ps_reg_find_name(reg, tl->meta.database_name, out))
+        return;
+    snprintf(out, CO_NAME_MAX_BYTES + 1, "kept-%s", co_id_format(&tl->meta.id, id));
+}
+
+/* A restore that a majority knows. True: it can go on; else *next says what else is to be done. */
+static bool seal_replaced(struct ps_registry *reg, struct ps_timeline *tl, enum ps_next *next)
+{
+    struct ps_timeline *old = ps_reg_find(reg, &tl->meta.replaces);
+    char name[CO_NAME_MAX_BYTES + 1];
+    *next = PS_NEXT_NOTHING;
+    if (!old || old->meta.state == PS_DROPPED)
+        return true; /* dropped by hand in the middle: there is nothing to keep */
+    if (old->meta.state == PS_SEALED)
+        return old->stored >= old->meta.version;
+    keep_name(reg, tl, name);
+    ps_reg_rename(reg, old, name);
+    old->meta.expires_us = 0; /* what is kept for an undo does not go by itself */
+    ps_reg_change(reg, old, PS_SEALED);
+    *next = PS_NEXT_SEALED;
+    return false;
+}
+
 enum ps_next ps_reg_next(struct ps_registry *reg, struct ps_timeline *tl)
 {
     uint32_t n = 0;
+    enum ps_next next;
     for (uint32_t i = 0; i < reg->n_nodes; i++)
         n += tl->held[i] >= tl->meta.version;
     if (!reg->heard || n < ps_reg_majority(reg))
         return PS_NEXT_NOTHING;
     if (tl->meta.state == PS_CREATING) {
+        if (!co_id_is_zero(&tl->meta.replaces) && !seal_replaced(reg, tl, &next))
+            return next;
         ps_reg_change(reg, tl, PS_ACTIVE);
         return PS_NEXT_CHANGED;
     }

@@ -7,21 +7,31 @@
  * From that alone follows what is to be done (ps_reg_next):
  *
  *    CREATING --on a majority--> becomes ACTIVE, one version on
- *    ACTIVE, DROPPED --on a majority--> the row is stored here; then it counts (it can be opened,
- *        or is gone)
+ *    CREATING with `replaces` (a restore) --on a majority--> the timeline that it replaces becomes
+ *        SEALED under the name keep_as; when that is stored, ACTIVE as above
+ *    ACTIVE, SEALED, DROPPED --on a majority--> the row is stored here; then it counts (it can be
+ *        opened, or is gone)
  *    a safekeeper that lacks the newest version is sent it, whatever the state
  *
- * So a creation, a drop, the repair of a member that was away, and driving on what a crash left
- * half done are one thing.
+ * So a creation, a restore, a drop, the repair of a member that was away, and driving on what a
+ * crash left half done are one thing.
+ *
+ * A branch that is dropped while others grew from it becomes SEALED and `hidden`: nobody opens it
+ * and its name is free, but safekeepers still stream it and its pages stay. When the last branch
+ * that needs it is gone it becomes DROPPED (ps_reg_sweep).
  *
  * Invariants
  *   R1 nothing is decided before a majority of the safekeepers has listed what it holds (`heard`):
  *      any majority has one member in common with the one that a change was made durable on.
- *   R2 a name has at most one timeline that is not DROPPED. Of two that are CREATING under one name
- *      (a creation that a crash cut off and the one after it) the older stays, and ACTIVE stays
- *      before CREATING; the other becomes DROPPED. A timeline is opened by nobody before it is
- *      ACTIVE, so nothing is lost.
- *   R3 a timeline that was ACTIVE is dropped by a request only.
+ *   R2 a name has at most one timeline that is neither DROPPED nor hidden; during a restore the new
+ *      one shares it with the one that it replaces. Of two that are CREATING under one name (a
+ *      creation that a crash cut off and the one after it) the older stays, and ACTIVE stays before
+ *      CREATING; the other becomes DROPPED. A timeline is opened by nobody before it is ACTIVE, so
+ *      nothing is lost.
+ *   R3 a timeline that was ACTIVE is dropped by a request or by its own expiry only.
+ *   R4 a restore whose intent no majority knew at the start is dropped, not driven on: nobody was
+ *      told that it happened, and by now it would take newer commits from their name.
+ *   R5 DROPPED is for ever; SEALED is never ACTIVE again.
  */
 #ifndef CORALLITE_PAGESERVER_REGISTRY_H
 #define CORALLITE_PAGESERVER_REGISTRY_H
@@ -33,8 +43,10 @@ struct ps_timeline {
     struct ps_meta meta; /* newest version known */
     uint64_t stored;     /* version in the store; 0: none */
     enum ps_state stored_state;
-    uint64_t storing;               /* version on its way to the store; 0: none */
-    bool purged;                    /* DROPPED, and its pages are deleted */
+    uint64_t storing; /* version on its way to the store; 0: none */
+    bool purged;      /* DROPPED, and its pages are deleted */
+    bool based;       /* its ancestors are here as far as it needs them (lineage_uv.c) */
+    lsn_t wanted;     /* somebody waits for this much of the log, besides `waits` */
     uint64_t held[CO_MEMBERS_MAX];  /* version each safekeeper holds; 0: lacks it */
     uint64_t asked[CO_MEMBERS_MAX]; /* request of the TIMELINE_PUT on its way there; 0: none */
 
@@ -66,9 +78,26 @@ static inline uint32_t ps_reg_majority(const struct ps_registry *reg)
 }
 
 struct ps_timeline *ps_reg_find(const struct ps_registry *reg, const struct co_id *id);
-/* The one of this name that is not DROPPED, CREATING ones included; NULL: none. */
+/* It has its name: neither dropped nor hidden. */
+static inline bool ps_timeline_lives(const struct ps_timeline *tl)
+{
+    return tl->meta.state != PS_DROPPED && !tl->meta.hidden;
+}
+/* The one of this name that lives, CREATING ones only when there is no other; NULL: none. */
 struct ps_timeline *ps_reg_find_name(const struct ps_registry *reg, const char *db,
                                      const char *branch);
+/* A timeline of this database that lives, "main" before others; NULL: none. */
+struct ps_timeline *ps_reg_find_db(const struct ps_registry *reg, const char *db);
+/* Is the name in use, or spoken for as the keep_as of a restore that is under way? */
+bool ps_reg_name_taken(const struct ps_registry *reg, const char *db, const char *branch);
+/* How many of the database live. */
+uint32_t ps_reg_branches(const struct ps_registry *reg, const struct co_id *database);
+/* A restore of this timeline that is under way, or NULL. */
+struct ps_timeline *ps_reg_restoring(const struct ps_registry *reg, const struct ps_timeline *tl);
+/* How many ancestors a timeline has; CO_BRANCH_DEPTH_MAX + 1 for more than there may be. */
+uint32_t ps_reg_depth(const struct ps_registry *reg, const struct ps_timeline *tl);
+/* Does a timeline that is not DROPPED descend from it? */
+bool ps_reg_has_children(const struct ps_registry *reg, const struct ps_timeline *tl);
 
 /* A row of the store, at start. */
 CO_MUST_CHECK int ps_reg_load(struct ps_registry *reg, tlno_t no, bool purged,
@@ -86,6 +115,12 @@ CO_MUST_CHECK int ps_reg_create(struct ps_registry *reg, const struct ps_meta *m
                                 struct ps_timeline **out);
 /* A new version: another state (ACTIVE -> DROPPED), or another pageserver (take-over). */
 void ps_reg_change(struct ps_registry *reg, struct ps_timeline *tl, enum ps_state state);
+/* Another name; in the version that the caller makes with ps_reg_change. */
+void ps_reg_rename(struct ps_registry *reg, struct ps_timeline *tl, const char *branch);
+/* A new version that is dropped: hidden while others grew from it. */
+void ps_reg_drop(struct ps_registry *reg, struct ps_timeline *tl);
+/* Makes one hidden timeline that nothing needs any more DROPPED; NULL: there is none. */
+struct ps_timeline *ps_reg_sweep(struct ps_registry *reg);
 
 /* S13: a timeline that another pageserver owns, or NULL. To be asked once `heard`. */
 struct ps_timeline *ps_reg_foreign(const struct ps_registry *reg);
@@ -94,6 +129,7 @@ enum ps_next {
     PS_NEXT_NOTHING,
     PS_NEXT_CHANGED, /* the state was advanced: send it to the safekeepers */
     PS_NEXT_STORE,   /* write meta's version to the store */
+    PS_NEXT_SEALED,  /* a restore: the replaced timeline was sealed: send that to the safekeepers */
 };
 /* What a timeline is due for, besides being sent to the safekeepers that lack it. Advances
  * CREATING to ACTIVE itself. */
@@ -104,10 +140,24 @@ static inline bool ps_reg_lacks(const struct ps_registry *reg, const struct ps_t
 {
     return reg->heard && reg->listed[node] && !tl->asked[node] && tl->held[node] < tl->meta.version;
 }
-/* It can be opened: stored as ACTIVE, and not being dropped. */
+static inline bool ps_state_readable(enum ps_state state)
+{
+    return state == PS_ACTIVE || state == PS_SEALED;
+}
+/* Its records are wanted: for itself, or for branches that grew from it. */
+static inline bool ps_timeline_fed(const struct ps_timeline *tl)
+{
+    return ps_state_readable(tl->stored_state) && ps_state_readable(tl->meta.state);
+}
+/* It can be opened: stored as ACTIVE or SEALED, and not being dropped. */
 static inline bool ps_timeline_open(const struct ps_timeline *tl)
 {
-    return tl->stored_state == PS_ACTIVE && tl->meta.state == PS_ACTIVE;
+    return ps_timeline_fed(tl) && !tl->meta.hidden;
+}
+/* How far it can be read: its last-record LSN, or nothing while its ancestors are not here. */
+static inline lsn_t ps_timeline_reached(const struct ps_timeline *tl)
+{
+    return tl->based ? tl->chain.last_lsn : LSN_NONE;
 }
 
 #endif

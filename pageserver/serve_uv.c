@@ -1,14 +1,16 @@
 /*
- * serve_uv.c - the sessions of computes and tools, and everything about names: OPEN, CREATE, DROP,
- * DB_LIST, SERVER_STATUS.
+ * serve_uv.c - the sessions of computes and tools; asks; and everything about names of databases:
+ * OPEN, CREATE, DROP, DB_LIST, SERVER_STATUS.
  *
- * A request about names that cannot be answered yet (the registry is not known, or a creation or a
- * drop is under way) becomes an ask; every change of the registry looks at all asks again, the tick
- * ends those whose time is over with a sentence that says what is missing.
+ * A request about names or moments that cannot be answered yet (the registry is not known, a
+ * creation or a drop is under way, the log has to come) becomes an ask; every change of the
+ * registry and of a log that is waited for looks at all asks again, a timer does so every AGAIN_MS
+ * while there are any, and ends those whose time is over with a sentence that says what is missing.
  */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/assert.h"
 #include "common/clock_file.h"
 #include "common/log.h"
 #include "pageserver/server_uv.h"
@@ -16,7 +18,10 @@
 #include "proto/message.h"
 #include "proto/unpack.h"
 
-#define MODULE "pageserver/serve"
+#define MODULE          "pageserver/serve"
+#define AGAIN_MS        10u
+#define ASKS_MAX        1024u /* of one session */
+#define DEADLINE_MAX_MS 600000u
 uint32_t ps_ask_ms = 8000;
 
 /* -- Answers ----------------------------------------------------------------------------------- */
@@ -62,15 +67,27 @@ struct listing {
     Corallite__DbListed wire;
     Corallite__DbListed__Db *db, **list;
     char **branches;
+    const struct ps_timeline **tl; /* by database, main first */
 };
 
-static void fill_db(Corallite__DbListed__Db *db, const struct ps_timeline *tl, char **branch)
+static int by_database(const void *a, const void *b)
+{
+    const struct ps_meta *x = &(*(const struct ps_timeline *const *)a)->meta;
+    const struct ps_meta *y = &(*(const struct ps_timeline *const *)b)->meta;
+    int c = strcmp(x->database_name, y->database_name);
+    if (!c)
+        c = memcmp(x->database.b, y->database.b, sizeof x->database.b);
+    if (c)
+        return c;
+    int first = (strcmp(x->branch, "main") != 0) - (strcmp(y->branch, "main") != 0);
+    return first ? first : strcmp(x->branch, y->branch);
+}
+
+/* What is told of a database beside its branches is told of main. */
+static void fill_db(Corallite__DbListed__Db *db, const struct ps_timeline *tl)
 {
     corallite__db_listed__db__init(db);
-    *branch = (char *)(uintptr_t)tl->meta.branch;
     db->name = (char *)(uintptr_t)tl->meta.database_name;
-    db->n_branches = 1;
-    db->branches = branch;
     db->has_id = db->has_created_us = db->has_last_record_lsn = db->has_last_commit_us = 1;
     db->has_db_pages = db->has_page_size = db->has_state = 1;
     db->id = msg_bytes16(tl->meta.database.b);
@@ -82,38 +99,52 @@ static void fill_db(Corallite__DbListed__Db *db, const struct ps_timeline *tl, c
     db->state = (Corallite__TimelineState)tl->meta.state;
 }
 
-/* One entry a timeline: a database has the branch main alone in this version. */
+static void fill_list(const struct ps_server *s, struct listing *l)
+{
+    size_t n = 0;
+    for (const struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
+        if (ps_timeline_lives(tl))
+            l->tl[n++] = tl;
+    qsort(l->tl, n, sizeof(const struct ps_timeline *), by_database);
+    l->wire.databases = l->list;
+    for (size_t i = 0; i < n; i++) {
+        Corallite__DbListed__Db *db = &l->db[l->wire.n_databases];
+        if (i == 0 || !co_id_eq(&l->tl[i]->meta.database, &l->tl[i - 1]->meta.database)) {
+            l->list[l->wire.n_databases++] = db;
+            fill_db(db, l->tl[i]);
+            db->branches = &l->branches[i];
+        }
+        db = l->list[l->wire.n_databases - 1];
+        l->branches[i] = (char *)(uintptr_t)l->tl[i]->meta.branch;
+        db->n_branches++;
+    }
+}
+
 static void send_db_list(struct ps_session *session, uint64_t request)
 {
     struct ps_server *s = session->s;
     struct listing l = {.wire = CORALLITE__DB_LISTED__INIT};
-    size_t max = s->reg.n ? s->reg.n : 1;
+    size_t max = s->reg.n + 1;
     l.db = calloc(max, sizeof *l.db);
     l.list = calloc(max, sizeof(Corallite__DbListed__Db *));
     l.branches = calloc(max, sizeof(char *));
-    if (!l.db || !l.list || !l.branches) {
+    l.tl = calloc(max, sizeof(const struct ps_timeline *));
+    if (!l.db || !l.list || !l.branches || !l.tl) {
         peer_send_error(session->peer, request, co_fail(CO_ERR_NOMEM, "no memory for the list"));
         goto done;
     }
-    size_t n = 0;
-    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
-        if (tl->meta.state == PS_DROPPED)
-            continue;
-        fill_db(&l.db[n], tl, &l.branches[n]);
-        l.list[n] = &l.db[n];
-        n++;
-    }
-    l.wire.n_databases = n;
-    l.wire.databases = l.list;
+    fill_list(s, &l);
     if (corallite__db_listed__get_packed_size(&l.wire) > frame_body_max(FRAME_DB_LISTED))
-        peer_send_error(session->peer, request,
-                        co_fail(CO_ERR_TOO_LARGE, "%zu databases do not fit one answer", n));
+        peer_send_error(
+            session->peer, request,
+            co_fail(CO_ERR_TOO_LARGE, "%zu databases do not fit one answer", l.wire.n_databases));
     else
         peer_send(session->peer, FRAME_DB_LISTED, request, &l.wire.base, co_span_of(NULL, 0));
 done:
     free(l.db);
     free(l.list);
     free(l.branches);
+    free((void *)l.tl);
 }
 
 static void send_status(struct ps_session *session, uint64_t request)
@@ -152,6 +183,12 @@ static void send_status(struct ps_session *session, uint64_t request)
 
 /* Each returns true when the ask was answered. */
 
+static bool refuse(const struct ps_ask *ask, int rc)
+{
+    peer_send_error(ask->session->peer, ask->request, rc);
+    return true;
+}
+
 static bool try_open(struct ps_server *s, struct ps_ask *ask)
 {
     struct ps_timeline *tl = ps_reg_find_name(&s->reg, ask->db, ask->branch);
@@ -161,8 +198,19 @@ static bool try_open(struct ps_server *s, struct ps_ask *ask)
     }
     if (tl || !s->reg.heard)
         return false; /* being created; or the safekeepers may know it */
+    if (ps_reg_find_db(&s->reg, ask->db))
+        return refuse(ask, ps_no_branch(s, ask->db, ask->branch));
     send_opened(ask->session, ask->request, NULL);
     return true;
+}
+
+static int database_id_taken(const struct ps_ask *ask, const struct ps_timeline *tl)
+{
+    return co_fail(CO_ERR_EXISTS,
+                   "database '%s' cannot be created with this id: it is %s '%s'; leave the id out, "
+                   "or choose another",
+                   ask->db, tl->meta.state == PS_DROPPED ? "that of the dropped" : "that of",
+                   tl->meta.database_name);
 }
 
 static bool try_create(struct ps_server *s, struct ps_ask *ask)
@@ -170,22 +218,35 @@ static bool try_create(struct ps_server *s, struct ps_ask *ask)
     struct ps_timeline *tl = ps_reg_find_name(&s->reg, ask->db, ask->branch);
     if (tl || !s->reg.heard)
         return tl && try_open(s, ask);
+    if (ps_reg_find_db(&s->reg, ask->db))
+        return refuse(ask, ps_no_branch(s, ask->db, ask->branch)); /* main was dropped or renamed */
     for (tl = s->reg.all; tl; tl = tl->next)
-        if (!co_id_is_zero(&ask->database) && co_id_eq(&tl->meta.database, &ask->database)) {
-            peer_send_error(
-                ask->session->peer, ask->request,
-                co_fail(CO_ERR_EXISTS,
-                        "database '%s' cannot be created with this id: it is %s "
-                        "'%s'; leave the id out, or choose another",
-                        ask->db, tl->meta.state == PS_DROPPED ? "that of the dropped" : "that of",
-                        tl->meta.database_name));
-            return true;
-        }
+        if (!co_id_is_zero(&ask->database) && co_id_eq(&tl->meta.database, &ask->database))
+            return refuse(ask, database_id_taken(ask, tl));
     int rc = ps_catalog_create(s, ask->db, ask->branch, &ask->database, &tl);
-    if (!rc)
-        return false; /* answered once it is active on a majority and stored here */
-    peer_send_error(ask->session->peer, ask->request, rc);
-    return true;
+    /* Else answered once it is active on a majority and stored here. */
+    return rc ? refuse(ask, rc) : false;
+}
+
+/* Which database, and may it be dropped? */
+static int check_drop(struct ps_server *s, struct ps_ask *ask)
+{
+    const struct ps_timeline *any = ps_reg_find_db(&s->reg, ask->db);
+    if (!any)
+        return co_fail(CO_ERR_NOT_FOUND,
+                       "there is no database '%s' to drop; `corallite db list` shows those there "
+                       "are",
+                       ask->db);
+    for (const struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
+        if (tl->meta.is_protected && ps_timeline_lives(tl) &&
+            co_id_eq(&tl->meta.database, &any->meta.database))
+            return co_fail(CO_ERR_READONLY,
+                           "branch '%s/%s' is protected, so the database is not dropped; "
+                           "`corallite branch protect --off %s/%s` comes first",
+                           ask->db, tl->meta.branch, ask->db, tl->meta.branch);
+    ask->database = any->meta.database;
+    ps_pins_drop_database(s, &ask->database);
+    return 0;
 }
 
 /* Every branch of the database becomes DROPPED; answered once all are, on a majority and here. */
@@ -194,18 +255,9 @@ static bool try_drop(struct ps_server *s, struct ps_ask *ask)
     bool pending = false;
     if (!s->reg.heard)
         return false;
-    if (co_id_is_zero(&ask->database)) {
-        struct ps_timeline *main_tl = ps_reg_find_name(&s->reg, ask->db, "main");
-        if (!main_tl) {
-            peer_send_error(ask->session->peer, ask->request,
-                            co_fail(CO_ERR_NOT_FOUND,
-                                    "there is no database '%s' to drop; `corallite db list` shows "
-                                    "those there are",
-                                    ask->db));
-            return true;
-        }
-        ask->database = main_tl->meta.database;
-    }
+    int rc = co_id_is_zero(&ask->database) ? check_drop(s, ask) : 0;
+    if (rc)
+        return refuse(ask, rc);
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
         if (!co_id_eq(&tl->meta.database, &ask->database))
             continue;
@@ -235,14 +287,25 @@ static bool try_ask(struct ps_server *s, struct ps_ask *ask)
             return false;
         send_db_list(ask->session, ask->request);
         return true;
+    case PS_ASK_PIN:
+    case PS_ASK_PIN_LIST:
+        return ps_pin_try(s, ask);
+    default:
+        return ps_branch_try(s, ask);
     }
-    return true;
 }
 
 static void give_up(struct ps_server *s, struct ps_ask *ask)
 {
     char missing[600] = "";
     size_t n = 0;
+    int late = ask->b.version || !ask->moment.begun || ask->moment.tl
+                   ? 0
+                   : ps_moment_late(s, &ask->moment, ask->patience_ms);
+    if (late) {
+        peer_send_error(ask->session->peer, ask->request, late);
+        return;
+    }
     for (uint32_t i = 0; i < s->reg.n_nodes && n < sizeof missing; i++)
         if (!s->nodes[i].ready)
             n +=
@@ -252,14 +315,35 @@ static void give_up(struct ps_server *s, struct ps_ask *ask)
     int rc =
         ps_nodes_ready(s) >= ps_reg_majority(&s->reg)
             ? co_fail(CO_ERR_NO_QUORUM,
-                      "%s: a majority of the safekeepers did not confirm within %u s; it "
+                      "%s: a majority of the safekeepers did not confirm within %u ms; it "
                       "goes on in the background, ask again",
-                      name, ps_ask_ms / 1000)
+                      name, ask->patience_ms)
             : co_fail(CO_ERR_NO_QUORUM,
                       "%s: %u of %u safekeepers are connected to the pageserver, %u are "
                       "needed; missing: %s",
                       name, ps_nodes_ready(s), s->reg.n_nodes, ps_reg_majority(&s->reg), missing);
     peer_send_error(ask->session->peer, ask->request, rc);
+}
+
+static void free_ask(struct ps_ask *ask)
+{
+    ask->session->n_asks--;
+    ps_pin_forget(ask);
+    free(ask);
+}
+
+static void on_again(uv_timer_t *timer)
+{
+    ps_serve_asks(timer->data);
+}
+
+static void keep_ask(struct ps_server *s, struct ps_ask *ask)
+{
+    ask->next = s->asks;
+    s->asks = ask;
+    s->moments |= ask->kind >= PS_ASK_RESOLVE;
+    if (s->moments && !uv_is_active((uv_handle_t *)&s->again))
+        uv_timer_start(&s->again, on_again, AGAIN_MS, 0);
 }
 
 void ps_serve_asks(struct ps_server *s)
@@ -268,6 +352,7 @@ void ps_serve_asks(struct ps_server *s)
     /* Taken off first: answering may change the registry, which leads here again. */
     struct ps_ask *asks = s->asks, *next;
     s->asks = NULL;
+    s->moments = false;
     for (; asks; asks = next) {
         next = asks->next;
         bool done = try_ask(s, asks);
@@ -275,12 +360,10 @@ void ps_serve_asks(struct ps_server *s)
             give_up(s, asks);
             done = true;
         }
-        if (done) {
-            free(asks);
-            continue;
-        }
-        asks->next = s->asks;
-        s->asks = asks;
+        if (done)
+            free_ask(asks);
+        else
+            keep_ask(s, asks);
     }
 }
 
@@ -289,16 +372,18 @@ static void forget_asks(struct ps_session *session)
     for (struct ps_ask **at = &session->s->asks, *ask; (ask = *at);) {
         if (ask->session == session) {
             *at = ask->next;
-            free(ask);
+            free_ask(ask);
         } else {
             at = &ask->next;
         }
     }
 }
 
-/* Copies and checks a name of the wire. */
-static int take_name(const char *what, const char *wire, char out[CO_NAME_MAX_BYTES + 1])
+int ps_take_name(const char *what, const char *wire, const char *otherwise,
+                 char out[CO_NAME_MAX_BYTES + 1])
 {
+    if ((!wire || !*wire) && otherwise)
+        wire = otherwise;
     if (!wire)
         return co_fail(CO_ERR_PROTOCOL, "the request names no %s", what);
     int rc = name_check(wire);
@@ -307,23 +392,29 @@ static int take_name(const char *what, const char *wire, char out[CO_NAME_MAX_BY
     return rc;
 }
 
-static void begin_ask(struct ps_session *session, const struct ps_ask *wanted)
+void ps_serve_ask(struct ps_session *session, const struct ps_ask *wanted, uint32_t deadline_ms)
 {
     struct ps_server *s = session->s;
-    struct ps_ask *ask = malloc(sizeof *ask);
+    struct ps_ask *ask = session->n_asks < ASKS_MAX ? malloc(sizeof *ask) : NULL;
     if (!ask) {
-        peer_send_error(session->peer, wanted->request, co_fail(CO_ERR_NOMEM, "no memory"));
+        peer_send_error(session->peer, wanted->request,
+                        session->n_asks < ASKS_MAX
+                            ? co_fail(CO_ERR_NOMEM, "no memory")
+                            : co_fail(CO_ERR_BUSY, "%u requests of this connection wait already",
+                                      session->n_asks));
         return;
     }
     *ask = *wanted;
     ask->session = session;
-    ask->deadline_ms = uv_now(&s->loop) + ps_ask_ms;
-    if (try_ask(s, ask)) {
-        free(ask);
-        return;
-    }
-    ask->next = s->asks;
-    s->asks = ask;
+    ask->patience_ms = deadline_ms ? deadline_ms : ps_ask_ms;
+    if (ask->patience_ms > DEADLINE_MAX_MS)
+        ask->patience_ms = DEADLINE_MAX_MS;
+    ask->deadline_ms = uv_now(&s->loop) + ask->patience_ms;
+    session->n_asks++;
+    if (try_ask(s, ask))
+        free_ask(ask);
+    else
+        keep_ask(s, ask);
 }
 
 static int read_open(struct co_span message, struct ps_ask *ask)
@@ -331,9 +422,9 @@ static int read_open(struct co_span message, struct ps_ask *ask)
     Corallite__Open *m = message_unpack(&corallite__open__descriptor, message);
     if (!m)
         return CO_ERR_PROTOCOL;
-    int rc = take_name("database", m->database, ask->db);
+    int rc = ps_take_name("database", m->database, NULL, ask->db);
     if (!rc)
-        rc = take_name("branch", m->branch && *m->branch ? m->branch : "main", ask->branch);
+        rc = ps_take_name("branch", m->branch, "main", ask->branch);
     protobuf_c_message_free_unpacked(&m->base, NULL);
     return rc;
 }
@@ -343,7 +434,7 @@ static int read_create(struct co_span message, struct ps_ask *ask)
     Corallite__Create *m = message_unpack(&corallite__create__descriptor, message);
     if (!m)
         return CO_ERR_PROTOCOL;
-    int rc = take_name("database", m->database, ask->db);
+    int rc = ps_take_name("database", m->database, NULL, ask->db);
     if (!rc)
         rc = msg_get16("database id", m->has_database_id, &m->database_id, ask->database.b);
     snprintf(ask->branch, sizeof ask->branch, "main");
@@ -356,7 +447,7 @@ static int read_drop(struct co_span message, struct ps_ask *ask)
     Corallite__Drop *m = message_unpack(&corallite__drop__descriptor, message);
     if (!m)
         return CO_ERR_PROTOCOL;
-    int rc = take_name("database", m->database, ask->db);
+    int rc = ps_take_name("database", m->database, NULL, ask->db);
     protobuf_c_message_free_unpacked(&m->base, NULL);
     return rc;
 }
@@ -373,7 +464,7 @@ static void on_ask(struct ps_session *session, enum ps_ask_kind kind, uint64_t r
     if (rc)
         peer_send_error(session->peer, request, rc);
     else
-        begin_ask(session, &ask);
+        ps_serve_ask(session, &ask, 0);
 }
 
 /* -- Sessions ---------------------------------------------------------------------------------- */
@@ -449,6 +540,8 @@ static int on_frame(void *owner, struct peer *peer, const struct frame_header *f
     case FRAME_PONG:
         break;
     default:
+        if (ps_branch_frame(session, frame, message))
+            break;
         peer_send_error(peer, frame->request_id,
                         co_fail(CO_ERR_PROTOCOL, "a pageserver does not take %s",
                                 frame_type_name(frame->type)));
@@ -475,6 +568,9 @@ static void on_close(void *owner, struct peer *peer, const char *reason)
 int ps_serve_start(struct ps_server *s)
 {
     struct peer_handler handler = {s, on_hello, on_frame, on_close};
+    int rc = uv_timer_init(&s->loop, &s->again);
+    co_assert(rc == 0);
+    s->again.data = s;
     return peer_listen(&s->loop, s->options->listen_host, s->options->listen_port, &handler,
                        &s->listener);
 }
@@ -484,4 +580,7 @@ void ps_serve_close(struct ps_server *s)
     if (s->listener)
         peer_server_close(s->listener);
     s->listener = NULL;
+    if (s->again.data)
+        uv_close((uv_handle_t *)&s->again, NULL);
+    s->again.data = NULL;
 }

@@ -71,6 +71,7 @@ static void on_tick(uv_timer_t *timer)
     ps_catalog_tick(s);
     if (s->closing)
         return;
+    ps_branch_tick(s);
     ps_serve_asks(s);
     ps_feeds_tick(s);
     check_map(s);
@@ -100,6 +101,8 @@ static int open_store(struct ps_server *s)
         rc = ps_writer_start(&s->loop, s->store, &s->writer);
     if (!rc)
         rc = ps_catalog_load(s);
+    if (!rc)
+        rc = ps_pins_load(s);
     co_metric_set(&ps_m_store_ok, rc == 0);
     return rc;
 }
@@ -163,6 +166,7 @@ int ps_server_run(const struct ps_options *options)
     co_assert(rc == 0);
     ps_health_stop(s);
     ps_reg_free(&s->reg);
+    ps_pins_free(s);
     ps_read_free(s->read);
     ps_store_close(s->store);
     if (s->identity.lock_fd >= 0)

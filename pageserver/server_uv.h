@@ -13,6 +13,7 @@
 #include "pageserver/registry.h"
 #include "pageserver/writer_uv.h"
 #include "proto/peer_uv.h"
+#include "proto/when.h"
 
 struct ps_options {
     char dir[400];
@@ -49,9 +50,60 @@ struct ps_node {
     uv_timer_t timer;  /* to connect again */
 };
 
-enum ps_ask_kind { PS_ASK_OPEN, PS_ASK_CREATE, PS_ASK_DROP, PS_ASK_LIST };
+enum ps_ask_kind {
+    PS_ASK_OPEN,
+    PS_ASK_CREATE,
+    PS_ASK_DROP,
+    PS_ASK_LIST,
+    PS_ASK_RESOLVE, /* from here on: branch_uv.c, pin_uv.c */
+    PS_ASK_BRANCH_CREATE,
+    PS_ASK_BRANCH_CHANGE,
+    PS_ASK_RESTORE,
+    PS_ASK_BRANCH_LIST,
+    PS_ASK_LOG,
+    PS_ASK_PIN,
+    PS_ASK_PIN_LIST,
+};
 
-/* A request about names that waits for the registry. */
+/* A moment of a branch, on its way from words to an LSN (moment_uv.c). */
+struct ps_moment {
+    char at[WHEN_AT_MAX];
+    bool begun;
+    struct when when;
+    struct co_id timeline; /* bound at the first look */
+    /* the head, strictly: one round of READ_POS after the other */
+    uint64_t round; /* read_id of the newest; 0: none yet */
+    uint64_t round_ms, first_ms;
+    struct {
+        bool told;
+        term_t last_log_term;
+        lsn_t flush_lsn, commit_lsn;
+    } pos[CO_MEMBERS_MAX];
+    bool have_head;
+    lsn_t head;
+    lsn_t need; /* last-record LSN that the answer needs; 0: none yet */
+    /* the answer */
+    struct ps_timeline *tl;
+    struct ps_commit commit; /* lsn 0: the database was empty then */
+    bool rounded;
+};
+
+/* What BRANCH_CREATE, BRANCH_CHANGE, RESTORE, LOG and PIN ask for beside names and a moment. */
+struct ps_branch_ask {
+    struct co_id id;                  /* of the timeline that is made or changed; zero: none yet */
+    char from[CO_NAME_MAX_BYTES + 1]; /* BRANCH_CREATE: from; RESTORE: to */
+    char name[CO_NAME_MAX_BYTES + 1]; /* rename_to, keep_as, name of a pin; "": none */
+    bool has_expires, has_protect, protect, drop;
+    uint64_t expires_us;
+    uint64_t version; /* of the change that is under way; 0: none yet */
+    lsn_t before_lsn;
+    uint32_t limit;
+    struct ps_pin_job *pin; /* PIN: under way in the store */
+    int rc;                 /* PIN: how that ended */
+    bool done;
+};
+
+/* A request about names or moments that waits for the registry or for the log. */
 struct ps_ask {
     enum ps_ask_kind kind;
     struct ps_session *session;
@@ -59,6 +111,9 @@ struct ps_ask {
     char db[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
     struct co_id database; /* CREATE: the caller's choice; DROP: what is being dropped; or zero */
     uint64_t deadline_ms;
+    uint32_t patience_ms; /* how long that was */
+    struct ps_moment moment;
+    struct ps_branch_ask b;
     struct ps_ask *next;
 };
 
@@ -66,8 +121,14 @@ struct ps_session {
     struct ps_server *s;
     struct peer *peer;
     struct ps_wait *waits;
-    uint32_t n_waits;
+    uint32_t n_waits, n_asks;
     struct ps_session *next, **prev;
+};
+
+/* A named moment. Kept in this pageserver's store only. */
+struct ps_pin {
+    struct ps_pin_row row;
+    struct ps_pin *next;
 };
 
 struct ps_server {
@@ -86,7 +147,11 @@ struct ps_server {
     struct ps_health *health;
     struct ps_session *sessions;
     struct ps_ask *asks;
-    uv_timer_t tick, purge;
+    struct ps_pin *pins;
+    uint32_t n_pins, n_unbased; /* unbased: fed timelines whose ancestors are not here yet */
+    bool moments;               /* some ask waits for the log */
+    uint64_t last_round;        /* read_id given last */
+    uv_timer_t tick, purge, again;
     uv_signal_t sigterm, sigint;
     bool purging, ready, closing;
     bool map_alarm;
@@ -108,9 +173,22 @@ void ps_catalog_close(struct ps_server *s);
 uint32_t ps_nodes_ready(const struct ps_server *s);
 /* Does what is due for a timeline: sends it to those that lack it, stores it. */
 void ps_catalog_drive(struct ps_server *s, struct ps_timeline *tl);
-/* Begins a creation. */
+/* Begins a creation: of this timeline (ids, names and origin are the caller's; state, version,
+ * times and configuration are filled in), or of a new database. */
+CO_MUST_CHECK int ps_catalog_begin(struct ps_server *s, struct ps_meta *meta,
+                                   struct ps_timeline **out);
 CO_MUST_CHECK int ps_catalog_create(struct ps_server *s, const char *db, const char *branch,
                                     const struct co_id *database, struct ps_timeline **out);
+
+/* -- lineage_uv.c: branches and their ancestors -------------------------------------------------
+ */
+/* Makes the timeline's line know its ancestor's, if that is in the registry. */
+void ps_lineage_link(struct ps_server *s, struct ps_timeline *tl);
+/* Begins to pull a timeline that was stored, if its ancestors are here as far as it needs them; and
+ * then those that wait for it. */
+void ps_lineage_open(struct ps_server *s, struct ps_timeline *tl);
+/* The same for all: at the start, and when an ancestor that is waited for moved on. */
+void ps_lineage_settle(struct ps_server *s);
 
 /* -- puller_uv.c: records ---------------------------------------------------------------------- */
 /* Pulls this timeline from now on, if it can be opened and is not being pulled. */
@@ -137,8 +215,58 @@ CO_MUST_CHECK int ps_serve_start(struct ps_server *s);
 void ps_serve_close(struct ps_server *s);
 /* How long a request about names waits; a variable for the tests. */
 extern uint32_t ps_ask_ms;
-/* The registry changed: answers the asks that can be answered, and those whose time is over. */
+/* The registry or a log that is waited for changed: answers the asks that can be answered, and
+ * those whose time is over. */
 void ps_serve_asks(struct ps_server *s);
+/* Answers the ask (copied) now or later. deadline_ms 0: ps_ask_ms. */
+void ps_serve_ask(struct ps_session *session, const struct ps_ask *ask, uint32_t deadline_ms);
+/* Copies and checks a name of the wire; absent or empty: `otherwise`, or an error if that is NULL.
+ */
+CO_MUST_CHECK int ps_take_name(const char *what, const char *wire, const char *otherwise,
+                               char out[CO_NAME_MAX_BYTES + 1]);
+
+/* -- ask_uv.c: requests about moments and branches ----------------------------------------------
+ */
+/* Takes the frame, or returns false. */
+bool ps_branch_frame(struct ps_session *session, const struct frame_header *frame,
+                     struct co_span message);
+
+/* -- branch_uv.c: RESOLVE, BRANCH_CREATE, BRANCH_CHANGE, RESTORE; expiry ------------------------
+ */
+/* Answers the ask and returns true, or false: not yet. */
+bool ps_branch_try(struct ps_server *s, struct ps_ask *ask);
+/* Drops what has expired. */
+void ps_branch_tick(struct ps_server *s);
+/* CO_ERR_NOT_FOUND: there is no such branch; the sentence names those there are. */
+CO_MUST_CHECK int ps_no_branch(const struct ps_server *s, const char *db, const char *branch);
+
+/* -- log_uv.c: LOG, BRANCH_LIST: answers from the store ---------------------------------------- */
+CO_MUST_CHECK int ps_log_answer(struct ps_server *s, struct ps_ask *ask);
+CO_MUST_CHECK int ps_branch_list_answer(struct ps_server *s, struct ps_ask *ask);
+
+/* -- moment_uv.c: from words to an LSN --------------------------------------------------------- */
+/* Looks again: 0 (the answer is in *m), CO_ERR_AGAIN (no sentence), or why there is none. */
+CO_MUST_CHECK int ps_moment_poll(struct ps_server *s, struct ps_moment *m, const char *db,
+                                 const char *branch);
+/* What it waits for, as the sentence and code of an error. */
+CO_MUST_CHECK int ps_moment_late(struct ps_server *s, const struct ps_moment *m,
+                                 uint32_t patience_ms);
+/* A POS came. */
+CO_MUST_CHECK int ps_moment_pos(struct ps_server *s, uint32_t node,
+                                const struct frame_header *frame, struct co_span body);
+
+/* -- pin_uv.c ---------------------------------------------------------------------------------- */
+CO_MUST_CHECK int ps_pins_load(struct ps_server *s);
+void ps_pins_free(struct ps_server *s);
+const struct ps_pin_row *ps_pin_find(const struct ps_server *s, const struct co_id *database,
+                                     const char *name);
+/* How many pins a timeline has; *name is one of them. */
+uint32_t ps_pins_of(const struct ps_server *s, const struct co_id *timeline, const char **name);
+/* The database was dropped. */
+void ps_pins_drop_database(struct ps_server *s, const struct co_id *database);
+bool ps_pin_try(struct ps_server *s, struct ps_ask *ask);
+/* The ask goes away: a job of its in the store ends without it. */
+void ps_pin_forget(struct ps_ask *ask);
 
 /* -- pages_uv.c: GET_PAGES, CHANGES_SINCE ------------------------------------------------------ */
 /* Both answer, or wait for the log with the request's deadline. */

@@ -6,7 +6,7 @@
 
 #include "pageserver/store_lmdb.h"
 
-enum ps_table { T_META, T_TIMELINE, T_PROGRESS, T_PAGE, T_COMMIT, T_TIME, T_COUNT };
+enum ps_table { T_META, T_TIMELINE, T_PROGRESS, T_PAGE, T_COMMIT, T_TIME, T_PIN, T_COUNT };
 
 struct ps_store {
     MDB_env *env;

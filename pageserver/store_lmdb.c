@@ -18,8 +18,8 @@
 static const char magic[8] = {'C', 'O', 'R', 'A', 'L', 'P', 'S', '1'};
 #define STORE_ROW_BYTES 48u
 
-static const char *const table_names[T_COUNT] = {"meta", "timeline", "progress",
-                                                 "page", "commit",   "time"};
+static const char *const table_names[T_COUNT] = {"meta",   "timeline", "progress", "page",
+                                                 "commit", "time",     "pin"};
 
 int ps_lmdb_fail(const struct ps_store *store, int rc, const char *doing)
 {

@@ -11,6 +11,8 @@
  *   commit    commit key -> chunk of {u64 time us, u32 pages in the database, u32 page size,
  *             16 digest, page list (proto/changes.h)}
  *   time      time key -> nothing
+ *   pin       database id, name -> u8 format 1, u8[7] 0, timeline id, u64 LSN, u64 time us, u64
+ *             created us. Of this store alone: nothing else holds pins
  *
  * Invariants
  *   P1 one write transaction holds whole records: pages, commit and time row, and the progress that
@@ -122,6 +124,10 @@ CO_MUST_CHECK int ps_commit_at(struct ps_txn *txn, const struct ps_line *line, l
 /* Newest commit at or before a time (equal times: the newest LSN). CO_ERR_NOT_FOUND: none. */
 CO_MUST_CHECK int ps_commit_at_time(struct ps_txn *txn, const struct ps_line *line,
                                     uint64_t time_us, lsn_t *out);
+/* As ps_commit_at; also whose commit it is, and how many pages it changed. */
+CO_MUST_CHECK int ps_commit_whose(struct ps_txn *txn, const struct ps_line *line, lsn_t lsn,
+                                  struct ps_commit *out, const struct ps_line **owner,
+                                  uint32_t *n_pages);
 /* Appends the change list (proto/changes.h) of the commits in (since, upto]. *all and an empty list
  * when it would be longer than limit_bytes. */
 CO_MUST_CHECK int ps_commit_changes(struct ps_txn *txn, const struct ps_line *line, lsn_t since,
@@ -145,6 +151,21 @@ CO_MUST_CHECK int ps_timeline_put(struct ps_txn *txn, tlno_t no, bool purged,
 typedef int (*ps_timeline_fn)(void *arg, tlno_t no, bool purged, const struct ps_meta *meta);
 CO_MUST_CHECK int ps_timeline_each(struct ps_txn *txn, ps_timeline_fn fn, void *arg);
 CO_MUST_CHECK int ps_timeline_next_no(struct ps_txn *txn, tlno_t *out);
+/* -- Pins -------------------------------------------------------------------------------------- */
+
+struct ps_pin_row {
+    struct co_id database;
+    char name[CO_NAME_MAX_BYTES + 1];
+    struct co_id timeline;
+    lsn_t lsn; /* 0: the database was empty then */
+    uint64_t time_us, created_us;
+};
+CO_MUST_CHECK int ps_pin_put(struct ps_txn *txn, const struct ps_pin_row *pin);
+/* 0 also when there is none. */
+CO_MUST_CHECK int ps_pin_delete(struct ps_txn *txn, const struct co_id *database, const char *name);
+typedef int (*ps_pin_fn)(void *arg, const struct ps_pin_row *pin);
+CO_MUST_CHECK int ps_pin_each(struct ps_txn *txn, ps_pin_fn fn, void *arg);
+
 /* Deletes at most `max` rows of what timeline `no` holds; *done when nothing is left. */
 CO_MUST_CHECK int ps_purge_step(struct ps_txn *txn, tlno_t no, uint32_t max, bool *done);
 

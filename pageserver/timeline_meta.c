@@ -10,12 +10,30 @@ char *ps_meta_name(const struct ps_meta *meta, char text[PS_META_NAME_TEXT])
     return text;
 }
 
+const char *ps_state_name(enum ps_state state)
+{
+    static const char *const names[] = {"none", "creating", "active", "dropped", "sealed"};
+    return names[state];
+}
+
 static int take_name(const char *what, const char *wire, char out[CO_NAME_MAX_BYTES + 1])
 {
     if (!wire || name_check(wire))
         return co_fail(CO_ERR_PROTOCOL, "a timeline's %s name is missing or not allowed", what);
     snprintf(out, CO_NAME_MAX_BYTES + 1, "%s", wire);
     return 0;
+}
+
+/* What a branch is beside a name and an origin. */
+static int take_branch(const Corallite__Timeline *wire, struct ps_meta *out)
+{
+    int rc = msg_get16("replaced timeline", wire->has_replaces, &wire->replaces, out->replaces.b);
+    if (!rc && wire->keep_as && *wire->keep_as)
+        rc = take_name("kept", wire->keep_as, out->keep_as);
+    out->is_protected = wire->protected_;
+    out->hidden = wire->hidden;
+    out->expires_us = wire->expires_us;
+    return rc;
 }
 
 int ps_meta_from_wire(const Corallite__Timeline *wire, struct ps_meta *out)
@@ -37,10 +55,12 @@ int ps_meta_from_wire(const Corallite__Timeline *wire, struct ps_meta *out)
         rc = take_name("branch", wire->branch, out->branch);
     if (!rc)
         rc = msg_config_read(wire->config, &out->config);
+    if (!rc)
+        rc = take_branch(wire, out);
     if (rc)
         return rc;
     int state = (int)wire->state;
-    if (co_id_is_zero(&out->id) || state < PS_CREATING || state > PS_DROPPED || !wire->version)
+    if (co_id_is_zero(&out->id) || state < PS_CREATING || state > PS_SEALED || !wire->version)
         return co_fail(CO_ERR_PROTOCOL,
                        "a timeline came with a zero id, without a version, or in state %d", state);
     out->ancestor_lsn = wire->ancestor_lsn;
@@ -90,6 +110,15 @@ void ps_meta_to_wire(const struct ps_meta *meta, struct ps_meta_wire *out)
         w->has_pageserver = 1;
         w->pageserver = msg_bytes16(meta->pageserver.b);
     }
+    if (!co_id_is_zero(&meta->replaces)) {
+        w->has_replaces = 1;
+        w->replaces = msg_bytes16(meta->replaces.b);
+        w->keep_as = (char *)(uintptr_t)meta->keep_as;
+    }
+    w->has_protected_ = w->protected_ = meta->is_protected;
+    w->has_hidden = w->hidden = meta->hidden;
+    w->has_expires_us = meta->expires_us != 0;
+    w->expires_us = meta->expires_us;
 }
 
 int ps_meta_pack(const struct ps_meta *meta, struct co_buf *out)

@@ -12,7 +12,13 @@
 #include "proto/name.h"
 #include "proto/wal.h"
 
-enum ps_state { PS_CREATING = 1, PS_ACTIVE = 2, PS_DROPPED = 3 };
+enum ps_state {
+    PS_CREATING = 1,
+    PS_ACTIVE = 2,
+    PS_DROPPED = 3, /* for ever */
+    PS_SEALED = 4,  /* readable, never written again; from ACTIVE, and on to DROPPED only */
+};
+const char *ps_state_name(enum ps_state state);
 
 struct ps_meta {
     struct co_id id, database;
@@ -27,6 +33,11 @@ struct ps_meta {
     uint64_t version;
     uint64_t created_us;
     struct co_id pageserver; /* disk of the one pageserver; zero: not told */
+    struct co_id replaces;   /* a restore: the timeline whose name this one takes; zero: none */
+    char keep_as[CO_NAME_MAX_BYTES + 1]; /* what that one is called then */
+    bool is_protected;                   /* not dropped, not restored */
+    bool hidden;         /* SEALED: dropped but for the branches that grew from it */
+    uint64_t expires_us; /* wall clock; 0: never */
 };
 
 /* A name that SQL, logs and messages can carry: "DB/BRANCH". Returns `text`. */

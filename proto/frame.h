@@ -69,6 +69,20 @@ enum frame_type {
     FRAME_CHANGES_SINCE = 74, /* ChangesSince */
     FRAME_CHANGES = 75,       /* Changes; payload: change list (proto/changes.h) */
     FRAME_SERVER_STATUS = 76, /* no message */
+    FRAME_RESOLVE = 80,       /* Resolve */
+    FRAME_RESOLVED = 81,      /* Resolved */
+    FRAME_BRANCH_CREATE = 82, /* BranchCreate */
+    FRAME_BRANCH_CHANGE = 83, /* BranchChange */
+    FRAME_RESTORE = 84,       /* Restore */
+    FRAME_BRANCHED = 85,      /* Branched: answers the three before */
+    FRAME_BRANCH_LIST = 86,   /* BranchList */
+    FRAME_BRANCH_LISTED = 87, /* BranchListed */
+    FRAME_LOG = 88,           /* Log */
+    FRAME_LOGGED = 89,        /* Logged */
+    FRAME_PIN = 90,           /* Pin */
+    FRAME_PIN_LIST = 91,      /* PinList */
+    FRAME_PINS = 92,          /* Pins: answers the two before */
+
     FRAME_SERVER_STATUS_OK = 77, /* ServerStatus */
 };
 

@@ -58,16 +58,16 @@ static int check_fields(const Corallite__Timeline *m)
         return co_fail(CO_ERR_INVAL, "a timeline's id has 16 bytes");
     if (!bytes_ok(m->has_database, &m->database) || !bytes_ok(m->has_ancestor, &m->ancestor) ||
         !bytes_ok(m->has_base_digest, &m->base_digest) ||
-        !bytes_ok(m->has_pageserver, &m->pageserver))
+        !bytes_ok(m->has_pageserver, &m->pageserver) || !bytes_ok(m->has_replaces, &m->replaces))
         return co_fail(CO_ERR_INVAL,
-                       "a timeline's database, ancestor, digest and pageserver are 16 "
-                       "bytes each, or absent");
+                       "a timeline's database, ancestor, digest, pageserver and replaced timeline "
+                       "are 16 bytes each, or absent");
     if (!m->has_version || m->version == 0 || !m->has_state ||
         m->state < CORALLITE__TIMELINE_STATE__TIMELINE_CREATING ||
-        m->state > CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
+        m->state > CORALLITE__TIMELINE_STATE__TIMELINE_SEALED)
         return co_fail(CO_ERR_INVAL,
-                       "a timeline needs a version of 1 or more and a state CREATING, ACTIVE or "
-                       "DROPPED");
+                       "a timeline needs a version of 1 or more and a state CREATING, ACTIVE, "
+                       "SEALED or DROPPED");
     if (!m->has_start_lsn || m->start_lsn < LSN_FIRST || m->start_lsn % LSN_ALIGN)
         return co_fail(CO_ERR_INVAL,
                        "a timeline's start LSN is a multiple of %u and at least %llu, not %llu",
@@ -75,6 +75,8 @@ static int check_fields(const Corallite__Timeline *m)
     int rc = m->database_name ? name_check(m->database_name) : 0;
     if (!rc && m->branch)
         rc = name_check(m->branch);
+    if (!rc && m->keep_as)
+        rc = name_check(m->keep_as);
     return rc;
 }
 
@@ -159,6 +161,11 @@ int sk_registry_judge(const struct sk_registry *r, const struct sk_entry *entry,
         entry->state != CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
         return co_fail(CO_ERR_DROPPED,
                        "timeline %s was dropped; that is for ever. Create a new one",
+                       co_id_format(&entry->id, id));
+    if (have->state == CORALLITE__TIMELINE_STATE__TIMELINE_SEALED &&
+        entry->state != CORALLITE__TIMELINE_STATE__TIMELINE_SEALED &&
+        entry->state != CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
+        return co_fail(CO_ERR_READONLY, "timeline %s was sealed; that is for ever. Branch from it",
                        co_id_format(&entry->id, id));
     *what = SK_PUT_CHANGE;
     return 0;

@@ -15,7 +15,8 @@
  * and this node would vote again in terms that it has voted in.
  *
  * Invariants
- *   G1 an entry is never removed; a dropped timeline stays DROPPED.
+ *   G1 an entry is never removed; a dropped timeline stays DROPPED, a sealed one can only be
+ *      dropped.
  *   G2 the higher version wins; an equal or lower one changes nothing.
  *   G3 where a timeline begins (start LSN, ancestor, base digest) never changes.
  *   G4 an entry is written only after the timeline's directory is durable.
@@ -64,7 +65,8 @@ void sk_entry_release(struct sk_entry *entry);
 
 enum sk_put { SK_PUT_NOTHING, SK_PUT_CHANGE, SK_PUT_CREATE };
 /* What `entry` would do to the registry (G1 to G3). CO_ERR_DROPPED: the stored one is a tombstone
- * and the new one is newer and none; CO_ERR_INVAL: begins elsewhere. */
+ * and the new one is newer and none; CO_ERR_READONLY: the same of a sealed one; CO_ERR_INVAL:
+ * begins elsewhere. */
 CO_MUST_CHECK int sk_registry_judge(const struct sk_registry *r, const struct sk_entry *entry,
                                     enum sk_put *what);
 /* The bytes of the file as they will be with `entry` in it. */

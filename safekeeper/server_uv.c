@@ -123,6 +123,26 @@ static struct sk_timeline *timeline_for(struct sk_server *s, struct peer *peer, 
     return NULL;
 }
 
+/* What would change a sealed timeline. A heartbeat carries on what was acknowledged: it tells how
+ * far the log is committed, and without it the last commit before the seal could not be read. */
+static int check_sealed(const struct sk_server *s, const struct sk_message *m)
+{
+    const struct sk_entry *e = sk_registry_find(&s->registry, &m->msg.timeline);
+    char id[CO_ID_TEXT];
+    bool writes =
+        m->msg.type == FRAME_VOTE || (m->msg.type == FRAME_APPEND && m->msg.payload.len > 0);
+    if (!e || e->state != CORALLITE__TIMELINE_STATE__TIMELINE_SEALED || !writes)
+        return 0;
+    co_id_format(&e->id, id);
+    if (e->message->hidden)
+        return co_fail(CO_ERR_DROPPED, "timeline %s (%s) was dropped", id, e->name);
+    return co_fail(
+        CO_ERR_READONLY,
+        "timeline %s is sealed and takes no more records: the branch was reset, and what "
+        "it was before is kept as %s; reopen it",
+        id, e->name);
+}
+
 static int quorum_frame(struct sk_server *s, struct peer *peer, const struct frame_header *frame,
                         struct co_span body)
 {
@@ -138,6 +158,12 @@ static int quorum_frame(struct sk_server *s, struct peer *peer, const struct fra
             "there is room in %s",
             s->options.identity->node, s->options.dir);
         peer_send_error(peer, frame->request_id, CO_ERR_FULL);
+        sk_message_drop(m);
+        return 0;
+    }
+    rc = check_sealed(s, m);
+    if (rc) {
+        peer_send_error(peer, frame->request_id, rc);
         sk_message_drop(m);
         return 0;
     }

@@ -220,6 +220,10 @@ static bool on_frame(void *owner, struct fake_conn *c, const struct frame_header
         return true;
     }
     co_assert(qmsg_decode(frame, body, &sk->scratch, &m) == 0);
+    if (sk->sealed && (m.type == FRAME_VOTE || (m.type == FRAME_APPEND && m.payload.len > 0))) {
+        fake_send_error(c, 0, CO_ERR_READONLY, "the branch was reset");
+        return true;
+    }
     switch (m.type) {
     case FRAME_VOTE:
         on_vote(sk, c, &m);

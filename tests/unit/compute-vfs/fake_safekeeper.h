@@ -30,6 +30,7 @@ struct fake_sk {
     bool no_votes;   /* says nothing to VOTE */
     bool no_appends; /* drops APPEND unseen */
     int error;       /* answers everything with this */
+    bool sealed;     /* answers votes and records with READONLY */
     uint64_t lease_us;
     uint64_t votes, appends, read_pos, releases;
     uint64_t bytes_in; /* frames of the log, headers included */

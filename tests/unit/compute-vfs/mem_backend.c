@@ -10,6 +10,7 @@
 #include "common/assert.h"
 #include "common/clock_file.h"
 #include "proto/changes.h"
+#include "proto/when.h"
 
 struct mem_switches mem;
 struct mem_counts mem_count;
@@ -27,13 +28,21 @@ struct commit {
     pgno_t *pgnos;
     uint64_t time_us, bytes;
     bool txn;
+    struct wal_digest digest;
+    char branch[64]; /* it was committed to */
 };
 
 struct mem_log;
 
 struct mem_db {
     struct mem_db *next;
-    char name[64];
+    char name[140]; /* "" dropped */
+    char parent[64];
+    struct mem_pin {
+        char name[64];
+        lsn_t lsn;
+    } pins[8];
+    bool dropped;
     struct cv_timeline timeline;
     uint32_t page_size;
     struct commit *commits;
@@ -44,7 +53,7 @@ struct mem_db {
     lsn_t ingested;
     struct wal_digest digest;
     uint64_t time_us;
-    term_t term;
+    term_t term, first_term; /* the leader of first_term begins the log */
     struct mem_log *leader;
     term_t held_term; /* hold_resolve */
     lsn_t held_kept;
@@ -111,6 +120,13 @@ static struct page_version *version_at(struct mem_db *db, pgno_t pgno, lsn_t lsn
     return v;
 }
 
+static const char *branch_of(const struct mem_db *db)
+{
+    const char *slash = strchr(db->name, '/');
+
+    return slash ? slash + 1 : "main";
+}
+
 static void add_version(struct mem_db *db, const struct wal_header *h, const struct wal_entry *e)
 {
     struct page_version *v = calloc(1, sizeof *v + h->page_size), *base;
@@ -155,7 +171,9 @@ static void commit_record(struct mem_db *db, struct co_span record)
                          .db_pages = h.db_pages,
                          .time_us = h.time_us,
                          .bytes = record.len,
-                         .txn = h.kind == WAL_TXN};
+                         .txn = h.kind == WAL_TXN,
+                         .digest = h.digest};
+    snprintf(c->branch, sizeof c->branch, "%s", branch_of(db));
     if (c->txn) {
         db->page_size = h.page_size;
         c->pgnos = calloc(h.n_entries + 1, sizeof *c->pgnos);
@@ -208,6 +226,7 @@ static struct mem_db *make(const char *name)
         db->timeline.safekeepers[i].node = i + 1;
     }
     db->end = db->ingested = LSN_FIRST;
+    db->first_term = 1;
     db->next = dbs;
     dbs = db;
     return db;
@@ -317,6 +336,19 @@ static void depose(struct mem_log *log, unsigned keep)
     pthread_cond_broadcast(&changed);
 }
 
+static int refuses(struct mem_log *log, bool writing)
+{
+    bool dropped, sealed;
+
+    pthread_mutex_lock(&G);
+    dropped = log->db->dropped;
+    sealed = log->db->timeline.sealed;
+    pthread_mutex_unlock(&G);
+    if (dropped)
+        return co_fail(CO_ERR_DROPPED, "the branch was dropped");
+    return sealed && writing ? co_fail(CO_ERR_READONLY, "the timeline is sealed") : 0;
+}
+
 static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted)(void *),
                     void *arg, struct cv_lead *out)
 {
@@ -330,6 +362,8 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
     mem_count.leads++;
     if (mem.lead_delay_us)
         usleep(mem.lead_delay_us);
+    if (refuses(log, true))
+        return refuses(log, true);
     pthread_mutex_lock(&G);
     while (mem.refuse || db->leader || log->first || log->telling) {
         if (db->leader && db->leader != log && !asked && !mem.hold_lease) {
@@ -351,7 +385,7 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
     }
     db->leader = log;
     log->term = ++db->term;
-    if (db->n_commits == 0)
+    if (db->term == db->first_term)
         append_config(db);
     log->tip = db->end;
     *out = (struct cv_lead){log->term, db->end, db->digest, db->time_us};
@@ -407,6 +441,8 @@ static int log_position(struct cv_log *base, uint32_t timeout_ms, lsn_t *out)
     mem_count.positions++;
     if (mem.refuse)
         return co_fail(CO_ERR_NO_QUORUM, "a majority of the safekeepers does not answer");
+    if (refuses(log, false))
+        return refuses(log, false);
     pthread_mutex_lock(&G);
     *out = log->db->end;
     pthread_mutex_unlock(&G);
@@ -521,6 +557,16 @@ static int open_log(const struct cv_timeline *timeline, const struct cv_log_even
 /* -- the pageserver ------------------------------------------------------------------------------
  */
 
+static struct mem_db *find_branch(const char *name, const char *branch)
+{
+    char whole[140];
+
+    if (strcmp(branch, "main") == 0)
+        return find(name);
+    snprintf(whole, sizeof whole, "%s/%s", name, branch);
+    return find(whole);
+}
+
 static int pages_open(struct cv_pages *p, const char *name, const char *branch, uint32_t timeout_ms,
                       struct cv_timeline *out)
 {
@@ -532,7 +578,7 @@ static int pages_open(struct cv_pages *p, const char *name, const char *branch, 
     if (mem.fail_open)
         return co_fail(mem.fail_open, "no connection to the pageserver at 127.0.0.1:1");
     pthread_mutex_lock(&G);
-    db = strcmp(branch, "main") == 0 ? find(name) : NULL;
+    db = find_branch(name, branch);
     if (db)
         *out = db->timeline;
     pthread_mutex_unlock(&G);
@@ -643,6 +689,140 @@ static int pages_changes(struct cv_pages *p, const struct co_id *timeline, lsn_t
     return rc;
 }
 
+/* -- history */
+
+static const struct commit *commit_at(const struct mem_db *db, const struct when *when)
+{
+    const struct commit *found = NULL;
+
+    for (uint32_t i = 0; i < db->n_commits; i++) {
+        const struct commit *c = &db->commits[i];
+
+        if (c->txn && (when->kind != WHEN_LSN || c->end <= when->lsn) &&
+            (when->kind != WHEN_TIME || c->time_us <= when->time_us))
+            found = c;
+    }
+    return found;
+}
+
+static int find_moment(struct mem_db *db, const char *at, const struct commit **out)
+{
+    struct when when;
+    int rc = when_parse(at, co_wall_us(), &when);
+
+    if (rc)
+        return rc;
+    if (when.kind == WHEN_PIN) {
+        struct mem_pin *pin = db->pins;
+
+        while (pin < db->pins + 8 && strcmp(pin->name, when.pin) != 0)
+            pin++;
+        if (pin == db->pins + 8)
+            return co_fail(CO_ERR_NOT_FOUND, "there is no pin %s", when.pin);
+        when = (struct when){.kind = WHEN_LSN, .lsn = pin->lsn};
+    }
+    if (when.kind == WHEN_LSN && when.lsn > db->end)
+        return co_fail(CO_ERR_INVAL, "%016llx is beyond the end", (unsigned long long)when.lsn);
+    *out = commit_at(db, &when);
+    return 0;
+}
+
+static int pages_resolve(struct cv_pages *p, const char *name, const char *branch, const char *at,
+                         uint32_t timeout_ms, struct cv_moment *out)
+{
+    const struct commit *c = NULL;
+    struct mem_db *db;
+    int rc;
+
+    (void)p;
+    (void)timeout_ms;
+    mem_count.resolves++;
+    memset(out, 0, sizeof *out);
+    pthread_mutex_lock(&G);
+    db = find_branch(name, branch);
+    rc =
+        db ? find_moment(db, at, &c) : co_fail(CO_ERR_NOT_FOUND, "there is no %s/%s", name, branch);
+    if (!rc) {
+        out->timeline = db->timeline.timeline;
+        out->head_lsn = db->end;
+    }
+    if (c) {
+        out->lsn = c->end;
+        out->time_us = c->time_us;
+        out->db_pages = c->db_pages;
+        out->page_size = db->page_size;
+    }
+    pthread_mutex_unlock(&G);
+    return rc;
+}
+
+static int pages_log(struct cv_pages *p, const char *name, const char *branch, const char *at,
+                     lsn_t before_lsn, uint32_t limit, uint32_t timeout_ms, struct cv_logged *out,
+                     uint32_t *n, bool *more)
+{
+    const struct commit *newest = NULL;
+    struct mem_db *db;
+    int rc;
+
+    (void)p;
+    (void)timeout_ms;
+    mem_count.logs++;
+    *n = 0;
+    *more = false;
+    pthread_mutex_lock(&G);
+    db = find_branch(name, branch);
+    rc = db ? find_moment(db, at, &newest)
+            : co_fail(CO_ERR_NOT_FOUND, "there is no %s/%s", name, branch);
+    for (uint32_t i = !rc && newest ? db->n_commits : 0; i-- > 0;) {
+        const struct commit *c = &db->commits[i];
+
+        if (!c->txn || c->end > newest->end || (before_lsn && c->end >= before_lsn))
+            continue;
+        *more = *n == limit;
+        if (*more)
+            break;
+        out[*n] = (struct cv_logged){c->end, c->time_us, c->db_pages, c->n, {0}};
+        snprintf(out[*n].branch, sizeof out->branch, "%.60s", c->branch);
+        ++*n;
+        mem_count.logged++;
+    }
+    pthread_mutex_unlock(&G);
+    return rc;
+}
+
+static void describe(const struct mem_db *db, struct cv_branch *out)
+{
+    const struct commit *head = commit_at(db, &(struct when){.kind = WHEN_HEAD});
+
+    snprintf(out->name, sizeof out->name, "%.60s", branch_of(db));
+    snprintf(out->parent, sizeof out->parent, "%.60s", db->parent);
+    out->timeline = db->timeline.timeline;
+    out->root = !db->parent[0];
+    out->sealed = db->timeline.sealed;
+    out->start_lsn = out->root ? LSN_NONE : db->timeline.start_lsn;
+    out->head_lsn = head ? head->end : LSN_NONE;
+    out->head_us = head ? head->time_us : 0;
+    out->db_pages = head ? head->db_pages : 0;
+    out->page_size = db->page_size;
+}
+
+static int pages_branches(struct cv_pages *p, const char *name, uint32_t timeout_ms,
+                          struct cv_branch **out, uint32_t *n)
+{
+    size_t len = strlen(name);
+
+    (void)p;
+    (void)timeout_ms;
+    *out = calloc(100, sizeof **out);
+    *n = 0;
+    pthread_mutex_lock(&G);
+    for (struct mem_db *db = dbs; db && *n < 100; db = db->next)
+        if (strncmp(db->name, name, len) == 0 && (db->name[len] == 0 || db->name[len] == '/'))
+            describe(db, &(*out)[(*n)++]);
+    pthread_mutex_unlock(&G);
+    return *n ? 0 : co_fail(CO_ERR_NOT_FOUND, "there is no database %s", name);
+}
+
 static void pages_close(struct cv_pages *p)
 {
     free(p);
@@ -662,6 +842,9 @@ static const struct cv_pages_ops pages_ops = {
     .create = pages_create,
     .get = pages_get,
     .changes = pages_changes,
+    .resolve = pages_resolve,
+    .log = pages_log,
+    .branches = pages_branches,
     .stats = pages_stats,
 };
 
@@ -707,6 +890,112 @@ void mem_reset(void)
     pthread_mutex_unlock(&G);
     memset(&mem, 0, sizeof mem);
     memset(&mem_count, 0, sizeof mem_count);
+}
+
+/* G held. The commits and pages of `from` up to `lsn`, under a new identity. */
+static struct mem_db *copy(const struct mem_db *from, const char *name, lsn_t lsn)
+{
+    struct mem_db *db = make(name);
+    struct co_id id = db->timeline.timeline;
+
+    db->timeline = from->timeline;
+    db->timeline.timeline = id;
+    db->timeline.start_lsn = lsn;
+    db->timeline.sealed = false;
+    db->page_size = from->page_size;
+    db->term = 0;
+    db->end = db->ingested = lsn;
+    snprintf(db->parent, sizeof db->parent, "%.60s", branch_of(from));
+    db->commits = calloc(from->n_commits + 1, sizeof *db->commits);
+    db->cap_commits = from->n_commits + 1;
+    for (uint32_t i = 0; i < from->n_commits && from->commits[i].end <= lsn; i++) {
+        struct commit *c = &db->commits[db->n_commits++];
+
+        *c = from->commits[i];
+        c->pgnos = calloc(c->n + 1, sizeof *c->pgnos);
+        if (c->n)
+            memcpy(c->pgnos, from->commits[i].pgnos, c->n * sizeof *c->pgnos);
+        db->digest = c->digest;
+        db->time_us = c->time_us;
+    }
+    db->timeline.base_digest = db->digest;
+    db->cap_pages = from->cap_pages;
+    db->pages = calloc(db->cap_pages + 1, sizeof *db->pages);
+    for (uint32_t i = 0; i < from->cap_pages; i++) {
+        struct page_version **to = &db->pages[i];
+
+        for (struct page_version *v = from->pages[i]; v; v = v->older) {
+            if (v->lsn > lsn)
+                continue;
+            *to = calloc(1, sizeof *v + db->page_size);
+            (*to)->lsn = v->lsn;
+            memcpy((*to)->data, v->data, db->page_size);
+            to = &(*to)->older;
+        }
+    }
+    return db;
+}
+
+void mem_branch(const char *name, const char *branch, lsn_t lsn)
+{
+    char whole[140];
+    struct mem_db *db;
+
+    pthread_mutex_lock(&G);
+    db = find(name);
+    snprintf(whole, sizeof whole, "%.63s/%s", name, branch);
+    copy(db, whole, lsn ? lsn : db->timeline.start_lsn);
+    pthread_mutex_unlock(&G);
+}
+
+void mem_restore(const char *name, lsn_t lsn, const char *keep_as)
+{
+    struct mem_db *db;
+
+    pthread_mutex_lock(&G);
+    db = find(name);
+    co_assert(!db->leader || !db->leader->first);
+    if (db->leader)
+        depose(db->leader, 0);
+    db->timeline.sealed = true;
+    snprintf(db->name, sizeof db->name, "%.63s/%s", name, keep_as);
+    copy(db, name, lsn);
+    pthread_mutex_unlock(&G);
+}
+
+void mem_drop(const char *name)
+{
+    struct mem_db *db;
+
+    pthread_mutex_lock(&G);
+    db = find(name);
+    db->dropped = true;
+    db->name[0] = 0;
+    pthread_mutex_unlock(&G);
+}
+
+void mem_pin(const char *name, const char *pin, lsn_t lsn)
+{
+    struct mem_db *db;
+    int i = 0;
+
+    pthread_mutex_lock(&G);
+    db = find(name);
+    while (db->pins[i].name[0])
+        i++;
+    snprintf(db->pins[i].name, sizeof db->pins[i].name, "%s", pin);
+    db->pins[i].lsn = lsn;
+    pthread_mutex_unlock(&G);
+}
+
+lsn_t mem_head(const char *name)
+{
+    const struct commit *c;
+
+    pthread_mutex_lock(&G);
+    c = commit_at(find(name), &(struct when){.kind = WHEN_HEAD});
+    pthread_mutex_unlock(&G);
+    return c ? c->end : LSN_NONE;
 }
 
 void mem_lose_term(const char *name, unsigned keep)

@@ -1,8 +1,9 @@
 /*
  * mem_backend.h - a quorum and a pageserver in memory, with switches, in place of the network.
  *
- * Databases are known by name only; the server part of a URI does not matter to it. So two servers'
- * names in one process are two computes (two database objects, two logs) on one database.
+ * Databases are known by name only ("shop" is shop/main, "shop/dev" another branch); the server
+ * part of a URI does not matter to it. So two servers' names in one process are two computes (two
+ * database objects, two logs) on one database.
  *
  * A quorum makes records durable `delay_us` after they were appended, and tells so from a thread of
  * its own. A newer leader deposes an older one only when that one's lease is free, released, or
@@ -36,7 +37,8 @@ struct mem_switches {
 extern struct mem_switches mem;
 
 struct mem_counts {
-    atomic_uint opens, creates, gets, pages, changes, positions, leads, appends, releases, abandons;
+    atomic_uint opens, creates, gets, pages, changes, positions, leads, appends, releases, abandons,
+        resolves, logs, logged;
 };
 extern struct mem_counts mem_count;
 
@@ -49,6 +51,16 @@ void mem_reset(void);
 void mem_lose_term(const char *db, unsigned keep);
 /* Tells the fate that hold_resolve held back. */
 void mem_resolve(const char *db);
+/* A branch of `db` as it was at `lsn` (0: its start). */
+void mem_branch(const char *db, const char *name, lsn_t lsn);
+/* As a restore does (S14): `db` is what it was at `lsn`, a timeline of its own; what it was is
+ * sealed as `keep_as`. Nothing may be in flight. */
+void mem_restore(const char *db, lsn_t lsn, const char *keep_as);
+/* The name is gone, its log refuses everything, its pages stay. */
+void mem_drop(const char *db);
+void mem_pin(const char *db, const char *pin, lsn_t lsn);
+/* End of the newest committed transaction. */
+lsn_t mem_head(const char *db);
 /* A record of configuration is appended by nobody in particular; moves the position, not a reader.
  */
 void mem_append_config(const char *db);

@@ -421,6 +421,49 @@ Test(quorum_sock, a_dropped_timeline_says_so)
     cr_assert_eq(a.log->ops->position(a.log, 1000, &lsn), CO_ERR_DROPPED);
 }
 
+static void seal(void)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        pthread_mutex_lock(&fc.sk[i].server.lock);
+        fc.sk[i].sealed = true;
+        pthread_mutex_unlock(&fc.sk[i].server.lock);
+    }
+}
+
+Test(quorum_sock, a_sealed_timeline_is_not_led)
+{
+    /* S14 */
+    lsn_t lsn;
+
+    cr_assert_eq(lead(&a, 3000), 0);
+    append(&a);
+    cr_assert(is_durable(&a, 5000));
+    a.log->ops->release(a.log);
+    seal();
+    side_open(&b);
+    uint64_t begin = co_now_us();
+    cr_assert_eq(lead(&b, 8000), CO_ERR_READONLY);
+    cr_assert_lt(co_now_us() - begin, 4000000u);
+    int rc = b.log->ops->position(b.log, 1000, &lsn);
+    cr_assert(rc == 0 || rc == CO_ERR_READONLY, "%d %s", rc, co_sentence());
+}
+
+Test(quorum_sock, a_record_that_came_after_the_seal_is_surely_lost)
+{
+    /* S14: not "unknown", and what was kept before it stays kept */
+    cr_assert_eq(lead(&a, 3000), 0);
+    append(&a);
+    cr_assert(is_durable(&a, 5000));
+    lsn_t kept = a.tip;
+    seal();
+    append(&a);
+    uint64_t begin = co_now_us();
+    cr_assert(UNTIL(a.resolved_term == a.lead.term, 8000), "lost %u", a.n_lost);
+    cr_assert_lt(co_now_us() - begin, 4000000u);
+    cr_assert_eq(a.kept, kept);
+    cr_assert_eq(lead(&a, 1000), CO_ERR_READONLY);
+}
+
 Test(quorum_sock, a_fresh_log_leads_at_once)
 {
     /* M9: the first write of a process does not wait for a round that began before it was connected

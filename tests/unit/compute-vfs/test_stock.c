@@ -239,7 +239,7 @@ Test(stock, wrong_input_gets_a_sentence)
     cr_assert(strstr(why("my%20shop", "h:1", "", SQLITE_OPEN_CREATE, SQLITE_CANTOPEN), "my-shop"));
     cr_assert(
         strstr(why("x", "h:1", "&colour=red", SQLITE_OPEN_CREATE, SQLITE_CANTOPEN), "known are"));
-    cr_assert(strstr(why("x", "h:1", "&at=-1h", SQLITE_OPEN_CREATE, SQLITE_CANTOPEN),
+    cr_assert(strstr(why("x", "h:1", "&token=s", SQLITE_OPEN_CREATE, SQLITE_CANTOPEN),
                      "not in this version"));
     cr_assert(strstr(why("x", "nowhere", "", SQLITE_OPEN_CREATE, SQLITE_CANTOPEN), "HOST:PORT"));
     mem.fail_open = CO_ERR_CONNECT;
@@ -266,7 +266,7 @@ Test(stock, the_file_name_is_the_identity)
     /* S17 */
     sqlite3 *a = sql_open("db");
 
-    cr_assert_str_eq(sqlite3_db_filename(a, "main"), "/127.0.0.1:1/db/main");
+    cr_assert_str_eq(sqlite3_db_filename(a, "main"), "corallite://127.0.0.1:1/db/main");
     sql_close(a);
 }
 

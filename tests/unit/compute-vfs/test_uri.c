@@ -68,7 +68,9 @@ Test(uri, every_parameter_is_checked)
         {"vfs", "corallite", 0},
         {"nolock", "0", 0},
         {"nolock", "1", CO_ERR_INVAL},
-        {"at", "latest", CO_ERR_INVAL},
+        {"at", "latest", 0},
+        {"at", "-1 hour", 0},
+        {"at", "", CO_ERR_INVAL},
         {"token", "x", CO_ERR_INVAL},
         {"servr", "127.0.0.1:6400", CO_ERR_INVAL},
     };
@@ -78,6 +80,17 @@ Test(uri, every_parameter_is_checked)
         cr_expect_eq(cv_uri_param(&u, cases[i].key, cases[i].value), cases[i].rc, "%s=%s",
                      cases[i].key, cases[i].value);
     }
+}
+
+Test(uri, a_moment_longer_than_any_is_refused)
+{
+    char text[WHEN_AT_MAX + 1];
+
+    memset(text, '1', sizeof text);
+    text[WHEN_AT_MAX] = 0;
+    cr_assert_eq(cv_uri_param(&u, "at", text), CO_ERR_INVAL);
+    text[WHEN_AT_MAX - 1] = 0;
+    cr_assert_eq(cv_uri_param(&u, "at", text), 0);
 }
 
 Test(uri, durations_have_units)
@@ -103,19 +116,52 @@ Test(uri, without_a_server_it_is_the_local_cluster)
     cr_assert_str_eq(u.server, "127.0.0.1:6400");
 }
 
-Test(uri, the_path_is_read_back)
+/* The filename of `name` at `server`, read back, is again `v`. */
+static const char *there_and_back(const char *server, const char *name, struct cv_uri *v)
 {
-    char path[CV_PATH_MAX];
+    static char path[CV_PATH_MAX];
+
+    cr_assert_eq(cv_uri_param(&u, "server", server), 0);
+    cr_assert_eq(cv_uri_name(&u, name), 0);
+    cv_uri_filename(&u, path);
+    cr_assert(cv_uri_is_path(path));
+    cv_uri_init(v);
+    cr_assert_eq(cv_uri_from_path(v, path), 0);
+    cr_assert_str_eq(v->server, u.server);
+    cr_assert_str_eq(v->db, u.db);
+    cr_assert_str_eq(v->branch, u.branch);
+    cr_assert_eq(v->has_moment, u.has_moment);
+    cr_assert_eq(v->moment, u.moment);
+    return path;
+}
+
+Test(uri, the_file_name_is_short_at_the_usual_server_and_is_read_back)
+{
+    /* S17 */
     struct cv_uri v;
 
-    cr_assert_eq(cv_uri_param(&u, "server", "[::1]:6400"), 0);
-    cr_assert_eq(cv_uri_name(&u, "shop/dev"), 0);
-    cv_uri_path(&u, path);
-    cr_assert_str_eq(path, "/[::1]:6400/shop/dev");
-    cv_uri_init(&v);
-    cr_assert_eq(cv_uri_from_path(&v, path), 0);
-    cr_assert_str_eq(v.server, u.server);
-    cr_assert_str_eq(v.branch, "dev");
-    cr_assert_neq(cv_uri_from_path(&v, "/"), 0);
-    cr_assert_neq(cv_uri_from_path(&v, "//x"), 0);
+    cr_assert_str_eq(there_and_back(CV_SERVER_DEFAULT, "shop", &v), "corallite:shop/main");
+    cr_assert_str_eq(there_and_back("[::1]:6400", "shop/dev", &v),
+                     "corallite://[::1]:6400/shop/dev");
+    u.has_moment = true;
+    u.moment = 0x1a40;
+    cr_assert_str_eq(there_and_back("[::1]:6400", "shop/dev", &v),
+                     "corallite://[::1]:6400/shop/dev@0000000000001a40");
+    cr_assert_str_eq(there_and_back(CV_SERVER_DEFAULT, "shop", &v),
+                     "corallite:shop/main@0000000000001a40");
+    u.moment = LSN_NONE;
+    cr_assert_str_eq(there_and_back(CV_SERVER_DEFAULT, "shop", &v),
+                     "corallite:shop/main@0000000000000000");
+}
+
+Test(uri, what_is_no_file_name_of_ours_is_refused)
+{
+    static const char *const bad[] = {
+        "corallite:",           "corallite:/",     "corallite://",      "corallite:///a/b",
+        "corallite://h:1",      "corallite:a/b/c", "corallite:a/main@", "corallite:a/main@x",
+        "corallite:a/main@1@2", "/h:1/a/main",
+    };
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        cr_expect_eq(cv_uri_from_path(&u, bad[i]), CO_ERR_NAME, "%s", bad[i]);
 }

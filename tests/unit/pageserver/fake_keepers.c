@@ -5,6 +5,7 @@
 
 #include "common/assert.h"
 #include "proto/message.h"
+#include "proto/qmsg.h"
 #include "proto/unpack.h"
 
 #define NOTHING co_span_of(NULL, 0)
@@ -24,15 +25,20 @@ static bool answer(struct fake *f, const struct fake_poll *p)
 {
     struct co_buf *log;
     lsn_t *commit = commit_of(f, &p->timeline, p->node, &log);
-    if (f->node[p->node].silent || !commit || *commit <= p->from || p->from < LSN_FIRST)
+    if (f->node[p->node].silent || !commit || *commit <= p->from)
         return false;
+    lsn_t start = 0;
+    for (uint32_t i = 0; i < f->n_lines; i++)
+        if (&f->line[i].log == log)
+            start = f->line[i].start;
+    co_assert(p->from >= start);
     Corallite__StreamData d = CORALLITE__STREAM_DATA__INIT;
     d.has_timeline = d.has_from_lsn = d.has_commit_lsn = d.has_flush_lsn = 1;
     d.timeline = msg_bytes16(p->timeline.b);
     d.from_lsn = p->from;
     d.commit_lsn = d.flush_lsn = *commit;
     peer_send(p->peer, FRAME_STREAM_DATA, p->request, &d.base,
-              co_span_of(log->data + (p->from - LSN_FIRST), (size_t)(*commit - p->from)));
+              co_span_of(log->data + (p->from - start), (size_t)(*commit - p->from)));
     return true;
 }
 
@@ -134,9 +140,40 @@ static void stream(struct fake_node *n, struct peer *peer, uint64_t request, str
     p.from = m->from_lsn;
     protobuf_c_message_free_unpacked(&m->base, NULL);
     if (!answer(f, &p)) {
-        co_assert(f->n_polls < 64);
+        co_assert(f->n_polls < sizeof f->poll / sizeof *f->poll);
         f->poll[f->n_polls++] = p;
     }
+}
+
+static lsn_t start_of(const struct fake *f, const struct co_id *id)
+{
+    for (uint32_t i = 0; i < FAKE_NODES; i++)
+        for (uint32_t k = 0; k < f->node[i].n; k++)
+            if (co_id_eq(&f->node[i].meta[k].id, id))
+                return f->node[i].meta[k].start_lsn;
+    return LSN_FIRST;
+}
+
+static void read_pos(struct fake_node *n, struct peer *peer, const struct frame_header *frame,
+                     struct co_span body)
+{
+    struct fake *f = n->fake;
+    struct qmsg_scratch scratch = {0};
+    struct q_msg m;
+    struct co_buf out = {0}, *log;
+    int rc = qmsg_decode(frame, body, &scratch, &m);
+    co_assert(rc == 0);
+    struct q_msg pos = {.type = FRAME_POS, .timeline = m.timeline, .read_id = m.read_id};
+    lsn_t *commit = commit_of(f, &m.timeline, n->index, &log);
+    pos.commit_lsn = pos.flush_lsn = commit ? *commit : start_of(f, &m.timeline);
+    pos.last_log_term = 3;
+    for (uint32_t i = 0; n->index == 0 && i < f->n_lines; i++)
+        if (co_id_eq(&f->line[i].id, &m.timeline))
+            pos.flush_lsn += f->line[i].tail;
+    rc = qmsg_encode(&pos, &out);
+    co_assert(rc == 0);
+    peer_send_raw(peer, &out);
+    qmsg_scratch_free(&scratch);
 }
 
 static int on_frame(void *owner, struct peer *peer, const struct frame_header *frame,
@@ -153,6 +190,8 @@ static int on_frame(void *owner, struct peer *peer, const struct frame_header *f
         put(n, peer, frame->request_id, message);
     else if (frame->type == FRAME_STREAM)
         stream(n, peer, frame->request_id, message);
+    else if (frame->type == FRAME_READ_POS)
+        read_pos(n, peer, frame, body);
     uv_mutex_unlock(&n->fake->mutex);
     return 0;
 }
@@ -239,7 +278,7 @@ static void catch_up(struct fake *f)
     for (uint32_t l = 0; l < f->n_lines; l++)
         for (uint32_t i = 0; i < FAKE_NODES; i++)
             if (!f->node[i].frozen)
-                f->line[l].commit[i] = LSN_FIRST + f->line[l].log.len;
+                f->line[l].commit[i] = f->line[l].start + f->line[l].log.len;
 }
 
 void fake_append(struct fake *f, const struct co_id *timeline, const struct co_buf *records)
@@ -251,6 +290,9 @@ void fake_append(struct fake *f, const struct co_id *timeline, const struct co_b
     co_assert(l < FAKE_LINES);
     if (l == f->n_lines) {
         f->line[l].id = *timeline;
+        f->line[l].start = start_of(f, timeline);
+        for (uint32_t i = 0; i < FAKE_NODES; i++)
+            f->line[l].commit[i] = f->line[l].start;
         f->n_lines++;
     }
     int rc = co_buf_append(&f->line[l].log, records->data, records->len);
@@ -286,6 +328,38 @@ void fake_set_frozen(struct fake *f, uint32_t node, bool frozen)
     catch_up(f);
     uv_mutex_unlock(&f->mutex);
     uv_async_send(&f->async);
+}
+
+void fake_set_tail(struct fake *f, const struct co_id *timeline, lsn_t bytes)
+{
+    uv_mutex_lock(&f->mutex);
+    for (uint32_t i = 0; i < f->n_lines; i++)
+        if (co_id_eq(&f->line[i].id, timeline))
+            f->line[i].tail = bytes;
+    uv_mutex_unlock(&f->mutex);
+}
+
+bool fake_holds_id(struct fake *f, uint32_t node, const struct co_id *id, struct ps_meta *out)
+{
+    bool found = false;
+    uv_mutex_lock(&f->mutex);
+    for (uint32_t i = 0; i < f->node[node].n; i++)
+        if (co_id_eq(&f->node[node].meta[i].id, id)) {
+            *out = f->node[node].meta[i];
+            found = true;
+        }
+    uv_mutex_unlock(&f->mutex);
+    return found;
+}
+
+void fake_lose(struct fake *f, uint32_t node, const struct co_id *id)
+{
+    struct fake_node *n = &f->node[node];
+    uv_mutex_lock(&f->mutex);
+    for (uint32_t i = 0; i < n->n; i++)
+        if (co_id_eq(&n->meta[i].id, id))
+            n->meta[i] = n->meta[--n->n];
+    uv_mutex_unlock(&f->mutex);
 }
 
 bool fake_holds(struct fake *f, uint32_t node, const char *db, struct ps_meta *out)

@@ -1,7 +1,7 @@
 /*
- * fake_keepers.h - three safekeepers that only a pageserver talks to: TIMELINE_LIST, TIMELINE_PUT
- * and STREAM, on a loop in a thread of the test. Their logs are one buffer for each timeline, which
- * the test appends to; everything below a node's commit is committed there.
+ * fake_keepers.h - three safekeepers that only a pageserver talks to: TIMELINE_LIST, TIMELINE_PUT,
+ * STREAM and READ_POS, on a loop in a thread of the test. Their logs are one buffer for each
+ * timeline, which the test appends to; everything below a node's commit is committed there.
  */
 #ifndef CORALLITE_TEST_FAKE_KEEPERS_H
 #define CORALLITE_TEST_FAKE_KEEPERS_H
@@ -10,7 +10,7 @@
 #include "proto/peer_uv.h"
 
 #define FAKE_NODES 3
-#define FAKE_LINES 8
+#define FAKE_LINES 100
 
 struct fake;
 
@@ -44,10 +44,12 @@ struct fake {
     uint32_t n_lines;
     struct {
         struct co_id id;
-        struct co_buf log; /* from LSN_FIRST */
+        lsn_t start;
+        struct co_buf log; /* from start */
         lsn_t commit[FAKE_NODES];
+        lsn_t tail; /* so much more is flushed on node 0 and not committed */
     } line[FAKE_LINES];
-    struct fake_poll poll[64];
+    struct fake_poll poll[512];
     uint32_t n_polls;
 };
 
@@ -58,6 +60,12 @@ void fake_append(struct fake *f, const struct co_id *timeline, const struct co_b
 void fake_set_up(struct fake *f, uint32_t node, bool up); /* returns when it is so */
 void fake_set_silent(struct fake *f, uint32_t node, bool silent);
 void fake_set_frozen(struct fake *f, uint32_t node, bool frozen);
+/* Sets an open tail of the timeline's log. */
+void fake_set_tail(struct fake *f, const struct co_id *timeline, lsn_t bytes);
+/* What a node's registry holds of this timeline; false: nothing. */
+bool fake_holds_id(struct fake *f, uint32_t node, const struct co_id *id, struct ps_meta *out);
+/* The node forgets a timeline. */
+void fake_lose(struct fake *f, uint32_t node, const struct co_id *id);
 /* What a node's registry holds of this name; false: nothing. */
 bool fake_holds(struct fake *f, uint32_t node, const char *db, struct ps_meta *out);
 void fake_put(struct fake *f, uint32_t node, const struct ps_meta *meta);

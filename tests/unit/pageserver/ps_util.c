@@ -170,6 +170,15 @@ void ps_scribe_config(struct ps_scribe *w, struct co_buf *out)
     append(w, out, &record);
 }
 
+void ps_scribe_branch(struct ps_scribe *w, const struct co_id *timeline, lsn_t lsn,
+                      const struct wal_digest *digest)
+{
+    w->timeline = *timeline;
+    w->lsn = lsn;
+    w->digest = *digest;
+    memset(w->versions, 0, (w->max + 1) * sizeof *w->versions); /* no deltas */
+}
+
 struct ps_chain ps_scribe_chain(const struct ps_scribe *w)
 {
     return (struct ps_chain){.cluster = w->cluster, .timeline = w->timeline, .last_lsn = LSN_FIRST};

@@ -42,6 +42,9 @@ void ps_scribe_txn(struct ps_scribe *w, struct co_buf *out, const pgno_t *pgnos,
 /* Commits pages that the caller has changed in place (no deltas). */
 void ps_scribe_images(struct ps_scribe *w, struct co_buf *out, const pgno_t *pgnos, uint32_t n);
 void ps_scribe_config(struct ps_scribe *w, struct co_buf *out);
+/* Goes on writing on a branch that begins there, with the pages as they are. */
+void ps_scribe_branch(struct ps_scribe *w, const struct co_id *timeline, lsn_t lsn,
+                      const struct wal_digest *digest);
 /* The chain that ingest of a new timeline begins with. */
 struct ps_chain ps_scribe_chain(const struct ps_scribe *w);
 

@@ -172,3 +172,259 @@ Test(registry, many_timelines_are_found_by_id_and_name)
     }
     cr_assert_null(ps_reg_find_name(&reg, "db5000", "main"));
 }
+
+/* -- Branches and restores --------------------------------------------------------------------- */
+
+static struct ps_meta branch_of(uint8_t id, uint8_t ancestor, const char *branch)
+{
+    struct ps_meta m = meta(id, "shop", PS_ACTIVE, 2);
+    m.database = ps_id(200);
+    m.ancestor = ancestor ? ps_id(ancestor) : (struct co_id){{0}};
+    m.ancestor_lsn = m.start_lsn = ancestor ? 8192 : LSN_FIRST;
+    snprintf(m.branch, sizeof m.branch, "%s", branch);
+    return m;
+}
+
+/* Known, stored, and held by all. */
+static struct ps_timeline *loaded(struct ps_meta m)
+{
+    struct ps_timeline *tl;
+    cr_assert_eq(ps_reg_load(&reg, m.id.b[0], false, &m, &tl), 0);
+    for (uint32_t i = 0; i < 3; i++)
+        heard(i, m);
+    return tl;
+}
+
+/* What the safekeepers and the store do, until nothing is left to be done: `all` of them. */
+static void settle(void)
+{
+    for (bool busy = true; busy;) {
+        busy = false;
+        for (struct ps_timeline *tl = reg.all; tl; tl = tl->next) {
+            for (uint32_t i = 0; i < 3; i++)
+                if (ps_reg_lacks(&reg, tl, i))
+                    heard(i, tl->meta), busy = true;
+            enum ps_next next = ps_reg_next(&reg, tl);
+            busy |= next != PS_NEXT_NOTHING;
+            if (next == PS_NEXT_STORE)
+                tl->stored = tl->meta.version, tl->stored_state = tl->meta.state;
+        }
+        busy |= ps_reg_sweep(&reg) != NULL;
+    }
+}
+
+static struct ps_meta restore_of(uint8_t id, uint8_t replaces, const char *keep_as)
+{
+    struct ps_meta m = branch_of(id, replaces, "main");
+    m.state = PS_CREATING, m.version = 1;
+    m.replaces = ps_id(replaces);
+    snprintf(m.keep_as, sizeof m.keep_as, "%s", keep_as);
+    return m;
+}
+
+static void expect_restored(struct ps_timeline *old, struct ps_timeline *new)
+{
+    cr_assert_eq(new->meta.state, PS_ACTIVE);
+    cr_assert_eq(old->meta.state, PS_SEALED);
+    cr_assert_str_eq(old->meta.branch, "kept");
+    cr_assert_eq(ps_reg_find_name(&reg, "shop", "main"), new);
+    cr_assert_eq(ps_reg_find_name(&reg, "shop", "kept"), old);
+    cr_assert(ps_timeline_open(old) && ps_timeline_open(new));
+}
+
+Test(registry, a_restore_seals_what_it_replaces_before_it_has_its_name)
+{
+    /* The intent on a majority, then the old one SEALED on a majority and stored, then ACTIVE. */
+    struct ps_timeline *old = loaded(branch_of(1, 0, "main")), *new;
+    all_listed();
+    struct ps_meta m = restore_of(2, 1, "kept");
+    cr_assert_eq(ps_reg_create(&reg, &m, &new), 0);
+    cr_assert_eq(ps_reg_find_name(&reg, "shop", "main"), old, "until then the old one has it");
+    cr_assert(ps_reg_name_taken(&reg, "shop", "kept"), "spoken for");
+    heard(0, m);
+    cr_assert_eq(ps_reg_next(&reg, new), PS_NEXT_NOTHING);
+    cr_assert_eq(old->meta.state, PS_ACTIVE, "one of three is no majority");
+    heard(1, m);
+    cr_assert_eq(ps_reg_next(&reg, new), PS_NEXT_SEALED);
+    cr_assert(old->meta.state == PS_SEALED && old->meta.version == 3);
+    cr_assert_eq(ps_reg_next(&reg, new), PS_NEXT_NOTHING, "not before that is durable");
+    heard(0, old->meta), heard(1, old->meta);
+    cr_assert_eq(ps_reg_next(&reg, new), PS_NEXT_NOTHING, "and stored here");
+    cr_assert_eq(ps_reg_next(&reg, old), PS_NEXT_STORE);
+    old->stored = 3, old->stored_state = PS_SEALED;
+    cr_assert_eq(ps_reg_next(&reg, new), PS_NEXT_CHANGED);
+    settle();
+    expect_restored(old, new);
+}
+
+Test(registry, a_crash_at_any_step_of_a_restore_ends_in_all_or_nothing)
+{
+    /* After step k the process dies; a new registry hears what each safekeeper holds, and the store
+     * what it had. Either nobody was told of the restore and nothing happened, or it is whole. */
+    for (int first = 0; first < 3; first++)
+        for (int steps = 0; steps <= 20; steps++) {
+            struct ps_meta held[3][2], row[2] = {branch_of(1, 0, "main"), {.version = 0}};
+            memset(held, 0, sizeof held);
+            for (int i = 0; i < 3; i++)
+                held[i][0] = row[0];
+            /* The run before the crash: one action a step, node `first` answering last. */
+            struct ps_timeline *tl[2];
+            tl[0] = loaded(row[0]);
+            all_listed();
+            struct ps_meta m = restore_of(2, 1, "kept");
+            cr_assert_eq(ps_reg_create(&reg, &m, &tl[1]), 0);
+            for (int done = 0, idle = 0; done < steps && !idle;) {
+                idle = 1;
+                for (int t = 1; t >= 0 && idle; t--) {
+                    for (int k = 1; k <= 3 && idle; k++) {
+                        uint32_t node = (uint32_t)((first + k) % 3);
+                        if (!ps_reg_lacks(&reg, tl[t], node))
+                            continue;
+                        held[node][t] = tl[t]->meta;
+                        heard(node, tl[t]->meta);
+                        idle = 0;
+                    }
+                    enum ps_next next = ps_reg_next(&reg, tl[t]);
+                    if (next == PS_NEXT_STORE && idle) {
+                        row[t] = tl[t]->meta;
+                        tl[t]->stored = row[t].version, tl[t]->stored_state = row[t].state;
+                        idle = 0;
+                    }
+                    idle &= next == PS_NEXT_NOTHING || next == PS_NEXT_STORE;
+                }
+                done++;
+            }
+            cr_assert(steps < 20 || (row[0].state == PS_SEALED && row[1].state == PS_ACTIVE),
+                      "so many steps are all there are");
+            /* The run after it: two of three safekeepers are there. */
+            for (int away = 0; away < 3; away++) {
+                teardown();
+                setup();
+                struct ps_timeline *old, *new;
+                for (int t = 0; t < 2; t++)
+                    if (row[t].version)
+                        cr_assert_eq(ps_reg_load(&reg, (tlno_t)t + 1, false, &row[t], &old), 0);
+                bool known = false;
+                for (int i = 0; i < 3; i++) {
+                    if (i == away)
+                        continue;
+                    for (int t = 0; t < 2; t++)
+                        if (held[i][t].version)
+                            heard((uint32_t)i, held[i][t]);
+                    known |= held[i][1].version != 0;
+                    ps_reg_list_done(&reg, (uint32_t)i);
+                }
+                settle();
+                struct co_id a = ps_id(1), b = ps_id(2);
+                old = ps_reg_find(&reg, &a);
+                new = ps_reg_find(&reg, &b);
+                if (known) {
+                    expect_restored(old, new);
+                } else {
+                    cr_assert(old->meta.state == PS_ACTIVE && !new);
+                    cr_assert_str_eq(old->meta.branch, "main");
+                }
+                /* The third comes back, with what it holds: nothing is undone or done anew. */
+                for (int t = 0; t < 2; t++)
+                    if (held[away][t].version)
+                        heard((uint32_t)away, held[away][t]);
+                ps_reg_list_done(&reg, (uint32_t)away);
+                settle();
+                if (known)
+                    expect_restored(old, ps_reg_find(&reg, &b));
+                else
+                    cr_assert_eq(ps_reg_find_name(&reg, "shop", "main"), old, "R4");
+            }
+            teardown();
+            setup();
+        }
+}
+
+Test(registry, of_two_restores_of_one_branch_the_older_stays)
+{
+    /* R2, after a crash between them. */
+    struct ps_timeline *old = loaded(branch_of(1, 0, "main"));
+    struct ps_timeline *b = heard(0, restore_of(9, 1, "kept-b"));
+    struct ps_timeline *a = heard(1, restore_of(8, 1, "kept"));
+    all_listed();
+    settle();
+    cr_assert_eq(b->meta.state, PS_DROPPED);
+    expect_restored(old, a);
+}
+
+Test(registry, a_restore_that_comes_too_late_gives_way)
+{
+    /* R4: another one was done meanwhile; what it would replace is not the head any more. */
+    struct ps_timeline *old = loaded(branch_of(1, 0, "main")), *new;
+    all_listed();
+    struct ps_meta m = restore_of(2, 1, "kept");
+    cr_assert_eq(ps_reg_create(&reg, &m, &new), 0);
+    settle();
+    struct ps_timeline *late = heard(2, restore_of(3, 1, "kept-2"));
+    settle();
+    cr_assert_eq(late->meta.state, PS_DROPPED);
+    expect_restored(old, new);
+}
+
+Test(registry, a_renamed_branch_is_found_under_its_new_name_alone)
+{
+    /* The index of names follows, also when a safekeeper tells of it. */
+    struct ps_timeline *tl = loaded(branch_of(1, 0, "main"));
+    struct ps_timeline *dev = loaded(branch_of(2, 1, "dev"));
+    all_listed();
+    ps_reg_rename(&reg, dev, "test");
+    ps_reg_change(&reg, dev, PS_ACTIVE);
+    cr_assert_null(ps_reg_find_name(&reg, "shop", "dev"));
+    cr_assert_eq(ps_reg_find_name(&reg, "shop", "test"), dev);
+    struct ps_meta m = dev->meta;
+    m.version++;
+    snprintf(m.branch, sizeof m.branch, "third");
+    heard(1, m);
+    cr_assert_null(ps_reg_find_name(&reg, "shop", "test"));
+    cr_assert_eq(ps_reg_find_name(&reg, "shop", "third"), dev);
+    cr_assert_eq(ps_reg_find_name(&reg, "shop", "main"), tl);
+    for (uint32_t i = 0; i < 2000; i++) { /* the indexes grow: nothing is lost or found twice */
+        struct ps_timeline *other;
+        struct ps_meta o = meta(3, "other", PS_ACTIVE, 2);
+        co_put32(o.id.b, i * 2654435761u + 1);
+        cr_assert_eq(ps_reg_load(&reg, i + 10, false, &o, &other), 0);
+    }
+    cr_assert_eq(ps_reg_find_name(&reg, "shop", "third"), dev);
+    cr_assert_null(ps_reg_find_name(&reg, "shop", "dev"));
+}
+
+Test(registry, a_dropped_parent_is_hidden_until_its_last_descendant_goes)
+{
+    /* Its children keep what they see: it must stay readable on the safekeepers. */
+    struct ps_timeline *a = loaded(branch_of(1, 0, "main"));
+    struct ps_timeline *b = loaded(branch_of(2, 1, "dev"));
+    struct ps_timeline *c = loaded(branch_of(3, 2, "test"));
+    all_listed();
+    ps_reg_drop(&reg, a);
+    ps_reg_drop(&reg, b);
+    settle();
+    cr_assert(a->meta.state == PS_SEALED && a->meta.hidden && !ps_timeline_open(a));
+    cr_assert(ps_timeline_fed(a) && ps_timeline_fed(b), "still pulled");
+    cr_assert_null(ps_reg_find_name(&reg, "shop", "main"), "its name is free");
+    cr_assert_eq(ps_reg_branches(&reg, &a->meta.database), 1);
+    ps_reg_drop(&reg, c);
+    settle();
+    cr_assert(a->meta.state == PS_DROPPED && b->meta.state == PS_DROPPED);
+    cr_assert_eq(c->meta.state, PS_DROPPED);
+}
+
+Test(registry, metadata_of_branches_survives_the_wire)
+{
+    /* An empty pageserver learns all of it from the safekeepers. */
+    struct ps_meta m = restore_of(2, 1, "kept"), back;
+    struct co_buf bytes = {0};
+    m.is_protected = true, m.hidden = true, m.expires_us = 123456789;
+    m.state = PS_SEALED;
+    cr_assert_eq(ps_meta_pack(&m, &bytes), 0);
+    cr_assert_eq(ps_meta_unpack(co_buf_span(&bytes), &back), 0, "%s", co_sentence());
+    cr_assert(back.state == PS_SEALED && back.is_protected && back.hidden);
+    cr_assert(back.expires_us == 123456789 && co_id_eq(&back.replaces, &m.replaces));
+    cr_assert_str_eq(back.keep_as, "kept");
+    cr_assert_eq(back.ancestor_lsn, 8192);
+    co_buf_free(&bytes);
+}

@@ -9,6 +9,7 @@
 
 #include <lmdb.h>
 
+#include "common/clock_file.h"
 #include "proto/changes.h"
 #include "tests/unit/pageserver/ps_util.h"
 
@@ -441,4 +442,129 @@ Test(store, a_full_map_is_full_and_what_is_there_stays_readable)
     cr_assert(strstr(co_sentence(), "--map-size"), "%s", co_sentence());
     ps_write_abort(wr);
     expect(&line, 1, 99, 4096, FILL_NOISE, 1, 5);
+}
+
+/* -- Branches ---------------------------------------------------------------------------------- */
+
+Test(store, a_page_is_found_through_64_ancestors)
+{
+    /* Depth of branches: each level has one page of its own and sees all of those above it. */
+    static struct ps_line deep[65];
+    cr_assert_eq(ps_write_begin(wr), 0);
+    for (uint32_t i = 0; i < 65; i++) {
+        deep[i] = (struct ps_line){.no = 100 + i,
+                                   .id = ps_id((uint8_t)i),
+                                   .ancestor = i ? &deep[i - 1] : NULL,
+                                   .ancestor_lsn = i * 1000};
+        put(100 + i, i + 1, i * 1000 + 500, 4096, FILL_TEXT, i);
+        put(100 + i, i + 1, i * 1000 + 1500, 4096, FILL_TEXT, 777); /* behind the branch point */
+        commit_row(100 + i, i * 1000 + 500, i * 1000 + 500, i + 1, (pgno_t[]){i + 1}, 1);
+        commit_row(100 + i, i * 1000 + 1500, i * 1000 + 1500, i + 1, (pgno_t[]){i + 1}, 1);
+    }
+    cr_assert_eq(ps_write_commit(wr), 0);
+    for (uint32_t i = 0; i < 64; i++)
+        expect(&deep[64], i + 1, UINT64_MAX, 4096, FILL_TEXT, i, i * 1000 + 500);
+    expect(&deep[64], 65, UINT64_MAX, 4096, FILL_TEXT, 777, 65500);
+    struct ps_commit c;
+    lsn_t lsn;
+    cr_assert_eq(ps_read_renew(rd), 0);
+    for (uint32_t i = 0; i < 64; i++) {
+        cr_assert_eq(ps_commit_at(rd, &deep[64], i * 1000 + 999, &c), 0);
+        cr_assert_eq(c.lsn, i * 1000 + 500, "clamped at the branch point");
+        cr_assert_eq(ps_commit_at_time(rd, &deep[64], i * 1000 + 999, &lsn), 0);
+        cr_assert_eq(lsn, i * 1000 + 500, "%u", i);
+        cr_assert_eq(ps_commit_at_time(rd, &deep[64], i * 1000 + 500, &lsn), 0);
+        cr_assert_eq(lsn, i * 1000 + 500);
+        if (i)
+            cr_assert(ps_commit_at_time(rd, &deep[64], i * 1000 + 499, &lsn) == 0 &&
+                      lsn == (i - 1) * 1000 + 500);
+    }
+    cr_assert_eq(ps_commit_at_time(rd, &deep[64], 499, &lsn), CO_ERR_NOT_FOUND);
+    ps_read_reset(rd);
+}
+
+Test(store, a_time_on_a_branch_costs_nothing_for_what_its_ancestor_did_since)
+{
+    /* 20,000 commits of the parent behind the branch point, all before the time asked for. */
+    struct ps_line root = {.no = 10, .id = ps_id(10)};
+    struct ps_line child = {.no = 11, .id = ps_id(11), .ancestor = &root, .ancestor_lsn = 1000};
+    lsn_t lsn;
+    cr_assert_eq(ps_write_begin(wr), 0);
+    for (uint64_t i = 1; i <= 20000; i++)
+        commit_row(10, i * 1000, i * 10, 1, (pgno_t[]){1}, 1);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    cr_assert_eq(ps_read_renew(rd), 0);
+    uint64_t begin = co_now_us();
+    for (int i = 0; i < 1000; i++)
+        cr_assert(ps_commit_at_time(rd, &child, 200000, &lsn) == 0 && lsn == 1000);
+    uint64_t us = co_now_us() - begin;
+    cr_assert_lt(us, 2000000, "walking over them would take minutes: %llu us",
+                 (unsigned long long)us);
+    ps_read_reset(rd);
+}
+
+Test(store, commits_are_walked_newest_first_with_their_sizes_across_a_branch_point)
+{
+    /* LOG: each commit is found by itself; also one whose page list takes several rows. */
+    struct ps_line root = {.no = 20, .id = ps_id(20)};
+    struct ps_line child = {.no = 21, .id = ps_id(21), .ancestor = &root, .ancestor_lsn = 250};
+    static pgno_t many[20000];
+    const struct ps_line *owner;
+    struct ps_commit c;
+    uint32_t n;
+    for (uint32_t i = 0; i < 20000; i++)
+        many[i] = 1 + i * 300;
+    cr_assert_eq(ps_write_begin(wr), 0);
+    commit_row(20, 100, 1, 1, (pgno_t[]){1}, 1);
+    commit_row(20, 200, 2, 6000000, many, 20000);
+    commit_row(20, 300, 3, 1, (pgno_t[]){1}, 1);
+    commit_row(21, 400, 4, 2, (pgno_t[]){1, 2}, 2);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    cr_assert_eq(ps_read_renew(rd), 0);
+    cr_assert_eq(ps_commit_whose(rd, &child, 999, &c, &owner, &n), 0);
+    cr_assert(c.lsn == 400 && owner == &child && n == 2);
+    cr_assert_eq(ps_commit_whose(rd, owner, 399, &c, &owner, &n), 0);
+    cr_assert(c.lsn == 200 && owner == &root && n == 20000 && c.db_pages == 6000000);
+    cr_assert_eq(ps_commit_whose(rd, owner, 199, &c, &owner, &n), 0);
+    cr_assert(c.lsn == 100 && n == 1);
+    cr_assert_eq(ps_commit_whose(rd, owner, 99, &c, &owner, &n), CO_ERR_NOT_FOUND);
+    ps_read_reset(rd);
+}
+
+static int take_pin(void *arg, const struct ps_pin_row *pin)
+{
+    struct ps_pin_row **at = arg;
+    *(*at)++ = *pin;
+    return 0;
+}
+
+Test(store, pins_survive_a_restart)
+{
+    /* Named moments, by database and name. */
+    struct ps_pin_row a = {.database = ps_id(1), .name = "a", .timeline = ps_id(3), .lsn = 77},
+                      b = {.database = ps_id(2), .name = "a", .timeline = ps_id(4), .lsn = 88},
+                      got[3], *end = got;
+    a.time_us = 5, a.created_us = 6;
+    memset(b.name, 'x', CO_NAME_MAX_BYTES);
+    cr_assert_eq(ps_write_begin(wr), 0);
+    cr_assert_eq(ps_pin_put(wr, &a), 0);
+    cr_assert_eq(ps_pin_put(wr, &b), 0);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    close_store();
+    open_store();
+    cr_assert_eq(ps_read_renew(rd), 0);
+    cr_assert_eq(ps_pin_each(rd, take_pin, &end), 0, "%s", co_sentence());
+    ps_read_reset(rd);
+    cr_assert_eq(end - got, 2);
+    cr_assert_eq(memcmp(&got[0], &a, sizeof a), 0);
+    cr_assert_eq(memcmp(&got[1], &b, sizeof b), 0);
+    cr_assert_eq(ps_write_begin(wr), 0);
+    cr_assert_eq(ps_pin_delete(wr, &a.database, "a"), 0);
+    cr_assert_eq(ps_pin_delete(wr, &a.database, "none"), 0);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    cr_assert_eq(ps_read_renew(rd), 0);
+    end = got;
+    cr_assert_eq(ps_pin_each(rd, take_pin, &end), 0);
+    cr_assert_eq(end - got, 1);
+    ps_read_reset(rd);
 }

@@ -17,6 +17,7 @@ static const struct q_term term_1[] = {{1, LSN_FIRST}};
 static const struct q_history history_1 = {.n = 1, .e = term_1};
 #define ACTIVE  CORALLITE__TIMELINE_STATE__TIMELINE_ACTIVE
 #define DROPPED CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED
+#define SEALED  CORALLITE__TIMELINE_STATE__TIMELINE_SEALED
 
 /* Appends n records of term 1, waits until all are acknowledged, then says they are committed. */
 static void write_records(struct sk_talk *t, struct tip *tip, int n, struct co_buf *all)
@@ -285,6 +286,71 @@ Test(daemon, unknown_and_dropped_timelines_get_typed_errors)
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
 }
 
+static void expect_error(struct sk_talk *t, int code, const char *word)
+{
+    struct frame_header frame;
+    struct co_span body;
+    cr_assert(talk_next(t, 5000, &frame, &body), "no answer");
+    cr_assert_eq(frame.type, FRAME_ERROR, "%s", frame_type_name(frame.type));
+    Corallite__Error *e = corallite__error__unpack(NULL, frame.message_bytes, body.data);
+    cr_assert(e && e->sentence);
+    cr_assert_eq(e->code, code, "%d %s", e->code, e->sentence);
+    cr_assert(strstr(e->sentence, word), "%s", e->sentence);
+    corallite__error__free_unpacked(e, NULL);
+}
+
+Test(daemon, sealed_timeline_is_read_and_told_how_far_it_is_committed_but_not_written)
+{
+    /* S14: votes and records get READONLY, before and after a restart; streams and positions go
+     * on; a heartbeat still says that what was acknowledged before the seal is committed. */
+    struct sk_process p;
+    struct sk_talk t;
+    struct tip tip = tip_first();
+    struct q_msg m;
+    lsn_t commit, flush;
+    AUTO_BUF all = {0};
+    AUTO_BUF one = {0};
+    AUTO_BUF none = {0};
+    AUTO_BUF got = {0};
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    write_records(&t, &tip, 3, &all);
+    lsn_t before = tip.lsn;
+    make_record(&tip, 1, &one);
+    talk_append(&t, 1, before, before, &one);
+    do
+        talk_expect(&t, FRAME_ACK, &m);
+    while (m.flush_lsn < tip.lsn);
+    cr_assert_eq(talk_put(&t, 2, SEALED), 0);
+    talk_append(&t, 1, tip.lsn, tip.lsn, &none);
+    do
+        talk_expect(&t, FRAME_ACK, &m);
+    while (m.commit_lsn < tip.lsn);
+    cr_assert_eq(co_buf_append(&all, one.data, one.len), 0);
+    lsn_t end = tip.lsn;
+    one.len = 0;
+    make_record(&tip, 1, &one);
+    for (int round = 0; round < 2; round++) {
+        talk_append(&t, 1, end, end, &one);
+        expect_error(&t, CO_ERR_READONLY, "reopen");
+        talk_send(&t, &(struct q_msg){.type = FRAME_VOTE, .term = 2, .nonce = talk_nonce});
+        expect_error(&t, CO_ERR_READONLY, "sealed");
+        talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 7});
+        talk_expect(&t, FRAME_POS, &m);
+        cr_assert_eq(m.flush_lsn, end);
+        cr_assert_eq(talk_stream(&t, LSN_FIRST, 0, &got, &commit, &flush), 0);
+        cr_assert_eq(got.len, all.len, "%zu of %zu bytes", got.len, all.len);
+        talk_close(&t);
+        cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+        daemon_start(&p, NULL);
+        talk_open(&t, &p);
+    }
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+}
+
 Test(daemon, hello_of_another_cluster_node_or_disk_is_refused)
 {
     /* O1, O2 */
@@ -485,19 +551,6 @@ Test(daemon, appends_that_arrive_during_a_sync_share_the_next_one)
     corallite__node_status__free_unpacked(st, NULL);
     talk_close(&t);
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
-}
-
-static void expect_error(struct sk_talk *t, int code, const char *word)
-{
-    struct frame_header frame;
-    struct co_span body;
-    cr_assert(talk_next(t, 5000, &frame, &body), "no answer");
-    cr_assert_eq(frame.type, FRAME_ERROR, "%s", frame_type_name(frame.type));
-    Corallite__Error *e = corallite__error__unpack(NULL, frame.message_bytes, body.data);
-    cr_assert(e && e->sentence);
-    cr_assert_eq(e->code, code, "%d %s", e->code, e->sentence);
-    cr_assert(strstr(e->sentence, word), "%s", e->sentence);
-    corallite__error__free_unpacked(e, NULL);
 }
 
 Test(daemon, damage_found_later_halts_that_timeline_alone)

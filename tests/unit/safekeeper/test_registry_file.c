@@ -39,6 +39,7 @@ static Corallite__Timeline *timeline(uint8_t id, uint64_t version, Corallite__Ti
 #define CREATING CORALLITE__TIMELINE_STATE__TIMELINE_CREATING
 #define ACTIVE   CORALLITE__TIMELINE_STATE__TIMELINE_ACTIVE
 #define DROPPED  CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED
+#define SEALED   CORALLITE__TIMELINE_STATE__TIMELINE_SEALED
 
 /* What a PUT does, without the directory. */
 static int put(struct sk_registry *r, const Corallite__Timeline *t, enum sk_put *what)
@@ -180,4 +181,53 @@ Test(registry_file, timeline_does_not_move_its_begin)
     cr_assert_eq(put(&r, t, &what), CO_ERR_INVAL);
     cr_assert_eq(r.e[0].version, 1);
     sk_registry_free(&r);
+}
+
+Test(registry_file, sealed_timeline_can_only_be_dropped)
+{
+    /* G1: what a restore kept is never written again; its name and protection may change. */
+    struct sk_registry r = {0}, back;
+    enum sk_put what;
+    cr_assert_eq(put(&r, timeline(5, 1, ACTIVE), &what), 0);
+    cr_assert_eq(put(&r, timeline(5, 2, SEALED), &what), 0);
+    cr_assert_eq(put(&r, timeline(5, 3, ACTIVE), &what), CO_ERR_READONLY);
+    Corallite__Timeline *t = timeline(5, 4, SEALED);
+    t->branch = "kept";
+    t->has_protected_ = t->protected_ = t->has_hidden = t->hidden = 1;
+    t->has_expires_us = 1;
+    t->expires_us = 77;
+    cr_assert_eq(put(&r, t, &what), 0);
+    cr_assert_eq(sk_registry_read(fixture()->dir, &back), 0, "%s", co_sentence());
+    const Corallite__Timeline *m = back.e[0].message;
+    cr_assert(back.e[0].state == SEALED && m->protected_ && m->hidden && m->expires_us == 77);
+    cr_assert_str_eq(back.e[0].name, "shop/kept");
+    sk_registry_free(&back);
+    cr_assert_eq(put(&r, timeline(5, 5, DROPPED), &what), 0);
+    cr_assert_eq(put(&r, timeline(5, 6, SEALED), &what), CO_ERR_DROPPED);
+    sk_registry_free(&r);
+}
+
+Test(registry_file, intent_of_a_restore_is_kept)
+{
+    /* An empty pageserver drives it on from what the safekeepers hold. */
+    static uint8_t replaces[16] = {9, 9, 9};
+    struct sk_registry r = {0}, back;
+    enum sk_put what;
+    Corallite__Timeline *t = timeline(5, 1, CREATING);
+    t->has_replaces = 1;
+    t->replaces = msg_bytes16(replaces);
+    t->keep_as = "before";
+    cr_assert_eq(put(&r, t, &what), 0);
+    cr_assert_eq(sk_registry_read(fixture()->dir, &back), 0, "%s", co_sentence());
+    cr_assert_str_eq(back.e[0].message->keep_as, "before");
+    cr_assert_eq(memcmp(back.e[0].message->replaces.data, replaces, 16), 0);
+    t = timeline(6, 1, CREATING);
+    t->keep_as = "not a name";
+    cr_assert_eq(put(&r, t, &what), CO_ERR_NAME);
+    t = timeline(6, 1, CREATING);
+    t->has_replaces = 1;
+    t->replaces = (ProtobufCBinaryData){.len = 3, .data = replaces};
+    cr_assert_eq(put(&r, t, &what), CO_ERR_INVAL);
+    sk_registry_free(&r);
+    sk_registry_free(&back);
 }

@@ -1,0 +1,20 @@
+/* progress_file.h - a bar on the terminal for what takes longer than a second. */
+#ifndef CORALLITE_CLI_PROGRESS_FILE_H
+#define CORALLITE_CLI_PROGRESS_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct progress {
+    const char *what; /* "importing" */
+    uint64_t began_us, shown_us;
+    bool on_terminal, shown;
+};
+
+void progress_begin(struct progress *p, const char *what);
+/* Bytes; drawn at most ten times a second, and not within the first. */
+void progress_show(struct progress *p, uint64_t done, uint64_t total);
+/* Takes the bar away. May be called twice. */
+void progress_end(struct progress *p);
+
+#endif
