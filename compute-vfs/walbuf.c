@@ -23,20 +23,27 @@ void cv_walbuf_free(struct cv_walbuf *w)
     cv_walbuf_init(w);
 }
 
+/* The places that SQLite itself would try for a temporary file, in its order. */
 static int open_file(struct cv_walbuf *w)
 {
-    const char *dir = getenv("SQLITE_TMPDIR");
+    const char *dirs[] = {getenv("SQLITE_TMPDIR"), getenv("TMPDIR"), "/var/tmp", "/tmp"};
+    const char *first = NULL;
     char path[512];
+    int why = 0;
 
-    if (!dir || !*dir)
-        dir = getenv("TMPDIR");
-    if (!dir || !*dir)
-        dir = "/tmp";
-    snprintf(path, sizeof path, "%s/corallite-wal-XXXXXX", dir);
-    w->fd = mkostemp(path, 02000000 /* O_CLOEXEC */);
+    for (size_t i = 0; i < sizeof dirs / sizeof *dirs && w->fd < 0; i++) {
+        if (!dirs[i] || !*dirs[i])
+            continue;
+        snprintf(path, sizeof path, "%s/corallite-wal-XXXXXX", dirs[i]);
+        w->fd = mkostemp(path, 02000000 /* O_CLOEXEC */);
+        if (w->fd < 0 && !first) {
+            first = dirs[i];
+            why = errno;
+        }
+    }
     if (w->fd < 0)
-        return co_fail_errno(CO_ERR_IO, errno, "a large transaction needs a temporary file in %s",
-                             dir);
+        return co_fail_errno(CO_ERR_IO, why, "a large transaction needs a temporary file in %s",
+                             first);
     unlink(path);
     return 0;
 }

@@ -39,6 +39,18 @@ Test(walbuf, write_and_read_beyond_the_memory_limit)
     cv_walbuf_free(&w);
 }
 
+Test(walbuf, an_unusable_temporary_directory_is_passed_over)
+{
+    /* TMPDIR of a service often points nowhere; SQLite itself goes on to /var/tmp and /tmp then. */
+    struct cv_walbuf w = small_walbuf();
+    uint8_t in[64] = {7};
+
+    setenv("SQLITE_TMPDIR", "/nonexistent", 1);
+    setenv("TMPDIR", "/proc", 1);
+    cr_assert_eq(cv_walbuf_write(&w, 2000, in, sizeof in), 0, "%s", co_sentence());
+    cv_walbuf_free(&w);
+}
+
 static void random_step(struct cv_walbuf *w, uint8_t *model, size_t *len, unsigned *seed,
                         unsigned first)
 {
