@@ -32,11 +32,11 @@ static void print_pins(const Corallite__Pins *m, const char *db)
         printf("%s has no pin; `corallite pin create %s@-10m NAME` makes one\n", db, db);
         return;
     }
-    printf("%-24s  %-16s  %-27s  %s\n", "PIN", "BRANCH", "MOMENT", "LSN");
+    printf("%-24s  %-28s  %-27s  %s\n", "PIN", "BRANCH", "MOMENT", "LSN");
     for (size_t i = 0; i < m->n_pins; i++) {
         const Corallite__Pins__One *p = m->pins[i];
         char time[WHEN_TEXT], lsn[LSN_TEXT];
-        printf("%-24s  %-16s  %-27s  %s\n", p->name ? p->name : "?", p->branch ? p->branch : "?",
+        printf("%-24s  %-28s  %-27s  %s\n", p->name ? p->name : "?", p->branch ? p->branch : "?",
                answer_time(p->time_us, time), lsn_format(p->lsn, lsn));
     }
 }
