@@ -231,3 +231,18 @@ def diff_and_patch(t):
         check(sha3(c, "shop") == sha3(c, "shop/b"), "the patched A is not B by .sha3sum")
         order = "SELECT type, name, sql FROM sqlite_schema ORDER BY 1, 2;"
         check(c.shell(order).stdout == c.shell(order, db="shop/b").stdout, "another schema")
+
+
+@test("log of more commits than three answers hold: each once, newest first, from any moment", 60)
+def log_pages(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a); PRAGMA synchronous = OFF;\n" +
+                "\n".join(f"INSERT INTO t VALUES({n});" for n in range(2300)))
+        lsns = [e["lsn"] for e in json.loads(corallite(c, "log", "shop", "--json").stdout)]
+        check(len(lsns) == 2301, f"{len(lsns)} commits and not 2301")
+        check(all(a > b for a, b in zip(lsns, lsns[1:])), "a commit is told twice or out of order")
+        older = json.loads(corallite(c, "log", f"shop@lsn:{lsns[1200]}", "-n", "150", "--json").stdout)
+        check([e["lsn"] for e in older] == lsns[1200:1350], "the log from a moment")
+        begin = time.monotonic()
+        corallite(c, "log", "shop", "-n", "1")
+        t.note(f"newest of 2301 in {(time.monotonic() - begin) * 1000:.0f} ms")
