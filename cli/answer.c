@@ -3,17 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-int answer_json(json_t *value)
-{
-    int rc = 0;
-    if (!value)
-        return co_fail(CO_ERR_NOMEM, "there is no memory for the answer");
-    if (json_dumpf(value, stdout, JSON_INDENT(2)) != 0 || fputc('\n', stdout) == EOF)
-        rc = co_fail(CO_ERR_IO, "the answer cannot be written");
-    json_decref(value);
-    return rc;
-}
-
 const char *answer_id(ProtobufCBinaryData data, char out[CO_ID_TEXT])
 {
     struct co_id id = {{0}};

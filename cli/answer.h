@@ -1,4 +1,5 @@
-/* answer.h - what verbs print: JSON, ids, moments. Each text function writes `out` and returns it.
+/* answer.h - what verbs print: ids and moments (a JSON value: json.h). Each text function writes
+ * `out` and returns it.
  */
 #ifndef CORALLITE_CLI_ANSWER_H
 #define CORALLITE_CLI_ANSWER_H
@@ -12,8 +13,6 @@
 #include "proto/lsn.h"
 #include "proto/when.h"
 
-/* Prints one JSON value and lets go of it. NULL: there was no memory to build it. */
-CO_MUST_CHECK int answer_json(json_t *value);
 /* An id of a message; zeros when it is none. */
 const char *answer_id(ProtobufCBinaryData data, char out[CO_ID_TEXT]);
 /* A moment to the microsecond, JSON null for 0. */

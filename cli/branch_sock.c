@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/answer.h"
+#include "cli/json.h"
 #include "cli/cli.h"
 #include "cli/client_sock.h"
 #include "cli/confirm_file.h"
@@ -43,7 +44,7 @@ static int print_created(const struct cli_args *args, const struct ref *r, const
 {
     char id[CO_ID_TEXT], time[WHEN_TEXT], lsn[LSN_TEXT];
     if (cli_has(args, "--json"))
-        return answer_json(json_pack(
+        return cli_print_json(json_pack(
             "{s:s,s:s,s:s,s:s,s:o,s:o,s:o}", "database", r->db, "branch", r->branch, "timeline",
             answer_id(m->timeline->id, id), "from", from, "lsn", answer_lsn(m->lsn), "time",
             answer_moment(m->time_us), "expires", answer_moment(m->timeline->expires_us)));
@@ -134,7 +135,7 @@ static int print_json_list(const Corallite__BranchListed *m)
             json_decref(all);
             return co_fail(CO_ERR_PROTOCOL, "the pageserver's list of branches makes no sense");
         }
-    return answer_json(all);
+    return cli_print_json(all);
 }
 
 int cli_branch_list(const struct cli_args *args)
@@ -168,7 +169,7 @@ static int change(const struct cli_args *args, Corallite__BranchChange *q, const
     corallite__branched__free_unpacked(m, NULL);
     const char *name = q->rename_to ? q->rename_to : q->branch;
     if (cli_has(args, "--json"))
-        return answer_json(
+        return cli_print_json(
             json_pack("{s:s,s:s,s:b}", "database", q->database, "branch", name, json_key, 1));
     if (q->rename_to)
         printf("%s %s/%s: it is %s/%s now\n", done, q->database, q->branch, q->database, name);

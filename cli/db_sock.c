@@ -33,8 +33,8 @@ static int print_created(const struct cli_args *args, const char *name, const Co
     answer_id(m->timeline->database, database);
     answer_id(m->timeline->id, timeline);
     if (cli_has(args, "--json"))
-        return answer_json(json_pack("{s:s,s:s,s:s,s:s}", "name", name, "id", database, "branch",
-                                     "main", "timeline", timeline));
+        return cli_print_json(json_pack("{s:s,s:s,s:s,s:s}", "name", name, "id", database, "branch",
+                                        "main", "timeline", timeline));
     printf("created %s (id %s)\nopen it:  corallite sql %s\n", name, database, name);
     return 0;
 }
@@ -104,7 +104,7 @@ static int print_list_json(const Corallite__DbListed *m)
             json_decref(all);
             return co_fail(CO_ERR_BUG, "the list of databases cannot be written as JSON");
         }
-    return answer_json(all);
+    return cli_print_json(all);
 }
 
 static void print_list(const Corallite__DbListed *m)
@@ -174,6 +174,6 @@ int cli_db_drop(const struct cli_args *args)
     if (!cli_has(args, "--json"))
         printf("dropped %s\n", name);
     else
-        rc = answer_json(json_pack("{s:s}", "dropped", name));
+        rc = cli_print_json(json_pack("{s:s}", "dropped", name));
     return rc ? cli_report(rc) : CLI_DONE;
 }

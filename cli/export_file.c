@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cli/answer.h"
+#include "cli/json.h"
 #include "cli/cli.h"
 #include "cli/moment_sock.h"
 #include "cli/sqlite_file.h"
@@ -176,9 +177,9 @@ static int print_exported(const struct cli_args *args, const struct ref *r,
 {
     char name[REF_TEXT], time[WHEN_TEXT], lsn[LSN_TEXT], size[TEXT_MAX];
     if (cli_has(args, "--json"))
-        return answer_json(json_pack("{s:s,s:s,s:s,s:o,s:o,s:I}", "database", r->db, "branch",
-                                     r->branch, "file", path, "lsn", answer_lsn(m->lsn), "time",
-                                     answer_moment(m->time_us), "bytes", (json_int_t)bytes));
+        return cli_print_json(json_pack("{s:s,s:s,s:s,s:o,s:o,s:I}", "database", r->db, "branch",
+                                        r->branch, "file", path, "lsn", answer_lsn(m->lsn), "time",
+                                        answer_moment(m->time_us), "bytes", (json_int_t)bytes));
     printf("exported %s at %s (lsn %s) to %s: %s\n", ref_format(r->db, r->branch, name),
            answer_time(m->time_us, time), lsn_format(m->lsn, lsn), path, text_bytes(bytes, size));
     return 0;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cli/answer.h"
+#include "cli/json.h"
 #include "cli/cli.h"
 #include "cli/import_file.h"
 #include "cli/moment_sock.h"
@@ -219,7 +220,7 @@ static int print_imported(const struct cli_args *args, const char *name, const c
 {
     char size[TEXT_MAX];
     if (cli_has(args, "--json"))
-        return answer_json(
+        return cli_print_json(
             json_pack("{s:s,s:s,s:I}", "name", name, "source", source, "bytes", (json_int_t)bytes));
     printf("imported %s as %s: %s\nopen it:  corallite sql %s\n", source, name,
            text_bytes(bytes, size), name);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/answer.h"
+#include "cli/json.h"
 #include "cli/cli.h"
 #include "cli/client_sock.h"
 #include "cli/ref.h"
@@ -23,7 +24,7 @@ static int pins_json(const Corallite__Pins *m)
             json_decref(all);
             return co_fail(CO_ERR_NOMEM, "there is no memory for the answer");
         }
-    return answer_json(all);
+    return cli_print_json(all);
 }
 
 static void print_pins(const Corallite__Pins *m, const char *db)
@@ -32,11 +33,11 @@ static void print_pins(const Corallite__Pins *m, const char *db)
         printf("%s has no pin; `corallite pin create %s@-10m NAME` makes one\n", db, db);
         return;
     }
-    printf("%-24s  %-16s  %-27s  %s\n", "PIN", "BRANCH", "MOMENT", "LSN");
+    printf("%-24s  %-28s  %-27s  %s\n", "PIN", "BRANCH", "MOMENT", "LSN");
     for (size_t i = 0; i < m->n_pins; i++) {
         const Corallite__Pins__One *p = m->pins[i];
         char time[WHEN_TEXT], lsn[LSN_TEXT];
-        printf("%-24s  %-16s  %-27s  %s\n", p->name ? p->name : "?", p->branch ? p->branch : "?",
+        printf("%-24s  %-28s  %-27s  %s\n", p->name ? p->name : "?", p->branch ? p->branch : "?",
                answer_time(p->time_us, time), lsn_format(p->lsn, lsn));
     }
 }
@@ -92,7 +93,7 @@ int cli_pin_create(const struct cli_args *args)
     if (!p)
         rc = co_fail(CO_ERR_PROTOCOL, "the pageserver did not say what it pinned");
     else if (cli_has(args, "--json"))
-        rc = answer_json(pin_json(p));
+        rc = cli_print_json(pin_json(p));
     else
         printf("pinned %s at %s (lsn %s)\nopen it:  corallite sql %s@pin:%s\n",
                ref_format(r.db, r.branch, of), answer_time(p->time_us, time),
@@ -116,7 +117,7 @@ int cli_pin_drop(const struct cli_args *args)
     if (rc)
         return cli_report(rc);
     if (cli_has(args, "--json"))
-        return cli_report(answer_json(json_pack("{s:s,s:s}", "database", db, "dropped", name)));
+        return cli_report(cli_print_json(json_pack("{s:s,s:s}", "database", db, "dropped", name)));
     printf("dropped the pin %s of %s\n", name, db);
     return CLI_DONE;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "cli/answer.h"
+#include "cli/json.h"
 #include "cli/cli.h"
 #include "cli/client_sock.h"
 #include "cli/confirm_file.h"
@@ -42,9 +43,9 @@ static int print_restored(const struct cli_args *args, const struct ref *r,
     snprintf(undo, sizeof undo, "corallite restore %s --to %s/%s --yes%s", name, r->db, kept,
              options);
     if (cli_has(args, "--json"))
-        return answer_json(json_pack("{s:s,s:s,s:o,s:o,s:s,s:s}", "database", r->db, "branch",
-                                     r->branch, "lsn", answer_lsn(m->lsn), "time",
-                                     answer_moment(m->time_us), "kept_as", kept, "undo", undo));
+        return cli_print_json(json_pack("{s:s,s:s,s:o,s:o,s:s,s:s}", "database", r->db, "branch",
+                                        r->branch, "lsn", answer_lsn(m->lsn), "time",
+                                        answer_moment(m->time_us), "kept_as", kept, "undo", undo));
     if (m->lsn)
         printf("%s is what it was at %s (lsn %s)\n", name, answer_time(m->time_us, time),
                lsn_format(m->lsn, lsn));

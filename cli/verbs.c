@@ -80,6 +80,8 @@ static const struct cli_option export_options[] = {
     DIR_OPTION,
     JSON_OPTION,
     END};
+static const struct cli_option diff_options[] = {
+    SERVER_OPTION, DIR_OPTION, JSON_OPTION, {"--sql", 0, NULL, "print SQL that makes B of A"}, END};
 static const struct cli_option connect_options[] = {
     {"--lang", 'l', "LANGUAGE", "c, python, node, perl, php, go or env"},
     SERVER_OPTION,
@@ -283,6 +285,19 @@ const struct cli_verb cli_verbs[] = {
      .min_words = 2,
      .max_words = 2,
      .run = cli_import},
+    {.name = "diff",
+     .synopsis = "A B [--json | --sql] [--server HOST:PORT | --dir D]",
+     .summary = "tables and rows that differ between two databases, branches or moments",
+     .details =
+         "A and B are DB[/BRANCH][@MOMENT]. Rows are known by their primary key, or by the rowid "
+         "where there is none: - only in A, + only in B, ~ changed. Ends with 0 when nothing "
+         "differs, with 1 when something does, with 2 when they cannot be compared.",
+     .examples = "corallite diff shop@-1h shop\n"
+                 "corallite diff shop shop/try --sql >try.sql\n",
+     .options = diff_options,
+     .min_words = 2,
+     .max_words = 2,
+     .run = cli_diff},
     {.name = "connect",
      .synopsis = "DB[/BRANCH][@MOMENT] --lang LANGUAGE [--server HOST:PORT | --dir D]",
      .summary = "print a program that opens a database",

@@ -89,7 +89,7 @@ static int fix(struct cv_conn *c)
     return rc;
 }
 
-/* The name that SQLite gives back to xOpen has the moment's LSN. */
+/* The name that xFullPathname made has the LSN. */
 static int go_to_moment(struct cv_conn *c)
 {
     char text[WHEN_AT_MAX], lsn[LSN_TEXT];
@@ -164,6 +164,11 @@ static int attach_again(struct cv_conn *c)
     rc = cv_database_open(&c->uri, c->uri.create && !c->readonly, &c->handle, &c->db);
     if (rc)
         return cv_report_sentence(SQLITE_IOERR);
+    if (c->at && cv_moment_check(c, &c->moment)) { /* the name may mean another timeline by now */
+        cv_database_close(c->db, &c->handle, 0);
+        c->db = NULL;
+        return cv_report_sentence(SQLITE_IOERR);
+    }
     c->generation = cv_generation();
     return SQLITE_OK;
 }

@@ -45,6 +45,12 @@ static int tell_lost(struct cv_conn *c)
                          "%s: what this transaction read was lost with the term of its writer; "
                          "roll back and begin again",
                          c->uri.db);
+    if (c->db->log->ops->sealed(c->db->log))
+        return cv_report(
+            SQLITE_IOERR_WRITE,
+            "%s/%s: branch was reset, reopen: the transaction (commit %s) is not in the "
+            "database, neither as it is now nor as it was before",
+            c->uri.db, c->uri.branch, c->last_id);
     return cv_report(
         SQLITE_IOERR_WRITE,
         "%s: the transaction (commit %s) is not in the database: another writer's term "

@@ -77,6 +77,10 @@ struct cv_log_ops {
     int (*status)(struct cv_log *log, term_t term, lsn_t begin_lsn, uint32_t timeout_ms,
                   enum cv_verdict *out);
     void (*stats)(struct cv_log *log, struct cv_log_stats *out);
+    /* A restore put another timeline in this one's place: it was told so by a safekeeper. Nothing
+     * is led or committed any more; lead() and, where the end is open, position() answer
+     * CO_ERR_READONLY. */
+    bool (*sealed)(struct cv_log *log);
     /* For commit admission: how long (ms) there has been no quorum, 0 while there is one. */
     uint32_t (*no_quorum_ms)(struct cv_log *log);
 };

@@ -39,7 +39,7 @@ static int resolve(struct cv_conn *c, const char *text, struct cv_moment *out)
 }
 
 /* The name may have come to mean another timeline since the open. */
-static int check_timeline(struct cv_conn *c, const struct cv_moment *moment)
+int cv_moment_check(struct cv_conn *c, const struct cv_moment *moment)
 {
     struct cv_database *db = c->db;
     struct co_id timeline;
@@ -58,7 +58,7 @@ int cv_moment_enter(struct cv_conn *c, const char *text)
     int rc = resolve(c, text, &moment);
 
     if (!rc)
-        rc = check_timeline(c, &moment);
+        rc = cv_moment_check(c, &moment);
     /* Once now, so that what cannot be read is told by whoever asks for it. */
     if (!rc)
         rc = cv_database_pin_at(c->db, &c->handle, &moment, CO_READ_TIMEOUT_MS);

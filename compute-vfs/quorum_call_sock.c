@@ -441,6 +441,18 @@ static void quorum_stats(struct cv_log *log, struct cv_log_stats *out)
     leave(q);
 }
 
+static bool quorum_sealed(struct cv_log *log)
+{
+    struct cv_quorum *q = enter(log);
+    int rc;
+
+    if (q == NULL)
+        return false;
+    rc = sealed(q);
+    leave(q);
+    return rc != 0;
+}
+
 static uint32_t quorum_no_quorum_ms(struct cv_log *log)
 {
     struct cv_quorum *q = enter(log);
@@ -519,5 +531,6 @@ const struct cv_log_ops cv_quorum_ops = {
     .abandon = quorum_abandon,
     .status = quorum_status,
     .stats = quorum_stats,
+    .sealed = quorum_sealed,
     .no_quorum_ms = quorum_no_quorum_ms,
 };

@@ -105,6 +105,8 @@ struct cv_conn *cv_conn_of_schema(sqlite3 *db, const char *schema);
 CO_MUST_CHECK int cv_moment_of_uri(struct cv_uri *uri);
 /* Goes to the moment that `text` names. CO_ERR_* with a sentence; then it stands where it stood. */
 CO_MUST_CHECK int cv_moment_enter(struct cv_conn *conn, const char *text);
+/* CO_ERR_NOT_FOUND when the moment is none of the connection's timeline. */
+CO_MUST_CHECK int cv_moment_check(struct cv_conn *conn, const struct cv_moment *moment);
 /* PRAGMA corallite_at [= text]: its answer (to be freed with sqlite3_free), or a sentence. */
 CO_MUST_CHECK int cv_moment_pragma(struct cv_conn *conn, const char *text, char **out);
 

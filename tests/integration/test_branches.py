@@ -1,5 +1,6 @@
 """Branches, restore, export and import: through the command, compared by .sha3sum."""
 
+import json
 import os
 import re
 import shlex
@@ -173,3 +174,75 @@ def import_interrupted(t):
         x, changed, rows = map(int, got[0].split("|"))
         check(x == changed and rows == 60000 and got[1] == "ok", f"no moment of the source: {got}")
         t.note(f"{n} commits to the source while it was imported; the copy has the first {x}")
+
+
+DIFF_A = """
+CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE UNIQUE, price REAL, blobby);
+INSERT INTO item VALUES(1,'one',1.5,x'00ff'),(2,'two',2.1,NULL),(3,'three',1e300,'a%s''q'),(4,'four',0.1,7);
+CREATE TABLE plain(a,b); INSERT INTO plain VALUES(1,2),(1,2),(3,4);
+CREATE TABLE wr(a TEXT, b TEXT, c, PRIMARY KEY(b,a)) WITHOUT ROWID; INSERT INTO wr VALUES('x','y',1),('z','w',2);
+CREATE TABLE gen(a, b AS (a*2), c AS (a+1) STORED); INSERT INTO gen VALUES(5);
+CREATE TABLE log(x); CREATE TRIGGER tr AFTER INSERT ON item BEGIN INSERT INTO log VALUES(new.id); END;
+CREATE VIRTUAL TABLE ft USING fts5(t); INSERT INTO ft VALUES('hello');
+CREATE TABLE gone(a); CREATE TABLE alt(a PRIMARY KEY); INSERT INTO alt VALUES(9); CREATE INDEX altx ON alt(a); CREATE VIEW v AS SELECT * FROM item;
+"""
+
+DIFF_B = """
+UPDATE item SET name='ONE' WHERE id=1;
+UPDATE item SET name='tmp' where id=2;
+UPDATE item SET name='two' where id=3;
+UPDATE item SET name='three' WHERE id=2;
+UPDATE item SET price=CAST(0.1 AS TEXT)||'x' WHERE id=4;
+INSERT INTO item VALUES(10,'ten'||char(0)||'z',NULL,1);
+DELETE FROM plain WHERE rowid=2;
+INSERT INTO plain VALUES(1,2.0);
+UPDATE plain SET b=2.0 WHERE rowid=1;
+UPDATE wr SET c='1' WHERE a='x';
+UPDATE gen SET a=6;
+DROP TABLE gone;
+ALTER TABLE alt ADD COLUMN z DEFAULT 4;
+CREATE TABLE fresh(q);
+INSERT INTO fresh VALUES('Zürich');
+CREATE TRIGGER tr2 AFTER DELETE ON item BEGIN INSERT INTO log VALUES(-old.id);
+END;
+"""
+
+
+@test("diff: each kind of difference is told, as text and JSON; what --sql prints makes B of A, triggers, "
+      "swapped UNIQUE values, WITHOUT ROWID, generated columns, changed tables; 0 same, 1 different", 60)
+def diff_and_patch(t):
+    with t.cluster() as c:
+        c.shell(DIFF_A)
+        corallite(c, "branch", "create", "shop/b")
+        done = corallite(c, "diff", "shop", "shop/b")
+        check(done.stdout == "", f"the same differs: {done.stdout}")
+        c.shell(DIFF_B, db="shop/b")
+        done = corallite(c, "diff", "shop", "shop/b", ok=False)
+        check(done.returncode == 1, f"exit {done.returncode}: {done.stderr}")
+        for line in ("table alt: changed", "table gone: removed", "table fresh: added", "trigger tr2: added",
+                     "  ~ id=1  name: 'one' -> 'ONE'", "  ~ rowid=1  b: 2 -> 2.0", "  - rowid=2  a=1, b=2",
+                     "  ~ a='x', b='y'  c: 1 -> '1'", "  ~ rowid=1  a: 5 -> 6"):
+            check(line in done.stdout.splitlines(), f"'{line}' is not in {done.stdout}")
+        told = json.loads(corallite(c, "diff", "shop", "shop/b", "--json", ok=False).stdout)
+        check(told["same"] is False and told["tables"]["item"]["added"][0]["id"] == 10, str(told)[:300])
+        patch = corallite(c, "diff", "shop", "shop/b", "--sql", ok=False).stdout
+        c.shell(patch)
+        check(corallite(c, "diff", "shop", "shop/b").stdout == "", "the patched A is not B")
+        check(sha3(c, "shop") == sha3(c, "shop/b"), "the patched A is not B by .sha3sum")
+        order = "SELECT type, name, sql FROM sqlite_schema ORDER BY 1, 2;"
+        check(c.shell(order).stdout == c.shell(order, db="shop/b").stdout, "another schema")
+
+
+@test("log of more commits than three answers hold: each once, newest first, from any moment", 60)
+def log_pages(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a); PRAGMA synchronous = OFF;\n" +
+                "\n".join(f"INSERT INTO t VALUES({n});" for n in range(2300)))
+        lsns = [e["lsn"] for e in json.loads(corallite(c, "log", "shop", "--json").stdout)]
+        check(len(lsns) == 2301, f"{len(lsns)} commits and not 2301")
+        check(all(a > b for a, b in zip(lsns, lsns[1:])), "a commit is told twice or out of order")
+        older = json.loads(corallite(c, "log", f"shop@lsn:{lsns[1200]}", "-n", "150", "--json").stdout)
+        check([e["lsn"] for e in older] == lsns[1200:1350], "the log from a moment")
+        begin = time.monotonic()
+        corallite(c, "log", "shop", "-n", "1")
+        t.note(f"newest of 2301 in {(time.monotonic() - begin) * 1000:.0f} ms")

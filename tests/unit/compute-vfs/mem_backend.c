@@ -519,6 +519,11 @@ static void log_stats(struct cv_log *base, struct cv_log_stats *out)
     out->connected = 3;
 }
 
+static bool log_sealed(struct cv_log *base)
+{
+    return refuses((struct mem_log *)base, true) == CO_ERR_READONLY;
+}
+
 static uint32_t log_no_quorum_ms(struct cv_log *base)
 {
     (void)base;
@@ -534,6 +539,7 @@ static const struct cv_log_ops log_ops = {
     .abandon = log_abandon,
     .status = log_status,
     .stats = log_stats,
+    .sealed = log_sealed,
     .no_quorum_ms = log_no_quorum_ms,
 };
 

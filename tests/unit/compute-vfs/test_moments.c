@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "compute-vfs/database.h"
 #include "mem_backend.h"
@@ -230,6 +232,34 @@ Test(moments, history_is_read_without_a_quorum)
     m = open_at("db", HERE, at_lsn(lsns[1]));
     cr_assert_eq(sql_int(m, "select count(*) from t"), 2);
     sql_close(m);
+}
+
+Test(moments, a_forked_child_stands_at_the_same_moment)
+{
+    /* S15 */
+    lsn_t lsns[3];
+    sqlite3 *a = make(2, lsns), *m = open_at("db", HERE, at_lsn(lsns[1]));
+    int status;
+    pid_t pid;
+
+    cr_assert_eq(sql_int(m, "select count(*) from t"), 2);
+    pid = fork();
+    if (pid == 0)
+        _exit(sql_int(m, "select count(*) from t") != 2);
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%x", status);
+    mem_restore("db", lsns[0], "kept");
+    pid = fork();
+    if (pid == 0) {
+        int rc = sql_rc(m, "select count(*) from t where v >= 0") & 0xff;
+
+        _exit(rc != SQLITE_IOERR || !strstr(last_error(m), "branch was reset, reopen"));
+    }
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%x", status);
+    cr_assert_eq(sql_int(m, "select count(*) from t"), 2, "the parent reads on");
+    sql_close(m);
+    sql_close(a);
 }
 
 Test(moments, a_commit_in_flight_is_in_no_moment)

@@ -461,6 +461,7 @@ Test(quorum_sock, a_record_that_came_after_the_seal_is_surely_lost)
     cr_assert(UNTIL(a.resolved_term == a.lead.term, 8000), "lost %u", a.n_lost);
     cr_assert_lt(co_now_us() - begin, 4000000u);
     cr_assert_eq(a.kept, kept);
+    cr_assert(a.log->ops->sealed(a.log));
     cr_assert_eq(lead(&a, 1000), CO_ERR_READONLY);
 }
 
