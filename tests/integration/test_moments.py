@@ -97,7 +97,7 @@ def moments_equal_a_plain_file(t):
 
 
 @test("at= across a branch point: parent and child each equal plain files at each commit, and a commit "
-      "to one is in no moment of the other; then the parent is dropped", 180)
+      "to one is in no moment of the other;", 180)
 def moments_across_a_branch_point(t):
     seed = random.getrandbits(32)
     t.note(f"seed {seed}")
