@@ -47,6 +47,10 @@
 #define CV_WANT_TIP_US        100000u /* M7 */
 #define CV_SETTLE_MS          200u /* own log ahead of its own events for so long: no longer leader */
 #define CV_LEAD_TIMEOUT_MS    ((uint32_t)(CO_LEASE_US / 1000 + 1000))
+/* Who hears "busy" and comes again at once (a busy handler) is not made to wait that long each
+ * time: SQLite counts its own pauses only. */
+#define CV_LEAD_AGAIN_MS 100u
+#define CV_LEAD_AGAIN_US 1000000u
 
 /* What a reader sees. */
 struct cv_snapshot {
@@ -146,6 +150,7 @@ struct cv_database {
     struct wal_digest digest; /* at the tip */
     uint64_t time_us;         /* of the newest record */
     uint64_t led_at_us, active_at_us;
+    uint64_t not_led_at_us; /* the last try to lead failed then */
     bool others_wait;
 
     struct cv_flight *flights;

@@ -54,7 +54,8 @@ static int tell_lost(struct cv_conn *c)
     return cv_report(
         SQLITE_IOERR_WRITE,
         "%s: the transaction (commit %s) is not in the database: another writer's term "
-        "began before a majority of safekeepers had it. It is safe to run it again",
+        "began, or the database was dropped, before a majority of safekeepers had it. It is safe "
+        "to run it again",
         c->uri.db, c->last_id);
 }
 

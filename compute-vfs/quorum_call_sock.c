@@ -225,6 +225,7 @@ static int quorum_lead(struct cv_log *log, uint32_t timeout_ms, bool (*interrupt
     q->leading++;
     int rc = lead_locked(q, timeout_ms, interrupted, arg, out);
     q->leading--;
+    q->linger_until_us = rc == 0 || rc == CO_ERR_CANCELED ? 0 : co_now_us() + CV_LINGER_US;
     if (rc != 0)
         cv_quorum_kick(q); /* to end a campaign that nobody waits for */
     leave(q);
@@ -381,6 +382,7 @@ static int quorum_position(struct cv_log *log, uint32_t timeout_ms, lsn_t *out)
     return rc;
 }
 
+/* CO_ERR_AGAIN: it is older than the history that the safekeepers keep. */
 static int status_locked(struct cv_quorum *q, struct pr_event *event, uint32_t timeout_ms,
                          enum cv_verdict *out)
 {
@@ -400,8 +402,7 @@ static int status_locked(struct cv_quorum *q, struct pr_event *event, uint32_t t
         return 0;
     }
     if (ask.done)
-        return co_fail(CO_ERR_TIMEOUT, "the commit is older than the history that the safekeepers "
-                                       "keep: its outcome can no longer be learned");
+        return CO_ERR_AGAIN;
     if (q->n_up < cv_quorum_majority(q))
         (void)no_quorum(q); /* for its sentence */
     else
@@ -419,9 +420,12 @@ static int quorum_status(struct cv_log *log, term_t term, lsn_t begin_lsn, uint3
     *out = CV_UNKNOWN;
     if (q == NULL)
         return forked();
+    uint64_t deadline_us = deadline_of(timeout_ms);
     int rc = status_locked(q, &event, timeout_ms, out);
     leave(q);
-    return rc;
+    if (rc == CO_ERR_AGAIN)
+        rc = cv_quorum_by_record(&q->timeline, term, begin_lsn, deadline_us, out);
+    return rc == CO_ERR_CONNECT || rc == CO_ERR_CLOSED || rc == CO_ERR_AGAIN ? CO_ERR_TIMEOUT : rc;
 }
 
 static void quorum_stats(struct cv_log *log, struct cv_log_stats *out)

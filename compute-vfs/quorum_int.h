@@ -32,6 +32,7 @@
 #define CV_TAIL_BYTES        (64 * CO_MIB)
 #define CV_SLICE_US          10000u /* how often a blocked call looks around */
 #define CV_RETRY_US          200000u
+#define CV_LINGER_US         300000u /* longer than SQLite's busy handler pauses */
 
 enum cv_link_state { CV_LINK_IDLE, CV_LINK_CONNECTING, CV_LINK_HELLO, CV_LINK_UP };
 
@@ -107,8 +108,10 @@ struct cv_quorum {
     bool telling; /* a LOST or RESOLVED is being told */
 
     uint32_t leading; /* calls of lead() under way */
-    bool asked;       /* the core was told to lead, and has not said that this is over */
-    bool owned;       /* the owner has been given the present term */
+    uint64_t
+        linger_until_us; /* a campaign whose caller gave up goes on so long: he may come again */
+    bool asked;          /* the core was told to lead, and has not said that this is over */
+    bool owned;          /* the owner has been given the present term */
     bool releasing, doomed;
     uint64_t next_req;
     struct cv_ask *asks;
@@ -135,12 +138,29 @@ static inline bool cv_quorum_ready(const struct cv_quorum *q)
 {
     return q->reign != NULL && q->view.state == PR_LEADER && !q->releasing && !q->doomed;
 }
+/* Somebody knows that the timeline was dropped, which nothing ever undoes. */
+static inline bool cv_quorum_dropped(const struct cv_quorum *q)
+{
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        if (q->link[i].error == CO_ERR_DROPPED)
+            return true;
+    }
+    return false;
+}
 static inline uint32_t cv_quorum_majority(const struct cv_quorum *q)
 {
     return q->n_links / 2 + 1;
 }
 /* What pr_proposer's member set and the links think of it, for a sentence: "1=host:port (why)". */
 void cv_quorum_absent(const struct cv_quorum *q, char *text, size_t size);
+
+/* -- quorum_record_sock.c -- any thread, without the lock -----------------------------------------
+ */
+
+/* Whether the record of `term` that begins at `begin` is in the committed log; only for what is so
+ * old that every safekeeper has committed beyond it. CO_ERR_*: nobody could be asked. */
+CO_MUST_CHECK int cv_quorum_by_record(const struct cv_timeline *t, term_t term, lsn_t begin,
+                                      uint64_t deadline_us, enum cv_verdict *out);
 
 /* -- quorum_link_sock.c -- background thread, lock held, but cv_link_send -------------------------
  */

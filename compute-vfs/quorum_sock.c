@@ -299,6 +299,10 @@ static bool tend_wreck(struct cv_quorum *q, struct cv_reign *r, uint64_t now_us)
 
     if (r->forgotten)
         return true;
+    if (cv_quorum_dropped(q)) { /* nothing is in it any more */
+        cv_tales_add(&q->tales, CV_TALE_RESOLVED, r->term, r->durable_lsn, NULL);
+        return true;
+    }
     if (cv_reign_decided(r, &kept, &event.resolve_lsn)) {
         cv_tales_add(&q->tales, CV_TALE_RESOLVED, r->term, kept, NULL);
         return true;
@@ -340,9 +344,12 @@ static void tend_wrecks(struct cv_quorum *q, uint64_t now_us)
 }
 
 /* Ends what nobody waits for any more: a campaign, or a term that the owner did not take. */
-static void tend_leadership(struct cv_quorum *q)
+static void tend_leadership(struct cv_quorum *q, uint64_t now_us)
 {
-    bool wanted = q->owned || q->leading > 0;
+    bool wanted = q->owned || q->leading > 0 || now_us < q->linger_until_us;
+
+    if (q->reign != NULL && cv_reign_open(q->reign) && cv_quorum_dropped(q))
+        q->doomed = true; /* its commits need not wait for their time to end */
 
     if (q->doomed || (!wanted && q->asked && q->reign == NULL)) {
         if (step_plain(q, PR_EV_ABANDON))
@@ -369,7 +376,9 @@ static uint64_t tend(struct cv_quorum *q)
     }
     tend_seal(q, now_us);
     tend_wrecks(q, now_us);
-    tend_leadership(q);
+    tend_leadership(q, now_us);
+    if (now_us < q->linger_until_us && q->linger_until_us < next_us)
+        next_us = q->linger_until_us;
     if (q->wrecks != NULL || q->doomed)
         next_us = now_us + CV_RETRY_US / 4 < next_us ? now_us + CV_RETRY_US / 4 : next_us;
     for (uint32_t i = 0; i < q->n_links; i++) {

@@ -179,12 +179,31 @@ static int begin_leading(struct cv_database *db, const struct cv_lead *lead)
     return 0;
 }
 
+/* How long to try for the lease: M9 for the first, M6 for who has just been refused. */
+static uint32_t patience_ms(struct cv_database *db)
+{
+    bool again;
+
+    pthread_mutex_lock(&db->lock);
+    again = db->not_led_at_us && co_now_us() - db->not_led_at_us < CV_LEAD_AGAIN_US;
+    pthread_mutex_unlock(&db->lock);
+    return again ? CV_LEAD_AGAIN_MS : CV_LEAD_TIMEOUT_MS;
+}
+
+static void note_try(struct cv_database *db, bool failed)
+{
+    pthread_mutex_lock(&db->lock);
+    db->not_led_at_us = failed ? co_now_us() : 0;
+    pthread_mutex_unlock(&db->lock);
+}
+
 static int become_leader(struct cv_database *db)
 {
     struct cv_lead lead = {0};
     uint64_t began = co_now_us();
-    int rc = db->log->ops->lead(db->log, CV_LEAD_TIMEOUT_MS, NULL, NULL, &lead);
+    int rc = db->log->ops->lead(db->log, patience_ms(db), NULL, NULL, &lead);
 
+    note_try(db, rc != 0);
     if (rc)
         return rc;
     rc = cv_database_close_gap(db, lead.tip_lsn, CO_READ_TIMEOUT_MS);

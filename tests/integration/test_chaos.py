@@ -100,6 +100,7 @@ class Nemesis:
         self.due = []  # (when, what, function)
         self.down, self.stopped = set(), set()
         self.counts = Counter()
+        self.diary = open(os.path.join(c.dir, "nemesis.log"), "w", buffering=1)
 
     def later(self, seconds, function, *args):
         self.due.append((time.monotonic() + seconds, function, args))
@@ -184,6 +185,7 @@ class Nemesis:
         command = self.r.choice(("delay 20", "delay 300 in", "delay 300 out", "stall", "stall in",
                                  "stall out", "cut in", "cut out", "cut", "corrupt in", "corrupt out",
                                  "halfopen", "refuse", "reset", "reset"))
+        self.wrote(node, command)
         proxy.do(command)
         self.later(self.r.random() * 4, proxy.do, "resume")
 
@@ -196,13 +198,18 @@ class Nemesis:
         ready = [d for d in self.due if all_of_them or d[0] <= now]
         self.due = [d for d in self.due if d not in ready]
         for _, function, args in ready:
+            self.wrote(function.__name__, *args)
             function(*args)
+
+    def wrote(self, *words):
+        self.diary.write(f"{time.time():.3f} {' '.join(map(str, words))}\n")
 
     def rage(self, seconds):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             step = self.r.choices(list(self.STEPS), list(self.STEPS.values()))[0]
             self.counts[step.__name__] += 1
+            self.wrote(step.__name__)
             step(self)
             pause = time.monotonic() + self.r.choice((0.1, 0.5, 1.5))
             while time.monotonic() < pause:

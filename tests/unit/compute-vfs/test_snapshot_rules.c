@@ -135,7 +135,7 @@ Test(snapshot, a_rolled_back_writer_reads_what_is_durable)
     uint64_t began;
 
     sql_do(a, "create table z(v); insert into z values(1)");
-    sql_do(c, "pragma corallite_commit_timeout = 700");
+    sql_do(c, "pragma corallite_commit_timeout = 9000");
     sql_do(c, "begin");
     cr_assert_eq(sql_int(c, "select v from z"), 1);
     t = start_commit(a, "update z set v = 777");
@@ -143,7 +143,7 @@ Test(snapshot, a_rolled_back_writer_reads_what_is_durable)
     sql_do(c, "rollback");
     began = co_now_us();
     cr_assert_eq(sql_int(c, "select v from z"), 1, "A's COMMIT has not returned");
-    cr_assert_lt(co_now_us() - began, 300000);
+    cr_assert_lt(co_now_us() - began, 8000000, "it does not wait for the commit");
     let_go(t, SQLITE_OK);
     cr_assert_eq(sql_int(c, "select v from z"), 777);
     sql_close(a);

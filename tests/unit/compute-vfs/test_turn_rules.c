@@ -189,6 +189,26 @@ Test(turn, an_open_transaction_elsewhere_is_busy_after_a_bounded_wait)
     sql_close(b);
 }
 
+Test(turn, a_busy_timeout_counts_what_was_waited_for_the_lease_too)
+{
+    /* M6: SQLite adds up its own pauses only, so each further try has to be a short one. Else a
+     * second of timeout is a minute and more. */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+    uint64_t began;
+
+    sql_do(a, "create table t(v)");
+    sql_do(a, "begin immediate");
+    sqlite3_busy_timeout(b, 1000);
+    began = co_now_us();
+    cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_BUSY);
+    cr_assert_lt(co_now_us() - began, 4000000 + 3 * 1000000 + 1000000);
+    sql_do(a, "insert into t values(1); commit");
+    cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_OK);
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 2);
+    sql_close(a);
+    sql_close(b);
+}
+
 Test(turn, the_last_close_gives_the_lease_up)
 {
     sqlite3 *a = sql_open("db"), *b;
