@@ -120,6 +120,7 @@ struct pr_proposer {
     bool candidate_used; /* (term, nonce) was put in a VOTE: never again for another campaign */
     struct pr_history history;
     lsn_t start_lsn, tip_lsn, commit_lsn, received_lsn;
+    lsn_t want_received_lsn; /* below it ACKs before the sync are wanted */
     struct wal_digest tip_digest;
     struct wal_config config; /* in force at the tip */
     lsn_t ready_lsn;          /* own start and the first CONFIG record */
@@ -175,7 +176,8 @@ void pr_try_release(struct pr_proposer *pr, uint64_t now);
 bool pr_leads(const struct pr_proposer *pr);
 
 /* proposer_log.c */
-CO_MUST_CHECK int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, uint64_t now);
+CO_MUST_CHECK int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, bool want_received,
+                              uint64_t now);
 void pr_tail_clear(struct pr_proposer *pr);
 void pr_tail_trim(struct pr_proposer *pr);
 void pr_on_ack(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m, uint64_t now);

@@ -249,7 +249,7 @@ static int first_record(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
     struct wal_digest digest;
     int rc = wal_build_config(&pr->config, &stamp, &record, &digest);
     if (rc == 0) {
-        rc = pr_tail_add(pr, &record, now);
+        rc = pr_tail_add(pr, &record, false, now);
     }
     co_buf_free(&record);
     pr->time_us = wall_us;
@@ -292,7 +292,7 @@ static int lead_from(struct pr_proposer *pr, const struct pr_node *donor, uint64
     pr->config = donor->state.config.version ? donor->state.config : pr->hint;
     pr->tip_lsn = pr->start_lsn;
     pr->tip_digest = donor->state.digest;
-    pr->commit_lsn = pr->quorum_lsn = pr->received_lsn = 0;
+    pr->commit_lsn = pr->quorum_lsn = pr->received_lsn = pr->want_received_lsn = 0;
     pr->time_us = 0;
     pr->moved_us = pr->commit_moved_us = now;
     pr->announced = pr->releasing = false;
