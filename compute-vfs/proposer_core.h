@@ -114,7 +114,8 @@ struct pr_proposer {
     /* campaign and leadership */
     enum pr_phase phase;
     uint64_t phase_until_us;
-    uint32_t unheard; /* campaigns in a row that were over before a quorum had answered */
+    uint64_t campaign_since_us; /* the first of those that followed each other */
+    uint32_t unheard;           /* campaigns in a row that were over before a quorum had answered */
     term_t term;
     struct co_id nonce;
     bool candidate_used; /* (term, nonce) was put in a VOTE: never again for another campaign */
@@ -165,7 +166,7 @@ void pr_campaign(struct pr_proposer *pr, uint64_t now, uint64_t delay_us);
 void pr_campaign_tick(struct pr_proposer *pr, uint64_t now, uint64_t wall_us);
 CO_MUST_CHECK int pr_on_voted(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m,
                               uint64_t now, uint64_t wall_us);
-void pr_send_vote(struct pr_proposer *pr, const struct pr_node *node);
+void pr_send_vote(struct pr_proposer *pr, const struct pr_node *node, uint64_t now);
 void pr_on_free(struct pr_proposer *pr, struct pr_node *node, uint64_t now);
 void pr_send_elected(struct pr_proposer *pr, struct pr_node *node, uint64_t now);
 /* A term above ours was seen. */

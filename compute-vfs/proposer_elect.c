@@ -27,6 +27,9 @@ static uint64_t round_us(const struct pr_proposer *pr)
 
 void pr_campaign(struct pr_proposer *pr, uint64_t now, uint64_t delay_us)
 {
+    if (pr->state != PR_CAMPAIGN) {
+        pr->campaign_since_us = now;
+    }
     pr->state = PR_CAMPAIGN;
     pr->phase = PR_PHASE_WAIT;
     pr->phase_until_us = now + delay_us;
@@ -79,11 +82,12 @@ static bool is_free(const struct pr_proposer *pr, const struct pr_node *n, uint6
     return n->granted || (fresh(n, now) && !n->lease_held);
 }
 
-void pr_send_vote(struct pr_proposer *pr, const struct pr_node *n)
+void pr_send_vote(struct pr_proposer *pr, const struct pr_node *n, uint64_t now)
 {
     struct q_msg *m = pr_send(pr, n, FRAME_VOTE);
     if (m) {
         m->nonce = pr->nonce;
+        m->waited_us = now - pr->campaign_since_us;
         pr->candidate_used = true;
     }
 }
@@ -116,7 +120,7 @@ static void begin_ask(struct pr_proposer *pr, uint64_t now)
                 m->term = 0;
             }
         } else if (n->lease_held) {
-            pr_send_vote(pr, n);
+            pr_send_vote(pr, n, now);
         }
     }
 }
@@ -130,7 +134,7 @@ static void begin_vote(struct pr_proposer *pr, uint64_t now)
     }
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         if (!pr->nodes[i].granted) {
-            pr_send_vote(pr, &pr->nodes[i]);
+            pr_send_vote(pr, &pr->nodes[i], now);
         }
     }
 }
@@ -172,7 +176,7 @@ void pr_on_free(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
         return;
     }
     if (pr->phase == PR_PHASE_VOTE) {
-        pr_send_vote(pr, n);
+        pr_send_vote(pr, n, now);
     } else if (pr->phase == PR_PHASE_WAIT) {
         uint64_t at = now + pr_random(pr, 2000);
         if (at < pr->phase_until_us) {

@@ -104,6 +104,8 @@ static void *work(void *arg)
         took = now_us() - began;
         if (rc == SQLITE_BUSY && w->is_writer) {
             w->busy++;
+            fprintf(stderr, "crowd: busy %d after %llu ms: %s\n", sqlite3_extended_errcode(db),
+                    (unsigned long long)(took / 1000), sqlite3_errmsg(db));
             sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
             continue;
         }
@@ -156,6 +158,7 @@ static void make_accounts(void)
 int main(int argc, char **argv)
 {
     int writers, n;
+    uint64_t end_us;
     struct worker *all;
 
     if (argc < 6) {
@@ -180,7 +183,8 @@ int main(int argc, char **argv)
         if (pthread_create(&all[i].thread, NULL, work, &all[i]) != 0)
             return 2;
     }
-    for (double left = atof(argv[5]) * 100; left > 0 && !atomic_load(&stop); left--)
+    end_us = now_us() + (uint64_t)(atof(argv[5]) * 1e6);
+    while (now_us() < end_us && !atomic_load(&stop))
         usleep(10000);
     atomic_store(&stop, 1);
     for (int i = 0; i < n; i++) {
