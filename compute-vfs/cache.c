@@ -1,4 +1,8 @@
-/* cache.c - versions in a chained hash by page number; four lists for the places of a version. */
+/*
+ * cache.c - a chained hash of pages, each the list of its versions from the newest down; four lists
+ * for the places of a version. What is asked for is nearly always the newest version, and a page
+ * that every commit changes has thousands: so only the newest stands in the hash.
+ */
 #include "compute-vfs/cache.h"
 
 #include <stdlib.h>
@@ -10,8 +14,9 @@
 enum place { PENDING, FRESH, PROBATION, PROTECTED, PLACES };
 
 struct cv_version {
-    struct cv_version *chain;       /* same bucket of the hash */
-    struct cv_version *prev, *next; /* same place; next is older */
+    struct cv_version *chain;         /* of a page's newest: the next page of the bucket */
+    struct cv_version *newer, *older; /* same page, descending by `from` */
+    struct cv_version *prev, *next;   /* same place; next was put there before */
     lsn_t from, to;
     pgno_t pgno;
     uint32_t size;
@@ -27,6 +32,7 @@ struct list {
 struct cv_cache {
     struct cv_version **buckets;
     uint64_t n_buckets; /* a power of two */
+    uint64_t n_pages;   /* with at least one version */
     struct list lists[PLACES];
     uint64_t budget, fresh_budget;
     struct cv_change_map changes;
@@ -90,22 +96,34 @@ static struct cv_version **bucket(const struct cv_cache *c, pgno_t pgno)
     return &c->buckets[(pgno * 0x9e3779b97f4a7c15ull >> 20) & (c->n_buckets - 1)];
 }
 
-static void hash_remove(struct cv_cache *c, struct cv_version *v)
+/* The newest version of a page, or NULL: where it stands, or would stand, in its bucket. */
+static struct cv_version **newest_at(const struct cv_cache *c, pgno_t pgno)
 {
-    struct cv_version **at = bucket(c, v->pgno);
+    struct cv_version **at = bucket(c, pgno);
 
-    while (*at != v)
+    while (*at && (*at)->pgno != pgno)
         at = &(*at)->chain;
-    *at = v->chain;
+    return at;
 }
 
-static uint64_t total_versions(const struct cv_cache *c)
+static void hash_remove(struct cv_cache *c, struct cv_version *v)
 {
-    uint64_t n = 0;
+    if (v->older)
+        v->older->newer = v->newer;
+    if (v->newer) {
+        v->newer->older = v->older;
+        return;
+    }
+    struct cv_version **at = newest_at(c, v->pgno);
 
-    for (int i = 0; i < PLACES; i++)
-        n += c->lists[i].n;
-    return n;
+    co_assert(*at == v);
+    if (v->older) {
+        v->older->chain = v->chain;
+        *at = v->older;
+    } else {
+        *at = v->chain;
+        c->n_pages--;
+    }
 }
 
 /* Without memory the chains only get longer. */
@@ -114,7 +132,7 @@ static void hash_grow(struct cv_cache *c)
     struct cv_version **old = c->buckets, **grown;
     uint64_t n_old = c->n_buckets;
 
-    if (total_versions(c) < n_old)
+    if (c->n_pages < n_old)
         return;
     grown = calloc(n_old * 2, sizeof *grown);
     if (!grown)
@@ -137,11 +155,22 @@ static void hash_grow(struct cv_cache *c)
 
 static void hash_add(struct cv_cache *c, struct cv_version *v)
 {
-    struct cv_version **at;
+    struct cv_version **at, *newer = NULL, *older;
 
     hash_grow(c);
-    at = bucket(c, v->pgno);
-    v->chain = *at;
+    at = newest_at(c, v->pgno);
+    for (older = *at; older && older->from > v->from; older = older->older)
+        newer = older;
+    v->newer = newer;
+    v->older = older;
+    if (older)
+        older->newer = v;
+    if (newer) {
+        newer->older = v;
+        return;
+    }
+    c->n_pages += older == NULL;
+    v->chain = older ? older->chain : NULL;
     *at = v;
 }
 
@@ -271,10 +300,11 @@ void cv_version_free(struct cv_version *v)
 
 static struct cv_version *find(struct cv_cache *c, pgno_t pgno, lsn_t lsn)
 {
-    for (struct cv_version *v = *bucket(c, pgno); v; v = v->chain)
-        if (v->pgno == pgno && v->from <= lsn && lsn < v->to)
-            return v;
-    return NULL;
+    struct cv_version *v = *newest_at(c, pgno);
+
+    while (v && v->from > lsn)
+        v = v->older;
+    return v && lsn < v->to ? v : NULL;
 }
 
 bool cv_cache_peek(struct cv_cache *c, pgno_t pgno, lsn_t lsn, uint8_t *out, uint32_t size,
@@ -314,15 +344,15 @@ bool cv_cache_get(struct cv_cache *c, pgno_t pgno, lsn_t lsn, uint8_t *out, uint
 
 void cv_cache_change(struct cv_cache *c, pgno_t pgno, lsn_t lsn)
 {
+    struct cv_version *v = *newest_at(c, pgno); /* no other can be open (C1) */
+
     cv_change_map_note(&c->changes, pgno, lsn);
-    for (struct cv_version *v = *bucket(c, pgno); v; v = v->chain) {
-        if (v->pgno != pgno || v->to != CV_OPEN || v->from >= lsn)
-            continue;
-        v->to = lsn;
-        if (v->place != PENDING) {
-            list_remove(c, v);
-            list_add_oldest(c, v, PROBATION);
-        }
+    if (!v || v->to != CV_OPEN || v->from >= lsn)
+        return;
+    v->to = lsn;
+    if (v->place != PENDING) {
+        list_remove(c, v);
+        list_add_oldest(c, v, PROBATION);
     }
 }
 
@@ -342,9 +372,11 @@ void cv_cache_fetched(struct cv_cache *c, struct cv_version *v, lsn_t version_ls
     bool open = at_lsn >= c->changes.began && newest <= at_lsn;
 
     co_assert(version_lsn <= at_lsn);
-    for (struct cv_version *have = *bucket(c, v->pgno); have; have = have->chain) {
-        if (have->pgno != v->pgno || have->from != version_lsn || have->size != v->size)
+    for (struct cv_version *have = *newest_at(c, v->pgno); have; have = have->older) {
+        if (have->from > version_lsn)
             continue;
+        if (have->from < version_lsn || have->size != v->size)
+            break;
         if (open)
             have->to = CV_OPEN;
         else if (have->to <= at_lsn)

@@ -333,7 +333,7 @@ int cv_commit_publish(struct cv_database *db, struct cv_handle *h, struct cv_com
         co_buf_free(&record);
         goto lost;
     }
-    db->log->ops->append(db->log, stamp.term, &record);
+    db->log->ops->append(db->log, stamp.term, &record, c->want_received);
     co_buf_free(&record);
     cv_trace(CV_TRACE_SHIPPED);
     cv_commit_discard(c);

@@ -24,6 +24,7 @@ struct cv_commit {
     uint32_t frame; /* the committing one; 0: nothing is built */
     uint32_t db_pages, page_size;
     struct co_id uuid;
+    bool want_received; /* before publish: its COMMIT waits for a majority of memories only */
 };
 
 /* Bytes of pages in one transaction; beyond it SQLITE_FULL. Tests lower it. */

@@ -70,6 +70,7 @@ static void object_free(struct cv_database *db)
     cv_cache_free(db->cache);
     free(db->flights);
     pthread_cond_destroy(&db->changed);
+    pthread_cond_destroy(&db->keeper_wake);
     pthread_mutex_destroy(&db->lock);
     free(db);
 }
@@ -78,16 +79,13 @@ static int object_new(const struct cv_uri *uri, struct cv_database **out)
 {
     struct cv_database *db = calloc(1, sizeof *db);
     uint64_t budget = (uint64_t)uri->cache_mb << 20;
-    pthread_condattr_t attr;
     int rc;
 
     if (!db)
         return co_fail(CO_ERR_NOMEM, "no memory for a database object");
     pthread_mutex_init(&db->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&db->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    cv_condition_init(&db->changed);
+    cv_condition_init(&db->keeper_wake);
     db->uri = *uri;
     db->generation = cv_generation();
     cv_uri_path(uri, db->path);
@@ -213,13 +211,8 @@ static void forget_path(struct registry *r, struct cv_database *db)
 static void add_handle(struct cv_database *db, struct cv_handle *h)
 {
     struct registry *r = registry();
-    pthread_condattr_t attr;
-
     memset(h, 0, sizeof *h);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&h->turn, &attr);
-    pthread_condattr_destroy(&attr);
+    cv_condition_init(&h->turn);
     pthread_mutex_lock(&r->lock);
     h->id = r->next_id++;
     pthread_mutex_unlock(&r->lock);

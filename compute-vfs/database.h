@@ -70,6 +70,7 @@ struct cv_handle {
     bool dead;     /* the snapshot was lost (M8) */
     bool has_turn; /* slot 0 */
     bool queued, sleeping;
+    bool patient; /* came to xSleep after its last refusal: it has a busy handler */
     struct cv_handle *queue_next;
     uint64_t seen_us;    /* last refusal */
     pthread_cond_t turn; /* the turn was reserved for this handle */
@@ -126,7 +127,10 @@ struct cv_database {
     struct cv_log *log; /* NULL while unborn; set once, under `lock` */
 
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* anything below changed */
+    /* Anything below changed that is not for one thread alone: whoever waits for his own commit,
+     * for his turn, or keeps the lease has a condition of his own. */
+    pthread_cond_t changed;
+    pthread_cond_t keeper_wake;
     /* ---- guarded ---- */
     bool born, being_born;
     struct cv_timeline timeline;
@@ -142,6 +146,7 @@ struct cv_database {
     struct cv_era eras[CV_ERAS_MAX];
     uint32_t n_eras; /* ever; the ring holds the last CV_ERAS_MAX */
     uint64_t progress_us;
+    struct cv_waiter *waiters; /* for outcomes (era.c) */
 
     bool leading;
     bool role_busy;   /* somebody is in lead() or release() */
@@ -272,6 +277,9 @@ void cv_era_durable(struct cv_database *db, lsn_t lsn);
 /* Absolute time `ms` from now for pthread_cond_timedwait on `changed`, and the wait itself: false
  * when the time has come. Lock held. */
 bool cv_wait_until(struct cv_database *db, uint64_t until_us);
+/* The same on a condition of one's own, made by cv_condition_init. */
+bool cv_wait_on(struct cv_database *db, pthread_cond_t *condition, uint64_t until_us);
+void cv_condition_init(pthread_cond_t *condition);
 /* Counts a wait that began at since_us. Lock held. */
 void cv_waited(struct cv_database *db, enum cv_cause cause, uint64_t since_us);
 

@@ -97,12 +97,15 @@ static int wait_for(struct cv_conn *c, const struct cv_ticket *t, enum cv_durabi
 /* -- publishing ----------------------------------------------------------------------------------
  */
 
-static int publish(struct cv_conn *c)
+/* `wait` is what COMMIT will wait for. */
+static int publish(struct cv_conn *c, enum cv_durability wait)
 {
     uint32_t db_pages = c->commit.db_pages;
     struct cv_ticket ticket;
-    int rc = cv_commit_publish(c->db, &c->handle, &c->commit, &ticket);
+    int rc;
 
+    c->commit.want_received = wait == CV_NORMAL;
+    rc = cv_commit_publish(c->db, &c->handle, &c->commit, &ticket);
     if (rc)
         return rc;
     c->wrote = true;
@@ -118,7 +121,7 @@ static int publish(struct cv_conn *c)
 static int commit_now(struct cv_conn *c)
 {
     uint32_t frame = c->commit.frame;
-    int rc = publish(c);
+    int rc = publish(c, expected_level(c));
 
     if (rc) {
         c->header_valid = false;
@@ -170,7 +173,7 @@ void cv_ending_unlock(struct cv_conn *c)
     /* M3: only now is it sure that SQLite committed. */
     bool committed = c->commit.frame && cv_shm_max_frame(&c->shm) == c->commit.frame;
 
-    if (committed && publish(c)) {
+    if (committed && publish(c, level(c, c->synced))) {
         c->lost_code = cv_report_sentence(SQLITE_IOERR_WRITE);
         c->header_valid = false;
     }

@@ -6,7 +6,16 @@
 #include "common/assert.h"
 #include "common/clock_file.h"
 
-bool cv_wait_until(struct cv_database *db, uint64_t until_us)
+/* A thread that waits for what becomes of one commit; on its stack. It alone is woken when that is
+ * decided: with many writers, waking all of them for each would cost more than the commits. */
+struct cv_waiter {
+    struct cv_waiter *next;
+    const struct cv_ticket *ticket;
+    bool received;
+    pthread_cond_t decided;
+};
+
+bool cv_wait_on(struct cv_database *db, pthread_cond_t *condition, uint64_t until_us)
 {
     uint64_t now = co_now_us(), left = until_us > now ? until_us - now : 0;
     struct timespec at;
@@ -17,147 +26,26 @@ bool cv_wait_until(struct cv_database *db, uint64_t until_us)
     left += (uint64_t)at.tv_nsec / 1000;
     at.tv_sec += (time_t)(left / 1000000);
     at.tv_nsec = (long)(left % 1000000) * 1000 + at.tv_nsec % 1000;
-    pthread_cond_timedwait(&db->changed, &db->lock, &at);
+    pthread_cond_timedwait(condition, &db->lock, &at);
     return true;
 }
 
-void cv_waited(struct cv_database *db, enum cv_cause cause, uint64_t since_us)
+bool cv_wait_until(struct cv_database *db, uint64_t until_us)
 {
-    db->waits[cause].n++;
-    db->waits[cause].us += co_now_us() - since_us;
+    return cv_wait_on(db, &db->changed, until_us);
 }
 
-void cv_era_durable(struct cv_database *db, lsn_t lsn)
+void cv_condition_init(pthread_cond_t *condition)
 {
-    bool moved = false;
+    pthread_condattr_t attr;
 
-    while (db->first_flight < db->n_flights && db->flights[db->first_flight].end_lsn <= lsn) {
-        const struct cv_flight *f = &db->flights[db->first_flight++];
-
-        db->known = (struct cv_position){f->end_lsn, f->end_lsn, f->db_pages};
-        db->inflight_bytes -= f->end_lsn - f->begin_lsn;
-        moved = true;
-    }
-    if (db->first_flight == db->n_flights)
-        db->first_flight = db->n_flights = 0;
-    if (!moved)
-        return;
-    cv_cache_durable(db->cache, db->known.pos);
-    db->progress_us = co_now_us();
-    pthread_cond_broadcast(&db->changed);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attr);
+    pthread_condattr_destroy(&attr);
 }
 
-/* Handles whose snapshot lies above what is surely kept are dead (M8). */
-static void kill_handles(struct cv_database *db)
-{
-    for (struct cv_handle *h = db->handles; h; h = h->next)
-        if (h->pinned && (h->pin.lsn > db->known.txn || h->snapshot_lsn > db->known.txn))
-            h->dead = true;
-}
-
-void cv_era_end(struct cv_database *db, bool give_up)
-{
-    db->leading = false;
-    if (db->term > db->lost_term)
-        db->lost_term = db->term;
-    if (db->tip.pos > db->known.pos) {
-        db->eras[db->n_eras++ % CV_ERAS_MAX] = (struct cv_era){.epoch = db->epoch,
-                                                               .term = db->term,
-                                                               .durable_lsn = db->known.pos,
-                                                               .given_up = give_up};
-        db->epoch++;
-        db->first_flight = db->n_flights = 0;
-        db->inflight_bytes = 0;
-        db->tip = db->known;
-        db->received_lsn = LSN_NONE;
-        if (db->returned_lsn > db->known.txn)
-            db->returned_lsn = db->known.txn;
-        cv_cache_rollback(db->cache, db->known.pos);
-        kill_handles(db);
-    }
-    pthread_cond_broadcast(&db->changed);
-}
-
-/* -- events --------------------------------------------------------------------------------------
- */
-
-static bool is_current(const struct cv_database *db, term_t term)
-{
-    return term == db->term && term > db->lost_term;
-}
-
-static void on_durable(void *owner, term_t term, lsn_t lsn)
-{
-    struct cv_database *db = owner;
-
-    pthread_mutex_lock(&db->lock);
-    if (is_current(db, term))
-        cv_era_durable(db, lsn);
-    pthread_mutex_unlock(&db->lock);
-}
-
-static void on_received(void *owner, term_t term, lsn_t lsn)
-{
-    struct cv_database *db = owner;
-
-    pthread_mutex_lock(&db->lock);
-    if (is_current(db, term) && lsn > db->received_lsn) {
-        db->received_lsn = lsn;
-        db->progress_us = co_now_us();
-        pthread_cond_broadcast(&db->changed);
-    }
-    pthread_mutex_unlock(&db->lock);
-}
-
-static void on_lost(void *owner, term_t term, const char *reason)
-{
-    struct cv_database *db = owner;
-
-    (void)reason;
-    pthread_mutex_lock(&db->lock);
-    if (is_current(db, term))
-        cv_era_end(db, false);
-    else if (term > db->lost_term)
-        db->lost_term = term; /* before lead() returned it */
-    pthread_mutex_unlock(&db->lock);
-}
-
-static void on_resolved(void *owner, term_t term, lsn_t kept_lsn)
-{
-    struct cv_database *db = owner;
-
-    pthread_mutex_lock(&db->lock);
-    for (uint32_t i = 0; i < CV_ERAS_MAX; i++) {
-        struct cv_era *era = &db->eras[i];
-
-        if (i < db->n_eras && era->term == term && !era->resolved) {
-            era->resolved = true;
-            era->kept_lsn = kept_lsn;
-        }
-    }
-    pthread_cond_broadcast(&db->changed);
-    pthread_mutex_unlock(&db->lock);
-}
-
-static void on_waiter(void *owner)
-{
-    struct cv_database *db = owner;
-
-    pthread_mutex_lock(&db->lock);
-    db->others_wait = true;
-    pthread_cond_broadcast(&db->changed);
-    pthread_mutex_unlock(&db->lock);
-}
-
-const struct cv_log_events cv_database_events = {
-    .durable = on_durable,
-    .received = on_received,
-    .lost = on_lost,
-    .resolved = on_resolved,
-    .waiter = on_waiter,
-};
-
-/* -- waiting -------------------------------------------------------------------------------------
+/* -- outcomes ------------------------------------------------------------------------------------
  */
 
 static struct cv_era *find_era(struct cv_database *db, uint64_t epoch)
@@ -188,6 +76,154 @@ static int outcome(struct cv_database *db, const struct cv_ticket *t, bool recei
     return era->given_up ? CO_ERR_UNKNOWN : CO_ERR_AGAIN;
 }
 
+/* Wakes everybody whose commit has an outcome now, and whoever waits for anything at all. */
+static void decided(struct cv_database *db)
+{
+    for (struct cv_waiter *w = db->waiters; w; w = w->next)
+        if (outcome(db, w->ticket, w->received) != CO_ERR_AGAIN)
+            pthread_cond_signal(&w->decided);
+    pthread_cond_broadcast(&db->changed);
+}
+
+void cv_waited(struct cv_database *db, enum cv_cause cause, uint64_t since_us)
+{
+    db->waits[cause].n++;
+    db->waits[cause].us += co_now_us() - since_us;
+}
+
+void cv_era_durable(struct cv_database *db, lsn_t lsn)
+{
+    bool moved = false;
+
+    while (db->first_flight < db->n_flights && db->flights[db->first_flight].end_lsn <= lsn) {
+        const struct cv_flight *f = &db->flights[db->first_flight++];
+
+        db->known = (struct cv_position){f->end_lsn, f->end_lsn, f->db_pages};
+        db->inflight_bytes -= f->end_lsn - f->begin_lsn;
+        moved = true;
+    }
+    if (db->first_flight == db->n_flights)
+        db->first_flight = db->n_flights = 0;
+    if (!moved)
+        return;
+    cv_cache_durable(db->cache, db->known.pos);
+    db->progress_us = co_now_us();
+    decided(db);
+}
+
+/* Handles whose snapshot lies above what is surely kept are dead (M8). */
+static void kill_handles(struct cv_database *db)
+{
+    for (struct cv_handle *h = db->handles; h; h = h->next)
+        if (h->pinned && (h->pin.lsn > db->known.txn || h->snapshot_lsn > db->known.txn))
+            h->dead = true;
+}
+
+void cv_era_end(struct cv_database *db, bool give_up)
+{
+    db->leading = false;
+    if (db->term > db->lost_term)
+        db->lost_term = db->term;
+    if (db->tip.pos > db->known.pos) {
+        db->eras[db->n_eras++ % CV_ERAS_MAX] = (struct cv_era){.epoch = db->epoch,
+                                                               .term = db->term,
+                                                               .durable_lsn = db->known.pos,
+                                                               .given_up = give_up};
+        db->epoch++;
+        db->first_flight = db->n_flights = 0;
+        db->inflight_bytes = 0;
+        db->tip = db->known;
+        db->received_lsn = LSN_NONE;
+        if (db->returned_lsn > db->known.txn)
+            db->returned_lsn = db->known.txn;
+        cv_cache_rollback(db->cache, db->known.pos);
+        kill_handles(db);
+    }
+    decided(db);
+}
+
+/* -- events --------------------------------------------------------------------------------------
+ */
+
+static bool is_current(const struct cv_database *db, term_t term)
+{
+    return term == db->term && term > db->lost_term;
+}
+
+static void on_durable(void *owner, term_t term, lsn_t lsn)
+{
+    struct cv_database *db = owner;
+
+    pthread_mutex_lock(&db->lock);
+    if (is_current(db, term))
+        cv_era_durable(db, lsn);
+    pthread_mutex_unlock(&db->lock);
+}
+
+static void on_received(void *owner, term_t term, lsn_t lsn)
+{
+    struct cv_database *db = owner;
+
+    pthread_mutex_lock(&db->lock);
+    if (is_current(db, term) && lsn > db->received_lsn) {
+        db->received_lsn = lsn;
+        db->progress_us = co_now_us();
+        decided(db);
+    }
+    pthread_mutex_unlock(&db->lock);
+}
+
+static void on_lost(void *owner, term_t term, const char *reason)
+{
+    struct cv_database *db = owner;
+
+    (void)reason;
+    pthread_mutex_lock(&db->lock);
+    if (is_current(db, term))
+        cv_era_end(db, false);
+    else if (term > db->lost_term)
+        db->lost_term = term; /* before lead() returned it */
+    pthread_mutex_unlock(&db->lock);
+}
+
+static void on_resolved(void *owner, term_t term, lsn_t kept_lsn)
+{
+    struct cv_database *db = owner;
+
+    pthread_mutex_lock(&db->lock);
+    for (uint32_t i = 0; i < CV_ERAS_MAX; i++) {
+        struct cv_era *era = &db->eras[i];
+
+        if (i < db->n_eras && era->term == term && !era->resolved) {
+            era->resolved = true;
+            era->kept_lsn = kept_lsn;
+        }
+    }
+    decided(db);
+    pthread_mutex_unlock(&db->lock);
+}
+
+static void on_waiter(void *owner)
+{
+    struct cv_database *db = owner;
+
+    pthread_mutex_lock(&db->lock);
+    db->others_wait = true;
+    pthread_cond_signal(&db->keeper_wake);
+    pthread_mutex_unlock(&db->lock);
+}
+
+const struct cv_log_events cv_database_events = {
+    .durable = on_durable,
+    .received = on_received,
+    .lost = on_lost,
+    .resolved = on_resolved,
+    .waiter = on_waiter,
+};
+
+/* -- waiting -------------------------------------------------------------------------------------
+ */
+
 /* The whole pipeline is given up: every waiter hears UNKNOWN at once. Lock held; returns true when
  * the log is to be told. */
 static bool give_up(struct cv_database *db, const struct cv_ticket *t)
@@ -201,28 +237,38 @@ static bool give_up(struct cv_database *db, const struct cv_ticket *t)
     era = find_era(db, t->epoch);
     if (era)
         era->given_up = true;
-    pthread_cond_broadcast(&db->changed);
+    decided(db);
     return false;
 }
 
 int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool received,
                 uint32_t timeout_ms)
 {
+    struct cv_waiter me = {.ticket = ticket, .received = received};
     uint64_t started = co_now_us();
     bool tell = false, waited = false;
     int rc;
 
+    cv_condition_init(&me.decided);
     pthread_mutex_lock(&db->lock);
+    me.next = db->waiters;
+    db->waiters = &me;
     while ((rc = outcome(db, ticket, received)) == CO_ERR_AGAIN) {
         uint64_t since = db->progress_us > started ? db->progress_us : started;
 
         waited = true;
-        if (!cv_wait_until(db, since + (uint64_t)timeout_ms * 1000))
+        if (!cv_wait_on(db, &me.decided, since + (uint64_t)timeout_ms * 1000))
             tell = give_up(db, ticket) || tell;
     }
+    for (struct cv_waiter **at = &db->waiters; *at; at = &(*at)->next)
+        if (*at == &me) {
+            *at = me.next;
+            break;
+        }
     if (waited)
         cv_waited(db, CV_FOR_COMMIT, started);
     pthread_mutex_unlock(&db->lock);
+    pthread_cond_destroy(&me.decided);
     if (tell)
         db->log->ops->abandon(db->log, ticket->term);
     return rc;

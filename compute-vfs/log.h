@@ -62,8 +62,8 @@ struct cv_log_ops {
     int (*lead)(struct cv_log *log, uint32_t timeout_ms, bool (*interrupted)(void *), void *arg,
                 struct cv_lead *out);
     /* Takes a record sealed for (term, tip). Never blocks, never fails: a loss is told by events.
-     */
-    void (*append)(struct cv_log *log, term_t term, struct co_buf *record);
+     * want_received: somebody will wait for `received`, which is told of such records only. */
+    void (*append)(struct cv_log *log, term_t term, struct co_buf *record, bool want_received);
     /* Strict position: the newest committed LSN, not older than any commit acknowledged before the
      * call. No round trip while the own lease runs. May settle a dead writer's open tail by an
      * election. */

@@ -305,7 +305,7 @@ static int on_event(struct pr_proposer *pr, const struct pr_event *ev)
         on_lead(pr, ev->now_us);
         return 0;
     case PR_EV_APPEND:
-        return pr_tail_add(pr, ev->record, ev->now_us);
+        return pr_tail_add(pr, ev->record, ev->want_received, ev->now_us);
     case PR_EV_RELEASE:
         on_release(pr, ev->now_us);
         return 0;

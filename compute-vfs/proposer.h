@@ -37,7 +37,7 @@ struct pr_options {
     uint64_t window_bytes; /* in flight to one safekeeper */
     uint64_t tail_bytes;   /* records kept in memory for safekeepers that lag; older ones are
                               FETCHed from a safekeeper that has them */
-    bool want_received;    /* ask for ACKs before the sync, for synchronous=NORMAL */
+    bool want_received;    /* ask for ACKs before the sync with every record */
 };
 
 enum pr_event_kind {
@@ -62,6 +62,7 @@ struct pr_event {
     uint32_t node;
     const struct q_msg *msg;
     struct co_buf *record; /* APPEND: emptied by the proposer */
+    bool want_received;    /* APPEND: ask for ACKs before the sync, for synchronous=NORMAL */
     uint64_t req;
     term_t resolve_term;
     lsn_t resolve_lsn;

@@ -97,7 +97,7 @@ int pr_on_pos(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, 
     n->lease_info_us = now;
     n->lease_held = m->lease_held;
     if (pr->state == PR_CAMPAIGN && pr->phase == PR_PHASE_ASK && m->lease_held) {
-        pr_send_vote(pr, n); /* refused, and so put on the list */
+        pr_send_vote(pr, n, now); /* refused, and so put on the list */
     }
     for (uint32_t i = 0; i < pr->n_asks; i++) {
         if (m->commit_lsn > pr->asks[i].max_commit) {

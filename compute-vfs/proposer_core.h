@@ -114,12 +114,14 @@ struct pr_proposer {
     /* campaign and leadership */
     enum pr_phase phase;
     uint64_t phase_until_us;
-    uint32_t unheard; /* campaigns in a row that were over before a quorum had answered */
+    uint64_t campaign_since_us; /* the first of those that followed each other */
+    uint32_t unheard;           /* campaigns in a row that were over before a quorum had answered */
     term_t term;
     struct co_id nonce;
     bool candidate_used; /* (term, nonce) was put in a VOTE: never again for another campaign */
     struct pr_history history;
     lsn_t start_lsn, tip_lsn, commit_lsn, received_lsn;
+    lsn_t want_received_lsn; /* below it ACKs before the sync are wanted */
     struct wal_digest tip_digest;
     struct wal_config config; /* in force at the tip */
     lsn_t ready_lsn;          /* own start and the first CONFIG record */
@@ -164,7 +166,7 @@ void pr_campaign(struct pr_proposer *pr, uint64_t now, uint64_t delay_us);
 void pr_campaign_tick(struct pr_proposer *pr, uint64_t now, uint64_t wall_us);
 CO_MUST_CHECK int pr_on_voted(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m,
                               uint64_t now, uint64_t wall_us);
-void pr_send_vote(struct pr_proposer *pr, const struct pr_node *node);
+void pr_send_vote(struct pr_proposer *pr, const struct pr_node *node, uint64_t now);
 void pr_on_free(struct pr_proposer *pr, struct pr_node *node, uint64_t now);
 void pr_send_elected(struct pr_proposer *pr, struct pr_node *node, uint64_t now);
 /* A term above ours was seen. */
@@ -175,7 +177,8 @@ void pr_try_release(struct pr_proposer *pr, uint64_t now);
 bool pr_leads(const struct pr_proposer *pr);
 
 /* proposer_log.c */
-CO_MUST_CHECK int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, uint64_t now);
+CO_MUST_CHECK int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, bool want_received,
+                              uint64_t now);
 void pr_tail_clear(struct pr_proposer *pr);
 void pr_tail_trim(struct pr_proposer *pr);
 void pr_on_ack(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m, uint64_t now);

@@ -27,6 +27,9 @@ static uint64_t round_us(const struct pr_proposer *pr)
 
 void pr_campaign(struct pr_proposer *pr, uint64_t now, uint64_t delay_us)
 {
+    if (pr->state != PR_CAMPAIGN) {
+        pr->campaign_since_us = now;
+    }
     pr->state = PR_CAMPAIGN;
     pr->phase = PR_PHASE_WAIT;
     pr->phase_until_us = now + delay_us;
@@ -79,11 +82,12 @@ static bool is_free(const struct pr_proposer *pr, const struct pr_node *n, uint6
     return n->granted || (fresh(n, now) && !n->lease_held);
 }
 
-void pr_send_vote(struct pr_proposer *pr, const struct pr_node *n)
+void pr_send_vote(struct pr_proposer *pr, const struct pr_node *n, uint64_t now)
 {
     struct q_msg *m = pr_send(pr, n, FRAME_VOTE);
     if (m) {
         m->nonce = pr->nonce;
+        m->waited_us = now - pr->campaign_since_us;
         pr->candidate_used = true;
     }
 }
@@ -116,7 +120,7 @@ static void begin_ask(struct pr_proposer *pr, uint64_t now)
                 m->term = 0;
             }
         } else if (n->lease_held) {
-            pr_send_vote(pr, n);
+            pr_send_vote(pr, n, now);
         }
     }
 }
@@ -130,7 +134,7 @@ static void begin_vote(struct pr_proposer *pr, uint64_t now)
     }
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         if (!pr->nodes[i].granted) {
-            pr_send_vote(pr, &pr->nodes[i]);
+            pr_send_vote(pr, &pr->nodes[i], now);
         }
     }
 }
@@ -172,7 +176,7 @@ void pr_on_free(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
         return;
     }
     if (pr->phase == PR_PHASE_VOTE) {
-        pr_send_vote(pr, n);
+        pr_send_vote(pr, n, now);
     } else if (pr->phase == PR_PHASE_WAIT) {
         uint64_t at = now + pr_random(pr, 2000);
         if (at < pr->phase_until_us) {
@@ -249,7 +253,7 @@ static int first_record(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
     struct wal_digest digest;
     int rc = wal_build_config(&pr->config, &stamp, &record, &digest);
     if (rc == 0) {
-        rc = pr_tail_add(pr, &record, now);
+        rc = pr_tail_add(pr, &record, false, now);
     }
     co_buf_free(&record);
     pr->time_us = wall_us;
@@ -292,7 +296,7 @@ static int lead_from(struct pr_proposer *pr, const struct pr_node *donor, uint64
     pr->config = donor->state.config.version ? donor->state.config : pr->hint;
     pr->tip_lsn = pr->start_lsn;
     pr->tip_digest = donor->state.digest;
-    pr->commit_lsn = pr->quorum_lsn = pr->received_lsn = 0;
+    pr->commit_lsn = pr->quorum_lsn = pr->received_lsn = pr->want_received_lsn = 0;
     pr->time_us = 0;
     pr->moved_us = pr->commit_moved_us = now;
     pr->announced = pr->releasing = false;

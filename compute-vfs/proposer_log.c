@@ -73,7 +73,7 @@ static int store(struct pr_proposer *pr, struct co_buf *record)
     return 0;
 }
 
-int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, uint64_t now)
+int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, bool want_received, uint64_t now)
 {
     struct wal_header h;
     if (wal_peek(co_buf_span(record), &h) || h.total_bytes != record->len ||
@@ -95,6 +95,9 @@ int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, uint64_t now)
     }
     pr->tip_lsn += len;
     pr->tail_bytes += len;
+    if (want_received) {
+        pr->want_received_lsn = pr->tip_lsn;
+    }
     return 0;
 }
 
@@ -199,7 +202,8 @@ static bool send_append(struct pr_proposer *pr, struct pr_node *n, struct co_spa
     m->commit_lsn = pr->commit_lsn;
     m->floor_lsn = history_floor(pr);
     m->sent_us = now;
-    m->want_received = pr->o.want_received && records.len > 0;
+    m->want_received =
+        records.len > 0 && (pr->o.want_received || n->sent_lsn < pr->want_received_lsn);
     m->payload = records;
     n->sent_us = now;
     n->told_commit = pr->commit_lsn;
@@ -479,7 +483,7 @@ static void advance(struct pr_proposer *pr, uint64_t now)
     }
     if (received > pr->received_lsn) {
         pr->received_lsn = received;
-        if (pr->announced && pr->o.want_received) {
+        if (pr->announced && received > pr->commit_lsn) { /* else DURABLE says it */
             struct pr_action *a = pr_emit(pr, PR_RECEIVED);
             a->term = pr->term;
             a->lsn = received;

@@ -235,10 +235,11 @@ static int quorum_lead(struct cv_log *log, uint32_t timeout_ms, bool (*interrupt
 /* -- append, release, abandon -------------------------------------------------------------------
  */
 
-static void append_locked(struct cv_quorum *q, struct co_buf *record)
+static void append_locked(struct cv_quorum *q, struct co_buf *record, bool want_received)
 {
     struct cv_reign *r = q->reign;
-    struct pr_event event = {.kind = PR_EV_APPEND, .record = record};
+    struct pr_event event = {
+        .kind = PR_EV_APPEND, .record = record, .want_received = want_received};
 
     /* A record that cannot be kept track of cannot be told the outcome of: the term is given up,
      * and this record with it. */
@@ -255,14 +256,15 @@ static void append_locked(struct cv_quorum *q, struct co_buf *record)
     q->records++;
 }
 
-static void quorum_append(struct cv_log *log, term_t term, struct co_buf *record)
+static void quorum_append(struct cv_log *log, term_t term, struct co_buf *record,
+                          bool want_received)
 {
     struct cv_quorum *q = enter(log);
 
     if (q != NULL) {
         /* Else the owner has been told, or is about to be, that the term is lost. */
         if (cv_quorum_ready(q) && q->reign->term == term)
-            append_locked(q, record);
+            append_locked(q, record, want_received);
         leave(q);
     }
     co_buf_free(record);

@@ -518,7 +518,6 @@ static int make_core(struct cv_quorum *q)
         .batch_bytes = CO_BATCH_BYTES,
         .window_bytes = CV_WINDOW_BYTES,
         .tail_bytes = CV_TAIL_BYTES,
-        .want_received = true,
     };
 
     co_random_bytes(&options.seed, sizeof options.seed);

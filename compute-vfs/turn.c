@@ -4,7 +4,8 @@
  * A refused connection that will come again gets a place in a queue. When the turn is free the
  * first in the queue has it reserved for CV_RESERVATION_US and is woken; who does not come loses
  * his place (M6). A newcomer waits for a reservation to be used or to lapse, so he hears BUSY only
- * because of a transaction that is really open.
+ * because of a transaction that is really open. Not so one who came to xSleep when he was last
+ * refused: he has a busy handler, and gets his place in the queue at once.
  */
 #include <signal.h>
 #include <string.h>
@@ -91,18 +92,6 @@ void cv_turn_forget(struct cv_database *db, struct cv_handle *h)
         reserve_next(db);
 }
 
-static void sleep_until(struct cv_database *db, struct cv_handle *h, uint64_t until_us)
-{
-    uint64_t now = co_now_us(), left = until_us > now ? until_us - now : 0;
-    struct timespec at;
-
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    left += (uint64_t)at.tv_nsec / 1000;
-    at.tv_sec += (time_t)(left / 1000000);
-    at.tv_nsec = (long)(left % 1000000) * 1000;
-    pthread_cond_timedwait(&h->turn, &db->lock, &at);
-}
-
 static struct cv_handle *handle_of(struct cv_database *db, uint64_t id)
 {
     struct cv_handle *h = db->handles;
@@ -124,8 +113,8 @@ void cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us)
 
         if (db->reserved && !db->writer && db->reserved_until_us < until)
             wake = db->reserved_until_us;
-        h->sleeping = true;
-        sleep_until(db, h, wake);
+        h->sleeping = h->patient = true;
+        (void)cv_wait_on(db, &h->turn, wake);
         h = handle_of(db, handle_id); /* it may have been closed meanwhile */
         if (h) {
             h->sleeping = false;
@@ -217,6 +206,20 @@ static int become_leader(struct cv_database *db)
     return rc;
 }
 
+/* Something changed that the keeper's plan depends on. Lock held. */
+static void tell_keeper(struct cv_database *db)
+{
+    if (db->others_wait || db->release_due || db->stop)
+        pthread_cond_signal(&db->keeper_wake);
+}
+
+static void role_is_free(struct cv_database *db)
+{
+    db->role_busy = false;
+    pthread_cond_broadcast(&db->changed);
+    tell_keeper(db);
+}
+
 int cv_turn_lead(struct cv_database *db, struct cv_handle *h)
 {
     int rc = cv_keeper_start(db);
@@ -229,11 +232,9 @@ int cv_turn_lead(struct cv_database *db, struct cv_handle *h)
         pthread_mutex_unlock(&db->lock);
         rc = become_leader(db);
         pthread_mutex_lock(&db->lock);
-        db->role_busy = false;
-        pthread_cond_broadcast(&db->changed);
+        role_is_free(db);
     } else if (!rc) {
-        db->role_busy = false;
-        pthread_cond_broadcast(&db->changed);
+        role_is_free(db);
     }
     if (!rc)
         rc = at_tip(db, h);
@@ -262,15 +263,27 @@ static void stale(struct cv_database *db, struct cv_handle *h, bool comes_again)
     pthread_cond_broadcast(&db->changed);
 }
 
+/* Whether somebody else has the turn, or has it reserved and is on his way. */
+static bool is_taken(struct cv_database *db, struct cv_handle *h, bool comes_again)
+{
+    bool patient = comes_again && h->patient;
+
+    h->patient = false;
+    lapse(db);
+    if (patient && db->reserved && db->reserved != h)
+        return true;
+    wait_for_reservation(db, h);
+    return db->writer != NULL;
+}
+
 int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, enum cv_turn *out)
 {
     int rc = 0;
 
     *out = CV_TURN_STALE;
     pthread_mutex_lock(&db->lock);
-    wait_for_reservation(db, h);
     co_assert(db->writer != h);
-    if (db->writer) {
+    if (is_taken(db, h, comes_again)) {
         if (comes_again)
             enqueue(db, h);
         *out = CV_TURN_BUSY;
@@ -313,7 +326,7 @@ static void begin_release(struct cv_database *db)
     db->leading = false;
     db->others_wait = false;
     db->release_due = true;
-    pthread_cond_broadcast(&db->changed);
+    tell_keeper(db);
 }
 
 void cv_turn_give_back(struct cv_database *db, struct cv_handle *h)
@@ -328,6 +341,7 @@ void cv_turn_give_back(struct cv_database *db, struct cv_handle *h)
         db->active_at_us - db->led_at_us >= CO_LEASE_HOLD_US)
         begin_release(db);
     reserve_next(db);
+    tell_keeper(db);
     pthread_mutex_unlock(&db->lock);
 }
 
@@ -352,8 +366,7 @@ static void release(struct cv_database *db)
     db->log->ops->release(db->log);
     pthread_mutex_lock(&db->lock);
     db->release_due = false;
-    db->role_busy = false;
-    pthread_cond_broadcast(&db->changed);
+    role_is_free(db);
 }
 
 static void *keep(void *arg)
@@ -367,11 +380,11 @@ static void *keep(void *arg)
         if (db->release_due)
             release(db);
         else if (at == 0)
-            pthread_cond_wait(&db->changed, &db->lock);
+            pthread_cond_wait(&db->keeper_wake, &db->lock);
         else if (at <= co_now_us())
             begin_release(db);
         else
-            cv_wait_until(db, at);
+            (void)cv_wait_on(db, &db->keeper_wake, at);
     }
     pthread_mutex_unlock(&db->lock);
     return NULL;
@@ -398,7 +411,7 @@ void cv_keeper_stop(struct cv_database *db)
 {
     pthread_mutex_lock(&db->lock);
     db->stop = true;
-    pthread_cond_broadcast(&db->changed);
+    tell_keeper(db);
     pthread_mutex_unlock(&db->lock);
     if (db->keeper_runs)
         pthread_join(db->keeper, NULL);

@@ -7,6 +7,8 @@
  * `received` is the end of what has come, `chain.last_lsn` the end of what is durable; in between
  * lie the batch that is being ingested and `pending`. The next STREAM goes out as soon as an answer
  * is in, unless PENDING_MAX bytes wait: that bounds the memory of a feed to what one answer adds.
+ * While commits are small and nobody waits for them it goes out GATHER_MS later, so that a busy
+ * writer costs a transaction of the store every few milliseconds and not one a commit.
  *
  * Where from: one safekeeper, until it goes away, stalls (no answer within the poll's time and
  * STALL_MS), answers with nothing (then another has its turn: the source may be cut off from the
@@ -34,6 +36,8 @@
 #define RETRY_MS      200u
 #define RETRY_MAX_MS  10000u
 #define PENDING_MAX   (8 * CO_MIB)
+#define GATHER_MS     5u
+#define GATHER_BYTES  (64 * CO_KIB) /* an answer of so much is not a small one */
 
 struct feed {
     struct ps_server *s;
@@ -41,6 +45,7 @@ struct feed {
     lsn_t received;
     struct co_buf pending;
     bool ingesting, halted, closed, pausing;
+    bool gathering; /* pausing, but for nobody who waits */
     uint32_t source;
     uint64_t request[CO_MEMBERS_MAX]; /* outstanding STREAM; 0: none */
     uint64_t asked_ms[CO_MEMBERS_MAX];
@@ -119,7 +124,7 @@ static void on_timer(uv_timer_t *timer)
         f->request[f->source] = 0; /* a late answer is not missed: another poll asks from there */
         turn(f);
     }
-    f->pausing = false;
+    f->pausing = f->gathering = false;
     if (f->pending.len && !f->ingesting)
         submit(f);
     poll_source(f);
@@ -128,6 +133,7 @@ static void on_timer(uv_timer_t *timer)
 static void pause_for(struct feed *f, uint64_t ms)
 {
     f->pausing = true;
+    f->gathering = false;
     uv_timer_start(&f->timer, on_timer, ms, 0);
 }
 
@@ -147,10 +153,16 @@ static void poll_source(struct feed *f)
     uv_timer_start(&f->timer, on_timer, ms + STALL_MS, 0);
 }
 
+/* Somebody waits for more than there is. */
+static bool is_awaited(const struct feed *f)
+{
+    return f->tl->waits || f->tl->wanted > f->tl->chain.last_lsn;
+}
+
 static void on_hedge(uv_timer_t *timer)
 {
     struct feed *f = timer->data;
-    if (f->closed || f->halted || (!f->tl->waits && f->tl->wanted <= f->tl->chain.last_lsn))
+    if (f->closed || f->halted || !is_awaited(f))
         return;
     if (!f->ingesting && !f->pausing)
         for (uint32_t i = 0; i < f->s->reg.n_nodes; i++)
@@ -162,6 +174,12 @@ static void on_hedge(uv_timer_t *timer)
 void ps_feed_wanted(struct ps_timeline *tl)
 {
     struct feed *f = tl->feed;
+    if (f && f->gathering && is_awaited(f)) {
+        f->pausing = f->gathering = false;
+        if (f->pending.len && !f->ingesting)
+            submit(f);
+        poll_source(f);
+    }
     if (f && !f->closed && !f->halted && !uv_is_active((uv_handle_t *)&f->hedge))
         uv_timer_start(&f->hedge, on_hedge, HEDGE_MS, 0);
 }
@@ -282,11 +300,16 @@ static int take_data(struct feed *f, uint32_t node, const Corallite__StreamData 
     return 0;
 }
 
-static void next_poll(struct feed *f, uint32_t node, bool empty)
+static void next_poll(struct feed *f, uint32_t node, size_t bytes)
 {
     if (f->halted || f->closed || node != f->source)
         return; /* a poll beside the source's ends here */
-    if (empty && !f->pausing) {
+    if (bytes > 0 && bytes < GATHER_BYTES && !f->pausing && !is_awaited(f)) {
+        pause_for(f, GATHER_MS);
+        f->gathering = true;
+        return;
+    }
+    if (bytes == 0 && !f->pausing) {
         bool soon = uv_now(&f->s->loop) - f->asked_ms[node] < EMPTY_MIN_MS;
         turn(f);
         if (soon) {
@@ -315,7 +338,7 @@ int ps_feed_data(struct ps_server *s, uint32_t node, const struct frame_header *
         f->request[node] = 0;
         rc = take_data(f, node, data, records);
         if (!rc)
-            next_poll(f, node, records.len == 0);
+            next_poll(f, node, records.len);
     }
     protobuf_c_message_free_unpacked(&data->base, NULL);
     return rc;

@@ -40,6 +40,7 @@ enum {
     U_CONFIG = 1u << 18,
     U_HISTORY = 1u << 19,
     U_PAYLOAD = 1u << 20,
+    U_WAITED = 1u << 25,
     U_KNOWN = 1u << 31, /* it is a type of the quorum log at all */
 };
 
@@ -47,6 +48,7 @@ static uint32_t uses(unsigned type)
 {
     switch (type) {
     case FRAME_VOTE:
+        return U_KNOWN | U_NONCE | U_WAITED;
     case FRAME_RELEASE:
         return U_KNOWN | U_NONCE;
     case FRAME_VOTED:
@@ -95,6 +97,7 @@ static uint32_t uses(unsigned type)
     X(U_COMMIT, commit_lsn, true)                                                                  \
     X(U_FLOOR, floor_lsn, true)                                                                    \
     X(U_SENT, sent_us, false)                                                                      \
+    X(U_WAITED, waited_us, false)                                                                  \
     X(U_WAITERS, waiters, false)                                                                   \
     X(U_READ_ID, read_id, false)
 

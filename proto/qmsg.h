@@ -7,7 +7,7 @@
  *
  *   every message: type, timeline, config_version, term (the sender's, but READ_POS: 0)
  *
- *   VOTE      nonce                                        compute -> safekeeper
+ *   VOTE      nonce, waited_us (for the lease until now)   compute -> safekeeper
  *   VOTED     nonce (echoed), granted, lease_held, flush_lsn, commit_lsn, floor_lsn, start_lsn,
  *             digest (at flush_lsn), history (cut at flush_lsn), config (in force at flush_lsn)
  *   FETCH     from_lsn, to_lsn                             proposer -> donor
@@ -24,7 +24,8 @@
  *   REJECT    term (mine, higher than yours)
  *   REJECT_CONFIG  config (mine, newer than yours)
  *   WAITER    -        pushed to the connection of the lease's holder
- *   FREE      -        pushed to those whose VOTE was refused because of a lease
+ *   FREE      -        pushed to the one whose turn it is, of those whose VOTE was refused because
+ *                      of a lease
  *
  * The codec carries exactly these: a field that the type does not use is not sent, and is zero
  * after decoding whatever the sender wrote. Absent means zero. Checked while decoding: lengths and
@@ -65,7 +66,7 @@ struct q_msg {
     term_t last_log_term;
     lsn_t begin_lsn, start_lsn, from_lsn, to_lsn;
     lsn_t flush_lsn, write_lsn, commit_lsn, floor_lsn;
-    uint64_t sent_us;
+    uint64_t sent_us, waited_us;
     uint32_t waiters;
     uint64_t read_id;
     struct wal_digest digest;

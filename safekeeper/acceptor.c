@@ -1,5 +1,6 @@
 /*
- * acceptor.c - see acceptor.h. The rules: S1 vote, S2 elected, S3 append, S4 commit, S5 lease.
+ * acceptor.c - see acceptor.h. The rules: S1 vote, S2 elected, S3 append, S4 commit; S5 lease is in
+ * acceptor_lease.c.
  *
  * What is durable is changed only through persist(), which puts a PERSIST in the list before
  * whatever SEND relies on it. So a function here reads: decide, change, persist, answer.
@@ -93,24 +94,6 @@ term_t sk_history_term(const struct sk_acceptor *sk)
     return sk->d.n_history ? sk->d.history[sk->d.n_history - 1].term : 0;
 }
 
-static bool same_holder(const struct co_id *a, const struct co_id *b)
-{
-    return memcmp(a->b, b->b, 12) == 0;
-}
-
-static bool lease_runs(const struct sk_acceptor *sk, uint64_t now)
-{
-    return sk->lease_until_us > now || sk->quiet_until_us > now;
-}
-
-/* S1, S7: does the lease of another compute, or one that may be running since before our restart,
- * stand against this candidate? */
-static bool lease_blocks(const struct sk_acceptor *sk, const struct co_id *nonce, uint64_t now)
-{
-    return (sk->lease_until_us > now && !same_holder(&sk->lease_nonce, nonce)) ||
-           (sk->quiet_until_us > now && !same_holder(&sk->d.voted_nonce, nonce));
-}
-
 static void new_term(struct sk_acceptor *sk, term_t term, const struct co_id *nonce)
 {
     co_assert(term >= sk->d.term); /* I2 */
@@ -122,51 +105,6 @@ static void new_term(struct sk_acceptor *sk, term_t term, const struct co_id *no
     sk->released = false;
     sk->d.term = term;
     sk->d.voted_nonce = *nonce;
-}
-
-/* S5. The durable mark "no lease is out" must be gone before one is. */
-static void extend_lease(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
-{
-    if (sk->released) {
-        return;
-    }
-    if (sk->d.no_lease && !co_mutated(MARK_NOT_CLEARED)) {
-        sk->d.no_lease = false;
-        sk_persist(sk, out, false);
-    }
-    sk->lease_nonce = ev->msg->nonce;
-    sk->lease_until_us = ev->now_us + sk->lease_us;
-    sk->lease_conn = ev->conn;
-}
-
-static void tell_free(struct sk_acceptor *sk, struct sk_actions *out)
-{
-    for (uint32_t i = 0; i < sk->n_waiters; i++) {
-        sk_emit_send(sk, out, sk->waiters[i], FRAME_FREE);
-    }
-    sk->n_waiters = 0;
-}
-
-static void end_lease(struct sk_acceptor *sk, struct sk_actions *out)
-{
-    sk->lease_until_us = 0;
-    sk->lease_conn = 0;
-    tell_free(sk, out);
-}
-
-static void wait_for_lease(struct sk_acceptor *sk, const struct sk_event *ev,
-                           struct sk_actions *out)
-{
-    uint32_t i = 0;
-    while (i < sk->n_waiters && sk->waiters[i] != ev->conn) {
-        i++;
-    }
-    if (i == sk->n_waiters && sk->n_waiters < SK_WAITERS_MAX) {
-        sk->waiters[sk->n_waiters++] = ev->conn;
-    }
-    if (sk->lease_conn && sk->lease_until_us > ev->now_us) {
-        sk_emit_send(sk, out, sk->lease_conn, FRAME_WAITER);
-    }
 }
 
 void sk_flushed(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out)
@@ -218,7 +156,7 @@ static void send_voted(struct sk_acceptor *sk, const struct sk_event *ev, bool g
     struct q_msg *m = sk_emit_send(sk, out, ev->conn, FRAME_VOTED);
     m->nonce = ev->msg->nonce;
     m->granted = granted;
-    m->lease_held = !granted && lease_blocks(sk, &ev->msg->nonce, ev->now_us);
+    m->lease_held = !granted && sk_lease_blocks(sk, &ev->msg->nonce, ev->now_us);
     m->flush_lsn = sk->flush_lsn;
     m->commit_lsn = sk->commit_lsn;
     m->floor_lsn = sk->d.floor_lsn;
@@ -235,9 +173,9 @@ static void on_vote(struct sk_acceptor *sk, const struct sk_event *ev, struct sk
     const struct q_msg *m = ev->msg;
     bool again = m->term == sk->d.term && co_id_eq(&m->nonce, &sk->d.voted_nonce) && m->term > 0;
 
-    if (lease_blocks(sk, &m->nonce, ev->now_us)) {
+    if (sk_lease_blocks(sk, &m->nonce, ev->now_us)) {
         send_voted(sk, ev, false, out);
-        wait_for_lease(sk, ev, out);
+        sk_lease_wait(sk, ev, out);
         return;
     }
     if (m->term <= sk->d.term && !again) {
@@ -251,12 +189,7 @@ static void on_vote(struct sk_acceptor *sk, const struct sk_event *ev, struct sk
             sk_persist(sk, out, false);
         }
     }
-    uint64_t hold = sk->lease_us < SK_VOTE_HOLD_US ? sk->lease_us : SK_VOTE_HOLD_US;
-    if (sk->lease_until_us <= ev->now_us) {
-        sk->lease_until_us = ev->now_us + hold; /* once: who votes on and on must not hold it */
-    }
-    sk->lease_nonce = m->nonce;
-    sk->lease_conn = ev->conn;
+    sk_lease_hold_vote(sk, ev);
     send_voted(sk, ev, true, out);
 }
 
@@ -332,7 +265,7 @@ static void adopt(struct sk_acceptor *sk, const struct sk_event *ev, lsn_t part,
         cut_log(sk, part, out);
         sk_persist(sk, out, true);
     }
-    extend_lease(sk, ev, out);
+    sk_lease_extend(sk, ev, out);
     sk_send_ack(sk, ev->conn, &m->nonce, m->sent_us, out);
 }
 
@@ -357,7 +290,7 @@ static int on_elected(struct sk_acceptor *sk, const struct sk_event *ev, struct 
         if (co_mutated(ELECTED_AGAIN) && m->start_lsn >= sk->commit_lsn) {
             cut_log(sk, m->start_lsn, out);
         }
-        extend_lease(sk, ev, out);
+        sk_lease_extend(sk, ev, out);
         sk_send_ack(sk, ev->conn, &m->nonce, m->sent_us, out);
         return 0;
     }
@@ -405,7 +338,7 @@ static bool append_allowed(const struct sk_acceptor *sk, const struct sk_event *
         return true;
     }
     if (co_mutated(LEASE_ONLY_FENCE) && m->term <= sk->d.term &&
-        !lease_blocks(sk, &m->nonce, ev->now_us)) {
+        !sk_lease_blocks(sk, &m->nonce, ev->now_us)) {
         return true;
     }
     return m->term == sk->d.term && sk_history_term(sk) == m->term &&
@@ -427,7 +360,7 @@ static void on_append(struct sk_acceptor *sk, const struct sk_event *ev, struct 
             return;
         }
     }
-    extend_lease(sk, ev, out);
+    sk_lease_extend(sk, ev, out);
     if (m->floor_lsn > sk->floor_hint) {
         sk->floor_hint = m->floor_lsn;
     }
@@ -485,7 +418,7 @@ static void on_release(struct sk_acceptor *sk, const struct sk_event *ev, struct
         return;
     }
     sk->released = true; /* what of this term still comes in late does not renew it */
-    end_lease(sk, out);
+    sk_lease_end(sk, ev->now_us, out);
 }
 
 static void on_read_pos(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
@@ -497,7 +430,7 @@ static void on_read_pos(struct sk_acceptor *sk, const struct sk_event *ev, struc
     m->flush_lsn = sk->flush_lsn;
     m->commit_lsn = sk->commit_lsn;
     m->config = sk->config;
-    m->lease_held = lease_runs(sk, ev->now_us);
+    m->lease_held = sk_lease_taken(sk, ev->now_us);
     if (ev->msg->want_history) {
         m->history = q_history_cut(&h, sk->flush_lsn);
     }
@@ -553,46 +486,17 @@ static void on_flushed(struct sk_acceptor *sk, const struct sk_event *ev, struct
 
 static void on_closed(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
 {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < sk->n_waiters; i++) {
-        if (sk->waiters[i] != ev->conn) {
-            sk->waiters[kept++] = sk->waiters[i];
-        }
-    }
-    sk->n_waiters = kept;
     if (sk->ack_conn == ev->conn) {
         sk->ack_due = false;
     }
-    if (sk->lease_conn == ev->conn) {
-        sk->lease_conn = 0;
-        if (ev->local) {
-            end_lease(sk, out);
-        }
-    }
+    sk_lease_closed(sk, ev, out);
 }
 
 static void on_shutdown(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
 {
     flush_now(sk, out);
-    sk->d.no_lease = !lease_runs(sk, ev->now_us);
+    sk->d.no_lease = !sk_lease_runs(sk, ev->now_us);
     sk_persist(sk, out, false);
-}
-
-/* Waiters are told when the lease runs out. */
-static void arm_timer(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
-{
-    if (sk->n_waiters == 0) {
-        return;
-    }
-    if (!lease_runs(sk, ev->now_us)) {
-        tell_free(sk, out);
-        return;
-    }
-    uint64_t at = sk->lease_until_us > sk->quiet_until_us ? sk->lease_until_us : sk->quiet_until_us;
-    if (at != sk->timer_us) {
-        sk->timer_us = at;
-        sk_emit(out, SK_TIMER)->at_us = at;
-    }
 }
 
 int sk_step(struct sk_acceptor *sk, const struct sk_event *event, struct sk_actions *out)
@@ -630,7 +534,7 @@ int sk_step(struct sk_acceptor *sk, const struct sk_event *event, struct sk_acti
         break;
     }
     if (rc == 0 && !sk->halted) {
-        arm_timer(sk, event, out);
+        sk_lease_tick(sk, event->now_us, out);
         co_assert(sk->start_lsn <= sk->commit_lsn && sk->commit_lsn <= sk->flush_lsn &&
                   sk->flush_lsn <= sk->write_lsn); /* I3 */
         co_assert(sk_history_term(sk) <= sk->d.term);

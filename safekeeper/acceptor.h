@@ -73,6 +73,8 @@ struct sk_boot {
 #define SK_WAITERS_MAX  64u /* connections that wait for a lease; more poll */
 /* A vote keeps others out for so long, that its winner can be adopted (at most the lease). */
 #define SK_VOTE_HOLD_US 250000u
+/* Who has waited longest for the lease has so long to come for it. */
+#define SK_TURN_US 50000u
 
 enum sk_event_kind {
     SK_EV_MSG,       /* conn, msg */

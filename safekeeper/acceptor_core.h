@@ -13,6 +13,13 @@ struct sk_seen {
     struct wal_digest digest;
 };
 
+/* A compute whose VOTE was refused because of a lease. */
+struct sk_waiter {
+    sk_conn_t conn;
+    struct co_id nonce;
+    uint64_t since_us;
+};
+
 struct sk_acceptor {
     struct co_id cluster, timeline;
     lsn_t start_lsn;
@@ -37,9 +44,11 @@ struct sk_acceptor {
     struct co_id lease_nonce;
     uint64_t lease_until_us, quiet_until_us;
     sk_conn_t lease_conn;
-    bool released; /* the leader of this term gave its lease back */
-    sk_conn_t waiters[SK_WAITERS_MAX];
+    bool released;                            /* the leader of this term gave its lease back */
+    struct sk_waiter waiters[SK_WAITERS_MAX]; /* the longest waiting first */
     uint32_t n_waiters;
+    struct sk_waiter turn;  /* whose turn it is, */
+    uint64_t turn_until_us; /* until then; 0: nobody's */
     uint64_t timer_us;
 
     bool ack_due; /* when something was flushed */
@@ -66,6 +75,26 @@ void sk_flushed(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out);
 void sk_commit(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out);
 void sk_send_ack(struct sk_acceptor *sk, sk_conn_t conn, const struct co_id *nonce,
                  uint64_t sent_us, struct sk_actions *out);
+
+/* acceptor_lease.c */
+
+/* A lease is out, or may be out since before our restart (S7). */
+bool sk_lease_runs(const struct sk_acceptor *sk, uint64_t now);
+/* The same, or it is somebody's turn to have it. */
+bool sk_lease_taken(const struct sk_acceptor *sk, uint64_t now);
+/* The same for one candidate: does it stand against its VOTE? */
+bool sk_lease_blocks(const struct sk_acceptor *sk, const struct co_id *nonce, uint64_t now);
+/* The sender of the event's message has the lease. */
+void sk_lease_extend(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out);
+/* A vote was granted: its winner is to have time to be adopted. */
+void sk_lease_hold_vote(struct sk_acceptor *sk, const struct sk_event *ev);
+/* It was given back. */
+void sk_lease_end(struct sk_acceptor *sk, uint64_t now, struct sk_actions *out);
+/* The sender of a refused VOTE waits. */
+void sk_lease_wait(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out);
+void sk_lease_closed(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out);
+/* At the end of each step: passes on what has run out, and sets the timer. */
+void sk_lease_tick(struct sk_acceptor *sk, uint64_t now, struct sk_actions *out);
 
 /* acceptor_log.c */
 

@@ -114,14 +114,18 @@ static void fail_store(struct sk_store *s)
     uv_async_send(&s->async);
 }
 
+/* Nobody waits for an APPEND: its end is told with the sync of its round, which comes in any case.
+ */
 static void report(struct sk_store *s, struct sk_job *job)
 {
+    bool awaited = job->kind != SK_JOB_APPEND;
     if (job->rc)
         snprintf(job->sentence, sizeof job->sentence, "%s", co_sentence());
     pthread_mutex_lock(&s->mutex);
     push(&s->done, job);
     pthread_mutex_unlock(&s->mutex);
-    uv_async_send(&s->async);
+    if (awaited)
+        uv_async_send(&s->async);
 }
 
 static void note_flushed(struct sk_stored *t)

@@ -15,7 +15,8 @@ help:
 	  'make integration      tests on real processes only; make cli-test  those of the command' \
 	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
-	  'make bench            the small benchmarks under bench/' \
+	  'make rules            each rule of the VFS is taken out and must be missed by a test' \
+  'make bench            the small benchmarks under bench/' \
 	  'make sanitize         unit tests and simulator under ASan and UBSan' \
 	  'make clang            everything compiled by clang, warnings are errors' \
 	  'make lint             style, layers, READMEs      make fmt   clang-format over all files' \
@@ -57,6 +58,11 @@ integration: all $(INTEGRATION_BINS) $(B)/tests/chaos-proxy
 .PHONY: cli-test
 cli-test: all
 	@tests/cli/run $(B)
+
+.PHONY: rules
+rules:
+	@tools/deps build test
+	@B=$(B) tests/rules/run $(ARGS)
 
 # tools/test builds by itself (through make), so that a test that does not compile is counted.
 test:

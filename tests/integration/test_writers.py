@@ -2,11 +2,9 @@
 
 import os
 import random
-import sqlite3
-import threading
 import time
 
-from lib.cluster import check, last_error, line, popen, tell
+from lib.cluster import check, line, popen, tell
 from lib.registry import test
 
 ENDED = "R"  # cv_trace: COMMIT has its answer
@@ -86,93 +84,6 @@ def writer_killed_at_random_times(t):
         t.note(f"{kills} kills, {within} of them between commit frame and COMMIT's return, "
                f"{last} commits, {kept} there without having been acknowledged")
         check(within >= 5, f"only {within} of {kills} kills landed in a commit")
-
-
-class Bank:
-    """Accounts whose sum never changes, and threads that move money and look."""
-
-    ACCOUNTS, EACH = 200, 1000
-
-    def __init__(self, cluster):
-        self.cluster = cluster
-        self.stop = threading.Event()
-        self.commits, self.reads = 0, 0
-        self.wrong = []
-        self.lock = threading.Lock()
-        db = cluster.connect("bank")
-        db.execute("CREATE TABLE account(id INTEGER PRIMARY KEY, balance INT, pad TEXT)")
-        db.execute("WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < ?) "
-                   "INSERT INTO account SELECT x, ?, printf('%0300d', x) FROM i",
-                   (self.ACCOUNTS, self.EACH))
-        db.close()
-
-    def write(self):
-        db = self.cluster.connect("bank", timeout=30.0)
-        n = 0
-        while not self.stop.is_set():
-            a, b = random.sample(range(1, self.ACCOUNTS + 1), 2)
-            x = random.randint(1, 50)
-            db.execute("BEGIN IMMEDIATE")
-            db.execute("UPDATE account SET balance = balance - ? WHERE id = ?", (x, a))
-            db.execute("UPDATE account SET balance = balance + ? WHERE id = ?", (x, b))
-            db.execute("COMMIT")
-            n += 1
-        with self.lock:
-            self.commits += n
-        db.close()
-
-    def read(self):
-        db = self.cluster.connect("bank", timeout=30.0)
-        n = 0
-        while not self.stop.is_set():
-            total, count = db.execute("SELECT sum(balance), count(*) FROM account").fetchone()
-            if (total, count) != (self.ACCOUNTS * self.EACH, self.ACCOUNTS):
-                self.wrong.append(f"a reader saw the sum {total} of {count} accounts")
-            n += 1
-            time.sleep(0.005)
-        with self.lock:
-            self.reads += n
-        db.close()
-
-    def guarded(self, function):
-        try:
-            function()
-        except sqlite3.Error as e:
-            self.wrong.append(f"{function.__name__}: {e.sqlite_errorname} {e}: {last_error()}")
-            self.stop.set()
-
-    def run(self, writers, readers, seconds):
-        """Commits a second."""
-        self.stop.clear()
-        self.commits = self.reads = 0
-        threads = [threading.Thread(target=self.guarded, args=(f,))
-                   for f in [self.write] * writers + [self.read] * readers]
-        began = time.monotonic()
-        for thread in threads:
-            thread.start()
-        self.stop.wait(seconds)
-        took = time.monotonic() - began
-        self.stop.set()
-        for thread in threads:
-            thread.join(60)
-            check(not thread.is_alive(), "a thread hangs")
-        check(not self.wrong, "; ".join(self.wrong[:3]))
-        return self.commits / took
-
-
-@test("16 threads with a connection each, writers and readers: sums hold for every reader, integrity "
-      "ok; commits a second of 8 writers and of 1", 200)
-def sixteen_threads(t):
-    seconds = 60 if t.slow() else 15
-    with t.cluster() as c:
-        bank = Bank(c)
-        rate = bank.run(8, 8, seconds)
-        t.note(f"8 writers and 8 readers, {seconds} s: {rate:.0f} commits/s, {bank.reads} sums seen")
-        check(bank.commits > 0 and bank.reads > 0, "nothing was done")
-        one, eight = bank.run(1, 0, 3), bank.run(8, 0, 3)
-        t.note(f"1 writer {one:.0f} commits/s, 8 writers {eight:.0f} commits/s: {eight / one:.2f} times")
-        got = c.shell("SELECT sum(balance) FROM account; PRAGMA integrity_check;", db="bank").stdout
-        check(got.split() == [str(bank.ACCOUNTS * bank.EACH), "ok"], f"at the end: {got!r}")
 
 
 @test("two processes write the same database at once", 120)

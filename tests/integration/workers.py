@@ -95,11 +95,49 @@ def point_query(key):
     """One row of the big table; then waits until it is told to end."""
     db = connect()
     say(db.execute("SELECT length(v) FROM big WHERE k = ?", (int(key),)).fetchone()[0])
-    for name, value in ((r[0].split("=") + [""])[:2] for r in db.execute("PRAGMA corallite_stats")):
+    for name, value in stats(db).items():
         if name.startswith("pageserver_"):
             say(name, value)
     say(".")
     sys.stdin.readline()
+
+
+def stats(db):
+    text = "\n".join(r[0] for r in db.execute("PRAGMA corallite_stats"))
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
+def reader(staleness=""):
+    """Answers each line: `look` with the newest n of t, `wait LSN` after corallite_wait, `asked` with the
+    number of times that the log's end was asked for, `hold` and `end` around a read transaction."""
+    db = connect(**({"staleness": staleness} if staleness else {}))
+    db.execute("SELECT max(n) FROM t").fetchone()
+    say("open")
+    for line in sys.stdin:
+        word = line.split()
+        try:
+            if word[0] == "look":
+                say(db.execute("SELECT coalesce(max(n), 0) FROM t").fetchone()[0])
+            elif word[0] == "wait":
+                say(db.execute("SELECT corallite_wait(?, 5000)", (word[1],)).fetchone()[0])
+            elif word[0] == "asked":
+                say(stats(db)["positions_asked"])
+            else:
+                db.execute({"hold": "BEGIN", "end": "COMMIT"}[word[0]])
+                say("ok")
+        except sqlite3.Error as e:
+            say("error", e.sqlite_errorname, " ".join(cluster.last_error().split()))
+
+
+def count_up(synchronous):
+    """Commits 1, 2, 3, ... into t until killed; says each number after its COMMIT."""
+    db = connect(timeout=20.0)
+    db.execute(f"PRAGMA synchronous={synchronous}")
+    n = db.execute("SELECT coalesce(max(n), 0) FROM t").fetchone()[0]
+    while True:
+        n += 1
+        db.execute("INSERT INTO t VALUES(?)", (n,))
+        say(n)
 
 
 if __name__ == "__main__":

@@ -48,9 +48,14 @@ def die_with_parent():
 _started = []
 
 
-def popen(args, **kwargs):
-    """A process that ends with us, whatever happens to us."""
-    process = subprocess.Popen(args, preexec_fn=die_with_parent, **kwargs)
+def popen(args, host=None, **kwargs):
+    """A process that ends with us, whatever happens to us. host: a hosts.Host that it runs on."""
+    def before():
+        if host:
+            host.enter()
+        die_with_parent()
+
+    process = subprocess.Popen(args, preexec_fn=before, **kwargs)
     _started.append(process)
     return process
 
@@ -105,8 +110,10 @@ def free_ports(n):
 
 
 class Cluster:
-    def __init__(self, directory, start=True):
+    def __init__(self, directory, start=True, host="127.0.0.1"):
+        """host: the address of this machine (or of a network namespace) that all daemons listen on."""
         self.dir = directory
+        self.host = host
         self.id = secrets.token_hex(16)
         os.makedirs(directory, exist_ok=True)
         ports = free_ports(8)
@@ -127,11 +134,13 @@ class Cluster:
         return self.data(node) + ".log"
 
     def command(self, node):
-        listen = f"127.0.0.1:{self.port[node]}"
+        listen = f"{self.host}:{self.port[node]}"
         args = ["--dir", self.data(node), "--listen", listen, "--cluster", self.id,
                 "--http", f"127.0.0.1:{self.http[node]}"]
+        if self.host != "127.0.0.1":
+            args.append("--insecure-listen")
         if node == PAGESERVER:
-            keepers = ",".join(f"{n}=127.0.0.1:{self.port[n]}" for n in NODES)
+            keepers = ",".join(f"{n}={self.host}:{self.port[n]}" for n in NODES)
             return [os.path.join(BIN, "corallite-pageserver"), *args, "--safekeepers", keepers,
                     "--map-size", "64G"]
         return [os.path.join(BIN, "corallite-safekeeper"), *args, "--node", str(node)]
@@ -152,7 +161,7 @@ class Cluster:
         if code is not None:
             raise Failure(f"{node} ended with status {code}: {self.last_words(node)}")
         try:
-            socket.create_connection(("127.0.0.1", self.port[node]), 0.2).close()
+            socket.create_connection((self.host, self.port[node]), 0.2).close()
             return True
         except OSError:
             return False
@@ -212,7 +221,7 @@ class Cluster:
     # -- computes -------------------------------------------------------------------------------
 
     def server(self):
-        return f"127.0.0.1:{self.port[PAGESERVER]}"
+        return f"{self.host}:{self.port[PAGESERVER]}"
 
     def env(self, **more):
         env = dict(os.environ, CORALLITE_SERVER=self.server())
@@ -244,13 +253,13 @@ class Cluster:
         return sqlite3.connect(self.uri(db, **parameters), uri=True, isolation_level=None,
                                timeout=timeout, check_same_thread=False)
 
-    def worker(self, name, *args, stdout=subprocess.PIPE, pass_fds=(), env=None):
-        """A process that runs one function of workers.py on this cluster."""
+    def worker(self, name, *args, stdout=subprocess.PIPE, pass_fds=(), env=None, host=None):
+        """A process that runs one function of workers.py on this cluster (hosts.Host: there)."""
         script = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                               "workers.py")
         process = popen(["/usr/bin/python3", script, name, *map(str, args)],
                         env=env or self.env(), stdin=subprocess.PIPE, stdout=stdout,
-                        stderr=subprocess.PIPE, text=True, pass_fds=pass_fds)
+                        stderr=subprocess.PIPE, text=True, pass_fds=pass_fds, host=host)
         if stdout == subprocess.PIPE:
             process.lines = queue.Queue()
             threading.Thread(target=_collect, args=(process,), daemon=True).start()

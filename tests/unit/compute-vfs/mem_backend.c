@@ -395,7 +395,7 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
     return 0;
 }
 
-static void log_append(struct cv_log *base, term_t term, struct co_buf *record)
+static void log_append(struct cv_log *base, term_t term, struct co_buf *record, bool want_received)
 {
     struct mem_log *log = (struct mem_log *)base;
     bool taken = false;
@@ -426,7 +426,7 @@ static void log_append(struct cv_log *base, term_t term, struct co_buf *record)
     memset(record, 0, sizeof *record);
     if (!taken)
         return;
-    if (mem.receive)
+    if (mem.receive && want_received)
         log->events.received(log->events.owner, term, end);
     pthread_mutex_lock(&G);
     log->telling--;

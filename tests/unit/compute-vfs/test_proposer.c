@@ -205,13 +205,18 @@ static struct co_buf record(void)
     return out;
 }
 
-static lsn_t append(void)
+static lsn_t append_wanting(bool received)
 {
     struct co_buf r = record();
     lsn_t end = view().tip_lsn + r.len;
-    event((struct pr_event){.kind = PR_EV_APPEND, .record = &r});
+    event((struct pr_event){.kind = PR_EV_APPEND, .record = &r, .want_received = received});
     cr_assert_eq(r.data, NULL);
     return end;
+}
+
+static lsn_t append(void)
+{
+    return append_wanting(false);
 }
 
 /* ---- R1 ---- */
@@ -382,6 +387,28 @@ Test(proposer, commits_are_pipelined)
     cr_assert_eq(sent(2, FRAME_APPEND)->begin_lsn, 5000);
     append();
     cr_assert_eq(sent(2, FRAME_APPEND)->begin_lsn, a);
+}
+
+Test(proposer, acks_before_the_sync_are_asked_for_where_somebody_waits_for_them)
+{
+    /* synchronous=NORMAL waits for a majority of memories; FULL has no use for the extra message.
+     */
+    lead(5000);
+    lsn_t end = append_wanting(true);
+    cr_assert(sent(1, FRAME_APPEND)->want_received);
+    struct q_msg in_memory = ack(5000);
+    in_memory.write_lsn = end;
+    receive(1, in_memory);
+    cr_assert_null(told(PR_RECEIVED));
+    receive(2, in_memory);
+    cr_assert_eq(told(PR_RECEIVED)->lsn, end);
+    cr_assert_null(told(PR_DURABLE));
+    end = append();
+    cr_assert(!sent(1, FRAME_APPEND)->want_received);
+    receive(1, ack(end));
+    receive(2, ack(end));
+    cr_assert_eq(told(PR_DURABLE)->lsn, end);
+    cr_assert_null(told(PR_RECEIVED), "DURABLE says it");
 }
 
 Test(proposer, the_window_bounds_what_is_in_flight)

@@ -22,6 +22,7 @@ struct side {
     pthread_mutex_t lock;
     term_t durable_term, received_term, lost_term, resolved_term;
     lsn_t durable, received, kept;
+    bool want_received;
     unsigned n_lost, n_resolved, n_waiter;
     char reason[160];
     char disorder[160]; /* first breach of the order of events */
@@ -155,7 +156,7 @@ static void append_pages(struct side *s, uint32_t page_size, pgno_t n)
     wal_builder_seal(s->builder, &stamp, &record, &s->digest);
     s->tip += record.len;
     s->ends[++s->n] = s->tip;
-    s->log->ops->append(s->log, s->lead.term, &record);
+    s->log->ops->append(s->log, s->lead.term, &record, s->want_received);
     cr_assert_eq(record.len, 0, "append takes the record");
 }
 

@@ -81,6 +81,7 @@ static void random_msg(struct rnd *r, struct q_msg *m, struct q_term *terms, uin
         .commit_lsn = random_lsn(r),
         .floor_lsn = random_lsn(r),
         .sent_us = rnd_any(r),
+        .waited_us = rnd_any(r),
         .waiters = (uint32_t)rnd_any(r),
         .read_id = rnd_any(r),
     };
@@ -100,6 +101,9 @@ static struct q_msg only_used(const struct q_msg *m)
                       .term = m->term};
     switch (m->type) {
     case FRAME_VOTE:
+        u.nonce = m->nonce;
+        u.waited_us = m->waited_us;
+        break;
     case FRAME_RELEASE:
         u.nonce = m->nonce;
         break;
@@ -198,6 +202,7 @@ static void assert_same(const struct q_msg *a, const struct q_msg *b)
     SAME(commit_lsn);
     SAME(floor_lsn);
     SAME(sent_us);
+    SAME(waited_us);
     SAME(waiters);
     SAME(read_id);
 #undef SAME

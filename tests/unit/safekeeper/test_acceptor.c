@@ -339,6 +339,62 @@ Test(acceptor, waiters_are_told_when_the_lease_runs_out)
     cr_assert_not_null(sent_to(2, FRAME_FREE));
 }
 
+static const struct q_msg *vote_after(sk_conn_t conn, term_t term, struct co_id id,
+                                      uint64_t waited_us)
+{
+    send(conn,
+         (struct q_msg){.type = FRAME_VOTE, .term = term, .nonce = id, .waited_us = waited_us});
+    return sent_to(conn, FRAME_VOTED);
+}
+
+Test(acceptor, who_has_waited_longest_has_his_turn)
+{
+    /* S9: else whoever is nearest wins every time. Arrival does not decide, the time waited does.
+     */
+    struct co_id a = lead_term_1(1);
+    now += 100000;
+    vote_after(2, 2, nonce(2, 1), 1000);
+    vote_after(3, 2, nonce(3, 1), 90000);
+    send(10, (struct q_msg){.type = FRAME_RELEASE, .term = 1, .nonce = a});
+    cr_assert_not_null(sent_to(3, FRAME_FREE));
+    cr_assert_null(sent_to(2, FRAME_FREE), "one at a time");
+    const struct q_msg *v = vote(10, 2, nonce(1, 2));
+    cr_assert(!v->granted && v->lease_held, "who had it waits like the others");
+    v = vote(2, 2, nonce(2, 1));
+    cr_assert(!v->granted && v->lease_held);
+    cr_assert(vote(3, 2, nonce(3, 1))->granted);
+    /* those who wait are still on the list: the new holder hears of them */
+    elected(3, nonce(3, 1), 1, (struct q_term[]){{2, LSN_FIRST}}, LSN_FIRST);
+    cr_assert_eq(sent_to(3, FRAME_ACK)->waiters, 2);
+}
+
+Test(acceptor, a_turn_that_is_not_used_goes_to_the_next)
+{
+    /* S9 */
+    struct co_id a = lead_term_1(1);
+    now += 100000;
+    vote_after(2, 2, nonce(2, 1), 2000);
+    vote_after(3, 2, nonce(3, 1), 1000);
+    send(10, (struct q_msg){.type = FRAME_RELEASE, .term = 1, .nonce = a});
+    cr_assert_not_null(sent_to(2, FRAME_FREE));
+    cr_assert_eq(acts.a[find(SK_TIMER, 0)].at_us, now + SK_TURN_US);
+    now += SK_TURN_US;
+    event((struct sk_event){.kind = SK_EV_TIMER});
+    cr_assert_not_null(sent_to(3, FRAME_FREE));
+    event((struct sk_event){.kind = SK_EV_CLOSED, .conn = 3, .local = false});
+    cr_assert(vote(2, 2, nonce(2, 1))->granted, "nobody waits any more: the first who comes");
+}
+
+Test(acceptor, a_turn_is_no_lease)
+{
+    /* S7: after a clean stop nobody has to wait for somebody's turn. */
+    struct co_id a = lead_term_1(1);
+    vote(2, 2, nonce(2, 1));
+    send(10, (struct q_msg){.type = FRAME_RELEASE, .term = 1, .nonce = a});
+    event((struct sk_event){.kind = SK_EV_SHUTDOWN});
+    cr_assert(acts.a[find(SK_PERSIST, 0)].durable->no_lease);
+}
+
 Test(acceptor, a_local_connection_takes_its_lease_with_it)
 {
     /* 3.6: the end of a process on this host ends its lease; a remote one may only be cut off. */

@@ -1,0 +1,73 @@
+"""Hosts of a test: network namespaces joined by a pair of virtual interfaces.
+
+    with hosts.two() as (here, there): ...
+
+The calling process moves into `here` for good (each test has a process of its own); processes are
+started on the other with popen(..., host=there). Needs root and iproute2. What was made is removed at
+the end, and by the next call if a killed test could not.
+"""
+
+import contextlib
+import ctypes
+import os
+import subprocess
+
+from lib.cluster import Failure, Skip
+
+_libc = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
+PREFIX = "corallite-"
+
+
+class Host:
+    def __init__(self, name, address):
+        self.name, self.address = name, address
+
+    def enter(self):
+        """Moves the calling process here."""
+        fd = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
+        try:
+            if _libc.setns(fd, CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+        finally:
+            os.close(fd)
+
+
+def ip(*words, ok=True):
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=20)
+    if ok and done.returncode != 0:
+        raise Failure(f"ip {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _remove_abandoned():
+    """Namespaces of tests whose process is gone: PREFIX, pid, letter."""
+    for line in ip("netns", "list").splitlines():
+        name = line.split()[0] if line.split() else ""
+        pid = name[len(PREFIX):].split("-")[0] if name.startswith(PREFIX) else ""
+        if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            ip("netns", "del", name, ok=False)
+
+
+@contextlib.contextmanager
+def two():
+    if os.getuid() != 0:
+        raise Skip("network namespaces need root")
+    _remove_abandoned()
+    pid = os.getpid()
+    subnet = f"10.{97 + pid // 250 % 100}.{pid % 250}"
+    pair = [Host(f"{PREFIX}{pid}-{letter}", f"{subnet}.{n}") for n, letter in ((1, "a"), (2, "b"))]
+    try:
+        for host in pair:
+            ip("netns", "add", host.name)
+            ip("-n", host.name, "link", "set", "lo", "up")
+        ip("-n", pair[0].name, "link", "add", "v0", "type", "veth", "peer", "name", "v0", "netns",
+           pair[1].name)
+        for host in pair:
+            ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", "v0")
+            ip("-n", host.name, "link", "set", "v0", "up")
+        pair[0].enter()
+        yield pair
+    finally:
+        for host in pair:
+            ip("netns", "del", host.name, ok=False)
