@@ -1,6 +1,7 @@
 /*
- * health_http.c - /healthz and /readyz. The loop thread writes what they say when it changes; the
- * HTTP thread copies it. /metrics is answered by daemon_http itself.
+ * health_http.c - the HTTP side: /healthz and /readyz, and /v1 (v1_sock.h). The loop thread writes
+ * what the first two say when it changes; the HTTP thread copies it. /metrics is answered by
+ * daemon_http itself.
  *
  * /healthz: 200 "ok" while the store is open and a majority of the safekeepers is connected, else
  * 503 and what is missing. /readyz: 200 once the registry of timelines was heard from a majority.
@@ -10,11 +11,13 @@
 #include <stdlib.h>
 
 #include "pageserver/server_uv.h"
+#include "pageserver/v1_sock.h"
 
 struct ps_health {
     pthread_mutex_t mutex;
     bool healthy, ready;
     char missing[1200];
+    struct ps_v1 v1;
 };
 
 static int on_get(void *owner, const char *path, struct co_buf *body, const char **content_type)
@@ -41,8 +44,19 @@ static int on_get(void *owner, const char *path, struct co_buf *body, const char
     return ok ? 200 : 503;
 }
 
+/* /v1 is a client of the pages port: by the loopback address where that listens on all. */
+static void find_self(const struct ps_server *s, struct ps_v1 *v1)
+{
+    const char *host = s->options->listen_host;
+    bool all4 = strcmp(host, "0.0.0.0") == 0, all6 = strcmp(host, "::") == 0;
+    snprintf(v1->host, sizeof v1->host, "%s", all4 ? "127.0.0.1" : all6 ? "::1" : host);
+    v1->port = peer_server_port(s->listener);
+    v1->cluster = s->identity.cluster;
+}
+
 int ps_health_start(struct ps_server *s)
 {
+    struct co_http_service service;
     struct ps_health *h = calloc(1, sizeof *h);
     if (!h)
         return co_fail(CO_ERR_NOMEM, "no memory");
@@ -51,7 +65,10 @@ int ps_health_start(struct ps_server *s)
     ps_health_update(s);
     if (!s->options->http)
         return 0;
-    return co_http_start(s->options->http_host, s->options->http_port, on_get, h, &s->http);
+    find_self(s, &h->v1);
+    v1_service(&h->v1, &service);
+    return co_http_start_service(s->options->http_host, s->options->http_port, on_get, h, &service,
+                                 &s->http);
 }
 
 void ps_health_update(struct ps_server *s)
