@@ -71,11 +71,26 @@ int ps_health_start(struct ps_server *s)
                                  &s->http);
 }
 
+static void tell_nodes(const struct ps_server *s)
+{
+    struct co_buf text = {0};
+    int rc = 0;
+    for (uint32_t i = 0; i < s->reg.n_nodes && !rc; i++) {
+        char node[16];
+        snprintf(node, sizeof node, "%u", s->options->nodes[i].id);
+        const char *const labels[][2] = {{"node", node}};
+        rc = co_series_line(&text, &ps_m_node_up, labels, 1, s->nodes[i].ready);
+    }
+    co_series_set(&ps_m_node_up, &text);
+}
+
 void ps_health_update(struct ps_server *s)
 {
     struct ps_health *h = s->health;
     uint32_t have = ps_nodes_ready(s), need = ps_reg_majority(&s->reg);
     co_metric_set(&ps_m_safekeepers, have);
+    co_metric_set(&ps_m_ready, s->ready);
+    tell_nodes(s);
     if (!h)
         return;
     pthread_mutex_lock(&h->mutex);
