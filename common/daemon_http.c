@@ -26,6 +26,10 @@
 
 #define HEAD_BYTES 32768u /* of one connection: its request line and headers, what it sends */
 
+#define LOOK_NS    500000000 /* between looks at what is late */
+
+struct co_http_limits co_http_limits = {.receive_ms = 20000, .send_ms = 60000};
+
 /* -- What is counted --------------------------------------------------------------------------- */
 
 #define REQUESTS(digit)                                                                            \
@@ -318,9 +322,9 @@ void http_phase(struct co_http *http, struct MHD_Connection *c, enum http_phase 
 /* Holding the mutex: a connection that is in the list has not been closed. */
 static void cut_late(struct co_http *http)
 {
-    static const uint64_t bound_us[] = {
-        [HTTP_RECEIVING] = CO_HTTP_RECEIVE_S * 1000000ull,
-        [HTTP_SENDING] = CO_HTTP_SEND_S * 1000000ull,
+    const uint64_t bound_us[] = {
+        [HTTP_RECEIVING] = co_http_limits.receive_ms * 1000,
+        [HTTP_SENDING] = co_http_limits.send_ms * 1000,
         [HTTP_WORKING] = UINT64_MAX, /* the worker has its own */
         [HTTP_STREAMING] = UINT64_MAX,
     };
@@ -334,6 +338,14 @@ static void cut_late(struct co_http *http)
     }
 }
 
+void http_soon(struct timespec *out)
+{
+    clock_gettime(CLOCK_MONOTONIC, out);
+    out->tv_nsec += LOOK_NS;
+    out->tv_sec += out->tv_nsec / 1000000000;
+    out->tv_nsec %= 1000000000;
+}
+
 static void *watch(void *arg)
 {
     struct co_http *http = arg;
@@ -341,8 +353,7 @@ static void *watch(void *arg)
     while (!http->stopping) {
         struct timespec until;
         cut_late(http);
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec++;
+        http_soon(&until);
         (void)pthread_cond_timedwait(&http->watch, &http->mutex, &until);
     }
     pthread_mutex_unlock(&http->mutex);
@@ -417,10 +428,11 @@ static int start_threads(struct co_http *http, int fd)
     http->daemon = MHD_start_daemon(
         MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
         on_request, http, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
-        CO_HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, CO_HTTP_RECEIVE_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_BYTES, MHD_OPTION_UNESCAPE_CALLBACK,
-        leave_escaped, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_END);
+        CO_HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)(co_http_limits.send_ms / 1000), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)HEAD_BYTES, MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, http, MHD_OPTION_END);
     return http->daemon ? 0
                         : co_fail(CO_ERR_IO, "the HTTP side on %s port %u cannot start", http->host,
                                   http->port);

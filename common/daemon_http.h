@@ -11,9 +11,9 @@
  * For all of it: Host must be an address or localhost name the daemon listens on and a foreign
  * Origin is refused (403), so that a web page cannot read a daemon on loopback.
  *
- * Bounds: CO_HTTP_CONNECTIONS_MAX connections; a request is whole within CO_HTTP_RECEIVE_S of the
- * opening of its connection or the end of the one before; an answer is taken within CO_HTTP_SEND_S,
- * a chunk of a stream too; a service's own bounds are in struct co_http_service.
+ * Bounds: CO_HTTP_CONNECTIONS_MAX connections; a request is whole within 20 s of the opening of its
+ * connection or the end of the one before; an answer is taken within 60 s, a chunk of a stream too;
+ * a service's own bounds are in struct co_http_service.
  */
 #ifndef CORALLITE_COMMON_DAEMON_HTTP_H
 #define CORALLITE_COMMON_DAEMON_HTTP_H
@@ -21,8 +21,6 @@
 #include "common/bytes.h"
 
 #define CO_HTTP_CONNECTIONS_MAX 256u
-#define CO_HTTP_RECEIVE_S       20u
-#define CO_HTTP_SEND_S          60u
 #define CO_HTTP_ARGS_MAX        16u
 #define CO_HTTP_CHUNK_BYTES     ((size_t)256 << 10) /* what a stream is best written in */
 
@@ -81,6 +79,12 @@ struct co_http_service {
     void (*refuse)(void *owner, unsigned status, const char *sentence,
                    struct co_http_answer *answer);
 };
+
+/* The bounds of time that are in force; tests make them small. Of the whole process. */
+struct co_http_limits {
+    uint64_t receive_ms, send_ms;
+};
+extern struct co_http_limits co_http_limits;
 
 /* -- Life -------------------------------------------------------------------------------------- */
 

@@ -22,6 +22,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <time.h>
 
 #include "common/daemon_http.h"
 
@@ -85,6 +86,8 @@ struct co_http {
 };
 
 /* -- daemon_http.c -- */
+/* When to look again at what may be late. */
+void http_soon(struct timespec *out);
 void http_count(unsigned status, uint64_t us);
 void http_phase(struct co_http *http, struct MHD_Connection *c, enum http_phase phase);
 

@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "common/assert.h"
+#include "common/clock_file.h"
 #include "common/daemon_int_http.h"
 
 void http_call_drop(struct co_http_answer *call)
@@ -79,15 +79,12 @@ int co_http_stream(struct co_http_answer *call, const char *type, uint64_t size)
 /* Holding the call's mutex: the client has taken the chunk before, or is gone. */
 static void wait_for_room(struct co_http_answer *call)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    for (unsigned s = 0; s < CO_HTTP_SEND_S && call->waiting.len && !call->canceled; s++) {
-        until.tv_sec++;
-        while (call->waiting.len && !call->canceled &&
-               pthread_cond_timedwait(&call->cond, &call->mutex, &until) == 0)
-            ;
-        if (atomic_load(&call->http->stopping))
-            break;
+    uint64_t late = co_now_us() + co_http_limits.send_ms * 1000;
+    while (call->waiting.len && !call->canceled && !atomic_load(&call->http->stopping) &&
+           co_now_us() < late) {
+        struct timespec until;
+        http_soon(&until);
+        (void)pthread_cond_timedwait(&call->cond, &call->mutex, &until);
     }
     if (!call->waiting.len || call->canceled)
         return;

@@ -309,6 +309,68 @@ Test(http_service, ends_a_stream_whose_client_is_gone)
     until(&ended, 4);
 }
 
+/* Sends one byte of the request at a time until the other side has enough; how many it took. */
+static size_t trickle(const char *request)
+{
+    int fd = dial();
+    size_t n = 0;
+    char end;
+    for (; request[n] && recv(fd, &end, 1, MSG_DONTWAIT) != 0; n++) {
+        if (send(fd, request + n, 1, MSG_NOSIGNAL) < 0)
+            break;
+        usleep(50000);
+    }
+    close(fd);
+    return n;
+}
+
+static void shorter(void)
+{
+    co_http_limits = (struct co_http_limits){.receive_ms = 300, .send_ms = 1000};
+    setup();
+}
+
+TestSuite(http_late, .init = shorter, .fini = teardown, .timeout = 60);
+
+Test(http_late, a_sender_that_trickles_is_cut)
+{
+    /* However steadily it sends: a head, or a body, has to be whole in time. */
+    static const char head[] =
+        "GET /v1/x HTTP/1.1\r\nHost: localhost\r\nX-Padding: 0123456789012345";
+    static const char post[] =
+        "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90\r\n\r\n";
+    char slow[300];
+    cr_assert_lt(trickle(head), sizeof head - 1);
+    snprintf(slow, sizeof slow, "%s0123456789012345678901234567890123456789", post);
+    int fd = dial();
+    char end;
+    say(fd, post);
+    cr_assert_eq(recv(fd, &end, 1, 0), 0);
+    close(fd);
+    cr_assert_lt(trickle(slow), strlen(slow));
+    cr_assert_eq(atomic_load(&ended), 0);
+}
+
+Test(http_late, a_request_that_waits_is_not_late)
+{
+    /* The bound is for the sender, not for the service. */
+    int fd = begin_wait();
+    usleep(1200000);
+    atomic_store(&gate, 1);
+    hear(fd, heard, sizeof heard);
+    cr_assert(strstr(heard, "HTTP/1.1 201"), "%s", heard);
+}
+
+Test(http_late, a_reader_that_does_not_read_is_cut)
+{
+    /* Its worker is free again. */
+    int fd = dial();
+    say(fd, "GET /v1/stream HTTP/1.1\r\n" HEAD "\r\n");
+    until(&running, 1);
+    until(&ended, 1);
+    cr_assert_lt(hear(fd, heard, sizeof heard), CHUNK * CHUNKS);
+}
+
 Test(http_service, ends_while_requests_are_under_way)
 {
     /* co_http_stop ends streams, answers what waits, and comes back. */
