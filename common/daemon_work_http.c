@@ -61,9 +61,9 @@ static bool take_stream(struct co_http *http)
 int co_http_stream(struct co_http_answer *call, const char *type, uint64_t size)
 {
     if (!take_stream(call->http))
-        return co_fail(CO_ERR_BUSY,
+        return co_fail(CO_ERR_AGAIN,
                        "%u answers of this kind are on their way, as many as there "
-                       "may be at once; try again later",
+                       "may be at once; ask again later",
                        call->http->service.streams);
     pthread_mutex_lock(&call->mutex);
     co_assert(!call->answered);
