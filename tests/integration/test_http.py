@@ -226,7 +226,7 @@ class Reader(threading.Thread):
 
 
 @test("/v1 export: any moment as an ordinary file, for every page size, in bounded memory; refused where there "
-      "is nothing; cut when it cannot go on, by a drop or the daemon's end", 60)
+      "is nothing; cut when it cannot go on, by a drop or the daemon's end", 120)
 def http_export(t):
     with t.cluster() as c:
         api = Api(c)
