@@ -73,6 +73,9 @@ $(B)/obj/%.o: %.c $(GEN_H)
 	$(call say,CC,$<)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
+# The description of the HTTP API lies in the pageserver as it is (pageserver/v1_openapi.c).
+$(B)/obj/pageserver/v1_openapi.o: docs/openapi.json
+
 define module_lib
 $(B)/lib$(1).a: $(call objs,$(call lib_src,$(1))) $(if $(filter proto,$(1)),$(B)/obj/gen.o)
 	$$(call say,AR,$$@)rm -f $$@
@@ -85,7 +88,7 @@ BASE := $(B)/libproto.a $(B)/libcommon.a
 $(B)/corallite-safekeeper: $(call objs,safekeeper/main.c) $(B)/libsafekeeper.a $(BASE)
 	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS)
 $(B)/corallite-pageserver: $(call objs,pageserver/main.c) $(B)/libpageserver.a $(BASE)
-	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS) -llmdb
+	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS) -llmdb -ljansson
 $(B)/corallite: $(call objs,cli/main.c) $(B)/libcli.a $(BASE)
 	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(VFS_LIBS) -ljansson -lsqlite3
 # The extension exports its entry point only; SQLite itself comes from the program that loads it.

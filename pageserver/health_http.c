@@ -1,6 +1,7 @@
 /*
- * health_http.c - /healthz and /readyz. The loop thread writes what they say when it changes; the
- * HTTP thread copies it. /metrics is answered by daemon_http itself.
+ * health_http.c - the HTTP side: /healthz and /readyz, and /v1 (v1_sock.h). The loop thread writes
+ * what the first two say when it changes; the HTTP thread copies it. /metrics is answered by
+ * daemon_http itself.
  *
  * /healthz: 200 "ok" while the store is open and a majority of the safekeepers is connected, else
  * 503 and what is missing. /readyz: 200 once the registry of timelines was heard from a majority.
@@ -10,11 +11,13 @@
 #include <stdlib.h>
 
 #include "pageserver/server_uv.h"
+#include "pageserver/v1_sock.h"
 
 struct ps_health {
     pthread_mutex_t mutex;
     bool healthy, ready;
     char missing[1200];
+    struct ps_v1 v1;
 };
 
 static int on_get(void *owner, const char *path, struct co_buf *body, const char **content_type)
@@ -41,8 +44,19 @@ static int on_get(void *owner, const char *path, struct co_buf *body, const char
     return ok ? 200 : 503;
 }
 
+/* /v1 is a client of the pages port: by the loopback address where that listens on all. */
+static void find_self(const struct ps_server *s, struct ps_v1 *v1)
+{
+    const char *host = s->options->listen_host;
+    bool all4 = strcmp(host, "0.0.0.0") == 0, all6 = strcmp(host, "::") == 0;
+    snprintf(v1->host, sizeof v1->host, "%s", all4 ? "127.0.0.1" : all6 ? "::1" : host);
+    v1->port = peer_server_port(s->listener);
+    v1->cluster = s->identity.cluster;
+}
+
 int ps_health_start(struct ps_server *s)
 {
+    struct co_http_service service;
     struct ps_health *h = calloc(1, sizeof *h);
     if (!h)
         return co_fail(CO_ERR_NOMEM, "no memory");
@@ -51,7 +65,23 @@ int ps_health_start(struct ps_server *s)
     ps_health_update(s);
     if (!s->options->http)
         return 0;
-    return co_http_start(s->options->http_host, s->options->http_port, on_get, h, &s->http);
+    find_self(s, &h->v1);
+    v1_service(&h->v1, &service);
+    return co_http_start_service(s->options->http_host, s->options->http_port, on_get, h, &service,
+                                 &s->http);
+}
+
+static void tell_nodes(const struct ps_server *s)
+{
+    struct co_buf text = {0};
+    int rc = 0;
+    for (uint32_t i = 0; i < s->reg.n_nodes && !rc; i++) {
+        char node[16];
+        snprintf(node, sizeof node, "%u", s->options->nodes[i].id);
+        const char *const labels[][2] = {{"node", node}};
+        rc = co_series_line(&text, &ps_m_node_up, labels, 1, s->nodes[i].ready);
+    }
+    co_series_set(&ps_m_node_up, &text);
 }
 
 void ps_health_update(struct ps_server *s)
@@ -59,6 +89,8 @@ void ps_health_update(struct ps_server *s)
     struct ps_health *h = s->health;
     uint32_t have = ps_nodes_ready(s), need = ps_reg_majority(&s->reg);
     co_metric_set(&ps_m_safekeepers, have);
+    co_metric_set(&ps_m_ready, s->ready);
+    tell_nodes(s);
     if (!h)
         return;
     pthread_mutex_lock(&h->mutex);

@@ -22,7 +22,7 @@ static const char help[] =
     "                         these addresses\n"
     "  --cluster ID           the cluster's id, 32 hex digits; needed for a new directory\n"
     "  --listen HOST:PORT     where computes connect (default 127.0.0.1:6400; port 0: any)\n"
-    "  --http HOST:PORT       /healthz, /readyz and /metrics (default: off)\n"
+    "  --http HOST:PORT       /healthz, /readyz, /metrics and the API below /v1 (default: off)\n"
     "  --advertise HOST:PORT  the address that others use for this pageserver, when it differs\n"
     "  --map-size SIZE        most that the page store may grow to (default 1T): address space,\n"
     "                         not disk\n"

@@ -1,6 +1,10 @@
 /* metrics.c - what the pageserver counts. */
 #include "pageserver/metrics.h"
 
+#include "common/process_file.h"
+#include "proto/frame.h"
+#include "proto/peer_metrics.h"
+
 #define P "corallite_pageserver_"
 #define C(var, metric, text)                                                                       \
     struct co_metric var = {.name = P metric, .help = text, .kind = CO_COUNTER}
@@ -16,8 +20,6 @@ C(ps_m_records, "ingest_records_total", "WAL records ingested.");
 C(ps_m_batches, "ingest_batches_total", "Batches of records ingested.");
 C(ps_m_ingest_bytes, "ingest_bytes_total", "Bytes of WAL ingested.");
 C(ps_m_halted, "halted_timelines_total", "Timelines halted because their log contradicts itself.");
-C(ps_m_bytes_in, "received_bytes_total", "Bytes received from computes and tools.");
-C(ps_m_bytes_out, "sent_bytes_total", "Bytes sent to computes and tools.");
 G(ps_m_timelines, "timelines", "Timelines that can be opened.");
 G(ps_m_lag_bytes, "last_record_lag_bytes",
   "Committed bytes known but not ingested, worst timeline.");
@@ -27,14 +29,57 @@ G(ps_m_map_used, "lmdb_used_bytes", "Bytes of the LMDB map in use, free pages in
 G(ps_m_map_size, "lmdb_map_bytes", "Size of the LMDB map.");
 G(ps_m_store_ok, "store_open", "1 while the page store is open.");
 
+G(ps_m_waiting, "waiting_requests", "Requests that wait for the log now.");
+G(ps_m_ready, "ready", "1 once a majority of the safekeepers has told what it holds.");
+G(ps_m_pins, "pins", "Named pins.");
+G(ps_m_disk_free, "disk_free_bytes", "Free bytes of the data directory's disk.");
+struct co_histogram ps_m_wait_time = CO_HISTOGRAM_OF(
+    P "wait_duration_seconds", "How long requests that had to wait for the log waited.");
+struct co_histogram ps_m_write_time =
+    CO_HISTOGRAM_OF(P "store_write_duration_seconds", "Writes to the page store, syncs included.");
+struct co_series ps_m_node_up = CO_SERIES_OF(
+    P "safekeeper_connected", "1 while the pageserver is connected to this safekeeper, else 0.");
+struct co_series ps_m_lags =
+    CO_SERIES_OF(P "timeline_lag_bytes",
+                 "Committed bytes known but not ingested, of the 20 timelines furthest behind.");
+
+/* Of connections that are gone; for SERVER_STATUS (the metrics count as they go). */
+struct co_metric ps_m_bytes_in, ps_m_bytes_out;
+
+static const unsigned types[] = {FRAME_OPEN,        FRAME_CREATE,        FRAME_DROP,
+                                 FRAME_DB_LIST,     FRAME_GET_PAGES,     FRAME_CHANGES_SINCE,
+                                 FRAME_RESOLVE,     FRAME_BRANCH_CREATE, FRAME_BRANCH_CHANGE,
+                                 FRAME_BRANCH_LIST, FRAME_RESTORE,       FRAME_LOG,
+                                 FRAME_PIN,         FRAME_PIN_LIST,      FRAME_SERVER_STATUS};
+
 void ps_metrics_register(void)
 {
-    struct co_metric *all[] = {&ps_m_pages,      &ps_m_page_requests, &ps_m_waits,
-                               &ps_m_lag_errors, &ps_m_corrupt_pages, &ps_m_records,
-                               &ps_m_batches,    &ps_m_ingest_bytes,  &ps_m_halted,
-                               &ps_m_bytes_in,   &ps_m_bytes_out,     &ps_m_timelines,
-                               &ps_m_lag_bytes,  &ps_m_safekeepers,   &ps_m_sessions,
-                               &ps_m_map_used,   &ps_m_map_size,      &ps_m_store_ok};
+    struct co_metric *all[] = {&ps_m_pages,
+                               &ps_m_page_requests,
+                               &ps_m_waits,
+                               &ps_m_lag_errors,
+                               &ps_m_corrupt_pages,
+                               &ps_m_records,
+                               &ps_m_batches,
+                               &ps_m_ingest_bytes,
+                               &ps_m_halted,
+                               &ps_m_timelines,
+                               &ps_m_lag_bytes,
+                               &ps_m_lags.metric,
+                               &ps_m_safekeepers,
+                               &ps_m_node_up.metric,
+                               &ps_m_sessions,
+                               &ps_m_waiting,
+                               &ps_m_wait_time.metric,
+                               &ps_m_write_time.metric,
+                               &ps_m_map_used,
+                               &ps_m_map_size,
+                               &ps_m_store_ok,
+                               &ps_m_ready,
+                               &ps_m_pins,
+                               &ps_m_disk_free};
+    co_process_metrics();
+    peer_metrics_register(types, sizeof types / sizeof *types);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         co_metric_register(all[i]);
 }

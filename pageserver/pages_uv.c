@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "pageserver/server_uv.h"
 #include "proto/message.h"
+#include "proto/peer_metrics.h"
 #include "proto/unpack.h"
 
 #define MODULE          "pageserver/pages"
@@ -39,6 +40,7 @@ struct read_request {
 struct ps_wait {
     struct read_request r;
     struct ps_session *session;
+    uint64_t begun_ns;
     uv_timer_t timer;
     struct ps_wait *next_tl, **prev_tl, *next_session, **prev_session;
 };
@@ -203,6 +205,7 @@ static void send_lag(struct ps_session *session, const struct read_request *r)
         chain->newest.time_us && now > chain->newest.time_us ? now - chain->newest.time_us : 0;
     error.source = source;
     co_metric_add(&ps_m_lag_errors, 1);
+    peer_count_error(CO_ERR_LAG);
     peer_send(session->peer, FRAME_ERROR, r->request, &error.base, co_span_of(NULL, 0));
 }
 
@@ -220,6 +223,8 @@ static void end_wait(struct ps_wait *w)
     if (w->next_session)
         w->next_session->prev_session = w->prev_session;
     w->session->n_waits--;
+    co_metric_sub(&ps_m_waiting, 1);
+    co_histogram_add(&ps_m_wait_time, (uv_hrtime() - w->begun_ns) / 1000);
     uv_close((uv_handle_t *)&w->timer, on_wait_closed);
 }
 
@@ -256,7 +261,9 @@ static int begin_wait(struct ps_session *session, const struct read_request *r)
     session->waits = w;
     session->n_waits++;
     uv_timer_start(&w->timer, on_deadline, r->deadline_ms, 0);
+    w->begun_ns = uv_hrtime();
     co_metric_add(&ps_m_waits, 1);
+    co_metric_add(&ps_m_waiting, 1);
     ps_feed_wanted(r->tl);
     return 0;
 }

@@ -434,14 +434,55 @@ const char *ps_feed_source(const struct ps_timeline *tl, char text[320])
     return text;
 }
 
+/* -- What is told of it ------------------------------------------------------------------------ */
+
+#define WORST 20u
+
+struct worst {
+    const struct ps_timeline *tl;
+    uint64_t lag;
+};
+
+static uint64_t lag_of(const struct ps_server *s, const struct ps_timeline *tl)
+{
+    const struct feed *f = tl->feed;
+    uint64_t lag = 0;
+    for (uint32_t i = 0; f && i < s->reg.n_nodes; i++)
+        if (f->commit[i] > tl->chain.last_lsn && f->commit[i] - tl->chain.last_lsn > lag)
+            lag = f->commit[i] - tl->chain.last_lsn;
+    return lag;
+}
+
+/* Keeps it among the worst, in order. */
+static void rank(struct worst worst[WORST], unsigned *n, struct worst one)
+{
+    unsigned i = *n < WORST ? (*n)++ : WORST - 1;
+    if (i == WORST - 1 && worst[i].tl && worst[i].lag >= one.lag)
+        return;
+    for (; i > 0 && worst[i - 1].lag < one.lag; i--)
+        worst[i] = worst[i - 1];
+    worst[i] = one;
+}
+
+static void tell_lags(const struct worst worst[WORST], unsigned n)
+{
+    struct co_buf text = {0};
+    int rc = 0;
+    for (unsigned i = 0; i < n && !rc; i++) {
+        const struct ps_meta *m = &worst[i].tl->meta;
+        const char *const labels[][2] = {{"database", m->database_name}, {"branch", m->branch}};
+        rc = co_series_line(&text, &ps_m_lags, labels, 2, worst[i].lag);
+    }
+    co_series_set(&ps_m_lags, &text);
+}
+
 void ps_feeds_tick(struct ps_server *s)
 {
-    uint64_t lag = 0;
-    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
-        const struct feed *f = tl->feed;
-        for (uint32_t i = 0; f && i < s->reg.n_nodes; i++)
-            if (f->commit[i] > tl->chain.last_lsn && f->commit[i] - tl->chain.last_lsn > lag)
-                lag = f->commit[i] - tl->chain.last_lsn;
-    }
-    co_metric_set(&ps_m_lag_bytes, lag);
+    struct worst worst[WORST] = {{0}};
+    unsigned n = 0;
+    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
+        if (tl->feed && ps_timeline_lives(tl))
+            rank(worst, &n, (struct worst){tl, lag_of(s, tl)});
+    co_metric_set(&ps_m_lag_bytes, n ? worst[0].lag : 0);
+    tell_lags(worst, n);
 }

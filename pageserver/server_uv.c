@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "common/assert.h"
 #include "common/clock_file.h"
@@ -52,9 +53,12 @@ static void on_signal(uv_signal_t *signal, int number)
 static void check_map(struct ps_server *s)
 {
     struct ps_store_stats st;
+    struct statvfs disk;
     ps_store_stats(s->store, &st);
     co_metric_set(&ps_m_map_used, st.used_bytes);
     co_metric_set(&ps_m_map_size, st.map_bytes);
+    if (statvfs(s->options->dir, &disk) == 0)
+        co_metric_set(&ps_m_disk_free, (uint64_t)disk.f_bavail * disk.f_frsize);
     bool alarm = st.used_bytes > st.map_bytes / 5 * 4;
     if (alarm && !s->map_alarm)
         co_warn(MODULE,
@@ -78,6 +82,7 @@ static void on_tick(uv_timer_t *timer)
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
         open += ps_timeline_open(tl);
     co_metric_set(&ps_m_timelines, open);
+    co_metric_set(&ps_m_pins, s->n_pins);
     ps_health_update(s);
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "common/assert.h"
+#include "pageserver/metrics.h"
 
 struct queue {
     struct ps_job *first, **last;
@@ -36,7 +37,9 @@ static struct ps_job *take_all(struct queue *q)
 
 static void run_job(struct ps_writer *w, struct ps_job *job)
 {
+    uint64_t begun = uv_hrtime();
     job->rc = job->run(job, w->txn);
+    co_histogram_add(&ps_m_write_time, (uv_hrtime() - begun) / 1000);
     job->why[0] = 0;
     if (job->rc)
         memcpy(job->why, co_sentence(), strlen(co_sentence()) + 1);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "proto/peer_impl.h"
+#include "proto/peer_metrics.h"
 
 /* Frames are gathered into buffers of about so much; larger payloads travel in their own. */
 #define GATHER_BYTES ((size_t)65536)
@@ -112,12 +113,19 @@ static void unpause(struct peer *p)
 
 static void flush(struct peer *p);
 
+static void sent(struct peer *p, uint64_t bytes)
+{
+    p->bytes_out += bytes;
+    if (p->server)
+        peer_count_sent(bytes);
+}
+
 static void on_written(uv_write_t *req, int status)
 {
     struct peer *p = req->data;
     p->writing = false;
     if (status == 0)
-        p->bytes_out += p->flight.bytes - p->flight.sent;
+        sent(p, p->flight.bytes - p->flight.sent);
     queue_free(&p->flight);
     if (p->state == PEER_CLOSED)
         return;
@@ -168,7 +176,7 @@ static void flush(struct peer *p)
             break;
         }
         queue_sent(&p->pending, (size_t)rc);
-        p->bytes_out += (uint64_t)rc;
+        sent(p, (uint64_t)rc);
         turn += (size_t)rc;
     }
     if (p->pending.n)
@@ -288,6 +296,8 @@ void peer_send_raw(struct peer *p, struct co_buf *frames)
 
 void peer_send_error(struct peer *p, uint64_t request_id, int code)
 {
+    if (p->server)
+        peer_count_error(code);
     Corallite__Error error = CORALLITE__ERROR__INIT;
     char sentence[CO_SENTENCE_MAX];
     snprintf(sentence, sizeof sentence, "%s", co_sentence());

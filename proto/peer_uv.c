@@ -14,6 +14,7 @@
 #include "proto/hello.h"
 #include "proto/limits.h"
 #include "proto/peer_impl.h"
+#include "proto/peer_metrics.h"
 #include "proto/unpack.h"
 
 struct peer_limits peer_limits = {
@@ -215,6 +216,8 @@ static int handle_frame(struct peer *p, const struct frame_header *frame, struct
 {
     if (p->state == PEER_GREETING)
         return greet(p, frame, body);
+    if (p->server)
+        peer_count_request(frame->type);
     if (frame->type != FRAME_PING)
         return p->handler.on_frame(p->handler.owner, p, frame, body);
     peer_send(p, FRAME_PONG, frame->request_id, NULL, (struct co_span){0});
@@ -284,6 +287,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     } else if (n > 0 && p->state < PEER_LEAVING) {
         frame_reader_commit(&p->in, (size_t)n);
         p->bytes_in += (uint64_t)n;
+        if (p->server)
+            peer_count_received((uint64_t)n);
         p->progress_ms = uv_now(p->loop);
         handle_frames(p);
     }

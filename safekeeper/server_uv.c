@@ -7,7 +7,9 @@
 #include "common/clock_file.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "common/process_file.h"
 #include "proto/message.h"
+#include "proto/peer_metrics.h"
 
 #define HOUSEKEEPING_MS 1000u
 /* Of a large disk not five percent but this much is kept free. */
@@ -28,6 +30,18 @@ static struct co_metric m_free = {.name = "corallite_safekeeper_disk_free_bytes"
 static struct co_metric m_refused = {.name = "corallite_safekeeper_refused_appends_total",
                                      .help = "Appends refused because the disk is nearly full.",
                                      .kind = CO_COUNTER};
+
+static struct co_metric m_full = {
+    .name = "corallite_safekeeper_disk_full",
+    .help = "1 while appends are refused because the disk is nearly full.",
+    .kind = CO_GAUGE};
+static struct co_metric m_log_bytes = {.name = "corallite_safekeeper_log_stored_bytes",
+                                       .help = "Bytes of log on disk.",
+                                       .kind = CO_GAUGE};
+
+static const unsigned types[] = {
+    FRAME_VOTE,     FRAME_FETCH,  FRAME_ELECTED,      FRAME_APPEND,        FRAME_RELEASE,
+    FRAME_READ_POS, FRAME_STREAM, FRAME_TIMELINE_PUT, FRAME_TIMELINE_LIST, FRAME_NODE_STATUS};
 
 /* -- Clients
  * --------------------------------------------------------------------------------------- */
@@ -313,7 +327,11 @@ static void look_at_disk(struct sk_server *s)
     if (reserve > RESERVE_MAX_BYTES)
         reserve = RESERVE_MAX_BYTES;
     bool full = left < reserve, filling = left < total / 100 * (100 - SK_WARN_PERCENT);
+    uint64_t records, syncs, appended;
+    sk_store_count(&records, &syncs, &appended);
+    co_metric_set(&m_log_bytes, s->log_bytes + appended);
     co_metric_set(&m_free, left);
+    co_metric_set(&m_full, full);
     if (full != atomic_load(&s->disk_full))
         co_warn("safekeeper/server", "%s dir=%s free_bytes=%llu reserve_bytes=%llu",
                 full ? "the disk is nearly full: no records are taken" : "there is room again",
@@ -381,12 +399,15 @@ static void on_timeline_closed(void *owner, struct sk_timeline *t)
 int sk_server_start(uv_loop_t *loop, const struct sk_server_options *options,
                     struct sk_server **out)
 {
-    struct co_metric *all[] = {&m_connections, &m_timelines, &m_open, &m_free, &m_refused};
+    struct co_metric *all[] = {&m_connections, &m_timelines, &m_open,     &m_free,
+                               &m_refused,     &m_full,      &m_log_bytes};
     struct sk_server *s = calloc(1, sizeof *s);
     if (!s)
         return co_fail(CO_ERR_NOMEM, "no memory for a server");
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         co_metric_register(all[i]);
+    co_process_metrics();
+    peer_metrics_register(types, sizeof types / sizeof *types);
     sk_store_register_metrics();
     sk_timeline_register_metrics();
     s->options = *options;

@@ -63,20 +63,21 @@ static struct co_metric m_appends = {.name = "corallite_safekeeper_appends_total
 static struct co_metric m_syncs = {.name = "corallite_safekeeper_syncs_total",
                                    .help = "Syncs of logs on the commit path.",
                                    .kind = CO_COUNTER};
-static struct co_metric m_sync_us = {.name = "corallite_safekeeper_sync_microseconds_total",
-                                     .help = "Time spent in syncs of logs on the commit path.",
-                                     .kind = CO_COUNTER};
-static struct co_metric m_sync_max_us = {.name = "corallite_safekeeper_sync_max_microseconds",
-                                         .help = "Longest sync of a log since start.",
-                                         .kind = CO_GAUGE};
+static struct co_histogram m_sync_time =
+    CO_HISTOGRAM_OF("corallite_safekeeper_sync_duration_seconds",
+                    "How long syncs of logs on the commit path took.");
+static struct co_metric m_sync_max = {.name = "corallite_safekeeper_sync_max_seconds",
+                                      .help = "Longest sync of a log since start.",
+                                      .kind = CO_GAUGE,
+                                      .micros = true};
 static struct co_metric m_control = {.name = "corallite_safekeeper_control_writes_total",
                                      .help = "Votes, terms and histories made durable.",
                                      .kind = CO_COUNTER};
 
 void sk_store_register_metrics(void)
 {
-    struct co_metric *all[] = {&m_records, &m_bytes,       &m_appends, &m_syncs,
-                               &m_sync_us, &m_sync_max_us, &m_control};
+    struct co_metric *all[] = {&m_records,          &m_bytes,    &m_appends, &m_syncs,
+                               &m_sync_time.metric, &m_sync_max, &m_control};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         co_metric_register(all[i]);
 }
@@ -162,9 +163,9 @@ static int sync_log(struct sk_stored *t)
     int rc = sk_log_sync(log);
     uint64_t us = (uv_hrtime() - before) / 1000;
     co_metric_add(&m_syncs, log->segments.syncs - syncs);
-    co_metric_add(&m_sync_us, us);
-    if (us > co_metric_get(&m_sync_max_us))
-        co_metric_set(&m_sync_max_us, us);
+    co_histogram_add(&m_sync_time, us);
+    if (us > co_metric_get(&m_sync_max))
+        co_metric_set(&m_sync_max, us);
     if (!rc && sk_files_seal_lags(t->files))
         rc = sk_files_seal(t->files);
     return rc;

@@ -1,0 +1,9 @@
+/* process_file.h - what a process uses, as metrics: memory, processor time, descriptors; and which
+ * build it is. */
+#ifndef CORALLITE_COMMON_PROCESS_FILE_H
+#define CORALLITE_COMMON_PROCESS_FILE_H
+
+/* Registers process_* and corallite_build_info. Once; any further call does nothing. */
+void co_process_metrics(void);
+
+#endif
