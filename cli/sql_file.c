@@ -37,12 +37,8 @@ static int ask_server(const struct client_target *target, const char *db, const 
     rc = client_call(&c, FRAME_OPEN, &request.base, FRAME_OPENED, &corallite__opened__descriptor,
                      CLIENT_TIMEOUT_MS, &m);
     client_close(&c);
-    if (rc == CO_ERR_NOT_FOUND) {
-        *exists = false;
-        return 0;
-    }
     if (rc)
-        return rc;
+        return rc; /* the database is there, and has no such branch: CO_ERR_NOT_FOUND */
     *exists = m->timeline != NULL;
     corallite__opened__free_unpacked(m, NULL);
     return 0;
@@ -131,9 +127,7 @@ int cli_sql(const struct cli_args *args)
         rc = ask_server(&target, r.db, r.branch, &exists);
     if (!rc && !exists && (r.at[0] || strcmp(r.branch, "main") != 0))
         rc = co_fail(CO_ERR_NOT_FOUND,
-                     "there is no %s/%s; `corallite branch list %s` tells which "
-                     "branches there are",
-                     r.db, r.branch, r.db);
+                     "there is no database '%s'; `corallite db list` shows those there are", r.db);
     if (!rc && !exists && isatty(STDIN_FILENO))
         fprintf(stderr, "'%s' does not exist yet; the first write makes it.\n", reference);
     if (!rc)

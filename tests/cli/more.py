@@ -1,0 +1,23 @@
+#!/usr/bin/python3
+"""The tests of the command that are tables or need a terminal: more.py B [TEST...].
+
+One cluster for all of them. Prints what failed, and `N passed, N failed, N skipped` at the end; TIMES=1
+prints how long each took.
+"""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import lib  # noqa: E402
+import test_usage  # noqa: E402,F401
+
+
+
+
+
+
+
+
+sys.exit(lib.main())
