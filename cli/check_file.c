@@ -26,12 +26,6 @@
 /* -- Structure -----------------------------------------------------------------------------------
  */
 
-static int on_steps(void *bar)
-{
-    progress_show(bar, 0, 0);
-    return sqlite_interrupted();
-}
-
 static int integrity(sqlite3 *db, struct check_branch *b)
 {
     sqlite3_stmt *s = NULL;
@@ -79,7 +73,7 @@ int check_structure(struct check_branch *b)
     if (rc)
         return rc;
     progress_begin(&bar, what);
-    sqlite3_progress_handler(db, STEPS_A_LOOK, on_steps, &bar);
+    sqlite_watch(db, &bar);
     rc = integrity(db, b);
     if (!rc && b->structure_looked)
         rc = foreign_keys(db, b);

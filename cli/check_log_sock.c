@@ -18,6 +18,7 @@
 
 #define ASK_TIMEOUT_MS  5000u
 #define TAIL_MAX_BYTES  (64 * CO_MIB) /* of the last transaction; a larger one is not fetched */
+#define TAIL_WAIT_MS    100u          /* for a safekeeper that is a little behind */
 #define CATALOG_TRIES   5             /* it may be changing while it is looked at */
 #define CATALOG_WAIT_NS 300000000
 
@@ -263,7 +264,7 @@ static int fetch_tail(struct client *c, const struct tail *t, struct wal_digest 
         q.timeline = (ProtobufCBinaryData){.len = sizeof id.b, .data = id.b};
         q.from_lsn = at;
         q.max_bytes = CO_BATCH_BYTES;
-        q.wait_ms = 500;
+        q.wait_ms = TAIL_WAIT_MS;
         int rc =
             client_call_payload(c, FRAME_STREAM, &q.base, FRAME_STREAM_DATA,
                                 &corallite__stream_data__descriptor, ASK_TIMEOUT_MS, &m, &records);

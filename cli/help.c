@@ -36,7 +36,9 @@ void cli_help_all(void)
 
 void cli_help_verb(const struct cli_verb *v)
 {
-    printf("corallite %s - %s\n\nusage: corallite %s ", v->name, v->summary, v->name);
+    printf("corallite %s - ", v->name);
+    co_print_wrapped(stdout, v->summary, 13 + (unsigned)strlen(v->name), width());
+    printf("\nusage: corallite %s ", v->name);
     co_print_wrapped(stdout, v->synopsis, 17 + (unsigned)strlen(v->name), width());
     if (v->details[0]) {
         putchar('\n');
