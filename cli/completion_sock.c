@@ -24,6 +24,7 @@ static const char in_bash[] =
     "    [[ $line == *[[:space:]] ]] && words+=('')\n"
     "    word=${words[${#words[@]} - 1]}\n"
     "    head=${word%\"${word##*[$COMP_WORDBREAKS]}\"}\n"
+    "    head=${head%@} # which bash leaves in its word\n"
     "    COMPREPLY=()\n"
     "    while IFS= read -r candidate; do\n"
     "        case $candidate in\n"

@@ -32,7 +32,7 @@ def bar_of(room, what, *args):
 @test
 def bars_of_what_takes_long(room):
     path = room.path("wide.db")
-    make_file(path, 1500)
+    make_file(path, 500)
     bar_of(room, r"importing \[#* *\] [0-9.]+ MiB of [0-9.]+ MiB, [0-9.]+ \wi?B/s", "import", path, "wide")
     bar_of(room, r"exporting \[#* *\] .*MiB of", "export", "wide", "-o", room.path("out.db"))
     bar_of(room, r"pages of wide/main \[#* *\] .*MiB of", "check", "wide")
