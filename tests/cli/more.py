@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import lib  # noqa: E402
 import test_usage  # noqa: E402,F401
+import test_json  # noqa: E402,F401
 import test_terminal  # noqa: E402,F401
 import test_completion  # noqa: E402,F401
 import test_manual  # noqa: E402,F401
