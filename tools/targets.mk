@@ -58,6 +58,11 @@ integration: all $(INTEGRATION_BINS) $(B)/tests/chaos-proxy
 cli-test: all
 	@tests/cli/run $(B)
 
+# Branches 64 deep, a log of 100,000 commits: too long for each run.
+.PHONY: cli-slow
+cli-slow: all
+	@/usr/bin/python3 tests/cli/slow.py $(B)
+
 # tools/test builds by itself (through make), so that a test that does not compile is counted.
 test:
 	@tools/deps build test
