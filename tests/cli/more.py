@@ -16,6 +16,7 @@ import test_json  # noqa: E402,F401
 import test_terminal  # noqa: E402,F401
 import test_completion  # noqa: E402,F401
 import test_manual  # noqa: E402,F401
+import test_sql  # noqa: E402,F401
 import test_branches  # noqa: E402,F401
 
 
