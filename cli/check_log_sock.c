@@ -314,10 +314,11 @@ static void compare_logs(struct check_report *r, struct check_branch *b, const s
         }
     }
     if (b->copies * 2 <= r->n_nodes && answered * 2 > r->n_nodes)
-        check_problem(b,
-                      "the pageserver has LSN %s, and %u of %u safekeepers have it: that is no "
-                      "majority",
-                      lsn, (unsigned)b->copies, (unsigned)r->n_nodes);
+        check_problem(
+            b,
+            "the pageserver has LSN %s, and %u of the %u safekeepers that answered have it "
+            "as well: that is no majority of %u",
+            lsn, (unsigned)b->copies, (unsigned)answered, (unsigned)r->n_nodes);
 }
 
 int check_safekeepers(struct client *c, const struct client_target *target, struct check_report *r,

@@ -18,6 +18,7 @@ import test_completion  # noqa: E402,F401
 import test_manual  # noqa: E402,F401
 import test_sql  # noqa: E402,F401
 import test_branches  # noqa: E402,F401
+import test_check  # noqa: E402,F401  (stops daemons: last)
 
 
 

@@ -27,10 +27,11 @@ def what_is_proposed(room):
     for verb in room.json("help"):
         names = [o["name"] for o in verb["options"]] + ["--help"]
         check(f"options of {verb['name']}", proposed(room, f"corallite {verb['name']} -") == names)
+    databases = [d["name"] for d in room.json("db", "list")]
     table = (
         ("corallite b", ["branch"]), ("corallite check sh", ["shop", "shop/"]), ("corallite zzz ", []),
         ("corallite export shop/", ["shop/side", "shop/main"]), ("corallite export shop/s", ["shop/side"]),
-        ("corallite branch list ", ["other", "shop"]), ("corallite branch drop ", ["other/", "shop/"]),
+        ("corallite branch list ", databases), ("corallite branch drop ", [d + "/" for d in databases]),
         ("corallite sql shop@p", ["shop@pin:good"]), ("corallite sql shop@-1", ["shop@-1h"]),
         ("corallite pin drop shop ", ["good"]), ("corallite restore shop --to pin:", ["pin:good"]),
         ("corallite branch create shop/x --from s", ["side"]), ("corallite branch create shop/x --from=s", ["--from=side"]),

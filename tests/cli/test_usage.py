@@ -42,16 +42,18 @@ def each_verb_by_its_grammar(room):
         wrong(room, name + ["--nonsense"] + right, "has no option '--nonsense'; see: corallite .* --help")
         near = [o["name"] for o in verb["options"]] + ["--help"]
         wrong(room, name + [near[0] + "s"], f"did you mean '{near[0]}'")
-        for option in verb["options"]:
-            if option["value"] is None:
-                wrong(room, name + [option["name"] + "=1"], f"'{option['name']}' takes no value")
-                continue
-            wrong(room, name + [option["name"]], f"'{option['name']}' needs a value")
-            wrong(room, name + [option["name"], "a", option["name"], "b"], "is given twice")
+        flags = [o["name"] for o in verb["options"] if o["value"] is None]
+        valued = [o["name"] for o in verb["options"] if o["value"]]
+        for option in flags[:1]:
+            wrong(room, name + [option + "=1"], f"'{option}' takes no value")
+        for option in valued:
+            wrong(room, name + [option], f"'{option}' needs a value")
+        for option in valued[:1]:
+            wrong(room, name + [option, "a", option, "b"], "is given twice")
         options = {o["name"] for o in verb["options"]}
         if {"--server", "--dir"} <= options:
-            wrong(room, name + ["--server", "a:1", "--dir", "d"] + right, "both name a cluster",
-                  code=2) if verb["name"] != "import" else None
+            if verb["name"] != "import":  # which looks at the file first
+                wrong(room, name + ["--server", "a:1", "--dir", "d"] + right, "both name a cluster")
             if verb["name"] not in TELLS_ONLY + ("import",):
                 code = 2 if verb["name"] == "diff" else 1
                 done = room.run(*name, "--server", "127.0.0.1:1", *right)
