@@ -199,3 +199,66 @@ def each_counter_moves(room):
     check("and leaves gauges", stats(a)["safekeepers_connected"] == 3 and stats(a)["cache_pages"] > 0)
     for db in (a, b, far):
         db.close()
+
+
+def failure(db, sql):
+    """(name of the code, sentence) of a statement that must fail."""
+    try:
+        db.execute(sql).fetchone()
+    except sqlite3.OperationalError as why:
+        return why.sqlite_errorname, f"{why}: {last_error()}"
+    return "SQLITE_OK", ""
+
+
+@test
+def a_branch_goes_away_under_a_connection(room):
+    """The table of docs/sql.md, row by row."""
+    def branch(name):
+        room.ok("branch", "create", f"away/{name}")
+        db = room.connect(f"away/{name}")
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("INSERT INTO t VALUES (2)")
+        idle = room.connect(f"away/{name}")
+        check(f"{name}: it reads", idle.execute("SELECT count(*) FROM t").fetchone()[0] == 1)
+        return db, idle
+
+    room.sql("away", "CREATE TABLE t(a); INSERT INTO t VALUES (1)")
+    lsn = room.json("log", "away", "-n", "1")[0]["lsn"]
+    room.sql("away", "INSERT INTO t VALUES (9); DELETE FROM t WHERE a = 9")
+
+    db, idle = branch("dropped")
+    room.ok("branch", "drop", "away/dropped", "--yes")
+    begin = time.monotonic()
+    code, words = failure(db, "COMMIT")
+    check("dropped: COMMIT surely fails", code == "SQLITE_IOERR_WRITE" and "dropped" in words, f"{code} {words}")
+    check("dropped: at once", time.monotonic() - begin < 10)
+    for what, sql in (("read", "SELECT * FROM t"), ("write", "INSERT INTO t VALUES (3)")):
+        code, words = failure(idle, sql)
+        check(f"dropped: the next {what} fails", code.startswith("SQLITE_IOERR") and "was dropped" in words, f"{code} {words}")
+    db.close()
+    idle.close()
+
+    room.ok("branch", "create", "away/restored")
+    db, idle = room.connect("away/restored"), room.connect("away/restored")
+    db.execute("INSERT INTO t VALUES (2)")
+    check("restored: two rows", idle.execute("SELECT count(*) FROM t").fetchone()[0] == 2)
+    room.ok("restore", "away/restored", "--to", f"lsn:{lsn}", "--keep-as", "kept", "--yes")
+    check("restored: reads go on", idle.execute("SELECT count(*) FROM t").fetchone()[0] == 2)
+    for _ in range(2):
+        code, words = failure(db, "INSERT INTO t VALUES (3)")
+    check("restored: writes are SQLITE_READONLY", code.startswith("SQLITE_READONLY") and "branch was reset, reopen" in words,
+          f"{code} {words}")
+    check("restored: opened again it is the moment", room.sql("away/restored", "SELECT count(*) FROM t") == "1")
+    check("restored: the kept one has what was there", room.sql("away/kept", "SELECT count(*) FROM t") == "2")
+    db.close()
+    idle.close()
+
+    db, idle = branch("old")
+    room.ok("branch", "rename", "away/old", "new")
+    db.execute("COMMIT")
+    check("renamed: its COMMIT is there", room.sql("away/new", "SELECT count(*) FROM t") == "2")
+    check("renamed: reads go on", idle.execute("SELECT count(*) FROM t").fetchone()[0] == 2)
+    idle.execute("INSERT INTO t VALUES (3)")
+    check("renamed: writes go on", room.sql("away/new", "SELECT count(*) FROM t") == "3")
+    db.close()
+    idle.close()
