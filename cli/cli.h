@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "cli/args.h"
 
@@ -24,6 +25,8 @@ struct cli_verb {
     const char *details;  /* paragraphs, or "" */
     const char *examples; /* lines that can be pasted */
     const struct cli_option *options;
+    const char *words[2];     /* what its arguments are, for completion: "REF", "DB", "FILE", ... */
+    const char *exits;        /* exit codes; NULL: as of all */
     int min_words, max_words; /* positional arguments; max < 0: any number */
     bool passes_on;           /* from the first positional on, everything is somebody else's */
     int (*run)(const struct cli_args *args);
@@ -40,7 +43,14 @@ int cli_unknown_verb(int argc, char *const argv[]);
 /* help.c */
 void cli_help_all(void);
 void cli_help_verb(const struct cli_verb *verb);
-void cli_help_man(const char *version);
+/* The whole table, or one verb of it. */
+CO_MUST_CHECK int cli_help_json(const struct cli_verb *only);
+/* man_file.c */
+void cli_man_all(FILE *out);
+void cli_man_verb(const struct cli_verb *verb, FILE *out);
+/* Writes corallite.1 and a page for each verb; CO_ERR_IO. */
+CO_MUST_CHECK int cli_man_dir(const char *directory);
+#define CLI_EXITS "0 done, 1 failed (standard error says why), 2 wrong use"
 
 /* Prints co_sentence() on stderr and returns the exit code that goes with an error: wrong use for
  * CO_ERR_INVAL, failed for the rest. */
@@ -60,6 +70,7 @@ int cli_branch_create(const struct cli_args *args);
 int cli_branch_list(const struct cli_args *args);
 int cli_branch_rename(const struct cli_args *args);
 int cli_branch_drop(const struct cli_args *args);
+int cli_branch_reset(const struct cli_args *args);
 int cli_branch_protect(const struct cli_args *args);
 int cli_branch_unprotect(const struct cli_args *args);
 int cli_pin_create(const struct cli_args *args);
@@ -69,11 +80,13 @@ int cli_restore(const struct cli_args *args);
 int cli_log(const struct cli_args *args);
 int cli_export(const struct cli_args *args);
 int cli_import(const struct cli_args *args);
+int cli_check(const struct cli_args *args);
 int cli_diff(const struct cli_args *args);
 int cli_connect(const struct cli_args *args);
 int cli_sql(const struct cli_args *args);
 int cli_env(const struct cli_args *args);
 int cli_logs(const struct cli_args *args);
+int cli_completion(const struct cli_args *args);
 int cli_version(const struct cli_args *args);
 int cli_help(const struct cli_args *args);
 

@@ -95,9 +95,9 @@ int client_open(struct client *c, const struct client_target *target)
     return rc;
 }
 
-int client_call(struct client *c, unsigned type, const ProtobufCMessage *request,
-                unsigned answer_type, const ProtobufCMessageDescriptor *answer, unsigned timeout_ms,
-                void *out)
+int client_call_payload(struct client *c, unsigned type, const ProtobufCMessage *request,
+                        unsigned answer_type, const ProtobufCMessageDescriptor *answer,
+                        unsigned timeout_ms, void *out, struct co_buf *payload)
 {
     struct frame_header frame;
     struct co_buf body = {0};
@@ -113,8 +113,20 @@ int client_call(struct client *c, unsigned type, const ProtobufCMessage *request
         else
             rc = CO_ERR_PROTOCOL;
     }
+    if (!rc && payload) {
+        co_buf_consume(&body, frame.message_bytes);
+        *payload = body;
+        return 0;
+    }
     co_buf_free(&body);
     return rc;
+}
+
+int client_call(struct client *c, unsigned type, const ProtobufCMessage *request,
+                unsigned answer_type, const ProtobufCMessageDescriptor *answer, unsigned timeout_ms,
+                void *out)
+{
+    return client_call_payload(c, type, request, answer_type, answer, timeout_ms, out, NULL);
 }
 
 void client_close(struct client *c)

@@ -46,6 +46,11 @@ CO_MUST_CHECK int client_open(struct client *c, const struct client_target *targ
 CO_MUST_CHECK int client_call(struct client *c, unsigned type, const ProtobufCMessage *request,
                               unsigned answer_type, const ProtobufCMessageDescriptor *answer,
                               unsigned timeout_ms, void *out);
+/* The same; *payload (may be NULL) gets the raw bytes behind the message, the caller's to free. */
+CO_MUST_CHECK int client_call_payload(struct client *c, unsigned type,
+                                      const ProtobufCMessage *request, unsigned answer_type,
+                                      const ProtobufCMessageDescriptor *answer, unsigned timeout_ms,
+                                      void *out, struct co_buf *payload);
 void client_close(struct client *c);
 
 /* All of it once: the server of the arguments, one request, its answer. */

@@ -5,10 +5,12 @@
  * In the texts @E is the extension without its suffix, @S the server's address, @U the URI.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "cli/client_sock.h"
+#include "cli/json.h"
 #include "cli/process_file.h"
 #include "cli/ref.h"
 #include "cli/text.h"
@@ -122,18 +124,37 @@ static int find_language(const char *name, const char **text)
         name, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
 }
 
-static void fill_in(const char *text, const char *extension, const char *server, const char *uri)
+static void fill_in(FILE *out, const char *text, const char *extension, const char *server,
+                    const char *uri)
 {
     for (; *text; text++) {
         if (text[0] == '@' && text[1] == 'E')
-            fputs(extension, stdout), text++;
+            fputs(extension, out), text++;
         else if (text[0] == '@' && text[1] == 'S')
-            fputs(server, stdout), text++;
+            fputs(server, out), text++;
         else if (text[0] == '@' && text[1] == 'U')
-            fputs(uri, stdout), text++;
+            fputs(uri, out), text++;
         else
-            putchar(*text);
+            fputc(*text, out);
     }
+}
+
+static int print_json(const char *language, const char *text, const char *extension,
+                      const char *server, const char *uri)
+{
+    char *program = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&program, &n);
+    if (!out)
+        return co_fail(CO_ERR_NOMEM, "there is no memory for the answer");
+    fill_in(out, text, extension, server, uri);
+    if (fclose(out) != 0)
+        return co_fail(CO_ERR_NOMEM, "there is no memory for the answer");
+    int rc =
+        cli_print_json(json_pack("{s:s,s:s,s:s,s:s,s:s}", "language", language, "program", program,
+                                 "uri", uri, "server", server, "extension", extension));
+    free(program);
+    return rc;
 }
 
 int cli_connect(const struct cli_args *args)
@@ -161,6 +182,8 @@ int cli_connect(const struct cli_args *args)
     snprintf(uri, sizeof uri, "file:%s?vfs=corallite&server=%s%s%s",
              ref_format(r.db, r.branch, name), address, r.at[0] ? "&at=" : "",
              text_percent(r.at, at, sizeof at));
-    fill_in(text, path, address, uri);
+    if (cli_has(args, "--json"))
+        return cli_report(print_json(cli_value(args, "--lang"), text, path, address, uri));
+    fill_in(stdout, text, path, address, uri);
     return CLI_DONE;
 }

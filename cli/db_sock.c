@@ -84,16 +84,15 @@ int cli_db_create(const struct cli_args *args)
 
 static json_t *db_json(const Corallite__DbListed__Db *d)
 {
-    char id[CO_ID_TEXT], lsn[LSN_TEXT], created[TEXT_MAX], commit[TEXT_MAX];
+    char id[CO_ID_TEXT];
     json_t *branches = json_array();
     for (size_t i = 0; i < d->n_branches; i++)
         json_array_append_new(branches, json_string(d->branches[i]));
-    return json_pack("{s:s,s:s,s:o,s:s,s:s,s:s,s:I,s:I}", "name", d->name ? d->name : "", "id",
+    return json_pack("{s:s,s:s,s:o,s:o,s:o,s:o,s:I,s:I}", "name", d->name ? d->name : "", "id",
                      answer_id(d->id, id), "branches", branches, "created",
-                     text_time(d->created_us, created), "last_commit",
-                     text_time(d->last_commit_us, commit), "last_record_lsn",
-                     lsn_format(d->last_record_lsn, lsn), "pages", (json_int_t)d->db_pages,
-                     "page_size", (json_int_t)d->page_size);
+                     answer_moment(d->created_us), "last_commit", answer_moment(d->last_commit_us),
+                     "last_record_lsn", answer_lsn(d->last_record_lsn), "pages",
+                     (json_int_t)d->db_pages, "page_size", (json_int_t)d->page_size);
 }
 
 static int print_list_json(const Corallite__DbListed *m)

@@ -12,6 +12,7 @@
 
 #include "cli/diff.h"
 #include "cli/sqlite_file.h"
+#include "cli/terminal_file.h"
 
 struct column {
     char *name;
@@ -321,7 +322,11 @@ static int print_line(sqlite3_str *q)
     char *text = sqlite3_str_finish(q);
     if (!text)
         return co_fail(CO_ERR_NOMEM, "there is no memory for a row");
-    puts(text);
+    enum tone tone = strncmp(text, "  - ", 4) == 0   ? TONE_BAD
+                     : strncmp(text, "  + ", 4) == 0 ? TONE_GOOD
+                     : strncmp(text, "  ~ ", 4) == 0 ? TONE_CHANGED
+                                                     : TONE_PLAIN;
+    printf("%s%s%s\n", terminal_tone(tone), text, tone == TONE_PLAIN ? "" : terminal_end());
     sqlite3_free(text);
     return 0;
 }

@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/confirm_file.h"
+#include "cli/json.h"
 #include "cli/process_file.h"
 
 #define STOP_TIMEOUT_MS 20000u
@@ -74,6 +75,9 @@ int cli_down(const struct cli_args *args)
         rc = cluster_purge(&c);
     if (rc)
         return cli_report(rc);
+    if (cli_has(args, "--json"))
+        return cli_report(cli_print_json(
+            json_pack("{s:s,s:i,s:b}", "dir", c.dir, "stopped", (int)ran, "removed", (int)purge)));
     if (ran)
         printf("stopped %s\n", names);
     else

@@ -1,98 +1,113 @@
-/* help.c - the texts of verbs.c as an overview, as a verb's help, and as a manual page. */
+/* help.c - the texts of verbs.c as an overview, as a verb's help, and as JSON. */
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/json.h"
+#include "cli/terminal_file.h"
+#include "common/program.h"
+
+#define LEFT  24u /* where the explanation of an option begins */
+#define WIDTH 100u
+
+static unsigned width(void)
+{
+    unsigned n = terminal_width(1);
+    return n < WIDTH ? n : WIDTH;
+}
+
+static void heading(const char *text)
+{
+    printf("\n%s%s%s\n", terminal_tone(TONE_STRONG), text, terminal_end());
+}
 
 void cli_help_all(void)
 {
     puts("corallite - SQLite databases on a quorum log, read lazily from anywhere\n");
     puts("usage: corallite VERB [arguments]        corallite VERB --help tells more\n");
-    for (size_t i = 0; i < cli_n_verbs; i++)
-        printf("  %-16s %s\n", cli_verbs[i].name, cli_verbs[i].summary);
-    puts("\nTo begin with:\n  corallite up\n  corallite sql shop\n");
-    puts("Exit codes: 0 done, 1 failed (stderr says why), 2 wrong use.");
+    for (size_t i = 0; i < cli_n_verbs; i++) {
+        printf("  %-16s ", cli_verbs[i].name);
+        co_print_wrapped(stdout, cli_verbs[i].summary, 19, width());
+    }
+    heading("To begin with:");
+    puts("  corallite up\n  corallite sql shop\n");
+    puts("Exit codes: " CLI_EXITS ".");
 }
 
 void cli_help_verb(const struct cli_verb *v)
 {
-    printf("corallite %s - %s\n\nusage: corallite %s %s\n", v->name, v->summary, v->name,
-           v->synopsis);
-    if (v->details[0])
-        printf("\n%s\n", v->details);
+    printf("corallite %s - ", v->name);
+    co_print_wrapped(stdout, v->summary, 13 + (unsigned)strlen(v->name), width());
+    printf("\nusage: corallite %s ", v->name);
+    co_print_wrapped(stdout, v->synopsis, 17 + (unsigned)strlen(v->name), width());
+    if (v->details[0]) {
+        putchar('\n');
+        co_print_wrapped(stdout, v->details, 0, width());
+    }
     if (v->options[0].name)
-        puts("\noptions:");
+        heading("options:");
     for (const struct cli_option *o = v->options; o->name; o++) {
         char left[64], letter[8] = "";
         if (o->letter)
             snprintf(letter, sizeof letter, "-%c, ", o->letter);
         snprintf(left, sizeof left, "%s%s%s%s", letter, o->name, o->value ? " " : "",
                  o->value ? o->value : "");
-        printf("  %-24s %s\n", left, o->help);
+        printf("  %-*s ", (int)LEFT, left);
+        co_print_wrapped(stdout, o->help, LEFT + 3, width());
     }
-    printf("\nexamples:\n");
+    heading("examples:");
     for (const char *line = v->examples; *line;) {
         size_t len = strcspn(line, "\n");
         printf("  %.*s\n", (int)len, line);
         line += len + (line[len] == '\n');
     }
+    heading("exit codes:");
+    printf("  %s\n", v->exits ? v->exits : CLI_EXITS);
 }
 
-/* Text for roff: backslashes, hyphens that can be pasted, no request at the begin of a line. */
-static void man_text(const char *text)
+/* -- as JSON -------------------------------------------------------------------------------------
+ */
+
+static json_t *option_json(const struct cli_option *o)
 {
-    if (*text == '.' || *text == '\'')
-        fputs("\\&", stdout);
-    for (; *text; text++) {
-        if (*text == '\\')
-            fputs("\\e", stdout);
-        else if (*text == '-')
-            fputs("\\-", stdout);
-        else
-            putchar(*text);
-        if (*text == '\n' && (text[1] == '.' || text[1] == '\''))
-            fputs("\\&", stdout);
-    }
+    char letter[3] = {'-', o->letter, 0};
+    return json_pack("{s:s,s:s?,s:s?,s:s}", "name", o->name, "letter", o->letter ? letter : NULL,
+                     "value", o->value, "help", o->help);
 }
 
-static void man_verb(const struct cli_verb *v)
+static json_t *verb_json(const struct cli_verb *v)
 {
-    printf(".SS corallite ");
-    man_text(v->name);
-    printf(" ");
-    man_text(v->synopsis);
-    printf("\n");
-    man_text(v->summary);
-    printf(".\n");
-    if (v->details[0]) {
-        printf(".PP\n");
-        man_text(v->details);
-        printf("\n");
+    json_t *options = json_array(), *examples = json_array();
+    int bad = 0;
+    for (const struct cli_option *o = v->options; o->name; o++)
+        bad |= json_array_append_new(options, option_json(o));
+    for (const char *line = v->examples; *line;) {
+        size_t len = strcspn(line, "\n");
+        bad |= json_array_append_new(examples, json_stringn(line, len));
+        line += len + (line[len] == '\n');
     }
-    for (const struct cli_option *o = v->options; o->name; o++) {
-        printf(".TP\n.B ");
-        man_text(o->name);
-        printf(" %s\n", o->value ? o->value : "");
-        man_text(o->help);
-        printf("\n");
-    }
-    printf(".PP\n.EX\n");
-    man_text(v->examples);
-    printf(".EE\n");
+    json_t *o =
+        bad ? NULL
+            : json_pack("{s:s,s:s,s:s,s:s,s:i,s:i,s:s,s:O,s:O}", "name", v->name, "synopsis",
+                        v->synopsis, "summary", v->summary, "details", v->details, "min_arguments",
+                        v->min_words, "max_arguments", v->max_words, "exit_codes",
+                        v->exits ? v->exits : CLI_EXITS, "options", options, "examples", examples);
+    json_decref(options);
+    json_decref(examples);
+    return o;
 }
 
-void cli_help_man(const char *version)
+int cli_help_json(const struct cli_verb *only)
 {
-    printf(".TH CORALLITE 1 \"\" \"corallite %s\" \"User Commands\"\n", version);
-    puts(".SH NAME\ncorallite \\- SQLite databases on a quorum log, read lazily from anywhere");
-    puts(".SH SYNOPSIS\n.B corallite\n.I VERB\n[arguments]");
-    puts(".SH DESCRIPTION\nStarts and looks after a local Corallite cluster, manages its databases "
-         "and opens them with the stock sqlite3 shell.");
-    puts(".SH VERBS");
+    json_t *all = json_array();
+    if (only) {
+        json_decref(all);
+        return cli_print_json(verb_json(only));
+    }
     for (size_t i = 0; i < cli_n_verbs; i++)
-        man_verb(&cli_verbs[i]);
-    puts(".SH EXIT STATUS\n0 done, 1 failed (the reason is on standard error), 2 wrong use.");
-    puts(".SH ENVIRONMENT\n.TP\n.B CORALLITE_DIR\ndirectory of the local cluster\n.TP\n"
-         ".B CORALLITE_SERVER\naddress of the pageserver");
-    puts(".SH SEE ALSO\n.BR sqlite3 (1)");
+        if (json_array_append_new(all, verb_json(&cli_verbs[i])) != 0) {
+            json_decref(all);
+            return co_fail(CO_ERR_NOMEM, "there is no memory for the answer");
+        }
+    return cli_print_json(all);
 }

@@ -82,9 +82,17 @@ static int explain(sqlite3 *db, const char *path, int rc)
 static int check_line(sqlite3 *db, const char *path)
 {
     sqlite3_stmt *s = NULL;
+    struct progress bar;
     int rc = 0;
-    if (sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &s, NULL) != SQLITE_OK ||
-        sqlite3_step(s) != SQLITE_ROW) {
+    progress_begin(&bar, "checking the file");
+    sqlite_watch(db, &bar);
+    bool good = sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &s, NULL) == SQLITE_OK &&
+                sqlite3_step(s) == SQLITE_ROW;
+    sqlite_watch(db, NULL);
+    progress_end(&bar);
+    if (sqlite_interrupted()) {
+        rc = co_fail(CO_ERR_CANCELED, "the import was interrupted; nothing was made");
+    } else if (!good) {
         rc = explain(db, path, sqlite_failed(db, path));
     } else {
         /* "*** in database main ***", a line end, what is wrong. */
@@ -232,7 +240,6 @@ static int fill(const struct cli_args *args, sqlite3 *from, const char *source, 
 {
     bool mine = false;
     uint64_t bytes = 0;
-    sqlite_catch_signals(); /* from here on there is something to give back */
     int rc = claim(args, name, &mine);
     if (!rc && !mine)
         rc = check_unused(args, name);
@@ -259,8 +266,10 @@ int import_database(const struct cli_args *args, const char *file, const char *r
         rc = client_target(args, &target);
     if (!rc)
         rc = sqlite_begin(&target);
-    if (!rc)
-        rc = file ? open_file(file, &from) : open_ref(args, &r, &from);
+    if (rc)
+        return rc;
+    sqlite_catch_signals();
+    rc = file ? open_file(file, &from) : open_ref(args, &r, &from);
     if (!rc)
         rc = fill(args, from, file ? file : reference, name);
     sqlite3_close(from);

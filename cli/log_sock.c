@@ -26,9 +26,9 @@ struct log_out {
 static int print_commit(struct log_out *o, const Corallite__Logged__Commit *c, uint32_t page_size)
 {
     char time[WHEN_TEXT], lsn[LSN_TEXT], size[TEXT_MAX];
-    const char *branch = c->branch ? c->branch : "";
+    const char *branch = c->branch && c->branch[0] ? c->branch : NULL; /* NULL: it was dropped */
     if (o->json) {
-        json_t *j = json_pack("{s:o,s:o,s:I,s:I,s:I,s:s}", "lsn", answer_lsn(c->lsn), "time",
+        json_t *j = json_pack("{s:o,s:o,s:I,s:I,s:I,s:s?}", "lsn", answer_lsn(c->lsn), "time",
                               answer_moment(c->time_us), "pages_changed",
                               (json_int_t)c->pages_changed, "pages", (json_int_t)c->db_pages,
                               "page_size", (json_int_t)page_size, "branch", branch);
@@ -42,7 +42,7 @@ static int print_commit(struct log_out *o, const Corallite__Logged__Commit *c, u
             printf("%-16s  %-27s  %7s  %9s  %s\n", "LSN", "TIME", "CHANGED", "SIZE", "BRANCH");
         printf("%-16s  %-27s  %7u  %9s  %s\n", lsn_format(c->lsn, lsn),
                answer_time(c->time_us, time), (unsigned)c->pages_changed,
-               text_bytes((uint64_t)c->db_pages * page_size, size), branch);
+               text_bytes((uint64_t)c->db_pages * page_size, size), branch ? branch : "(dropped)");
     }
     o->printed++;
     return 0;
@@ -99,7 +99,7 @@ static int read_count(const char *text, uint64_t *out)
     if (!text)
         return 0;
     long long n = strtoll(text, &end, 10);
-    if (n < 1 || *end || end == text)
+    if (n < 1 || *end || end == text || n == INT64_MAX)
         return co_fail(CO_ERR_INVAL, "'%s' is no number of commits: -n wants 1 or more", text);
     *out = (uint64_t)n;
     return 0;

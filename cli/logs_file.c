@@ -9,6 +9,7 @@
 
 #include "cli/cli.h"
 #include "cli/cluster.h"
+#include "cli/json.h"
 
 #define FOLLOW_MS 200u
 #define LINES_MAX 1000000ul
@@ -97,6 +98,38 @@ static int open_logs(const struct cluster *c, const char *name, struct tail tail
     return 0;
 }
 
+/* What is in the file from t->at on, line by line. */
+static int add_lines(json_t *all, const struct tail *t)
+{
+    char *line = NULL;
+    size_t cap = 0;
+    int bad = 0;
+    FILE *in = fdopen(t->fd, "r");
+    if (!in || fseeko(in, t->at, SEEK_SET) != 0)
+        return co_fail_errno(CO_ERR_IO, errno, "the log of %s cannot be read", t->name);
+    for (ssize_t n; (n = getline(&line, &cap, in)) > 0;) {
+        size_t len = (size_t)n - (line[n - 1] == '\n');
+        json_t *text = json_stringn(line, len); /* NULL: it is no UTF-8 */
+        bad |= json_array_append_new(
+            all, json_pack("{s:s,s:o}", "daemon", t->name, "line", text ? text : json_null()));
+    }
+    free(line);
+    fclose(in);
+    return bad ? co_fail(CO_ERR_NOMEM, "there is no memory for the answer") : 0;
+}
+
+static int print_json(const struct tail *tails, unsigned n)
+{
+    json_t *all = json_array();
+    int rc = 0;
+    for (unsigned i = 0; i < n && !rc; i++)
+        rc = add_lines(all, &tails[i]);
+    if (!rc)
+        return cli_print_json(all);
+    json_decref(all);
+    return rc;
+}
+
 int cli_logs(const struct cli_args *args)
 {
     static struct cluster c;
@@ -105,6 +138,9 @@ int cli_logs(const struct cli_args *args)
     unsigned long lines;
     const char *name = args->n_words ? args->words[0] : NULL;
     int rc = parse_lines(cli_value(args, "--lines"), &lines);
+    if (!rc && cli_has(args, "--json") && cli_has(args, "--follow"))
+        rc =
+            co_fail(CO_ERR_INVAL, "--follow has no end, and --json is one value; give one of them");
     if (!rc)
         rc = cluster_open(cli_value(args, "--dir"), &c);
     if (!rc)
@@ -113,6 +149,8 @@ int cli_logs(const struct cli_args *args)
         return cli_report(rc);
     for (unsigned i = 0; i < n; i++)
         tails[i].at = lines ? last_lines(tails[i].fd, lines) : lseek(tails[i].fd, 0, SEEK_END);
+    if (cli_has(args, "--json"))
+        return cli_report(print_json(tails, n));
     do {
         for (unsigned i = 0; i < n; i++)
             show_new(&tails[i], n > 1);

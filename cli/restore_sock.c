@@ -5,6 +5,7 @@
  * what is confirmed is what is done, however long the answer takes.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/answer.h"
 #include "cli/json.h"
@@ -83,27 +84,91 @@ static int restore(const struct cli_args *args, const struct ref *r, const struc
     return rc;
 }
 
+/* Resolves, asks, restores. */
+static int restore_to(const struct cli_args *args, const struct ref *r, const struct ref *source)
+{
+    char name[REF_TEXT];
+    Corallite__Resolved *m = NULL;
+    int rc = moment_resolve(args, source, &m);
+    if (!rc)
+        rc = ask(args, ref_format(r->db, r->branch, name), m);
+    if (!rc)
+        rc = restore(args, r, source, m->lsn);
+    if (m)
+        corallite__resolved__free_unpacked(m, NULL);
+    return rc;
+}
+
+static int check_keep(const struct cli_args *args)
+{
+    const char *keep = cli_value(args, "--keep-as");
+    return keep ? name_check(keep) : 0;
+}
+
 int cli_restore(const struct cli_args *args)
 {
     struct ref r, source;
-    const char *to = cli_value(args, "--to"), *keep = cli_value(args, "--keep-as");
-    char name[REF_TEXT];
-    Corallite__Resolved *m = NULL;
+    const char *to = cli_value(args, "--to");
     int rc = ref_parse_head(args->words[0], "a branch to restore (the moment is for --to)", &r);
     if (!rc && !to)
         rc = co_fail(CO_ERR_INVAL, "to which moment? corallite restore %s --to -10m",
                      args->words[0]);
     if (!rc)
         rc = ref_parse_source(to, &r, co_wall_us(), &source);
-    if (!rc && keep)
-        rc = name_check(keep);
     if (!rc)
-        rc = moment_resolve(args, &source, &m);
+        rc = check_keep(args);
     if (!rc)
-        rc = ask(args, ref_format(r.db, r.branch, name), m);
+        rc = restore_to(args, &r, &source);
+    return cli_report(rc);
+}
+
+/* -- branch reset: to the head of the parent -----------------------------------------------------
+ */
+
+static int find_parent(const struct cli_args *args, const struct ref *r, struct ref *parent)
+{
+    Corallite__BranchList q = CORALLITE__BRANCH_LIST__INIT;
+    Corallite__BranchListed *m = NULL;
+    const Corallite__BranchListed__Branch *b = NULL;
+    q.database = (char *)r->db;
+    int rc = client_ask(args, FRAME_BRANCH_LIST, &q.base, FRAME_BRANCH_LISTED,
+                        &corallite__branch_listed__descriptor, &m);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < m->n_branches && !b; i++)
+        if (m->branches[i]->timeline && m->branches[i]->timeline->branch &&
+            strcmp(m->branches[i]->timeline->branch, r->branch) == 0)
+            b = m->branches[i];
+    *parent = *r;
+    if (!b)
+        rc = co_fail(CO_ERR_NOT_FOUND,
+                     "there is no branch %s/%s; `corallite branch list %s` tells which there are",
+                     r->db, r->branch, r->db);
+    else if (!b->timeline->ancestor.len)
+        rc = co_fail(CO_ERR_INVAL,
+                     "%s/%s grew from no branch; `corallite restore %s/%s --to MOMENT` takes it "
+                     "back in its own time",
+                     r->db, r->branch, r->db, r->branch);
+    else if (!b->ancestor_name || !b->ancestor_name[0])
+        rc = co_fail(CO_ERR_NOT_FOUND,
+                     "the branch that %s/%s grew from was dropped; `corallite restore %s/%s --to "
+                     "%s/BRANCH` says from which one to take it",
+                     r->db, r->branch, r->db, r->branch, r->db);
+    else
+        snprintf(parent->branch, sizeof parent->branch, "%s", b->ancestor_name);
+    corallite__branch_listed__free_unpacked(m, NULL);
+    return rc;
+}
+
+int cli_branch_reset(const struct cli_args *args)
+{
+    struct ref r, parent;
+    int rc = ref_parse_branch(args->words[0], "branch reset", &r);
     if (!rc)
-        rc = restore(args, &r, &source, m->lsn);
-    if (m)
-        corallite__resolved__free_unpacked(m, NULL);
+        rc = check_keep(args);
+    if (!rc)
+        rc = find_parent(args, &r, &parent);
+    if (!rc)
+        rc = restore_to(args, &r, &parent);
     return cli_report(rc);
 }

@@ -23,22 +23,43 @@ int cli_version(const struct cli_args *args)
     return CLI_DONE;
 }
 
+static int help_of(const struct cli_args *args, const struct cli_verb *verb)
+{
+    if (cli_has(args, "--json"))
+        return cli_help_json(verb);
+    if (cli_has(args, "--man") && verb)
+        cli_man_verb(verb, stdout);
+    else if (cli_has(args, "--man"))
+        cli_man_all(stdout);
+    else if (verb)
+        cli_help_verb(verb);
+    else
+        cli_help_all();
+    return 0;
+}
+
+/* "db create", or "db" for the verbs that begin so. */
 int cli_help(const struct cli_args *args)
 {
+    const struct cli_verb *verb = NULL;
+    const char *dir = cli_value(args, "--man-dir");
     int used;
-    if (cli_has(args, "--man")) {
-        cli_help_man(CO_BUILD_VERSION);
-        return CLI_DONE;
+    if (cli_has(args, "--man") + cli_has(args, "--json") + (dir != NULL) > 1)
+        return cli_report(
+            co_fail(CO_ERR_INVAL, "--man, --man-dir and --json contradict; give one"));
+    if (dir && args->n_words)
+        return cli_report(co_fail(CO_ERR_INVAL,
+                                  "--man-dir writes the pages of all verbs; leave out "
+                                  "'%s'",
+                                  args->words[0]));
+    if (dir)
+        return cli_report(cli_man_dir(dir));
+    if (args->n_words > 0) {
+        verb = cli_find_verb(args->n_words, args->words, &used);
+        if (!verb || used < args->n_words)
+            return cli_report(cli_unknown_verb(args->n_words, args->words));
     }
-    if (args->n_words == 0) {
-        cli_help_all();
-        return CLI_DONE;
-    }
-    const struct cli_verb *verb = cli_find_verb(args->n_words, args->words, &used);
-    if (!verb)
-        return cli_report(cli_unknown_verb(args->n_words, args->words));
-    cli_help_verb(verb);
-    return CLI_DONE;
+    return cli_report(help_of(args, verb));
 }
 
 static int run_verb(const struct cli_verb *verb, int argc, char **argv)

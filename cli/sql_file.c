@@ -5,7 +5,7 @@
  * The shell is started on :memory: (it would open a file: name before the extension is there),
  * loads the extension, opens the database, and then sees the caller's own arguments. Where .open
  * fails the shell goes on with an empty temporary database, and somebody would type into it; so the
- * server is asked before.
+ * server is asked, and the database opened here, before.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,6 +18,7 @@
 #include "cli/json.h"
 #include "cli/process_file.h"
 #include "cli/ref.h"
+#include "cli/sqlite_file.h"
 #include "cli/text.h"
 #include "common/clock_file.h"
 
@@ -36,23 +37,10 @@ static int ask_server(const struct client_target *target, const char *db, const 
     rc = client_call(&c, FRAME_OPEN, &request.base, FRAME_OPENED, &corallite__opened__descriptor,
                      CLIENT_TIMEOUT_MS, &m);
     client_close(&c);
-    if (rc == CO_ERR_NOT_FOUND) {
-        *exists = false;
-        return 0;
-    }
     if (rc)
-        return rc;
+        return rc; /* the database is there, and has no such branch: CO_ERR_NOT_FOUND */
     *exists = m->timeline != NULL;
     corallite__opened__free_unpacked(m, NULL);
-    return 0;
-}
-
-static int set_server(const struct client_target *target)
-{
-    char address[CO_HOST_MAX_BYTES + 16];
-    client_address(target->host, target->port, address);
-    if (setenv("CORALLITE_SERVER", address, 1) != 0)
-        return co_fail_errno(CO_ERR_NOMEM, errno, "the environment cannot be set");
     return 0;
 }
 
@@ -71,18 +59,44 @@ static int load_command(const char *path, char *out, size_t size)
     return 0;
 }
 
+#define SHELL_URI (REF_TEXT + 3 * WHEN_AT_MAX + 40)
+
+static char *shell_uri(const struct ref *r, char out[SHELL_URI])
+{
+    char at[3 * WHEN_AT_MAX], name[REF_TEXT];
+    snprintf(out, SHELL_URI, "file:%s?vfs=corallite%s%s", ref_format(r->db, r->branch, name),
+             r->at[0] ? "&at=" : "", text_percent(r->at, at, sizeof at));
+    return out;
+}
+
+/* Opens it as the shell will, so that what cannot be opened is an exit code and a sentence. */
+static int try_open(const struct client_target *target, const struct ref *r)
+{
+    char uri[SHELL_URI];
+    const char *log = getenv("CORALLITE_LOG");
+    char *kept = log ? strdup(log) : NULL;
+    sqlite3 *db = NULL;
+    int rc = sqlite_begin(target);
+    if (!rc)
+        rc = sqlite_open(shell_uri(r, uri),
+                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, &db);
+    sqlite3_close(db);
+    /* The shell is to say why something failed. */
+    if (kept ? setenv("CORALLITE_LOG", kept, 1) : unsetenv("CORALLITE_LOG"))
+        rc = co_fail_errno(CO_ERR_NOMEM, errno, "the environment cannot be set");
+    free(kept);
+    return rc;
+}
+
 static int run_shell(const struct cli_args *args, const struct ref *r)
 {
-    char path[PATH_MAX], load[2 * PATH_MAX], at[3 * WHEN_AT_MAX], name[REF_TEXT];
-    char open[REF_TEXT + 3 * WHEN_AT_MAX + 40];
+    char path[PATH_MAX], load[2 * PATH_MAX], uri[SHELL_URI], open[SHELL_URI + 8];
     int rc = process_find("corallite.so", path);
     if (!rc)
         rc = load_command(path, load, sizeof load);
     if (rc)
         return rc;
-    snprintf(open, sizeof open, ".open file:%s?vfs=corallite%s%s",
-             ref_format(r->db, r->branch, name), r->at[0] ? "&at=" : "",
-             text_percent(r->at, at, sizeof at));
+    snprintf(open, sizeof open, ".open %s", shell_uri(r, uri));
     char **argv = calloc((size_t)args->n_words + 8, sizeof *argv);
     if (!argv)
         return co_fail(CO_ERR_NOMEM, "there is no memory");
@@ -113,13 +127,11 @@ int cli_sql(const struct cli_args *args)
         rc = ask_server(&target, r.db, r.branch, &exists);
     if (!rc && !exists && (r.at[0] || strcmp(r.branch, "main") != 0))
         rc = co_fail(CO_ERR_NOT_FOUND,
-                     "there is no %s/%s; `corallite branch list %s` tells which "
-                     "branches there are",
-                     r.db, r.branch, r.db);
+                     "there is no database '%s'; `corallite db list` shows those there are", r.db);
     if (!rc && !exists && isatty(STDIN_FILENO))
         fprintf(stderr, "'%s' does not exist yet; the first write makes it.\n", reference);
     if (!rc)
-        rc = set_server(&target);
+        rc = try_open(&target, &r);
     if (!rc)
         rc = run_shell(args, &r);
     return cli_report(rc);

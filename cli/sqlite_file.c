@@ -10,6 +10,7 @@
 
 #define BUSY_MS      10000
 #define PAGES_A_STEP 64
+#define STEPS_A_LOOK 20000 /* of SQLite's machine, between two looks at clock and signals */
 
 /* Keeps the extension loaded, and tells its last error. */
 static sqlite3 *loader;
@@ -120,6 +121,17 @@ int sqlite_hold(sqlite3 *db, const char *what)
     return rc ? rc : sqlite_number(db, "SELECT count(*) FROM sqlite_schema", what, &ignored);
 }
 
+static int on_steps(void *bar)
+{
+    progress_show(bar, 0, 0);
+    return interrupted != 0;
+}
+
+void sqlite_watch(sqlite3 *db, struct progress *bar)
+{
+    sqlite3_progress_handler(db, bar ? STEPS_A_LOOK : 0, bar ? on_steps : NULL, bar);
+}
+
 /* -- copying -------------------------------------------------------------------------------------
  */
 
@@ -132,7 +144,7 @@ static void on_signal(int signal_number)
 void sqlite_catch_signals(void)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction action = {.sa_handler = on_signal};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         sigaction(signals[i], &action, NULL);
 }

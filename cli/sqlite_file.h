@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "cli/client_sock.h"
+#include "cli/progress_file.h"
 #include "cli/ref.h"
 
 /* Loads the extension and lets it speak to this server. Once a process. */
@@ -35,8 +36,12 @@ CO_MUST_CHECK int sqlite_hold(sqlite3 *db, const char *what);
  * CO_ERR_CANCELED, and `to` as it was, after SIGINT or SIGTERM.
  */
 CO_MUST_CHECK int sqlite_copy(sqlite3 *from, sqlite3 *to, const char *what, uint64_t *bytes);
-/* From now on SIGINT, SIGTERM and SIGHUP end a copy and not the process. */
+/* From now on SIGINT, SIGTERM and SIGHUP end a copy and not the process; each of them once, so that
+ * a second Ctrl-C ends whatever still waits. */
 void sqlite_catch_signals(void);
+/* While a statement of `db` runs: shows the bar, and ends the statement with SQLITE_INTERRUPT after
+ * a signal. NULL: no longer. */
+void sqlite_watch(sqlite3 *db, struct progress *bar);
 bool sqlite_interrupted(void);
 
 #endif

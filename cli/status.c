@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/terminal_file.h"
 #include "cli/text.h"
 
 lsn_t status_commit_lsn(const struct status *s, const struct status_timeline *t)
@@ -44,11 +45,11 @@ static void print_head(const struct status_node *n, FILE *out)
     char pid[32] = "-";
     if (n->pid)
         snprintf(pid, sizeof pid, "%d", n->pid);
-    fprintf(out, "%-13s %-6s %-21s %-8s ", n->name,
+    fprintf(out, "%-13s %s%-6s%s %-21s %-8s ", n->name, terminal_tone(n->up ? TONE_GOOD : TONE_BAD),
             n->up    ? "up"
             : n->pid ? "silent"
                      : "down",
-            n->address, pid);
+            terminal_end(), n->address, pid);
 }
 
 static void print_safekeeper(const struct status_node *n, FILE *out)
@@ -106,7 +107,11 @@ static void print_timeline(const struct status *s, const struct status_timeline 
                 text_bytes((uint64_t)t->db_pages * t->page_size, size),
                 lsn_format(t->last_record_lsn, lsn), text_bytes(status_lag_bytes(s, t), lag));
     else
-        fprintf(out, "  %s\n", s->pageserver.up ? "not in the pageserver's catalog" : "");
+        fprintf(out, "  %s\n",
+                s->pageserver.up
+                    ? "not listed by the pageserver (a dropped branch is kept for those that grew "
+                      "from it)"
+                    : "");
     for (uint32_t i = 0; i < s->n_safekeepers; i++)
         print_copy(&s->safekeepers[i], &t->copy[i], out);
 }
@@ -200,6 +205,7 @@ static json_t *timeline_json(const struct status *s, const struct status_timelin
     json_t *o = json_object(), *copies = json_array();
     int bad = json_object_set_new(o, "name", json_string(t->name));
     bad |= json_object_set_new(o, "id", id_json(&t->id));
+    bad |= json_object_set_new(o, "listed", json_boolean(t->at_pageserver));
     bad |= json_object_set_new(o, "last_record_lsn", lsn_json(t->last_record_lsn));
     bad |= json_object_set_new(o, "commit_lsn", lsn_json(status_commit_lsn(s, t)));
     bad |= json_object_set_new(o, "lag_bytes", number(status_lag_bytes(s, t)));

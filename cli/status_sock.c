@@ -32,14 +32,6 @@ static struct status_timeline *timeline_of(struct status *s, const struct co_id 
     return NULL;
 }
 
-static struct status_timeline *timeline_named(struct status *s, const char *name)
-{
-    for (uint32_t i = 0; i < s->n_timelines; i++)
-        if (strcmp(s->timelines[i].name, name) == 0)
-            return &s->timelines[i];
-    return NULL;
-}
-
 static struct status_timeline *add_timeline(struct status *s, const char *name)
 {
     struct status_timeline *more =
@@ -138,23 +130,53 @@ static void take_server_status(struct status *s, const Corallite__ServerStatus *
         (void)take_id(m->cluster, m->has_cluster, &s->cluster);
 }
 
-static void take_databases(struct status *s, const Corallite__DbListed *m)
+static void take_branches(struct status *s, const Corallite__BranchListed *m)
 {
-    for (size_t i = 0; i < m->n_databases; i++) {
-        const Corallite__DbListed__Db *d = m->databases[i];
+    for (size_t i = 0; i < m->n_branches; i++) {
+        const Corallite__BranchListed__Branch *b = m->branches[i];
+        const Corallite__Timeline *meta = b->timeline;
+        struct co_id id;
         char name[2 * CO_NAME_MAX_BYTES + 2];
-        snprintf(name, sizeof name, "%.63s/main", d->name ? d->name : "?");
-        struct status_timeline *t = timeline_named(s, name);
+        if (!meta || !take_id(meta->id, meta->has_id, &id))
+            continue;
+        snprintf(name, sizeof name, "%.63s/%.63s", meta->database_name ? meta->database_name : "?",
+                 meta->branch ? meta->branch : "?");
+        struct status_timeline *t = timeline_of(s, &id);
         if (!t)
             t = add_timeline(s, name);
         if (!t)
             return;
+        t->id = id;
         t->at_pageserver = true;
-        t->last_record_lsn = d->last_record_lsn;
-        t->db_pages = d->db_pages;
-        t->page_size = d->page_size;
-        s->pageserver.timelines++;
+        t->last_record_lsn = b->head_lsn;
+        t->db_pages = b->db_pages;
+        t->page_size = b->page_size;
     }
+}
+
+/* Of each database (of one: only), its branches; one that is dropped meanwhile is left out. */
+static int ask_branches(struct status *s, struct client *c, const char *only)
+{
+    Corallite__DbList list = CORALLITE__DB_LIST__INIT;
+    Corallite__DbListed *m = NULL;
+    int rc = client_call(c, FRAME_DB_LIST, &list.base, FRAME_DB_LISTED,
+                         &corallite__db_listed__descriptor, ASK_TIMEOUT_MS, &m);
+    for (size_t i = 0; !rc && i < m->n_databases && c->sock.fd >= 0; i++) {
+        Corallite__BranchList q = CORALLITE__BRANCH_LIST__INIT;
+        Corallite__BranchListed *branches = NULL;
+        q.database = m->databases[i]->name;
+        s->pageserver.timelines += (uint32_t)m->databases[i]->n_branches;
+        if (!q.database || (only && strcmp(only, q.database) != 0))
+            continue;
+        if (client_call(c, FRAME_BRANCH_LIST, &q.base, FRAME_BRANCH_LISTED,
+                        &corallite__branch_listed__descriptor, ASK_TIMEOUT_MS, &branches) == 0) {
+            take_branches(s, branches);
+            corallite__branch_listed__free_unpacked(branches, NULL);
+        }
+    }
+    if (m)
+        corallite__db_listed__free_unpacked(m, NULL);
+    return rc;
 }
 
 /* The safekeepers that the pageserver knows, when they are not known here. */
@@ -174,20 +196,19 @@ static void take_safekeepers(struct status *s, const Corallite__ServerStatus *m,
 }
 
 /* *server is the caller's to free, NULL when it did not answer. */
-static void ask_pageserver(struct status *s, const struct client_target *target,
-                           Corallite__ServerStatus **server, Corallite__DbListed **databases)
+static void ask_pageserver(struct status *s, const struct client_target *target, const char *only,
+                           Corallite__ServerStatus **server)
 {
     struct client c;
-    Corallite__DbList list = CORALLITE__DB_LIST__INIT;
     *server = NULL;
-    *databases = NULL;
     int rc = client_open(&c, target);
     if (!rc) {
         rc = client_call(&c, FRAME_SERVER_STATUS, NULL, FRAME_SERVER_STATUS_OK,
                          &corallite__server_status__descriptor, ASK_TIMEOUT_MS, server);
         if (!rc)
-            rc = client_call(&c, FRAME_DB_LIST, &list.base, FRAME_DB_LISTED,
-                             &corallite__db_listed__descriptor, ASK_TIMEOUT_MS, databases);
+            rc = ask_branches(s, &c, only);
+        if (!rc)
+            take_server_status(s, *server);
         client_close(&c);
     }
     if (rc)
@@ -219,50 +240,46 @@ static void local_nodes(struct status *s, const struct cluster *c, uint16_t port
     s->n_safekeepers = CLUSTER_SAFEKEEPERS;
 }
 
-static void gather(const struct client_target *target, struct status *s)
+static void gather(const struct client_target *target, const char *only, struct status *s)
 {
     uint16_t ports[CO_MEMBERS_MAX] = {0};
     char hosts[CO_MEMBERS_MAX][256];
     Corallite__ServerStatus *server;
-    Corallite__DbListed *databases;
     snprintf(s->pageserver.name, sizeof s->pageserver.name, "pageserver");
     client_address(target->host, target->port, s->pageserver.address);
     if (target->local)
         local_nodes(s, &target->cluster, ports, hosts);
-    ask_pageserver(s, target, &server, &databases);
+    ask_pageserver(s, target, only, &server);
     if (server && !target->local)
         take_safekeepers(s, server, ports, hosts);
     for (uint32_t i = 0; i < s->n_safekeepers; i++)
         ask_safekeeper(s, i, hosts[i], ports[i], target->local ? &target->cluster.id : NULL);
-    if (server && databases) {
-        take_server_status(s, server);
-        take_databases(s, databases);
-    }
     if (server)
         corallite__server_status__free_unpacked(server, NULL);
-    if (databases)
-        corallite__db_listed__free_unpacked(databases, NULL);
 }
 
-/* Leaves only the timelines of one database. */
-static int keep_database(struct status *s, const char *reference)
+/* Leaves only the timelines of one database, or one branch of it. */
+static int keep_database(struct status *s, const char *db, const char *branch)
 {
-    char db[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
-    int rc = name_split(reference, db, branch);
-    if (rc)
-        return rc;
     uint32_t kept = 0;
     size_t len = strlen(db);
     for (uint32_t i = 0; i < s->n_timelines; i++) {
         const char *name = s->timelines[i].name;
         bool same = strncmp(name, db, len) == 0 && name[len] == '/';
-        if (same && (!strchr(reference, '/') || strcmp(name + len + 1, branch) == 0))
+        if (same && (!branch || strcmp(name + len + 1, branch) == 0))
             s->timelines[kept++] = s->timelines[i];
     }
     s->n_timelines = kept;
+    if (kept == 0 && !s->pageserver.up)
+        return co_fail(CO_ERR_CONNECT, "what there is of '%s' is not known: %.900s", db,
+                       s->pageserver.trouble);
+    if (kept == 0 && branch)
+        return co_fail(CO_ERR_NOT_FOUND,
+                       "there is no branch %s/%s here; `corallite branch list %s` names them", db,
+                       branch, db);
     if (kept == 0)
         return co_fail(CO_ERR_NOT_FOUND,
-                       "there is no database '%s' here; `corallite db list` names them", reference);
+                       "there is no database '%s' here; `corallite db list` names them", db);
     return 0;
 }
 
@@ -270,20 +287,20 @@ int cli_status(const struct cli_args *args)
 {
     static struct client_target target;
     static struct status s;
-    int rc = client_target(args, &target);
+    char db[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
+    bool one = args->n_words == 1;
+    int rc = one ? name_split(args->words[0], db, branch) : 0;
+    if (!rc)
+        rc = client_target(args, &target);
     if (rc)
         return cli_report(rc);
-    gather(&target, &s);
-    if (args->n_words == 1) {
-        rc = keep_database(&s, args->words[0]);
-        if (rc)
-            goto done;
-    }
-    if (cli_has(args, "--json"))
+    gather(&target, one ? db : NULL, &s);
+    if (one)
+        rc = keep_database(&s, db, strchr(args->words[0], '/') ? branch : NULL);
+    if (!rc && cli_has(args, "--json"))
         rc = status_print_json(&s, stdout);
-    else
+    else if (!rc)
         status_print(&s, stdout);
-done:;
     int code = rc ? cli_report(rc) : status_all_up(&s) ? CLI_DONE : CLI_FAILED;
     status_free(&s);
     return code;

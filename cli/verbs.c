@@ -2,11 +2,7 @@
  * the parser all come from here. */
 #include "cli/cli.h"
 
-#include <stdio.h>
-#include <string.h>
-
-#define WORDS_MAX 48u /* verbs that are compared with a mistake */
-#define FIRST_MAX 16u
+#include <stddef.h>
 
 #define DIR_OPTION                                                                                 \
     {                                                                                              \
@@ -39,7 +35,11 @@ static const struct cli_option up_options[] = {
     JSON_OPTION,
     END};
 static const struct cli_option down_options[] = {
-    DIR_OPTION, {"--purge", 0, NULL, "remove the cluster with every database"}, YES_OPTION, END};
+    DIR_OPTION,
+    {"--purge", 0, NULL, "remove the cluster with every database"},
+    YES_OPTION,
+    JSON_OPTION,
+    END};
 static const struct cli_option target_options[] = {SERVER_OPTION, DIR_OPTION, JSON_OPTION, END};
 static const struct cli_option drop_options[] = {SERVER_OPTION, DIR_OPTION, YES_OPTION, JSON_OPTION,
                                                  END};
@@ -86,14 +86,29 @@ static const struct cli_option connect_options[] = {
     {"--lang", 'l', "LANGUAGE", "c, python, node, perl, php, go or env"},
     SERVER_OPTION,
     DIR_OPTION,
+    JSON_OPTION,
     END};
 static const struct cli_option plain_options[] = {SERVER_OPTION, DIR_OPTION, END};
 static const struct cli_option logs_options[] = {
     DIR_OPTION,
     {"--follow", 'f', NULL, "go on with what is written from now on"},
     {"--lines", 'n', "N", "how many lines of each to begin with (20)"},
+    JSON_OPTION,
     END};
-static const struct cli_option help_options[] = {{"--man", 0, NULL, "print the manual page"}, END};
+static const struct cli_option help_options[] = {
+    {"--man", 0, NULL, "print the manual page"},
+    {"--man-dir", 0, "DIR", "write the manual pages of all verbs into a directory"},
+    {"--json", 0, NULL, "print the table of verbs as JSON"},
+    END};
+static const struct cli_option completion_options[] = {
+    {"--complete", 0, NULL, "what the scripts ask: candidates for the last WORD"}, END};
+static const struct cli_option reset_options[] = {
+    {"--keep-as", 'k', "NAME", "the branch that keeps what is replaced (BRANCH-before-TIME)"},
+    YES_OPTION,
+    SERVER_OPTION,
+    DIR_OPTION,
+    JSON_OPTION,
+    END};
 static const struct cli_option version_options[] = {JSON_OPTION, END};
 static const struct cli_option env_options[] = {SERVER_OPTION, DIR_OPTION, JSON_OPTION, END};
 
@@ -108,7 +123,7 @@ const struct cli_verb cli_verbs[] = {
      .options = up_options,
      .run = cli_up},
     {.name = "down",
-     .synopsis = "[--dir D] [--purge [--yes]]",
+     .synopsis = "[--dir D] [--purge [--yes]] [--json]",
      .summary = "stop the local cluster",
      .details = "The data stays, and `corallite up` goes on with it; --purge removes it.",
      .examples = "corallite down\n"
@@ -118,11 +133,13 @@ const struct cli_verb cli_verbs[] = {
     {.name = "status",
      .synopsis = "[DB[/BRANCH]] [--server HOST:PORT | --dir D] [--json]",
      .summary = "daemons, databases, log positions, lag and bytes",
-     .details = "Ends with 0 when every daemon answers, with 1 when one does not.",
+     .details = "A daemon that does not answer is part of the answer.",
      .examples = "corallite status\n"
                  "corallite status shop --json\n",
      .options = target_options,
      .max_words = 1,
+     .words = {"REF"},
+     .exits = "0 every daemon answers, 1 one does not (or the database is not there), 2 wrong use",
      .run = cli_status},
     {.name = "db create",
      .synopsis = "NAME [--from-file FILE | --from REF] [--server HOST:PORT | --dir D] [--json]",
@@ -136,6 +153,7 @@ const struct cli_verb cli_verbs[] = {
      .options = create_options,
      .min_words = 1,
      .max_words = 1,
+     .words = {"NAME"},
      .run = cli_db_create},
     {.name = "db list",
      .synopsis = "[--server HOST:PORT | --dir D] [--json]",
@@ -153,6 +171,7 @@ const struct cli_verb cli_verbs[] = {
      .options = drop_options,
      .min_words = 1,
      .max_words = 1,
+     .words = {"DB"},
      .run = cli_db_drop},
     {.name = "branch create",
      .synopsis = "DB/NAME [--at MOMENT] [--from BRANCH] [--expires TIME] [--json]",
@@ -165,6 +184,7 @@ const struct cli_verb cli_verbs[] = {
      .options = branch_options,
      .min_words = 1,
      .max_words = 1,
+     .words = {"DB/BRANCH"},
      .run = cli_branch_create},
     {.name = "branch list",
      .synopsis = "DB [--server HOST:PORT | --dir D] [--json]",
@@ -175,6 +195,7 @@ const struct cli_verb cli_verbs[] = {
      .options = target_options,
      .min_words = 1,
      .max_words = 1,
+     .words = {"DB"},
      .run = cli_branch_list},
     {.name = "branch rename",
      .synopsis = "DB/OLD NEW [--server HOST:PORT | --dir D] [--json]",
@@ -184,6 +205,7 @@ const struct cli_verb cli_verbs[] = {
      .options = target_options,
      .min_words = 2,
      .max_words = 2,
+     .words = {"DB/BRANCH", "NAME"},
      .run = cli_branch_rename},
     {.name = "branch drop",
      .synopsis = "DB/NAME [--yes] [--server HOST:PORT | --dir D] [--json]",
@@ -193,7 +215,22 @@ const struct cli_verb cli_verbs[] = {
      .options = drop_options,
      .min_words = 1,
      .max_words = 1,
+     .words = {"DB/BRANCH"},
      .run = cli_branch_drop},
+    {.name = "branch reset",
+     .synopsis = "DB/NAME [--keep-as NAME] [--yes] [--server HOST:PORT | --dir D] [--json]",
+     .summary = "make a branch what its parent is now",
+     .details =
+         "The same as `corallite restore DB/NAME --to DB/PARENT`, but that you need not know "
+         "the parent: what the branch is now is kept, and the line that undoes it is "
+         "printed. Asks at a terminal; elsewhere it needs --yes.",
+     .examples = "corallite branch reset shop/try\n"
+                 "corallite branch reset shop/try --keep-as first-try --yes\n",
+     .options = reset_options,
+     .min_words = 1,
+     .max_words = 1,
+     .words = {"DB/BRANCH"},
+     .run = cli_branch_reset},
     {.name = "branch protect",
      .synopsis = "DB[/NAME] [--off] [--server HOST:PORT | --dir D] [--json]",
      .summary = "refuse to drop or restore a branch from now on",
@@ -202,6 +239,7 @@ const struct cli_verb cli_verbs[] = {
      .options = protect_options,
      .min_words = 1,
      .max_words = 1,
+     .words = {"REF"},
      .run = cli_branch_protect},
     {.name = "branch unprotect",
      .synopsis = "DB[/NAME] [--server HOST:PORT | --dir D] [--json]",
@@ -211,6 +249,7 @@ const struct cli_verb cli_verbs[] = {
      .options = target_options,
      .min_words = 1,
      .max_words = 1,
+     .words = {"REF"},
      .run = cli_branch_unprotect},
     {.name = "pin create",
      .synopsis = "DB[/BRANCH][@MOMENT] NAME [--server HOST:PORT | --dir D] [--json]",
@@ -221,6 +260,7 @@ const struct cli_verb cli_verbs[] = {
      .options = target_options,
      .min_words = 2,
      .max_words = 2,
+     .words = {"REF", "NAME"},
      .run = cli_pin_create},
     {.name = "pin list",
      .synopsis = "DB [--server HOST:PORT | --dir D] [--json]",
@@ -230,6 +270,7 @@ const struct cli_verb cli_verbs[] = {
      .options = target_options,
      .min_words = 1,
      .max_words = 1,
+     .words = {"DB"},
      .run = cli_pin_list},
     {.name = "pin drop",
      .synopsis = "DB NAME [--server HOST:PORT | --dir D] [--json]",
@@ -239,6 +280,7 @@ const struct cli_verb cli_verbs[] = {
      .options = target_options,
      .min_words = 2,
      .max_words = 2,
+     .words = {"DB", "PIN"},
      .run = cli_pin_drop},
     {.name = "restore",
      .synopsis = "DB[/BRANCH] --to REF [--keep-as NAME] [--yes] [--json]",
@@ -253,6 +295,7 @@ const struct cli_verb cli_verbs[] = {
      .options = restore_options,
      .min_words = 1,
      .max_words = 1,
+     .words = {"REF"},
      .run = cli_restore},
     {.name = "log",
      .synopsis = "DB[/BRANCH][@MOMENT] [-n N] [--server HOST:PORT | --dir D] [--json]",
@@ -263,6 +306,7 @@ const struct cli_verb cli_verbs[] = {
      .options = log_options,
      .min_words = 1,
      .max_words = 1,
+     .words = {"REF"},
      .run = cli_log},
     {.name = "export",
      .synopsis = "DB[/BRANCH][@MOMENT] -o FILE|- [--server HOST:PORT | --dir D] [--json]",
@@ -274,6 +318,7 @@ const struct cli_verb cli_verbs[] = {
      .options = export_options,
      .min_words = 1,
      .max_words = 1,
+     .words = {"REF"},
      .run = cli_export},
     {.name = "import",
      .synopsis = "FILE DB [--server HOST:PORT | --dir D] [--json]",
@@ -284,22 +329,43 @@ const struct cli_verb cli_verbs[] = {
      .options = target_options,
      .min_words = 2,
      .max_words = 2,
+     .words = {"FILE", "NAME"},
      .run = cli_import},
+    {.name = "check",
+     .synopsis = "[DB[/BRANCH][@MOMENT]] [--server HOST:PORT | --dir D] [--json]",
+     .summary = "read every page, look through the structure, compare the daemons",
+     .details =
+         "Of one branch at one moment, or without DB of every branch of every database: each page "
+         "is read through the ordinary protocol and verified by number, LSN and CRC; then SQLite's "
+         "own `PRAGMA integrity_check` runs at that moment, and foreign_key_check for information. "
+         "The pageserver's catalog is compared with what each safekeeper has stored, and the last "
+         "transaction of each branch is fetched from each safekeeper: its digest covers the whole "
+         "log before it. Nothing is changed.",
+     .examples = "corallite check shop\n"
+                 "corallite check shop@-24h --json\n"
+                 "corallite check\n",
+     .options = target_options,
+     .max_words = 1,
+     .words = {"REF"},
+     .exits = "0 sound, 1 not sound or not to be looked at, 2 wrong use",
+     .run = cli_check},
     {.name = "diff",
      .synopsis = "A B [--json | --sql] [--server HOST:PORT | --dir D]",
      .summary = "tables and rows that differ between two databases, branches or moments",
      .details =
          "A and B are DB[/BRANCH][@MOMENT]. Rows are known by their primary key, or by the rowid "
-         "where there is none: - only in A, + only in B, ~ changed. Ends with 0 when nothing "
-         "differs, with 1 when something does, with 2 when they cannot be compared.",
+         "where there is none: - only in A, + only in B, ~ changed.",
      .examples = "corallite diff shop@-1h shop\n"
                  "corallite diff shop shop/try --sql >try.sql\n",
      .options = diff_options,
      .min_words = 2,
      .max_words = 2,
+     .words = {"REF", "REF"},
+     .exits =
+         "0 nothing differs, 1 something does, 2 they cannot be compared (trouble, or wrong use)",
      .run = cli_diff},
     {.name = "connect",
-     .synopsis = "DB[/BRANCH][@MOMENT] --lang LANGUAGE [--server HOST:PORT | --dir D]",
+     .synopsis = "DB[/BRANCH][@MOMENT] --lang LANGUAGE [--server HOST:PORT | --dir D] [--json]",
      .summary = "print a program that opens a database",
      .details = "LANGUAGE is c, python, node, perl, php, go, or env for a shell. The language's "
                 "SQLite must be able to load extensions.",
@@ -307,6 +373,7 @@ const struct cli_verb cli_verbs[] = {
      .options = connect_options,
      .min_words = 1,
      .max_words = 1,
+     .words = {"REF"},
      .run = cli_connect},
     {.name = "sql",
      .synopsis = "[--server HOST:PORT | --dir D] DB[/BRANCH][@MOMENT] [sqlite3 arguments]",
@@ -322,6 +389,8 @@ const struct cli_verb cli_verbs[] = {
      .min_words = 1,
      .max_words = -1,
      .passes_on = true,
+     .words = {"REF"},
+     .exits = "those of sqlite3; 1 when it cannot be started, 2 wrong use",
      .run = cli_sql},
     {.name = "env",
      .synopsis = "[--server HOST:PORT | --dir D] [--json]",
@@ -334,13 +403,28 @@ const struct cli_verb cli_verbs[] = {
      .options = env_options,
      .run = cli_env},
     {.name = "logs",
-     .synopsis = "[NAME] [--follow] [--lines N] [--dir D]",
+     .synopsis = "[NAME] [--follow | --json] [--lines N] [--dir D]",
      .summary = "what the daemons of the local cluster said",
      .details = "NAME is safekeeper-1, safekeeper-2, safekeeper-3 or pageserver; without it, all.",
      .examples = "corallite logs pageserver -f\n",
      .options = logs_options,
      .max_words = 1,
+     .words = {"DAEMON"},
      .run = cli_logs},
+    {.name = "completion",
+     .synopsis = "bash|zsh|fish",
+     .summary = "print what lets a shell complete verbs, options and names",
+     .details = "Names of databases, branches and pins are asked of the server, within half a "
+                "second; when it is not there nothing is proposed. `make install` puts the scripts "
+                "where bash, zsh and fish find them.",
+     .examples = "source <(corallite completion bash)\n"
+                 "corallite completion zsh >~/.zfunc/_corallite\n"
+                 "corallite completion fish >~/.config/fish/completions/corallite.fish\n",
+     .options = completion_options,
+     .min_words = 1,
+     .max_words = -1,
+     .words = {"SHELL"},
+     .run = cli_completion},
     {.name = "version",
      .synopsis = "[--json]",
      .summary = "print the version",
@@ -349,90 +433,14 @@ const struct cli_verb cli_verbs[] = {
      .options = version_options,
      .run = cli_version},
     {.name = "help",
-     .synopsis = "[VERB] [--man]",
+     .synopsis = "[VERB] [--man | --json] | --man-dir DIR",
      .summary = "this text, or a verb's",
      .details = "",
-     .examples = "corallite help db create\n",
+     .examples = "corallite help db create\n"
+                 "corallite help db create --man | man -l -\n",
      .options = help_options,
      .max_words = 2,
+     .words = {"VERB"},
      .run = cli_help},
 };
 const size_t cli_n_verbs = sizeof cli_verbs / sizeof *cli_verbs;
-
-const struct cli_verb *cli_find_verb(int argc, char *const argv[], int *used)
-{
-    for (size_t i = 0; i < cli_n_verbs; i++) {
-        const char *name = cli_verbs[i].name, *space = strchr(name, ' ');
-        size_t first = space ? (size_t)(space - name) : strlen(name);
-        if (argc < 1 || strlen(argv[0]) != first || strncmp(argv[0], name, first) != 0)
-            continue;
-        if (space && (argc < 2 || strcmp(argv[1], space + 1) != 0))
-            continue;
-        *used = space ? 2 : 1;
-        return &cli_verbs[i];
-    }
-    return NULL;
-}
-
-/* Second words of the verbs that begin with `first` ("db"); their number. */
-static size_t second_words(const char *first, const char *out[], size_t cap)
-{
-    size_t n = 0, len = strlen(first);
-    for (size_t i = 0; i < cli_n_verbs && n < cap; i++)
-        if (strncmp(cli_verbs[i].name, first, len) == 0 && cli_verbs[i].name[len] == ' ')
-            out[n++] = cli_verbs[i].name + len + 1;
-    return n;
-}
-
-/* "create, list, drop" */
-static const char *listed(const char *const words[], size_t n, char out[200])
-{
-    size_t len = 0;
-    out[0] = 0;
-    for (size_t i = 0; i < n && len < 199; i++)
-        len += (size_t)snprintf(out + len, 200 - len, "%s%s", i ? ", " : "", words[i]);
-    return out;
-}
-
-static int unknown_second(int argc, char *const argv[], const char *const words[], size_t n)
-{
-    char all[200];
-    const char *near = argc >= 2 ? cli_nearest(argv[1], words, n) : NULL;
-    if (near)
-        return co_fail(CO_ERR_INVAL,
-                       "'corallite %s' has no '%.60s'; did you mean 'corallite %s %s'?", argv[0],
-                       argv[1], argv[0], near);
-    return co_fail(CO_ERR_INVAL, "'corallite %s' is followed by one of: %s", argv[0],
-                   listed(words, n, all));
-}
-
-/* The first words of all verbs, each once; borrowed from `texts`. */
-static size_t first_words(char texts[][FIRST_MAX], const char *out[], size_t cap)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < cli_n_verbs && n < cap; i++) {
-        size_t len = strcspn(cli_verbs[i].name, " ");
-        if (n > 0 && strlen(out[n - 1]) == len && strncmp(out[n - 1], cli_verbs[i].name, len) == 0)
-            continue; /* verbs of one family stand together */
-        snprintf(texts[n], FIRST_MAX, "%.*s", (int)len, cli_verbs[i].name);
-        out[n] = texts[n];
-        n++;
-    }
-    return n;
-}
-
-int cli_unknown_verb(int argc, char *const argv[])
-{
-    char texts[WORDS_MAX][FIRST_MAX];
-    const char *words[WORDS_MAX] = {0};
-    size_t n = argc >= 1 ? second_words(argv[0], words, WORDS_MAX) : 0;
-    if (n > 0)
-        return unknown_second(argc, argv, words, n);
-    n = first_words(texts, words, WORDS_MAX);
-    const char *near = argc >= 1 ? cli_nearest(argv[0], words, n) : NULL;
-    if (near)
-        return co_fail(CO_ERR_INVAL, "there is no verb '%.60s'; did you mean 'corallite %s'?",
-                       argv[0], near);
-    return co_fail(CO_ERR_INVAL, "there is no verb '%.60s'; `corallite help` names them",
-                   argc >= 1 ? argv[0] : "");
-}

@@ -1,11 +1,14 @@
 /* pragmas.c - PRAGMAs on their way to SQLite: those that it would answer wrongly, and our own. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "compute-vfs/errors.h"
 #include "compute-vfs/vfs.h"
+
+#define PREFIX "corallite_"
 
 static int answer(char **arg, char *text)
 {
@@ -96,11 +99,70 @@ static char *status_text(struct cv_conn *c)
     return sqlite3_str_finish(s);
 }
 
-static int commit_timeout(struct cv_conn *c, char **arg)
+static int set_commit_timeout(struct cv_conn *c, char **arg)
 {
     if (arg[2] && cv_parse_ms("corallite_commit_timeout", arg[2], &c->uri.commit_timeout_ms))
         return fail(arg);
     return answer(arg, sqlite3_mprintf("%u", c->uri.commit_timeout_ms));
+}
+
+static int set_staleness(struct cv_conn *c, char **arg)
+{
+    if (arg[2] && cv_parse_ms("corallite_staleness", arg[2], &c->uri.staleness_ms))
+        return fail(arg);
+    return answer(arg, sqlite3_mprintf("%u", c->uri.staleness_ms));
+}
+
+static int set_durability(struct cv_conn *c, char **arg)
+{
+    static const char *const words[] = {[CV_AS_SYNCHRONOUS] = "synchronous",
+                                        [CV_FULL] = "full",
+                                        [CV_NORMAL] = "normal",
+                                        [CV_OFF] = "off"};
+
+    if (arg[2] && cv_uri_param(&c->uri, "durability", arg[2]))
+        return fail(arg);
+    return answer(arg, sqlite3_mprintf("%s", words[c->uri.durability]));
+}
+
+static int tell_lsn(struct cv_conn *c, char **arg)
+{
+    char lsn[LSN_TEXT];
+
+    return answer(arg, sqlite3_mprintf("%s", lsn_format(cv_pragma_lsn(c), lsn)));
+}
+
+static int tell_last_commit(struct cv_conn *c, char **arg)
+{
+    return answer(arg, sqlite3_mprintf("%s", c->last_id));
+}
+
+static int tell_status(struct cv_conn *c, char **arg)
+{
+    return answer(arg, status_text(c));
+}
+
+static int tell_branch(struct cv_conn *c, char **arg)
+{
+    return answer(arg, sqlite3_mprintf("%s", c->uri.branch));
+}
+
+static int go_to(struct cv_conn *c, char **arg)
+{
+    return cv_moment_pragma(c, arg[2], &arg[0]) ? fail(arg) : SQLITE_OK;
+}
+
+/* The same as SELECT corallite_wait(LSN), for whoever has PRAGMAs only. */
+static int wait_for(struct cv_conn *c, char **arg)
+{
+    lsn_t lsn;
+
+    if (!arg[2])
+        co_fail(CO_ERR_INVAL, "PRAGMA corallite_wait wants an LSN: what PRAGMA corallite_lsn told "
+                              "whoever wrote");
+    if (!arg[2] || lsn_parse(arg[2], &lsn) || cv_database_wait_for(c->db, lsn, CO_READ_TIMEOUT_MS))
+        return fail(arg);
+    return answer(arg, sqlite3_mprintf("%s", arg[2]));
 }
 
 static int stats(struct cv_conn *c, char **arg)
@@ -114,10 +176,47 @@ static int stats(struct cv_conn *c, char **arg)
     return answer(arg, cv_stats_text(c));
 }
 
+/* docs/sql.md tells of each; a test compares. */
+static const struct {
+    const char *stem;
+    int (*run)(struct cv_conn *c, char **arg);
+} ours[] = {
+    {"at", go_to},
+    {"branch", tell_branch},
+    {"commit_timeout", set_commit_timeout},
+    {"durability", set_durability},
+    {"last_commit", tell_last_commit},
+    {"lsn", tell_lsn},
+    {"staleness", set_staleness},
+    {"stats", stats},
+    {"status", tell_status},
+    {"wait", wait_for},
+};
+#define N_OURS (sizeof ours / sizeof *ours)
+
+static int unknown(char **arg)
+{
+    char names[400] = "";
+    size_t n = 0;
+
+    for (size_t i = 0; i < N_OURS && n < sizeof names; i++)
+        n += (size_t)snprintf(names + n, sizeof names - n, "%scorallite_%s", i ? ", " : "",
+                              ours[i].stem);
+    co_fail(CO_ERR_INVAL, "unknown PRAGMA %.60s; known are %s", arg[1], names);
+    return fail(arg);
+}
+
+static int run_ours(struct cv_conn *c, char **arg)
+{
+    for (size_t i = 0; i < N_OURS; i++)
+        if (strcasecmp(arg[1] + strlen(PREFIX), ours[i].stem) == 0)
+            return ours[i].run(c, arg);
+    return unknown(arg);
+}
+
 int cv_pragma(struct cv_conn *c, char **arg)
 {
     const char *name = arg[1];
-    char lsn[LSN_TEXT];
 
     if (strcasecmp(name, "journal_mode") == 0)
         return answer(arg, sqlite3_mprintf("wal"));
@@ -127,25 +226,5 @@ int cv_pragma(struct cv_conn *c, char **arg)
         return answer(arg, sqlite3_mprintf("0"));
     if (strcasecmp(name, "synchronous") == 0)
         see_synchronous(c, arg[2]);
-    if (strncasecmp(name, "corallite_", 10) != 0)
-        return SQLITE_NOTFOUND;
-    if (strcasecmp(name, "corallite_lsn") == 0)
-        return answer(arg, sqlite3_mprintf("%s", lsn_format(cv_pragma_lsn(c), lsn)));
-    if (strcasecmp(name, "corallite_last_commit") == 0)
-        return answer(arg, sqlite3_mprintf("%s", c->last_id));
-    if (strcasecmp(name, "corallite_status") == 0)
-        return answer(arg, status_text(c));
-    if (strcasecmp(name, "corallite_stats") == 0)
-        return stats(c, arg);
-    if (strcasecmp(name, "corallite_branch") == 0)
-        return answer(arg, sqlite3_mprintf("%s", c->uri.branch));
-    if (strcasecmp(name, "corallite_at") == 0)
-        return cv_moment_pragma(c, arg[2], &arg[0]) ? fail(arg) : SQLITE_OK;
-    if (strcasecmp(name, "corallite_commit_timeout") == 0)
-        return commit_timeout(c, arg);
-    co_fail(CO_ERR_INVAL,
-            "unknown PRAGMA %.60s; known are corallite_at, corallite_branch, corallite_lsn, "
-            "corallite_last_commit, corallite_status, corallite_stats, corallite_commit_timeout",
-            name);
-    return fail(arg);
+    return strncasecmp(name, PREFIX, strlen(PREFIX)) == 0 ? run_ours(c, arg) : SQLITE_NOTFOUND;
 }

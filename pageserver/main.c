@@ -1,35 +1,66 @@
 /* main.c - corallite-pageserver: the command line. */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/log.h"
 #include "common/main_file.h"
+#include "common/program.h"
 #include "pageserver/server_uv.h"
 
 #define EXIT_USAGE 2
 
-static const char help[] =
-    "Usage: corallite-pageserver --dir DIR --safekeepers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT "
-    "[options]\n"
-    "\n"
-    "Serves every version of every page of the databases whose log the safekeepers keep.\n"
-    "\n"
-    "  --dir DIR              data directory; made when absent\n"
-    "  --safekeepers LIST     ID=HOST:PORT of each safekeeper, comma between them; computes are "
-    "told\n"
-    "                         these addresses\n"
-    "  --cluster ID           the cluster's id, 32 hex digits; needed for a new directory\n"
-    "  --listen HOST:PORT     where computes connect (default 127.0.0.1:6400; port 0: any)\n"
-    "  --http HOST:PORT       /healthz, /readyz, /metrics and the API below /v1 (default: off)\n"
-    "  --advertise HOST:PORT  the address that others use for this pageserver, when it differs\n"
-    "  --map-size SIZE        most that the page store may grow to (default 1T): address space,\n"
-    "                         not disk\n"
-    "  --take-over            serve the timelines of a pageserver whose disk is lost\n"
-    "  --insecure-listen      allow --listen and --http on other than loopback addresses\n"
-    "  --log-level LEVEL      debug, info (default), warn, error, off\n"
-    "  --help, --version\n";
+enum option_id {
+    O_DIR = 1,
+    O_SAFEKEEPERS,
+    O_CLUSTER,
+    O_LISTEN,
+    O_HTTP,
+    O_ADVERTISE,
+    O_MAP_SIZE,
+    O_TAKE_OVER,
+    O_INSECURE,
+    O_LOG_LEVEL,
+    O_HELP,
+    O_MAN,
+    O_VERSION
+};
+
+static const struct co_option known_options[] = {
+    {"dir", O_DIR, "DIR", "data directory; made when absent"},
+    {"safekeepers", O_SAFEKEEPERS, "LIST",
+     "ID=HOST:PORT of each safekeeper, comma between them; computes are told these addresses"},
+    {"cluster", O_CLUSTER, "ID", "the cluster's id, 32 hex digits; needed for a new directory"},
+    {"listen", O_LISTEN, "HOST:PORT",
+     "where computes connect (default 127.0.0.1:6400; port 0: any)"},
+    {"http", O_HTTP, "HOST:PORT", "/healthz, /readyz, /metrics and the API below /v1 (default: none)"},
+    {"advertise", O_ADVERTISE, "HOST:PORT",
+     "the address that others use for this pageserver, when it differs"},
+    {"map-size", O_MAP_SIZE, "SIZE",
+     "most that the page store may grow to (default 1T): address space, not disk"},
+    {"take-over", O_TAKE_OVER, NULL, "serve the timelines of a pageserver whose disk is lost"},
+    {"insecure-listen", O_INSECURE, NULL,
+     "allow --listen and --http on addresses that other hosts reach: there is no access control "
+     "yet"},
+    {"log-level", O_LOG_LEVEL, "LEVEL", "debug, info (default), warn, error or off"},
+    {"help", O_HELP, NULL, "print this text"},
+    {"man", O_MAN, NULL, "print the manual page"},
+    {"version", O_VERSION, NULL, "print the version"},
+    {0}};
+
+static const struct co_program program = {
+    .name = "corallite-pageserver",
+    .summary = "serves every version of every page of a Corallite cluster",
+    .synopsis = "--dir DIR --safekeepers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT [options]",
+    .details = "Serves every version of every page of the databases whose log the safekeepers "
+               "keep, and their catalog. Its directory is a cache of the log and can be made "
+               "again.\n\nIt writes one line an event on standard error, and runs in the "
+               "foreground; `corallite up` starts one and three safekeepers.",
+    .options = known_options,
+    .examples = "corallite-pageserver --dir /srv/ps --cluster 0123456789abcdef0123456789abcdef "
+                "--safekeepers 1=127.0.0.1:6410,2=127.0.0.1:6412,3=127.0.0.1:6414\n",
+    .see_also = (const char *const[][2]){
+        {"corallite", "1"}, {"corallite-up", "1"}, {"corallite-safekeeper", "8"}, {NULL, NULL}}};
 
 static int usage(void)
 {
@@ -79,35 +110,6 @@ static int parse_nodes(struct ps_options *o, const char *text)
                        o->n_nodes);
     return 0;
 }
-
-enum option_id {
-    O_DIR = 1,
-    O_SAFEKEEPERS,
-    O_CLUSTER,
-    O_LISTEN,
-    O_HTTP,
-    O_ADVERTISE,
-    O_MAP_SIZE,
-    O_TAKE_OVER,
-    O_INSECURE,
-    O_LOG_LEVEL,
-    O_HELP,
-    O_VERSION
-};
-
-static const struct option longs[] = {{"dir", required_argument, NULL, O_DIR},
-                                      {"safekeepers", required_argument, NULL, O_SAFEKEEPERS},
-                                      {"cluster", required_argument, NULL, O_CLUSTER},
-                                      {"listen", required_argument, NULL, O_LISTEN},
-                                      {"http", required_argument, NULL, O_HTTP},
-                                      {"advertise", required_argument, NULL, O_ADVERTISE},
-                                      {"map-size", required_argument, NULL, O_MAP_SIZE},
-                                      {"take-over", no_argument, NULL, O_TAKE_OVER},
-                                      {"insecure-listen", no_argument, NULL, O_INSECURE},
-                                      {"log-level", required_argument, NULL, O_LOG_LEVEL},
-                                      {"help", no_argument, NULL, O_HELP},
-                                      {"version", no_argument, NULL, O_VERSION},
-                                      {NULL, 0, NULL, 0}};
 
 static int copy(const char *option, const char *text, char *out, size_t cap)
 {
@@ -179,12 +181,18 @@ static int check(const struct ps_options *o, bool insecure)
 int main(int argc, char **argv)
 {
     static struct ps_options o = {.listen_host = "127.0.0.1", .listen_port = 6400};
+    struct option longs[CO_OPTIONS_MAX + 1];
     bool insecure = false;
     int id;
     opterr = 0;
+    co_program_getopt(&program, longs);
     while ((id = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         if (id == O_HELP) {
-            fputs(help, stdout);
+            co_program_help(&program, stdout);
+            return 0;
+        }
+        if (id == O_MAN) {
+            co_program_man(&program, CO_BUILD_VERSION, stdout);
             return 0;
         }
         if (id == O_VERSION) {

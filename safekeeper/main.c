@@ -1,5 +1,4 @@
 /* main.c - corallite-safekeeper: options, signals, HTTP, exit codes. */
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,30 +9,44 @@
 #include "common/log.h"
 #include "common/main_file.h"
 #include "common/metrics.h"
+#include "common/program.h"
 #include "proto/limits.h"
 #include "safekeeper/server_uv.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-static const char help[] =
-    "usage: corallite-safekeeper --dir DIR --node N --listen HOST:PORT [options]\n"
-    "\n"
-    "Keeps the logs of a Corallite cluster: one of three, of which any two make a commit.\n"
-    "\n"
-    "  --dir DIR            data directory; made when absent\n"
-    "  --node N             number of this safekeeper in its cluster, 1 or more\n"
-    "  --listen HOST:PORT   where computes and the pageserver connect (default 127.0.0.1:6410)\n"
-    "  --http HOST:PORT     /healthz and /metrics (default: none)\n"
-    "  --advertise HOST:PORT  address that others reach it by, for the log (default: --listen)\n"
-    "  --cluster ID         32 hex digits; needed for a new data directory, checked for an old "
-    "one\n"
-    "  --log-level LEVEL    debug, info, warn, error or off (default info)\n"
-    "  --insecure-listen    allow --listen on an address that other hosts reach: there is no "
-    "access\n"
-    "                       control yet\n"
-    "  --help, --version\n"
-    "\n"
-    "Exit codes: 0 stopped by SIGTERM or SIGINT, 1 failed, 2 usage.\n";
+static const struct co_option known_options[] = {
+    {"dir", 'd', "DIR", "data directory; made when absent"},
+    {"node", 'n', "N", "number of this safekeeper in its cluster, 1 or more"},
+    {"listen", 'l', "HOST:PORT",
+     "where computes and the pageserver connect (default 127.0.0.1:6410; port 0: any)"},
+    {"http", 'h', "HOST:PORT", "/healthz and /metrics (default: none)"},
+    {"advertise", 'a', "HOST:PORT",
+     "the address that others reach it by, for the log (default: --listen)"},
+    {"cluster", 'c', "ID",
+     "32 hex digits; needed for a new data directory, checked for an old one"},
+    {"log-level", 'v', "LEVEL", "debug, info (default), warn, error or off"},
+    {"insecure-listen", 'i', NULL,
+     "allow --listen and --http on addresses that other hosts reach: there is no access control "
+     "yet"},
+    {"help", 'H', NULL, "print this text"},
+    {"man", 'M', NULL, "print the manual page"},
+    {"version", 'V', NULL, "print the version, and the protocol and format that it speaks"},
+    {0}};
+
+static const struct co_program program = {
+    .name = "corallite-safekeeper",
+    .summary = "keeps the logs of a Corallite cluster",
+    .synopsis = "--dir DIR --node N [--cluster ID] [--listen HOST:PORT] [options]",
+    .details =
+        "Keeps the logs of a Corallite cluster: one of three, of which any two make a commit. What "
+        "it has acknowledged is on its disk.\n\nIt writes one line an event on standard error, "
+        "and runs in the foreground; `corallite up` starts three of them and a pageserver.",
+    .options = known_options,
+    .examples = "corallite-safekeeper --dir /srv/sk1 --node 1 --cluster "
+                "0123456789abcdef0123456789abcdef --listen 127.0.0.1:6410\n",
+    .see_also = (const char *const[][2]){
+        {"corallite", "1"}, {"corallite-up", "1"}, {"corallite-pageserver", "8"}, {NULL, NULL}}};
 
 struct options {
     const char *dir, *cluster_text;
@@ -121,22 +134,17 @@ static int check_options(const struct options *o)
 /* 0: go on; else the exit code + 1. */
 static int parse(int argc, char **argv, struct options *o)
 {
-    static const struct option known[] = {{"dir", required_argument, NULL, 'd'},
-                                          {"node", required_argument, NULL, 'n'},
-                                          {"listen", required_argument, NULL, 'l'},
-                                          {"http", required_argument, NULL, 'h'},
-                                          {"advertise", required_argument, NULL, 'a'},
-                                          {"cluster", required_argument, NULL, 'c'},
-                                          {"log-level", required_argument, NULL, 'v'},
-                                          {"insecure-listen", no_argument, NULL, 'i'},
-                                          {"help", no_argument, NULL, 'H'},
-                                          {"version", no_argument, NULL, 'V'},
-                                          {0}};
+    struct option known[CO_OPTIONS_MAX + 1];
     int which, rc = 0;
     *o = (struct options){.host = "127.0.0.1", .port = 6410};
+    co_program_getopt(&program, known);
     while (!rc && (which = getopt_long(argc, argv, "", known, NULL)) != -1) {
         if (which == 'H') {
-            fputs(help, stdout);
+            co_program_help(&program, stdout);
+            return 1;
+        }
+        if (which == 'M') {
+            co_program_man(&program, CO_BUILD_VERSION, stdout);
             return 1;
         }
         if (which == 'V') {

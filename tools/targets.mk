@@ -64,6 +64,11 @@ rules:
 	@tools/deps build test
 	@B=$(B) tests/rules/run $(ARGS)
 
+# Branches 64 deep, a log of 100,000 commits: too long for each run.
+.PHONY: cli-slow
+cli-slow: all
+	@/usr/bin/python3 tests/cli/slow.py $(B)
+
 # tools/test builds by itself (through make), so that a test that does not compile is counted.
 test:
 	@tools/deps build test
@@ -115,22 +120,39 @@ bench: $(BENCH_BINS)
 
 bindir = $(DESTDIR)$(PREFIX)/bin
 libdir = $(DESTDIR)$(PREFIX)/lib/corallite
-mandir = $(DESTDIR)$(PREFIX)/share/man/man1
+sharedir = $(DESTDIR)$(PREFIX)/share
+mandir = $(sharedir)/man
 BINARIES := corallite corallite-pageserver corallite-safekeeper
+# Where each shell looks for the completion of a command.
+COMPLETION_bash = $(sharedir)/bash-completion/completions/corallite
+COMPLETION_zsh  = $(sharedir)/zsh/site-functions/_corallite
+COMPLETION_fish = $(sharedir)/fish/vendor_completions.d/corallite.fish
+COMPLETIONS = $(COMPLETION_bash) $(COMPLETION_zsh) $(COMPLETION_fish)
 
-.PHONY: install uninstall clean
-install: all
-	@mkdir -p $(bindir) $(libdir) $(mandir)
+.PHONY: install uninstall clean man
+# The manual pages, from the same texts as --help: $(B)/man/man1 and man8.
+man: all
+	@rm -rf $(B)/man && mkdir -p $(B)/man/man1 $(B)/man/man8
+	@$(B)/corallite help --man-dir $(B)/man/man1
+	@for name in pageserver safekeeper; do \
+	   $(B)/corallite-$$name --man >$(B)/man/man8/corallite-$$name.8 || exit 1; done
+
+install: all man
+	@mkdir -p $(bindir) $(libdir) $(mandir)/man1 $(mandir)/man8 $(dir $(COMPLETIONS))
 	@for name in $(BINARIES); do install -m 0755 $(B)/$$name $(bindir)/$$name || exit 1; done
 	@install -m 0644 $(B)/corallite.so $(libdir)/corallite.so
-	@$(B)/corallite help --man >$(B)/corallite.1 && install -m 0644 $(B)/corallite.1 $(mandir)/corallite.1
-	@echo "installed $(BINARIES) to $(bindir), corallite.so to $(libdir)"
+	@for n in 1 8; do install -m 0644 $(B)/man/man$$n/*.$$n $(mandir)/man$$n/ || exit 1; done
+	@$(B)/corallite completion bash >$(COMPLETION_bash)
+	@$(B)/corallite completion zsh >$(COMPLETION_zsh)
+	@$(B)/corallite completion fish >$(COMPLETION_fish)
+	@echo "installed $(BINARIES) to $(bindir), corallite.so to $(libdir), manual pages and completion below $(sharedir)"
 
 uninstall:
 	@for name in $(BINARIES); do rm -f $(bindir)/$$name; done
-	@rm -f $(libdir)/corallite.so $(mandir)/corallite.1
+	@rm -f $(libdir)/corallite.so $(mandir)/man1/corallite.1 $(mandir)/man1/corallite-*.1 \
+	   $(mandir)/man8/corallite-*.8 $(COMPLETIONS)
 	@-rmdir $(libdir) 2>/dev/null
-	@echo "removed $(BINARIES) and corallite.so below $(DESTDIR)$(PREFIX)"
+	@echo "removed $(BINARIES), corallite.so, manual pages and completion below $(DESTDIR)$(PREFIX)"
 
 # A cluster that `make run` left running is stopped first: its data lies under $(B).
 clean:

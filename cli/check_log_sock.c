@@ -1,0 +1,363 @@
+/*
+ * check_log_sock.c - the pageserver's catalog and positions against those of the safekeepers.
+ *
+ * The digest of a record covers, through the digest before it, everything from the birth of the
+ * timeline on. So it is enough to fetch the last transaction of a branch from each safekeeper,
+ * verify it, and compare: equal digests there mean equal histories.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/check_sock.h"
+#include "cli/sqlite_file.h"
+#include "common/clock_file.h"
+#include "proto/message.h"
+#include "proto/wal.h"
+
+#define ASK_TIMEOUT_MS  5000u
+#define TAIL_MAX_BYTES  (64 * CO_MIB) /* of the last transaction; a larger one is not fetched */
+#define TAIL_WAIT_MS    100u          /* for a safekeeper that is a little behind */
+#define CATALOG_TRIES   5             /* it may be changing while it is looked at */
+#define CATALOG_WAIT_NS 300000000
+
+/* -- Lists ---------------------------------------------------------------------------------------
+ */
+
+static int add_timeline(struct check_list *list, const Corallite__Timeline *t)
+{
+    struct check_entry e = {.version = t->version, .state = (int)t->state, .hidden = t->hidden};
+    e.start_lsn = t->start_lsn;
+    int rc = msg_get16("timeline", t->has_id, &t->id, e.id.b);
+    if (rc)
+        return rc;
+    snprintf(e.name, sizeof e.name, "%.63s/%.63s", t->database_name ? t->database_name : "",
+             t->branch ? t->branch : "");
+    return check_list_add(list, &e);
+}
+
+static int add_branches(struct client *c, const char *database, struct check_list *out)
+{
+    Corallite__BranchList q = CORALLITE__BRANCH_LIST__INIT;
+    Corallite__BranchListed *m = NULL;
+    q.database = (char *)database;
+    int rc = client_call(c, FRAME_BRANCH_LIST, &q.base, FRAME_BRANCH_LISTED,
+                         &corallite__branch_listed__descriptor, CLIENT_CHANGE_TIMEOUT_MS, &m);
+    for (size_t i = 0; !rc && i < m->n_branches; i++)
+        if (m->branches[i]->timeline)
+            rc = add_timeline(out, m->branches[i]->timeline);
+    if (m)
+        corallite__branch_listed__free_unpacked(m, NULL);
+    return rc;
+}
+
+int check_branches(struct client *c, const char *database, struct check_list *out)
+{
+    Corallite__DbList q = CORALLITE__DB_LIST__INIT;
+    Corallite__DbListed *m = NULL;
+    if (database)
+        return add_branches(c, database, out);
+    int rc = client_call(c, FRAME_DB_LIST, &q.base, FRAME_DB_LISTED,
+                         &corallite__db_listed__descriptor, CLIENT_CHANGE_TIMEOUT_MS, &m);
+    for (size_t i = 0; !rc && i < m->n_databases; i++)
+        if (m->databases[i]->name) {
+            rc = add_branches(c, m->databases[i]->name, out);
+            if (rc == CO_ERR_NOT_FOUND || rc == CO_ERR_DROPPED)
+                rc = 0; /* dropped in between */
+        }
+    if (m)
+        corallite__db_listed__free_unpacked(m, NULL);
+    return rc;
+}
+
+static int list_registry(struct client *c, struct check_list *out)
+{
+    struct co_id after;
+    bool more = true;
+    int rc = 0;
+    while (!rc && more) {
+        Corallite__TimelineList q = CORALLITE__TIMELINE_LIST__INIT;
+        Corallite__TimelineListed *m = NULL;
+        q.has_after = out->n > 0;
+        if (out->n)
+            after = out->e[out->n - 1].id;
+        q.after = (ProtobufCBinaryData){.len = sizeof after.b, .data = after.b};
+        rc = client_call(c, FRAME_TIMELINE_LIST, &q.base, FRAME_TIMELINE_LISTED,
+                         &corallite__timeline_listed__descriptor, ASK_TIMEOUT_MS, &m);
+        if (rc)
+            break;
+        for (size_t i = 0; !rc && i < m->n_timelines; i++)
+            rc = add_timeline(out, m->timelines[i]);
+        more = m->more && m->n_timelines > 0;
+        corallite__timeline_listed__free_unpacked(m, NULL);
+    }
+    return rc;
+}
+
+/* -- The safekeepers -----------------------------------------------------------------------------
+ */
+
+static struct client keepers[CHECK_NODES_MAX];
+
+static int learn_nodes(struct client *c, struct check_report *r)
+{
+    Corallite__ServerStatus *m = NULL;
+    int rc = client_call(c, FRAME_SERVER_STATUS, NULL, FRAME_SERVER_STATUS_OK,
+                         &corallite__server_status__descriptor, ASK_TIMEOUT_MS, &m);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < m->n_safekeepers && r->n_nodes < CHECK_NODES_MAX; i++) {
+        const Corallite__Safekeeper *k = m->safekeepers[i];
+        struct check_node *n = &r->nodes[r->n_nodes];
+        struct client *to = &keepers[r->n_nodes++];
+        const char *host = k->host ? k->host : "";
+        *n = (struct check_node){.node = k->node};
+        client_address(host, (uint16_t)k->port, n->address);
+        int bad = client_connect(to, host, (uint16_t)k->port, &c->cluster, k->node, ASK_TIMEOUT_MS);
+        n->answered = bad == 0;
+        if (bad)
+            check_say(r->notes, "safekeeper %u was not looked at: %s", (unsigned)n->node,
+                      co_sentence());
+    }
+    corallite__server_status__free_unpacked(m, NULL);
+    return 0;
+}
+
+/* A safekeeper that fails from here on is not asked again. */
+static void lose(struct check_report *r, uint32_t i)
+{
+    r->nodes[i].answered = false;
+    client_close(&keepers[i]);
+    check_say(r->notes, "safekeeper %u was not looked at to the end: %s",
+              (unsigned)r->nodes[i].node, co_sentence());
+}
+
+static void free_lists(struct check_list *pageserver, struct check_list all[CHECK_NODES_MAX])
+{
+    free(pageserver->e);
+    for (uint32_t i = 0; i < CHECK_NODES_MAX; i++)
+        free(all[i].e);
+    *pageserver = (struct check_list){0};
+    memset(all, 0, CHECK_NODES_MAX * sizeof *all);
+}
+
+/* Looks until the catalog is found equal, or has been found different often enough. */
+static int compare_catalog(struct client *c, struct check_report *r, const char *only,
+                           struct check_list *pageserver)
+{
+    static struct check_list all[CHECK_NODES_MAX];
+    const struct timespec wait = {.tv_nsec = CATALOG_WAIT_NS};
+    size_t notes = json_array_size(r->notes);
+    int rc = 0;
+    for (int try = 1;; try++) {
+        r->n_compared = 0;
+        json_array_clear(r->problems);
+        while (json_array_size(r->notes) > notes)
+            json_array_remove(r->notes, json_array_size(r->notes) - 1);
+        rc = check_branches(c, only, pageserver);
+        for (uint32_t i = 0; i < r->n_nodes && !rc; i++) {
+            if (r->nodes[i].answered && list_registry(&keepers[i], &all[i])) {
+                lose(r, i);
+                notes++;
+            }
+            r->nodes[i].timelines = all[i].n;
+        }
+        if (!rc)
+            check_catalog(r, pageserver, all, only);
+        bool equal = json_array_size(r->problems) == 0 && json_array_size(r->notes) == notes;
+        if (rc || equal || try == CATALOG_TRIES || sqlite_interrupted())
+            break;
+        free_lists(pageserver, all);
+        nanosleep(&wait, NULL);
+    }
+    struct check_list kept = *pageserver;
+    *pageserver = (struct check_list){0};
+    free_lists(pageserver, all);
+    *pageserver = kept;
+    return rc;
+}
+
+/* -- The last transaction ------------------------------------------------------------------------
+ */
+
+/* Where the last transaction of a branch lies: in `timeline`, somewhere in (from, to]. */
+struct tail {
+    struct co_id timeline;
+    lsn_t from, to;
+};
+
+static bool same_id(ProtobufCBinaryData a, const struct co_id *b)
+{
+    return a.len == sizeof b->b && memcmp(a.data, b->b, sizeof b->b) == 0;
+}
+
+/* tail->to 0: there is nothing to compare. */
+static int find_tail(struct client *c, const struct check_branch *b,
+                     const struct check_list *pageserver, struct tail *tail)
+{
+    char at[LSN_TEXT + 8], lsn[LSN_TEXT];
+    Corallite__Log q = CORALLITE__LOG__INIT;
+    Corallite__Logged *m = NULL;
+    snprintf(at, sizeof at, "lsn:%s", lsn_format(b->lsn, lsn));
+    q.database = (char *)b->database;
+    q.branch = (char *)b->branch;
+    q.at = at;
+    q.has_limit = 1;
+    q.limit = 2;
+    *tail = (struct tail){.to = 0};
+    int rc = client_call(c, FRAME_LOG, &q.base, FRAME_LOGGED, &corallite__logged__descriptor,
+                         CLIENT_CHANGE_TIMEOUT_MS, &m);
+    if (rc)
+        return rc;
+    if (m->n_commits && msg_get16("timeline", m->commits[0]->has_timeline, &m->commits[0]->timeline,
+                                  tail->timeline.b) == 0) {
+        const struct check_entry *e = check_find(pageserver, &tail->timeline);
+        tail->to = m->commits[0]->lsn;
+        if (m->n_commits > 1 && same_id(m->commits[1]->timeline, &tail->timeline))
+            tail->from = m->commits[1]->lsn;
+        else if (e)
+            tail->from = e->start_lsn;
+        else
+            tail->to = 0; /* it lies in an ancestor that is nobody's branch any more */
+    }
+    corallite__logged__free_unpacked(m, NULL);
+    return rc;
+}
+
+/* Whole records: verifies each; *digest is that of the one that ends at `to`. */
+static int verify(struct co_span bytes, lsn_t *at, lsn_t to, struct wal_digest *digest, bool *found)
+{
+    struct wal_header h;
+    while (bytes.len && !*found) {
+        int rc = wal_check(bytes, &h);
+        if (rc == CO_ERR_AGAIN)
+            return co_fail(CO_ERR_CORRUPT, "its log at %016llx ends within a record",
+                           (unsigned long long)*at);
+        if (!rc)
+            rc = wal_check_digest(co_span_of(bytes.data, h.total_bytes), &h);
+        if (!rc && h.begin_lsn != *at)
+            rc = co_fail(CO_ERR_CORRUPT, "its log at %016llx holds a record of %016llx",
+                         (unsigned long long)*at, (unsigned long long)h.begin_lsn);
+        if (rc)
+            return rc;
+        *at = h.end_lsn;
+        *digest = h.digest;
+        *found = h.end_lsn == to;
+        bytes = co_span_of(bytes.data + h.total_bytes, bytes.len - h.total_bytes);
+    }
+    return 0;
+}
+
+/* What one safekeeper has of the tail. *found false without an error: it is not that far. */
+static int fetch_tail(struct client *c, const struct tail *t, struct wal_digest *digest,
+                      bool *found)
+{
+    lsn_t at = t->from;
+    *found = false;
+    while (!*found) {
+        Corallite__Stream q = CORALLITE__STREAM__INIT;
+        Corallite__StreamData *m = NULL;
+        struct co_buf records = {0};
+        struct co_id id = t->timeline;
+        q.has_timeline = q.has_from_lsn = q.has_max_bytes = q.has_wait_ms = 1;
+        q.timeline = (ProtobufCBinaryData){.len = sizeof id.b, .data = id.b};
+        q.from_lsn = at;
+        q.max_bytes = CO_BATCH_BYTES;
+        q.wait_ms = TAIL_WAIT_MS;
+        int rc =
+            client_call_payload(c, FRAME_STREAM, &q.base, FRAME_STREAM_DATA,
+                                &corallite__stream_data__descriptor, ASK_TIMEOUT_MS, &m, &records);
+        if (rc)
+            return rc;
+        corallite__stream_data__free_unpacked(m, NULL);
+        bool ended = records.len == 0;
+        rc = verify(co_buf_span(&records), &at, t->to, digest, found);
+        co_buf_free(&records);
+        if (rc || ended || at > t->to)
+            return rc;
+    }
+    return 0;
+}
+
+static void compare_logs(struct check_report *r, struct check_branch *b, const struct tail *t)
+{
+    struct wal_digest first = {{0}}, digest;
+    bool found;
+    char lsn[LSN_TEXT];
+    uint32_t answered = 0, of_first = 0;
+    lsn_format(t->to, lsn);
+    for (uint32_t i = 0; i < r->n_nodes; i++) {
+        unsigned node = (unsigned)r->nodes[i].node;
+        if (!r->nodes[i].answered)
+            continue;
+        int rc = fetch_tail(&keepers[i], t, &digest, &found);
+        if (rc && keepers[i].sock.fd < 0) {
+            lose(r, i);
+            continue;
+        }
+        answered++;
+        if (rc) {
+            check_problem(b, "safekeeper %u: %s", node, co_sentence());
+        } else if (!found) {
+            check_say(
+                r->notes,
+                "%s/%s: the log of safekeeper %u ends before LSN %s; the next write brings it up",
+                b->database, b->branch, node, lsn);
+        } else if (b->copies && memcmp(first.b, digest.b, sizeof first.b) != 0) {
+            check_problem(b, "safekeepers %u and %u have different logs up to LSN %s",
+                          (unsigned)of_first, node, lsn);
+        } else {
+            first = digest;
+            of_first = r->nodes[i].node;
+            b->copies++;
+        }
+    }
+    if (b->copies * 2 <= r->n_nodes && answered * 2 > r->n_nodes)
+        check_problem(
+            b,
+            "the pageserver has LSN %s, and %u of the %u safekeepers that answered have it "
+            "as well: that is no majority of %u",
+            lsn, (unsigned)b->copies, (unsigned)answered, (unsigned)r->n_nodes);
+}
+
+int check_safekeepers(struct client *c, const struct client_target *target, struct check_report *r,
+                      const char *only)
+{
+    struct check_list pageserver = {0};
+    (void)target;
+    int rc = learn_nodes(c, r);
+    if (!rc)
+        rc = compare_catalog(c, r, only, &pageserver);
+    for (uint32_t i = 0; i < r->n_branches && !rc; i++) {
+        struct tail t;
+        struct check_branch *b = &r->branches[i];
+        if (sqlite_interrupted())
+            rc = co_fail(CO_ERR_CANCELED, "check was interrupted");
+        if (rc || !b->lsn)
+            continue;
+        rc = find_tail(c, b, &pageserver, &t);
+        if (rc || !t.to)
+            continue;
+        if (t.to - t.from > TAIL_MAX_BYTES)
+            check_say(r->notes,
+                      "%s/%s: the last transaction is larger than 64 MiB; the safekeepers' copies "
+                      "of it were not compared",
+                      b->database, b->branch);
+        else
+            compare_logs(r, b, &t);
+    }
+    uint32_t answered = 0;
+    for (uint32_t i = 0; i < r->n_nodes; i++) {
+        answered += r->nodes[i].answered;
+        if (r->nodes[i].answered)
+            client_close(&keepers[i]);
+    }
+    if (!rc && answered * 2 <= r->n_nodes)
+        check_say(r->problems,
+                  "%u of %u safekeepers could be looked at, which is no majority: nothing is known "
+                  "of the log",
+                  (unsigned)answered, (unsigned)r->n_nodes);
+    free(pageserver.e);
+    return rc;
+}
