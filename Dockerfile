@@ -15,6 +15,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --home-dir /var/lib/corallite --create-home corallite
 COPY --from=build /out /
+COPY tools/health /usr/bin/corallite-health
 USER corallite
 VOLUME /var/lib/corallite
 CMD ["corallite", "help"]

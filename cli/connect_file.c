@@ -62,12 +62,12 @@ static const char in_perl[] =
     "my $db = DBI->connect('dbi:SQLite:uri=@U', '', '', {RaiseError => 1});\n"
     "print $db->selectrow_array('SELECT count(*) FROM sqlite_schema'), \"\\n\";\n";
 static const char in_php[] =
-    "<?php // php.ini: sqlite3.extension_dir = the directory of @E.so\n"
-    "$loader = new SQLite3(':memory:');\n"
+    "<?php // php -d sqlite3.extension_dir=the directory of @E.so\n"
+    "$loader = new SQLite3(':memory:'); // the VFS stays for the process while it is there\n"
     "$loader->loadExtension('corallite.so');\n"
-    "$db = new SQLite3('@U');\n"
-    "$db->busyTimeout(5000);\n"
-    "echo $db->querySingle('SELECT count(*) FROM sqlite_schema'), \"\\n\";\n";
+    "// PDO and not SQLite3: that class takes every name for a path and would make a plain file.\n"
+    "$db = new PDO('sqlite:@U', null, null, [PDO::ATTR_TIMEOUT => 5]);\n"
+    "echo $db->query('SELECT count(*) FROM sqlite_schema')->fetchColumn(), \"\\n\";\n";
 static const char in_go[] =
     "// go build -tags 'libsqlite3 sqlite_load_extension'\n"
     "package main\n\n"

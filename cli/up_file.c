@@ -22,8 +22,9 @@
 #include "cli/text.h"
 #include "common/clock_file.h"
 
-#define READY_TIMEOUT_US 30000000ull
-#define STOP_TIMEOUT_MS  10000u
+#define READY_TIMEOUT_US                                                                           \
+    120000000ull /* a safekeeper syncs once a timeline: a thousand take a while */
+#define STOP_TIMEOUT_MS 10000u
 /* --port-base auto never takes the default ports, which belong to the user's own cluster. */
 #define AUTO_PORT_BASE 7400u
 

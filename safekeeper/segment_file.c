@@ -318,6 +318,29 @@ static size_t part_of(lsn_t lsn, size_t len)
     return len < room ? len : (size_t)room;
 }
 
+int sk_segments_next_data(struct sk_segments *s, lsn_t lsn, lsn_t *out)
+{
+    for (*out = lsn; *out < sk_segments_end(s);) {
+        char path[SK_PATH_MAX];
+        uint64_t offset, number = number_of(*out);
+        unsigned i;
+        int rc = sk_segments_path(s, *out, path, &offset);
+        if (!rc)
+            rc = slot_for(s, number, &i);
+        if (rc)
+            return rc;
+        off_t data = lseek(s->open[i].fd, (off_t)offset, SEEK_DATA);
+        if (data < 0 && errno != ENXIO)
+            return 0; /* it cannot tell: then everything is data */
+        if (data >= 0) {
+            *out += (uint64_t)data - offset;
+            return 0;
+        }
+        *out = (number + 1) * SK_SEGMENT_DATA;
+    }
+    return 0;
+}
+
 int sk_segments_read(struct sk_segments *s, lsn_t lsn, void *out, size_t len)
 {
     uint8_t *p = out;

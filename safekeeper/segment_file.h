@@ -73,6 +73,10 @@ CO_MUST_CHECK int sk_segments_path(const struct sk_segments *s, lsn_t lsn, char 
 /* Bytes that the files take on the disk. */
 uint64_t sk_segments_disk_bytes(const struct sk_segments *s);
 
+/* The first LSN at or behind `lsn` where the files hold bytes that were ever written, else
+ * sk_segments_end: what lies between reads as zeros. A file system that keeps no count answers
+ * `lsn`. */
+CO_MUST_CHECK int sk_segments_next_data(struct sk_segments *s, lsn_t lsn, lsn_t *out);
 /* Raw bytes; [lsn, lsn + len) lies within the segments. */
 CO_MUST_CHECK int sk_segments_read(struct sk_segments *s, lsn_t lsn, void *out, size_t len);
 /* Writes, making segments as needed; not durable until sk_segments_sync. */

@@ -13,6 +13,7 @@ help:
 	  'make test             install what is missing, build, run every test; ends with the totals' \
 	  'make unit [M=common]  unit tests only (of one module)' \
 	  'make integration      tests on real processes only; make cli-test  those of the command' \
+	  'make docs-test        every command of README.md and docs/*.md' \
 	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
 	  'make rules            each rule of the VFS is taken out and must be missed by a test' \
@@ -55,7 +56,7 @@ integration: all $(INTEGRATION_BINS) $(B)/tests/chaos-proxy
 	@tools/deps test
 	@B=$(B) python3 tests/integration/run.py $(ARGS)
 
-.PHONY: cli-test
+.PHONY: cli-test docs-test
 cli-test: all
 	@tests/cli/run $(B)
 
@@ -69,9 +70,14 @@ rules:
 cli-slow: all
 	@/usr/bin/python3 tests/cli/slow.py $(B)
 
+# Every command of README.md and docs/*.md (PAGES=: these only), and what they say of the code.
+docs-test: all
+	@tools/deps test docs
+	@B='$(B)' tests/docs/run $(PAGES)
+
 # tools/test builds by itself (through make), so that a test that does not compile is counted.
 test:
-	@tools/deps build test
+	@tools/deps build test docs
 	@MAKE='$(MAKE)' B='$(B)' tools/test
 
 # ---- variants: each in a build directory of its own ----------------------------------------------

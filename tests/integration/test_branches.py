@@ -81,7 +81,7 @@ def drop_table_restore_undo(t):
         after = sha3(c, "shop")
         check(before != after, "DROP TABLE did nothing")
         readme = open(os.path.join(os.path.dirname(__file__), "..", "..", "README.md")).read()
-        line = re.search(r"^\s+(corallite restore shop --to \S+)", readme, re.M)
+        line = re.search(r"^\s*(corallite restore shop --to \S+)", readme, re.M)
         check(line, "the README has no line that restores")
         # The README goes back a minute; this test has not waited so long.
         out = pasted(c, line[1].replace("-1m", "-2s") + " --yes").stdout

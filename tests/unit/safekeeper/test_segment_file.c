@@ -244,6 +244,39 @@ static void two_segments(void)
     sk_log_close(&log);
 }
 
+Test(segment_file, what_was_never_written_is_skipped_and_nothing_else)
+{
+    /* The rule: between lsn and next_data every byte reads as zero; written bytes are never
+     * skipped, wherever they lie, also behind a whole segment of nothing. */
+    struct sk_log log = new_log();
+    struct sk_segments *s = &log.segments;
+    const lsn_t places[] = {LSN_FIRST, 3000000, 2 * (lsn_t)SK_SEGMENT_DATA + 77777 * 8};
+    uint8_t byte = 0xa5;
+    for (size_t i = 0; i < 3; i++)
+        cr_assert_eq(sk_segments_write(s, places[i], co_span_of(&byte, 1)), 0, "%s", co_sentence());
+    cr_assert_eq(s->last, 2);
+    lsn_t lsn = 0, from = LSN_FIRST + 4096;
+    for (size_t i = 1; i < 3; i++) {
+        cr_assert_eq(sk_segments_next_data(s, from, &lsn), 0, "%s", co_sentence());
+        cr_assert(lsn <= places[i] && lsn >= from, "found %llu, written was %llu",
+                  (unsigned long long)lsn, (unsigned long long)places[i]);
+        cr_assert_eq(lsn % 8, 0);
+        for (lsn_t at = from; at < lsn; at++) {
+            uint8_t read = 1;
+            cr_assert_eq(sk_segments_read(s, at, &read, 1), 0);
+            cr_assert_eq(read, 0);
+            at += at % 4096 == 0 ? 0 : 510; /* every byte would take long */
+        }
+        from = places[i] + 4096 - places[i] % 4096;
+    }
+    lsn_t within;
+    cr_assert_eq(sk_segments_next_data(s, places[1], &within), 0);
+    cr_assert_eq(within, places[1], "what is written is not skipped");
+    cr_assert_eq(sk_segments_next_data(s, from + 4096, &lsn), 0);
+    cr_assert(lsn >= from && lsn <= sk_segments_end(s));
+    sk_log_close(&log);
+}
+
 Test(segment_file, every_byte_of_the_header_counts)
 {
     /* The rule: a segment that is not ours, byte for byte, is refused by name. */
