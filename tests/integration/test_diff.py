@@ -43,7 +43,7 @@ def lsn(db):
 def diff_reads_what_changed(t):
     with t.cluster() as c:
         db = c.connect()
-        rows = 900000 if t.slow() else 45000
+        rows = 1000000 if t.slow() else 52000
         began = time.monotonic()
         fill(db, rows)
         pages, size = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("page_count", "page_size"))
@@ -175,7 +175,7 @@ def diff_equals_whole(t):
     t.needs("sqldiff")
     seed = int(os.environ.get("DIFF_SEED", random.randrange(10**9)))
     t.note(f"DIFF_SEED={seed}")
-    rounds, compared, by_pages, different = (40 if t.slow() else 5), 0, 0, 0
+    rounds, compared, by_pages, different = (40 if t.slow() else 3), 0, 0, 0
     with t.cluster() as c:
         for n in range(rounds):
             work = Work(seed + n)
