@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import time
 
-from lib.cluster import BIN, check, popen, run, until
+from lib.cluster import BIN, PAGESERVER, check, popen, run, tell, until
 from lib.registry import test
 
 SALES = """
@@ -305,3 +305,59 @@ def log_pages(t):
         begin = time.monotonic()
         corallite(c, "log", "shop", "-n", "1")
         t.note(f"newest of 2301 in {(time.monotonic() - begin) * 1000:.0f} ms")
+
+
+def stored(c):
+    """Bytes of the pageserver's store."""
+    return os.stat(os.path.join(c.data(PAGESERVER), "store", "data.mdb")).st_size
+
+
+def timed(times, function):
+    began = time.monotonic()
+    value = function()
+    times.append((time.monotonic() - began) * 1000)
+    return value
+
+
+@test("what a branch costs at 10 MB (1 GB with --slow): made, first read, first write; the store grows by under "
+      "64 KiB for each", 900)
+def branch_costs(t):
+    rounds, rows = (50, 1000000) if t.slow() else (10, 10000)
+    made, process, read, write = [], [], [], []
+    with t.cluster() as c:
+        db = c.connect()
+        db.execute("CREATE TABLE big(k INTEGER PRIMARY KEY, v BLOB)")
+        for first in range(0, rows, 10000):
+            db.execute("BEGIN")
+            db.executemany("INSERT INTO big VALUES(?, ?)",
+                           ((k, os.urandom(960)) for k in range(first, first + 10000)))
+            db.execute("COMMIT")
+        pages, size = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("page_count", "page_size"))
+        db.close()
+        client = popen([os.path.join(BIN, "tests", "branch-client"), c.server()], stdin=subprocess.PIPE,
+                       stdout=subprocess.PIPE, text=True)
+        tell(client, "shop first")  # is answered when everything has been ingested
+        client.stdout.readline()
+        before = stored(c)
+        for n in range(rounds):
+            tell(client, f"shop b{n}")
+            made.append(int(client.stdout.readline()) / 1000)
+        grown = stored(c) - before
+        for n in range(rounds):
+            timed(process, lambda: corallite(c, "branch", "create", f"shop/p{n}"))
+            branch = c.connect(f"shop/b{n}")
+            row = timed(read, lambda: branch.execute("SELECT length(v) FROM big WHERE k = ?", (n * 7,)).fetchone())
+            check(row == (960,), "the row")
+            timed(write, lambda: branch.execute("UPDATE big SET v = x'00' WHERE k = ?", (n * 7,)))
+            branch.close()
+        both = stored(c) - before
+        median = {name: sorted(times)[len(times) // 2] for name, times in
+                  (("made", made), ("process", process), ("read", read), ("write", write))}
+        t.note(f"{pages * size / 1e6:.0f} MB, medians of {rounds} in ms: made {median['made']:.1f} over an open "
+               f"connection, {median['process']:.1f} as a command; first read {median['read']:.1f}, first write "
+               f"{median['write']:.1f}")
+        t.note(f"the store grew by {grown} bytes for {rounds} branches, by {both} for {2 * rounds} and a write "
+               f"to {rounds} of them")
+        check(grown < 65536 * rounds, f"{grown / rounds:.0f} bytes a branch")
+        client.stdin.close()
+        check(client.wait(10) == 0, "the client of branches failed")
