@@ -17,6 +17,8 @@
 #define READS_MIN      256u
 #define READS_PER_PAGE 4u
 #define CHAIN_MAX      100000u /* back along a chain by the pointer map */
+#define NEAR_PAGES     128u    /* looked at before an overflow page */
+#define NEAR_READS     2048u   /* of all chains that are followed from there */
 
 static bool is_open(const struct pd_page *p)
 {
@@ -117,6 +119,68 @@ static int take_by_map(struct pd_work *w, pgno_t pgno)
     return co_fail(CO_ERR_CORRUPT, "a chain of overflow pages is too long");
 }
 
+/* -- the pages before ----------------------------------------------------------------------------
+ */
+
+static int chain_has(struct bt_file *f, pgno_t head, pgno_t pgno, unsigned *reads, bool *has)
+{
+    *has = head == pgno;
+    while (!*has && head && *reads) {
+        (*reads)--;
+        int rc = bt_file_read(f, head, f->spare);
+        if (rc == CO_ERR_CORRUPT)
+            return 0; /* the old content of a free page */
+        if (rc)
+            return rc;
+        head = co_get32be(f->spare);
+        *has = head == pgno;
+    }
+    return 0;
+}
+
+/* Does a row of this page, which may be any page, reach the overflow page? */
+static int page_has(struct pd_work *w, pgno_t leaf, pgno_t pgno, unsigned *reads, bool *has)
+{
+    struct bt_file *f = &w->d->file[0];
+    struct bt_page page;
+    struct bt_cell cell;
+    int rc = bt_file_read(f, leaf, w->image[0]);
+    *has = false;
+    if (rc)
+        return rc;
+    int kind = bt_kind_of(w->image[0], leaf);
+    if (kind != BT_TABLE_LEAF || bt_page_open(&page, w->image[0], f->usable, leaf) != 0)
+        return 0;
+    for (unsigned i = 0; i < page.n_cells && !rc && !*has; i++)
+        if (bt_page_cell(&page, i, &cell) == 0 && cell.overflow)
+            rc = chain_has(f, cell.overflow, pgno, reads, has);
+    if (!rc && *has) { /* a free page may still hold the row: then it is in no tree */
+        struct bt_bounds bounds;
+        int owner;
+        rc = pd_find_table(w, 0, leaf, &page, &owner, &bounds);
+        *has = !rc && owner != PD_NOBODY;
+    }
+    return rc;
+}
+
+static int take_nearby(struct pd_work *w, struct pd_page *p)
+{
+    unsigned reads = NEAR_READS;
+    for (pgno_t back = 1; back <= NEAR_PAGES && back < p->pgno && reads; back++) {
+        bool has;
+        int rc = page_has(w, p->pgno - back, p->pgno, &reads, &has);
+        if (!rc && has) {
+            explain(w, p);
+            return pd_take_page(w, 0, p->pgno - back);
+        }
+        if (rc)
+            return rc;
+    }
+    w->d->whole = true;
+    w->d->why = "a long row was overwritten in place";
+    return 0;
+}
+
 int pd_see_overflow(struct pd_work *w)
 {
     size_t reads = READS_MIN + READS_PER_PAGE * w->n_pages;
@@ -132,12 +196,8 @@ int pd_see_overflow(struct pd_work *w)
     for (size_t i = 0; i < w->n_pages && !rc && w->n_open && !w->d->whole; i++) {
         if (!is_open(&w->pages[i]))
             continue;
-        if (w->d->file[0].auto_vacuum) {
-            rc = take_by_map(w, w->pages[i].pgno);
-        } else {
-            w->d->whole = true;
-            w->d->why = "a long row was overwritten in place";
-        }
+        rc = w->d->file[0].auto_vacuum ? take_by_map(w, w->pages[i].pgno)
+                                       : take_nearby(w, &w->pages[i]);
     }
     return rc;
 }
