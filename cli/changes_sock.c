@@ -162,9 +162,10 @@ static int list_pages(const struct ask *q, const Corallite__Resolved *a,
     out->pages = malloc(n * sizeof *out->pages);
     if (!out->pages)
         return co_fail(CO_ERR_NOMEM, "there is no memory for a list of pages");
-    for (pgno_t p = 0; p < PAGES_MAX; p++)
-        if (q->bits[p / 8] & (1u << p % 8))
-            out->pages[out->n++] = p;
+    for (pgno_t i = 0; i < PAGES_MAX / 8; i++)
+        for (pgno_t bit = 0; q->bits[i] >> bit; bit++)
+            if (q->bits[i] & (1u << bit))
+                out->pages[out->n++] = 8 * i + bit;
     return 0;
 }
 

@@ -78,9 +78,16 @@ def diff_reads_what_changed(t):
         check(json.loads(done.stdout)["tables"] == {"big": {"added": 0, "removed": 6, "changed": 0}}, done.stdout)
         done, n = served(c, "shop", "shop/try", "--schema-only")
         check(done.returncode == 0 and done.stdout == "" and n < 20, f"--schema-only: {n} pages, {done.stdout}")
+        corallite(c, "branch", "create", "shop/deeper", "--from", "try")
+        corallite(c, "branch", "drop", "shop/try", "--yes")  # kept, for what grew from it
+        done, n = served(c, "shop", "shop/deeper", "--summary")
+        check(done.stdout == "table big: 6 removed, 0 added, 0 changed\n" and n < 200, f"{n} pages: {done.stdout}")
+        corallite(c, "restore", "shop", "--to", before, "--yes")
+        done, n = served(c, f"shop@{before}", "shop")
+        check(done.stdout == "" and n < 20, f"a restored head and its moment: {n} pages: {done.stdout}")
         if not t.slow():
-            done, n = served(c, "shop", "shop/try")
-            whole, all_pages = served(c, "shop", "shop/try", "--whole")
+            done, n = served(c, "shop", "shop/deeper")
+            whole, all_pages = served(c, "shop", "shop/deeper", "--whole")
             check(done.stdout == whole.stdout, f"by pages {done.stdout[:300]}, whole {whole.stdout[:300]}")
             check(all_pages > pages, f"--whole read only {all_pages} pages of {pages}")
             t.note(f"{n:.0f} pages, --whole {all_pages:.0f}")
@@ -194,7 +201,8 @@ def diff_equals_whole(t):
             branch = c.connect(f"{name}/b")
             work.some(db, 2)
             work.some(branch, 2)
-            moments += [f"{name}@{lsn(db)}", f"{name}/b@{lsn(branch)}"]
+            # The last one is of the branch's past before it was one.
+            moments += [f"{name}@{lsn(db)}", f"{name}/b@{lsn(branch)}", f"{name}/b{moments[0][len(name):]}"]
             db.close()
             branch.close()
             for a, b in work.r.sample([(a, b) for a in moments for b in moments if a != b], 4):
