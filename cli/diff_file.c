@@ -3,12 +3,14 @@
  *
  * Both are attached to one connection, at the transactions that their moments stand for, and SQL
  * compares them. Definitions come first; rows are compared where the table's definition is the
- * same. Virtual tables and what they keep are compared by their definition only.
+ * same, those that the changed pages point to (diff_plan_file.c). Virtual tables and what they keep
+ * are compared by their definition only.
  */
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
 #include "cli/answer.h"
+#include "cli/changes_sock.h"
 #include "cli/json.h"
 #include "cli/cli.h"
 #include "cli/diff.h"
@@ -16,26 +18,27 @@
 #include "cli/sqlite_file.h"
 #include "common/clock_file.h"
 
-/* Objects of a and b (sd, its own tables and those of virtual tables left out), and what became of
+/* Objects of a and b (SQLite's own tables and those of virtual tables left out), and what became of
  * each: removed, added, changed, same. */
-static const char views[] =
-    "CREATE TEMP VIEW in_a AS SELECT type, name, sql FROM a.sqlite_schema"
+static const char objects[] =
+    "CREATE TEMP TABLE in_a(type, name, sql, PRIMARY KEY(type, name)) WITHOUT ROWID;"
+    "INSERT INTO in_a SELECT type, name, sql FROM a.sqlite_schema"
     " WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^' AND name NOT IN"
     " (SELECT name FROM pragma_table_list WHERE schema = 'a' AND type = 'shadow');"
-    "CREATE TEMP VIEW in_b AS SELECT type, name, tbl_name, sql FROM b.sqlite_schema"
-    " WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^' AND name NOT IN"
-    " (SELECT name FROM pragma_table_list WHERE schema = 'b' AND type = 'shadow');"
+    "CREATE TEMP TABLE in_b(type, name, tbl_name, sql, n INTEGER PRIMARY KEY, UNIQUE(type, name));"
+    "INSERT INTO in_b(type, name, tbl_name, sql) SELECT type, name, tbl_name, sql"
+    " FROM b.sqlite_schema WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^' AND name NOT IN"
+    " (SELECT name FROM pragma_table_list WHERE schema = 'b' AND type = 'shadow') ORDER BY rowid;"
     "CREATE TEMP TABLE object AS"
-    " SELECT type, name, NULL AS tbl_name, NULL AS sql, 'removed' AS became FROM in_a AS x WHERE "
-    "NOT"
-    "  EXISTS (SELECT 1 FROM in_b AS y WHERE y.type = x.type AND y.name = x.name)"
-    " UNION ALL SELECT type, name, tbl_name, sql, CASE"
-    "  WHEN NOT EXISTS (SELECT 1 FROM in_a AS y WHERE y.type = x.type AND y.name = x.name) THEN "
-    "'added'"
-    "  WHEN EXISTS (SELECT 1 FROM in_a AS y WHERE y.type = x.type AND y.name = x.name"
-    "    AND y.sql IS x.sql) THEN 'same' ELSE 'changed' END FROM in_b AS x;";
+    " SELECT type, name, NULL AS tbl_name, NULL AS sql, 'removed' AS became FROM in_a AS x"
+    " WHERE NOT EXISTS (SELECT 1 FROM in_b AS y WHERE y.type = x.type AND y.name = x.name)"
+    " UNION ALL SELECT x.type, x.name, x.tbl_name, x.sql, CASE WHEN y.name IS NULL THEN 'added'"
+    "  WHEN y.sql IS x.sql THEN 'same' ELSE 'changed' END FROM in_b AS x LEFT JOIN in_a AS y"
+    "  ON y.type = x.type AND y.name = x.name;"
+    "CREATE TEMP TABLE plain(name PRIMARY KEY) WITHOUT ROWID;"
+    "INSERT INTO plain SELECT name FROM pragma_table_list WHERE schema = 'b' AND type = 'table';";
 
-#define PLAIN "name IN (SELECT name FROM pragma_table_list WHERE schema = 'b' AND type = 'table')"
+#define PLAIN "name IN plain"
 
 /* Calls `row` for each row of a query of text columns. */
 static int each(struct diff *d, const char *sql, int (*row)(struct diff *, sqlite3_stmt *))
@@ -87,7 +90,7 @@ static int tell(struct diff *d)
                   "SELECT type, name, became FROM object WHERE became <> 'same'"
                   " ORDER BY type = 'table' DESC, type, name",
                   tell_object);
-    return rc ? rc : each(d, SAME_TABLES, compare_table);
+    return rc || d->schema_only ? rc : each(d, SAME_TABLES, compare_table);
 }
 
 /* -- as SQL ---------------------------------------------------------------------------------------
@@ -146,25 +149,26 @@ static int put_sql(struct diff *d)
     static const struct {
         const char *sql;
         int (*row)(struct diff *, sqlite3_stmt *);
+        bool of_rows;
     } steps[] = {
-        {GONE("trigger"), put_drop},
-        {GONE("view"), put_drop},
-        {GONE("index"), put_drop},
-        {GONE("table"), put_drop},
-        {NEW("table"), put_create},
+        {GONE("trigger"), put_drop, false},
+        {GONE("view"), put_drop, false},
+        {GONE("index"), put_drop, false},
+        {GONE("table"), put_drop, false},
+        {NEW("table"), put_create, false},
         {"SELECT name FROM object WHERE type = 'table' AND became IN ('added', 'changed')"
          " AND " PLAIN,
-         fill_table},
-        {SAME_TABLES, compare_table},
+         fill_table, true},
+        {SAME_TABLES, compare_table, true},
         {"SELECT sql FROM object AS x WHERE type = 'index' AND sql IS NOT NULL AND (became <> "
          "'same'"
          " OR tbl_name IN (SELECT name FROM object WHERE type = 'table' AND became = 'changed'))"
          " AND became <> 'removed'",
-         put_create},
-        {NEW("view"), put_create},
+         put_create, false},
+        {NEW("view"), put_create, false},
     };
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
-        int rc = each(d, steps[i].sql, steps[i].row);
+        int rc = d->schema_only && steps[i].of_rows ? 0 : each(d, steps[i].sql, steps[i].row);
         if (rc)
             return rc;
     }
@@ -181,39 +185,98 @@ static int put_sql(struct diff *d)
 /* -- the verb ------------------------------------------------------------------------------------
  */
 
-static int attach(const struct cli_args *args, sqlite3 *db, const char *reference, char as)
+struct side {
+    struct ref ref;
+    Corallite__Resolved *moment; /* freed by compare() */
+};
+
+static int resolve(const struct cli_args *args, const char *reference, struct side *s)
 {
-    struct ref r;
-    char uri[REF_URI];
-    Corallite__Resolved *m = NULL;
-    int rc = ref_parse(reference, co_wall_us(), &r);
+    int rc = ref_parse(reference, co_wall_us(), &s->ref);
     if (!rc)
-        rc = moment_resolve(args, &r, &m);
-    if (rc)
-        return rc;
-    if (m->lsn == 0)
+        rc = moment_resolve(args, &s->ref, &s->moment);
+    if (!rc && s->moment->lsn == 0)
         rc = co_fail(CO_ERR_NOT_FOUND, "%s holds nothing at that moment: there is no transaction",
                      reference);
-    char *sql = sqlite3_mprintf("ATTACH %Q AS %c", ref_uri(&r, m->lsn, uri), as);
-    if (!rc && !sql)
-        rc = co_fail(CO_ERR_NOMEM, "there is no memory");
+    return rc;
+}
+
+/* The connection's own database takes over the text encoding of a, without which SQLite attaches
+ * none that has another. */
+static int open_like(const struct side *a, const char *reference, sqlite3 **db)
+{
+    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI;
+    char uri[REF_URI], set[64];
+    sqlite3 *first = NULL;
+    sqlite3_stmt *s = NULL;
+    int rc = sqlite_open(ref_uri(&a->ref, a->moment->lsn, uri), flags, &first);
+    if (!rc && (sqlite3_prepare_v2(first, "PRAGMA encoding", -1, &s, NULL) != SQLITE_OK ||
+                sqlite3_step(s) != SQLITE_ROW))
+        rc = sqlite_failed(first, reference);
+    if (!rc) {
+        sqlite3_snprintf(sizeof set, set, "PRAGMA encoding = %Q", sqlite3_column_text(s, 0));
+        rc = sqlite_open(":memory:", flags, db);
+    }
     if (!rc)
-        rc = sqlite_exec(db, sql, reference);
+        rc = sqlite_exec(*db, set, reference);
+    sqlite3_finalize(s);
+    sqlite3_close(first);
+    return rc;
+}
+
+static int attach(sqlite3 *db, const struct side *s, const char *reference, char as)
+{
+    char uri[REF_URI];
+    char *sql = sqlite3_mprintf("ATTACH %Q AS %c", ref_uri(&s->ref, s->moment->lsn, uri), as);
+    int rc = sql ? sqlite_exec(db, sql, reference) : co_fail(CO_ERR_NOMEM, "there is no memory");
     sqlite3_free(sql);
-    corallite__resolved__free_unpacked(m, NULL);
+    return rc;
+}
+
+/* Attaches both, in a read transaction. */
+static int open_both(const struct cli_args *args, struct diff *d, struct side sides[2])
+{
+    int64_t ignored;
+    int rc = 0;
+    for (int i = 0; i < 2 && !rc; i++)
+        rc = resolve(args, args->words[i], &sides[i]);
+    if (!rc)
+        rc = open_like(&sides[0], args->words[0], &d->db);
+    for (int i = 0; i < 2 && !rc; i++)
+        rc = attach(d->db, &sides[i], args->words[i], "ab"[i]);
+    if (!rc)
+        rc = sqlite_exec(d->db, "BEGIN", "comparing");
+    return rc ? rc
+              : sqlite_number(d->db,
+                              "SELECT (SELECT count(*) FROM a.sqlite_schema)"
+                              " + (SELECT count(*) FROM b.sqlite_schema)",
+                              "comparing", &ignored);
+}
+
+/* Rows are looked for by the pages that changed, where the pageserver can tell which. */
+static int plan(const struct cli_args *args, struct diff *d, const struct side sides[2])
+{
+    struct changes changes = {0};
+    struct diff_moment moments[2];
+    if (cli_has(args, "--whole") || cli_has(args, "--schema-only"))
+        return 0;
+    int rc = changes_between(args, sides[0].moment, sides[1].moment, &changes);
+    for (int i = 0; i < 2; i++)
+        moments[i] = (struct diff_moment){sides[i].moment->page_size, sides[i].moment->db_pages};
+    if (!rc && !changes.all)
+        rc = diff_plan_pages(d, moments, changes.pages, changes.n, NULL);
+    free(changes.pages);
     return rc;
 }
 
 static int compare(const struct cli_args *args, struct diff *d)
 {
-    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI;
-    int rc = sqlite_open(":memory:", flags, &d->db);
+    struct side sides[2] = {0};
+    int rc = open_both(args, d, sides);
     if (!rc)
-        rc = attach(args, d->db, args->words[0], 'a');
+        rc = sqlite_exec(d->db, objects, "comparing the definitions");
     if (!rc)
-        rc = attach(args, d->db, args->words[1], 'b');
-    if (!rc)
-        rc = sqlite_exec(d->db, views, "comparing the definitions");
+        rc = plan(args, d, sides);
     if (!rc)
         rc = d->form == DIFF_SQL ? put_sql(d) : tell(d);
     if (!rc && d->form == DIFF_JSON)
@@ -221,7 +284,24 @@ static int compare(const struct cli_args *args, struct diff *d)
                                       args->words[1], "same", (int)!d->different, "schema", schema,
                                       "tables", d->tables));
     sqlite3_close(d->db);
+    for (int i = 0; i < 2; i++)
+        if (sides[i].moment)
+            corallite__resolved__free_unpacked(sides[i].moment, NULL);
     return rc;
+}
+
+static int read_form(const struct cli_args *args, struct diff *d)
+{
+    static const char *const pairs[][2] = {
+        {"--json", "--sql"}, {"--summary", "--sql"}, {"--summary", "--schema-only"}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        if (cli_has(args, pairs[i][0]) && cli_has(args, pairs[i][1]))
+            return co_fail(CO_ERR_INVAL, "%s and %s contradict; give one of them", pairs[i][0],
+                           pairs[i][1]);
+    d->form = cli_has(args, "--json") ? DIFF_JSON : (cli_has(args, "--sql") ? DIFF_SQL : DIFF_TEXT);
+    d->summary = cli_has(args, "--summary");
+    d->schema_only = cli_has(args, "--schema-only");
+    return 0;
 }
 
 int cli_diff(const struct cli_args *args)
@@ -229,13 +309,7 @@ int cli_diff(const struct cli_args *args)
     static struct client_target target;
     struct diff d = {.form = DIFF_TEXT};
     struct ref r;
-    int rc = 0;
-    if (cli_has(args, "--json") && cli_has(args, "--sql"))
-        rc = co_fail(CO_ERR_INVAL, "--json and --sql contradict; give one of them");
-    if (cli_has(args, "--json"))
-        d.form = DIFF_JSON;
-    if (cli_has(args, "--sql"))
-        d.form = DIFF_SQL;
+    int rc = read_form(args, &d);
     for (int i = 0; i < 2 && !rc; i++)
         rc = ref_parse(args->words[i], co_wall_us(), &r);
     if (!rc)

@@ -5,7 +5,7 @@
  * types or their bytes do, whatever collation the column has. As SQL all rows that go or change are
  * deleted before the first is inserted, so that no UNIQUE fails half-way.
  */
-#include <float.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,14 +16,21 @@
 
 struct column {
     char *name;
-    int key; /* place in the primary key, from 1; 0: none */
+    int key;         /* place in the primary key, from 1; 0: none */
+    bool descending; /* in the key's index */
+    char *collation; /* of that index; NULL: the column's own */
 };
 
 struct table {
     const char *name;
     struct column *columns; /* those that are stored */
     int n;
-    const char *rowid; /* NULL: there is a primary key */
+    bool keyed;        /* there is a primary key */
+    bool has_rowid;    /* it is not WITHOUT ROWID */
+    bool null_keys;    /* NULL may stand in the key: such rows are known by their rowid besides */
+    const char *rowid; /* a name for the rowid; NULL: there is none */
+    int keys;          /* columns that a query begins with: the key's, or the rowid; see put_keys */
+    struct diff_plan plan;
 };
 
 /* -- the table -----------------------------------------------------------------------------------
@@ -31,9 +38,16 @@ struct table {
 
 static void free_table(struct table *t)
 {
-    for (int i = 0; i < t->n; i++)
+    for (int i = 0; i < t->n; i++) {
         free(t->columns[i].name);
+        free(t->columns[i].collation);
+    }
     free(t->columns);
+}
+
+static int no_memory(const struct table *t)
+{
+    return co_fail(CO_ERR_NOMEM, "there is no memory for the rows of %s", t->name);
 }
 
 static int add_column(struct table *t, const char *name, int key)
@@ -44,14 +58,14 @@ static int add_column(struct table *t, const char *name, int key)
         t->columns = more;
     if (!more || !copy) {
         free(copy);
-        return co_fail(CO_ERR_NOMEM, "there is no memory for the columns of %s", t->name);
+        return no_memory(t);
     }
     t->columns[t->n++] = (struct column){.name = copy, .key = key};
     return 0;
 }
 
-/* A name for the rowid that is no column's. */
-static const char *free_rowid(const struct table *t)
+/* A name for the rowid that is no column's, or the column that is an alias of it. */
+static const char *rowid_name(const struct table *t)
 {
     static const char *const names[] = {"rowid", "_rowid_", "oid"};
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
@@ -64,41 +78,105 @@ static const char *free_rowid(const struct table *t)
     return NULL;
 }
 
-static int read_table(struct diff *d, const char *name, struct table *t)
+static int read_columns(struct diff *d, struct table *t)
 {
     sqlite3_stmt *s = NULL;
-    bool has_key = false;
     int rc = 0, step = SQLITE_ERROR;
-    *t = (struct table){.name = name};
     if (sqlite3_prepare_v2(d->db,
-                           "SELECT name, pk FROM pragma_table_xinfo(?1, 'b') WHERE hidden = 0", -1,
-                           &s, NULL) == SQLITE_OK) {
-        sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
+                           "SELECT x.name, x.pk, x.\"notnull\", NOT t.wr FROM pragma_table_list(?1)"
+                           " AS t, pragma_table_xinfo(?1, 'b') AS x"
+                           " WHERE t.schema = 'b' AND x.hidden = 0 ORDER BY x.cid",
+                           -1, &s, NULL) == SQLITE_OK) {
+        sqlite3_bind_text(s, 1, t->name, -1, SQLITE_STATIC);
         while (!rc && (step = sqlite3_step(s)) == SQLITE_ROW) {
-            rc = add_column(t, (const char *)sqlite3_column_text(s, 0), sqlite3_column_int(s, 1));
-            has_key = has_key || sqlite3_column_int(s, 1) > 0;
+            int key = sqlite3_column_int(s, 1);
+            rc = add_column(t, (const char *)sqlite3_column_text(s, 0), key);
+            t->keyed = t->keyed || key > 0;
+            t->has_rowid = sqlite3_column_int(s, 3) != 0;
+            t->null_keys = t->null_keys || (key > 0 && !sqlite3_column_int(s, 2));
         }
     }
     if (!rc && step != SQLITE_DONE)
-        rc = sqlite_failed(d->db, name);
+        rc = sqlite_failed(d->db, t->name);
     sqlite3_finalize(s);
-    if (!rc && !has_key && !(t->rowid = free_rowid(t)))
-        rc = co_fail(CO_ERR_INVAL, "%s has no primary key, and columns hide its rowid", name);
+    return rc;
+}
+
+static int set_collation(struct diff *d, const struct table *t, struct column *c, const char *name)
+{
+    const char *own = NULL;
+    if (sqlite3_table_column_metadata(d->db, "b", t->name, c->name, NULL, &own, NULL, NULL, NULL) !=
+        SQLITE_OK)
+        return sqlite_failed(d->db, t->name);
+    if (!name || !own || sqlite3_stricmp(name, own) == 0)
+        return 0;
+    free(c->collation);
+    c->collation = strdup(name);
+    return c->collation ? 0 : no_memory(t);
+}
+
+/* The collations of the key's index; an INTEGER PRIMARY KEY has none. */
+static int read_collations(struct diff *d, struct table *t)
+{
+    sqlite3_stmt *s = NULL;
+    int rc = 0, step = SQLITE_ERROR;
+    bool indexed = false;
+    if (sqlite3_prepare_v2(d->db,
+                           "SELECT x.name, x.coll, x.desc FROM pragma_index_list(?1, 'b') AS i,"
+                           " pragma_index_xinfo(i.name, 'b') AS x WHERE i.origin = 'pk' AND x.key",
+                           -1, &s, NULL) == SQLITE_OK) {
+        sqlite3_bind_text(s, 1, t->name, -1, SQLITE_STATIC);
+        while (!rc && (step = sqlite3_step(s)) == SQLITE_ROW) {
+            const char *name = (const char *)sqlite3_column_text(s, 0);
+            indexed = true;
+            for (int i = 0; i < t->n && !rc; i++)
+                if (name && strcmp(t->columns[i].name, name) == 0) {
+                    t->columns[i].descending = sqlite3_column_int(s, 2) != 0;
+                    rc = set_collation(d, t, &t->columns[i],
+                                       (const char *)sqlite3_column_text(s, 1));
+                }
+        }
+    }
+    if (!rc && step != SQLITE_DONE)
+        rc = sqlite_failed(d->db, t->name);
+    sqlite3_finalize(s);
+    t->null_keys = t->null_keys && indexed;
+    return rc;
+}
+
+static int read_table(struct diff *d, const char *name, struct table *t)
+{
+    *t = (struct table){.name = name};
+    int rc = read_columns(d, t);
+    if (!rc && t->keyed)
+        rc = read_collations(d, t);
+    if (rc)
+        return rc;
+    t->rowid = t->has_rowid ? rowid_name(t) : NULL;
+    t->null_keys = t->null_keys && t->rowid;
+    if (!t->keyed && !t->rowid)
+        return co_fail(CO_ERR_INVAL, "%s has no primary key, and columns hide its rowid", name);
+    for (int i = 0; i < t->n; i++)
+        t->keys += t->columns[i].key != 0;
+    t->keys += !t->keyed || t->null_keys;
+    rc = diff_plan_of(d, name, &t->plan);
+    if (t->plan.how == DIFF_RANGES && !t->rowid)
+        t->plan.how = DIFF_ALL;
     return rc;
 }
 
 /* -- statements ----------------------------------------------------------------------------------
  */
 
-/* "x."k", x."k2"" or "x.rowid" */
+/* "x."k", x."k2"", and "x.rowid" where it is the key or belongs to it. */
 static void put_keys(sqlite3_str *q, const struct table *t, const char *alias)
 {
     int n = 0;
-    if (t->rowid)
-        sqlite3_str_appendf(q, "%s.%s", alias, t->rowid);
-    for (int i = 0; !t->rowid && i < t->n; i++)
+    for (int i = 0; i < t->n; i++)
         if (t->columns[i].key)
             sqlite3_str_appendf(q, "%s%s.\"%w\"", n++ ? ", " : "", alias, t->columns[i].name);
+    if (!t->keyed || t->null_keys)
+        sqlite3_str_appendf(q, "%s%s.%s", n ? ", " : "", alias, t->rowid);
 }
 
 static void put_columns(sqlite3_str *q, const struct table *t, const char *alias)
@@ -107,15 +185,71 @@ static void put_columns(sqlite3_str *q, const struct table *t, const char *alias
         sqlite3_str_appendf(q, ", %s.\"%w\"", alias, t->columns[i].name);
 }
 
+static void put_collation(sqlite3_str *q, const struct column *c)
+{
+    if (c->collation)
+        sqlite3_str_appendf(q, " COLLATE \"%w\"", c->collation);
+}
+
 static void put_same_key(sqlite3_str *q, const struct table *t)
 {
     int n = 0;
-    if (t->rowid)
+    if (!t->keyed)
         sqlite3_str_appendf(q, "y.%s = x.%s", t->rowid, t->rowid);
-    for (int i = 0; !t->rowid && i < t->n; i++)
-        if (t->columns[i].key)
+    for (int i = 0; i < t->n; i++)
+        if (t->columns[i].key) {
             sqlite3_str_appendf(q, "%sy.\"%w\" IS x.\"%w\"", n++ ? " AND " : "", t->columns[i].name,
                                 t->columns[i].name);
+            put_collation(q, &t->columns[i]);
+        }
+    if (!t->null_keys)
+        return;
+    sqlite3_str_appendf(q, " AND (y.%s = x.%s OR (1", t->rowid, t->rowid);
+    for (int i = 0; i < t->n; i++)
+        if (t->columns[i].key)
+            sqlite3_str_appendf(q, " AND x.\"%w\" IS NOT NULL", t->columns[i].name);
+    sqlite3_str_appendall(q, "))");
+}
+
+/* " FROM ... AS x": the rows of one side that the plan names, ascending. */
+static void put_from(sqlite3_str *q, const struct table *t, char in)
+{
+    sqlite3_str_appendall(q, " FROM ");
+    if (t->plan.how == DIFF_RANGES)
+        sqlite3_str_appendall(q, "temp.diff_range AS r CROSS JOIN ");
+    if (t->plan.how == DIFF_KEYS)
+        sqlite3_str_appendf(q, "temp.\"diff_key %d\" AS r CROSS JOIN ", t->plan.tree);
+    sqlite3_str_appendf(q, "%c.\"%w\" AS x", in, t->name);
+}
+
+/* " AND ...": what joins them. */
+static void put_planned(sqlite3_str *q, const struct table *t)
+{
+    if (t->plan.how == DIFF_RANGES)
+        sqlite3_str_appendf(q, " AND r.tree = %d AND x.%s BETWEEN r.lo AND r.hi", t->plan.tree,
+                            t->rowid);
+    for (int i = 0; t->plan.how == DIFF_KEYS && i < t->n; i++)
+        if (t->columns[i].key) {
+            sqlite3_str_appendf(q, " AND x.\"%w\" IS r.k%d", t->columns[i].name, t->columns[i].key);
+            put_collation(q, &t->columns[i]);
+        }
+}
+
+/* " ORDER BY ...": as the table itself is ordered, so that nothing is sorted. */
+static void put_order(sqlite3_str *q, const struct table *t)
+{
+    if (t->plan.how != DIFF_ALL || (t->has_rowid && !t->rowid))
+        return;
+    sqlite3_str_appendall(q, " ORDER BY ");
+    if (t->rowid)
+        sqlite3_str_appendf(q, "x.%s", t->rowid);
+    for (int place = 1, n = 0; !t->rowid && place <= t->n; place++)
+        for (int i = 0; i < t->n; i++)
+            if (t->columns[i].key == place) {
+                sqlite3_str_appendf(q, "%sx.\"%w\"", n++ ? ", " : "", t->columns[i].name);
+                put_collation(q, &t->columns[i]);
+                sqlite3_str_appendall(q, t->columns[i].descending ? " DESC" : "");
+            }
 }
 
 /* Rows of `in` that `other` has not: keys, then columns. */
@@ -125,11 +259,13 @@ static char *only_in(const struct table *t, char in, char other)
     sqlite3_str_appendall(q, "SELECT ");
     put_keys(q, t, "x");
     put_columns(q, t, "x");
-    sqlite3_str_appendf(
-        q, " FROM %c.\"%w\" AS x WHERE NOT EXISTS (SELECT 1 FROM %c.\"%w\" AS y WHERE ", in,
-        t->name, other, t->name);
+    put_from(q, t, in);
+    sqlite3_str_appendf(q, " WHERE NOT EXISTS (SELECT 1 FROM %c.\"%w\" AS y WHERE ", other,
+                        t->name);
     put_same_key(q, t);
     sqlite3_str_appendall(q, ")");
+    put_planned(q, t);
+    put_order(q, t);
     return sqlite3_str_finish(q);
 }
 
@@ -141,126 +277,56 @@ static char *changed(const struct table *t)
     put_keys(q, t, "x");
     put_columns(q, t, "x");
     put_columns(q, t, "y");
-    sqlite3_str_appendf(q, " FROM a.\"%w\" AS x JOIN b.\"%w\" AS y ON ", t->name, t->name);
-    put_same_key(q, t);
-    sqlite3_str_appendall(q, " WHERE 0");
+    put_from(q, t, 'a');
+    sqlite3_str_appendf(q, " CROSS JOIN b.\"%w\" AS y WHERE (0", t->name);
     for (int i = 0; i < t->n; i++)
         sqlite3_str_appendf(q,
                             " OR x.\"%w\" IS NOT y.\"%w\" COLLATE BINARY"
                             " OR typeof(x.\"%w\") <> typeof(y.\"%w\")",
                             t->columns[i].name, t->columns[i].name, t->columns[i].name,
                             t->columns[i].name);
+    sqlite3_str_appendall(q, ") AND ");
+    put_same_key(q, t);
+    put_planned(q, t);
+    put_order(q, t);
     return sqlite3_str_finish(q);
-}
-
-/* -- values --------------------------------------------------------------------------------------
- */
-
-/* The shortest of two that is read back to the very number; SQL's infinity is an overflow. */
-static void put_real(sqlite3_str *q, double value)
-{
-    char text[40];
-    sqlite3_snprintf(sizeof text, text, "%!.15g", value);
-    if (value > DBL_MAX || value < -DBL_MAX)
-        sqlite3_str_appendall(q, value > 0 ? "9e999" : "-9e999");
-    else if (strtod(text, NULL) < value || strtod(text, NULL) > value)
-        sqlite3_str_appendf(q, "%!.17g", value);
-    else
-        sqlite3_str_appendall(q, text);
-}
-
-/* A literal that SQLite reads back to the very value. */
-static void put_value(sqlite3_str *q, sqlite3_stmt *s, int i)
-{
-    static const char hex[] = "0123456789abcdef";
-    const unsigned char *bytes;
-    const char *text;
-    int n;
-    switch (sqlite3_column_type(s, i)) {
-    case SQLITE_INTEGER:
-        sqlite3_str_appendf(q, "%lld", sqlite3_column_int64(s, i));
-        break;
-    case SQLITE_FLOAT:
-        put_real(q, sqlite3_column_double(s, i));
-        break;
-    case SQLITE_TEXT:
-        text = (const char *)sqlite3_column_text(s, i);
-        n = sqlite3_column_bytes(s, i);
-        if (text && (size_t)n == strlen(text)) {
-            sqlite3_str_appendf(q, "%Q", text);
-            break;
-        }
-        sqlite3_str_appendall(q, "CAST(x'"); /* it holds a zero byte */
-        for (int k = 0; text && k < n; k++)
-            sqlite3_str_appendf(q, "%c%c", hex[(unsigned char)text[k] >> 4], hex[text[k] & 15]);
-        sqlite3_str_appendall(q, "' AS TEXT)");
-        break;
-    case SQLITE_BLOB:
-        bytes = sqlite3_column_blob(s, i);
-        n = sqlite3_column_bytes(s, i);
-        sqlite3_str_appendall(q, "x'");
-        for (int k = 0; k < n; k++)
-            sqlite3_str_appendf(q, "%c%c", hex[bytes[k] >> 4], hex[bytes[k] & 15]);
-        sqlite3_str_appendall(q, "'");
-        break;
-    default:
-        sqlite3_str_appendall(q, "NULL");
-    }
-}
-
-static json_t *value_json(sqlite3_stmt *s, int i)
-{
-    json_t *value = NULL;
-    switch (sqlite3_column_type(s, i)) {
-    case SQLITE_INTEGER:
-        return json_integer(sqlite3_column_int64(s, i));
-    case SQLITE_FLOAT:
-        value = json_real(sqlite3_column_double(s, i));
-        break; /* JSON has no infinity: as SQL */
-    case SQLITE_TEXT:
-        value = json_stringn((const char *)sqlite3_column_text(s, i),
-                             (size_t)sqlite3_column_bytes(s, i));
-        break; /* nor bytes that are not UTF-8 */
-    case SQLITE_NULL:
-        return json_null();
-    default:
-        break;
-    }
-    if (value)
-        return value;
-    sqlite3_str *q = sqlite3_str_new(NULL);
-    put_value(q, s, i);
-    char *sql = sqlite3_str_finish(q);
-    value = json_pack("{s:s}", "sql", sql ? sql : "NULL");
-    sqlite3_free(sql);
-    return value;
 }
 
 /* -- rows ----------------------------------------------------------------------------------------
  */
 
-static int key_count(const struct table *t)
+/* Which of a row's first values is the rowid; -1: it is not among them. */
+static int rowid_at(const struct table *t)
 {
-    int n = t->rowid ? 1 : 0;
-    for (int i = 0; !t->rowid && i < t->n; i++)
-        n += t->columns[i].key != 0;
-    return n;
+    return !t->keyed || t->null_keys ? t->keys - 1 : -1;
+}
+
+/* Is NULL in the row's primary key, so that the rowid tells it from others? */
+static bool needs_rowid(const struct table *t, sqlite3_stmt *s)
+{
+    bool needed = !t->keyed;
+    for (int i = 0; t->null_keys && i < t->keys - 1; i++)
+        needed = needed || sqlite3_column_type(s, i) == SQLITE_NULL;
+    return needed;
 }
 
 /* "id=3" or, for SQL, "\"id\" IS 3" */
 static void put_key_values(sqlite3_str *q, const struct table *t, sqlite3_stmt *s, bool sql)
 {
     int at = 0;
-    if (t->rowid) {
-        sqlite3_str_appendf(q, "%s%s", t->rowid, sql ? " = " : "=");
-        put_value(q, s, 0);
-    }
-    for (int i = 0; !t->rowid && i < t->n; i++)
+    for (int i = 0; i < t->n; i++)
         if (t->columns[i].key) {
             sqlite3_str_appendf(q, sql ? "%s\"%w\" IS " : "%s%s=",
                                 at == 0 ? "" : (sql ? " AND " : ", "), t->columns[i].name);
-            put_value(q, s, at++);
+            diff_put_value(q, s, at++);
+            if (sql)
+                put_collation(q, &t->columns[i]);
         }
+    if (needs_rowid(t, s)) {
+        sqlite3_str_appendf(q, "%s%s%s", at == 0 ? "" : (sql ? " AND " : ", "), t->rowid,
+                            sql ? " = " : "=");
+        diff_put_value(q, s, rowid_at(t));
+    }
 }
 
 /* The columns of a row that begin at `from`. `old` > 0: only those that differ from old's. */
@@ -269,9 +335,9 @@ static void put_row(sqlite3_str *q, const struct table *t, sqlite3_stmt *s, int 
     bool first = true;
     for (int i = 0; i < t->n; i++) {
         sqlite3_str *one = sqlite3_str_new(NULL), *two = sqlite3_str_new(NULL);
-        put_value(one, s, from + i);
+        diff_put_value(one, s, from + i);
         if (old)
-            put_value(two, s, old + i);
+            diff_put_value(two, s, old + i);
         char *now = sqlite3_str_finish(one), *before = sqlite3_str_finish(two);
         if (now && old && before && strcmp(now, before) != 0) {
             sqlite3_str_appendf(q, "%s%s: %s -> ", first ? "" : ", ", t->columns[i].name, before);
@@ -290,27 +356,28 @@ static void put_row(sqlite3_str *q, const struct table *t, sqlite3_stmt *s, int 
 static json_t *row_json(const struct table *t, sqlite3_stmt *s, int from)
 {
     json_t *row = json_object();
-    if (t->rowid)
-        json_object_set_new(row, t->rowid, value_json(s, 0));
+    if (needs_rowid(t, s))
+        json_object_set_new(row, t->rowid, diff_value_json(s, rowid_at(t)));
     for (int i = 0; i < t->n; i++)
-        json_object_set_new(row, t->columns[i].name, value_json(s, from + i));
+        json_object_set_new(row, t->columns[i].name, diff_value_json(s, from + i));
     return row;
 }
 
 static void put_insert(sqlite3_str *q, const struct table *t, sqlite3_stmt *s, int from)
 {
+    bool rowid = needs_rowid(t, s);
     sqlite3_str_appendf(q, "INSERT INTO \"%w\"(", t->name);
-    if (t->rowid)
+    if (rowid)
         sqlite3_str_appendall(q, t->rowid);
     for (int i = 0; i < t->n; i++)
-        sqlite3_str_appendf(q, "%s\"%w\"", i || t->rowid ? ", " : "", t->columns[i].name);
+        sqlite3_str_appendf(q, "%s\"%w\"", i || rowid ? ", " : "", t->columns[i].name);
     sqlite3_str_appendall(q, ") VALUES(");
-    if (t->rowid)
-        put_value(q, s, 0);
+    if (rowid)
+        diff_put_value(q, s, rowid_at(t));
     for (int i = 0; i < t->n; i++) {
-        if (i || t->rowid)
+        if (i || rowid)
             sqlite3_str_appendall(q, ", ");
-        put_value(q, s, from + i);
+        diff_put_value(q, s, from + i);
     }
     sqlite3_str_appendall(q, ");");
 }
@@ -334,45 +401,36 @@ static int print_line(sqlite3_str *q)
 static int text_row(const struct table *t, sqlite3_stmt *s, enum row_kind kind)
 {
     static const char signs[] = "-+~";
-    int keys = key_count(t);
     sqlite3_str *q = sqlite3_str_new(NULL);
     sqlite3_str_appendf(q, "  %c ", signs[kind]);
     put_key_values(q, t, s, false);
     sqlite3_str_appendall(q, "  ");
     if (kind == ROW_CHANGED)
-        put_row(q, t, s, keys + t->n, keys);
+        put_row(q, t, s, t->keys + t->n, t->keys);
     else
-        put_row(q, t, s, keys, 0);
+        put_row(q, t, s, t->keys, 0);
     return print_line(q);
 }
 
 static int json_row(struct diff *d, const struct table *t, sqlite3_stmt *s, enum row_kind kind)
 {
     static const char *const names[] = {"removed", "added", "changed"};
-    int keys = key_count(t);
-    json_t *of = json_object_get(d->tables, t->name), *list, *row = row_json(t, s, keys);
+    json_t *of = json_object_get(d->tables, t->name), *list, *row = row_json(t, s, t->keys);
     if (!of) {
         of = json_pack("{s:[],s:[],s:[]}", "added", "removed", "changed");
         json_object_set_new(d->tables, t->name, of);
     }
     list = json_object_get(of, names[kind]);
     if (kind == ROW_CHANGED)
-        row = json_pack("{s:o,s:o}", "before", row, "after", row_json(t, s, keys + t->n));
-    return json_array_append_new(list, row) == 0
-               ? 0
-               : co_fail(CO_ERR_NOMEM, "there is no memory for the rows of %s", t->name);
+        row = json_pack("{s:o,s:o}", "before", row, "after", row_json(t, s, t->keys + t->n));
+    return json_array_append_new(list, row) == 0 ? 0 : no_memory(t);
 }
 
-static int sql_row(struct diff *d, const struct table *t, sqlite3_stmt *s, enum row_kind kind,
-                   bool insert)
+static int sql_row(const struct table *t, sqlite3_stmt *s, enum row_kind kind, bool insert)
 {
-    int keys = key_count(t);
-    int rc = diff_begin_sql(d);
-    if (rc)
-        return rc;
     sqlite3_str *q = sqlite3_str_new(NULL);
     if (insert) {
-        put_insert(q, t, s, kind == ROW_CHANGED ? keys + t->n : keys);
+        put_insert(q, t, s, kind == ROW_CHANGED ? t->keys + t->n : t->keys);
         return print_line(q);
     }
     sqlite3_str_appendf(q, "DELETE FROM \"%w\" WHERE ", t->name);
@@ -381,26 +439,42 @@ static int sql_row(struct diff *d, const struct table *t, sqlite3_stmt *s, enum 
     return print_line(q);
 }
 
-/* Runs a statement and shows its rows. insert: of DIFF_SQL, the second pass. */
-static int show(struct diff *d, const struct table *t, char *sql, enum row_kind kind, bool insert,
-                bool *heading)
+/* What becomes of one kind of rows. */
+struct pass {
+    enum row_kind kind;
+    bool insert; /* of DIFF_SQL: the rows that are put in, not those that go */
+};
+
+static int show_row(struct diff *d, const struct table *t, sqlite3_stmt *s, struct pass pass,
+                    const uint64_t counts[3])
+{
+    d->different = true;
+    if (d->summary)
+        return 0;
+    if (d->form == DIFF_JSON)
+        return json_row(d, t, s, pass.kind);
+    if (d->form == DIFF_SQL)
+        return sql_row(t, s, pass.kind, pass.insert);
+    if (counts[0] + counts[1] + counts[2] == 1)
+        printf("table %s\n", t->name);
+    return text_row(t, s, pass.kind);
+}
+
+/* Runs a statement and shows its rows. */
+static int show(struct diff *d, const struct table *t, char *sql, struct pass pass,
+                uint64_t counts[3])
 {
     sqlite3_stmt *s = NULL;
     int rc = 0, step = SQLITE_ERROR;
     if (!sql)
-        return co_fail(CO_ERR_NOMEM, "there is no memory");
+        return no_memory(t);
     if (sqlite3_prepare_v2(d->db, sql, -1, &s, NULL) == SQLITE_OK)
         while (!rc && (step = sqlite3_step(s)) == SQLITE_ROW) {
-            if (d->form == DIFF_TEXT && !*heading)
-                printf("table %s\n", t->name);
-            *heading = true;
-            if (d->form == DIFF_TEXT)
-                rc = text_row(t, s, kind);
-            else if (d->form == DIFF_JSON)
-                rc = json_row(d, t, s, kind);
-            else
-                rc = sql_row(d, t, s, kind, insert);
-            d->different = true;
+            counts[pass.kind]++;
+            if (d->form == DIFF_SQL) /* its first line drops triggers, which reads: */
+                rc = diff_begin_sql(d);
+            if (!rc)
+                rc = show_row(d, t, s, pass, counts);
         }
     if (!rc && step != SQLITE_DONE)
         rc = sqlite_failed(d->db, t->name);
@@ -409,19 +483,39 @@ static int show(struct diff *d, const struct table *t, char *sql, enum row_kind 
     return rc;
 }
 
+static int show_counts(struct diff *d, const struct table *t, const uint64_t counts[3])
+{
+    if (counts[0] + counts[1] + counts[2] == 0)
+        return 0;
+    if (d->form == DIFF_TEXT) {
+        printf("table %s: %" PRIu64 " removed, %" PRIu64 " added, %" PRIu64 " changed\n", t->name,
+               counts[ROW_REMOVED], counts[ROW_ADDED], counts[ROW_CHANGED]);
+        return 0;
+    }
+    json_t *of =
+        json_pack("{s:I,s:I,s:I}", "added", (json_int_t)counts[ROW_ADDED], "removed",
+                  (json_int_t)counts[ROW_REMOVED], "changed", (json_int_t)counts[ROW_CHANGED]);
+    return json_object_set_new(d->tables, t->name, of) == 0 ? 0 : no_memory(t);
+}
+
 int diff_rows(struct diff *d, const char *name)
 {
     struct table t;
-    bool heading = false;
+    uint64_t counts[3] = {0};
     int rc = read_table(d, name, &t);
+    if (!rc && t.plan.how == DIFF_NONE)
+        goto done;
     if (!rc)
-        rc = show(d, &t, only_in(&t, 'a', 'b'), ROW_REMOVED, false, &heading);
+        rc = show(d, &t, only_in(&t, 'a', 'b'), (struct pass){ROW_REMOVED, false}, counts);
     if (!rc)
-        rc = show(d, &t, changed(&t), ROW_CHANGED, false, &heading);
-    if (!rc && d->form == DIFF_SQL)
-        rc = show(d, &t, changed(&t), ROW_CHANGED, true, &heading);
+        rc = show(d, &t, changed(&t), (struct pass){ROW_CHANGED, false}, counts);
+    if (!rc && d->form == DIFF_SQL && counts[ROW_CHANGED])
+        rc = show(d, &t, changed(&t), (struct pass){ROW_CHANGED, true}, counts);
     if (!rc)
-        rc = show(d, &t, only_in(&t, 'b', 'a'), ROW_ADDED, true, &heading);
+        rc = show(d, &t, only_in(&t, 'b', 'a'), (struct pass){ROW_ADDED, true}, counts);
+    if (!rc && d->summary)
+        rc = show_counts(d, &t, counts);
+done:
     free_table(&t);
     return rc;
 }
@@ -429,7 +523,7 @@ int diff_rows(struct diff *d, const char *name)
 int diff_insert_all(struct diff *d, const char *name)
 {
     struct table t;
-    bool heading = true;
+    uint64_t counts[3] = {0};
     int rc = read_table(d, name, &t);
     if (!rc) {
         sqlite3_str *q = sqlite3_str_new(NULL);
@@ -437,7 +531,7 @@ int diff_insert_all(struct diff *d, const char *name)
         put_keys(q, &t, "x");
         put_columns(q, &t, "x");
         sqlite3_str_appendf(q, " FROM b.\"%w\" AS x", name);
-        rc = show(d, &t, sqlite3_str_finish(q), ROW_ADDED, true, &heading);
+        rc = show(d, &t, sqlite3_str_finish(q), (struct pass){ROW_ADDED, true}, counts);
     }
     free_table(&t);
     return rc;

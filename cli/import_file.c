@@ -55,6 +55,13 @@ static int look_at(const char *path)
     return 0;
 }
 
+static int damaged(const char *path, const char *what)
+{
+    return co_fail(CO_ERR_CORRUPT,
+                   "%s is damaged (%s): `sqlite3 %s .recover` saves what can be saved", path, what,
+                   path);
+}
+
 /* The states of a file that have a remedy. */
 static int explain(sqlite3 *db, const char *path, int rc)
 {
@@ -76,6 +83,8 @@ static int explain(sqlite3 *db, const char *path, int rc)
         return co_fail(CO_ERR_BUSY, "%s is locked by another program, for longer than 10 s", path);
     if ((code & 0xff) == SQLITE_NOTADB)
         return co_fail(CO_ERR_CORRUPT, "%s is not an SQLite database, or it is encrypted", path);
+    if ((code & 0xff) == SQLITE_CORRUPT)
+        return damaged(path, sqlite3_errmsg(db));
     return rc;
 }
 
@@ -99,12 +108,7 @@ static int check_line(sqlite3 *db, const char *path)
         const char *text = (const char *)sqlite3_column_text(s, 0);
         const char *end = text ? strrchr(text, '\n') : NULL;
         if (!text || strcmp(text, "ok") != 0)
-            rc = co_fail(CO_ERR_CORRUPT,
-                         "%s is damaged (%s): `sqlite3 %s .recover` saves what can be saved", path,
-                         end    ? end + 1
-                         : text ? text
-                                : "?",
-                         path);
+            rc = damaged(path, end ? end + 1 : (text ? text : "?"));
     }
     sqlite3_finalize(s);
     return rc;

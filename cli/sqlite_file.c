@@ -55,12 +55,19 @@ static const char *extension_sentence(sqlite3_stmt **s)
     return text && text[0] ? text : NULL;
 }
 
-int sqlite_failed(sqlite3 *db, const char *what)
+int sqlite_fail(int code, const char *what, const char *message)
 {
     sqlite3_stmt *s;
+    const char *ours = extension_sentence(&s);
+    code = co_fail(code, "%s: %s", what, ours ? ours : message);
+    sqlite3_finalize(s);
+    return code;
+}
+
+int sqlite_failed(sqlite3 *db, const char *what)
+{
     int code = db ? sqlite3_extended_errcode(db) : SQLITE_NOMEM, rc;
     const char *message = db ? sqlite3_errmsg(db) : "out of memory";
-    const char *ours = extension_sentence(&s);
     switch (code & 0xff) {
     case SQLITE_NOTADB:
     case SQLITE_CORRUPT:
@@ -78,9 +85,7 @@ int sqlite_failed(sqlite3 *db, const char *what)
     default:
         rc = CO_ERR_IO;
     }
-    rc = co_fail(rc, "%s: %s", what, ours ? ours : message);
-    sqlite3_finalize(s);
-    return rc;
+    return sqlite_fail(rc, what, message);
 }
 
 int sqlite_open(const char *name, int flags, sqlite3 **out)

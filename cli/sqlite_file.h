@@ -22,6 +22,8 @@ CO_MUST_CHECK int sqlite_open(const char *uri_or_path, int flags, sqlite3 **out)
 /* What SQLite said of the last failure; `what` was being done. Returns CO_ERR_IO or a nearer one.
  */
 int sqlite_failed(sqlite3 *db, const char *what);
+/* The same of a failure that is not a connection's: `message` is SQLite's. Returns `code`. */
+int sqlite_fail(int code, const char *what, const char *message);
 /* Runs statements that return nothing. */
 CO_MUST_CHECK int sqlite_exec(sqlite3 *db, const char *sql, const char *what);
 /* A PRAGMA's or SELECT's one number. */

@@ -81,7 +81,14 @@ static const struct cli_option export_options[] = {
     JSON_OPTION,
     END};
 static const struct cli_option diff_options[] = {
-    SERVER_OPTION, DIR_OPTION, JSON_OPTION, {"--sql", 0, NULL, "print SQL that makes B of A"}, END};
+    SERVER_OPTION,
+    DIR_OPTION,
+    JSON_OPTION,
+    {"--sql", 0, NULL, "print SQL that makes B of A"},
+    {"--schema-only", 0, NULL, "definitions, no rows"},
+    {"--summary", 0, NULL, "how many rows, not which"},
+    {"--whole", 0, NULL, "read every row, and not only where pages changed"},
+    END};
 static const struct cli_option connect_options[] = {
     {"--lang", 'l', "LANGUAGE", "c, python, node, perl, php, go or env"},
     SERVER_OPTION,
@@ -350,12 +357,15 @@ const struct cli_verb cli_verbs[] = {
      .exits = "0 sound, 1 not sound or not to be looked at, 2 wrong use",
      .run = cli_check},
     {.name = "diff",
-     .synopsis = "A B [--json | --sql] [--server HOST:PORT | --dir D]",
+     .synopsis = "A B [--json | --sql] [--schema-only | --summary] [--whole] "
+                 "[--server HOST:PORT | --dir D]",
      .summary = "tables and rows that differ between two databases, branches or moments",
      .details =
          "A and B are DB[/BRANCH][@MOMENT]. Rows are known by their primary key, or by the rowid "
-         "where there is none: - only in A, + only in B, ~ changed.",
+         "where there is none: - only in A, + only in B, ~ changed. Between moments and branches "
+         "of one database only what lies on pages that changed is read.",
      .examples = "corallite diff shop@-1h shop\n"
+                 "corallite diff shop@-1h shop --summary\n"
                  "corallite diff shop shop/try --sql >try.sql\n",
      .options = diff_options,
      .min_words = 2,

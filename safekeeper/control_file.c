@@ -90,14 +90,31 @@ static int check_owner(const char *path, const struct sk_owner *want, const stru
         want->node);
 }
 
+/* Puts the block into the slot of its next sequence, not durably yet. */
+static int put_slot(struct sk_control_file *file, struct sk_control *control)
+{
+    uint8_t slot[SK_CONTROL_SLOT_BYTES];
+    co_assert(control->start_lsn <= control->commit_lsn &&
+              control->commit_lsn <= control->sealed_lsn);
+    control->sequence = file->sequence + 1;
+    encode(control, slot);
+    return sk_io_pwrite(file->fd, co_span_of(slot, sizeof slot),
+                        (control->sequence & 1) * SK_CONTROL_SLOT_BYTES, file->path);
+}
+
+/* Nobody relies on the file before this returns: both slots are made durable at once. */
 int sk_control_create(const char *path, struct sk_control *control)
 {
     struct sk_control_file file = {.fd = -1};
     int rc = sk_io_path(file.path, "%s", path);
     if (!rc)
         rc = sk_io_open(path, O_RDWR | O_CREAT | O_EXCL, &file.fd);
-    for (int i = 0; i < 2 && !rc; i++)
-        rc = sk_control_write(&file, control);
+    for (int i = 0; i < 2 && !rc; i++) {
+        rc = put_slot(&file, control);
+        file.sequence = control->sequence;
+    }
+    if (!rc)
+        rc = sk_io_sync(file.fd, path);
     sk_control_close(&file);
     return rc;
 }
@@ -152,13 +169,7 @@ fail:
 
 int sk_control_write(struct sk_control_file *file, struct sk_control *control)
 {
-    uint8_t slot[SK_CONTROL_SLOT_BYTES];
-    co_assert(control->start_lsn <= control->commit_lsn &&
-              control->commit_lsn <= control->sealed_lsn);
-    control->sequence = file->sequence + 1;
-    encode(control, slot);
-    int rc = sk_io_pwrite(file->fd, co_span_of(slot, sizeof slot),
-                          (control->sequence & 1) * SK_CONTROL_SLOT_BYTES, file->path);
+    int rc = put_slot(file, control);
     if (!rc)
         rc = sk_io_sync(file->fd, file->path);
     if (!rc)

@@ -156,27 +156,46 @@ void sk_segments_close(struct sk_segments *s)
 
 /* -- Files ------------------------------------------------------------------------------------ */
 
+/* A durable, empty segment under a name of the caller's. */
+static int write_segment(struct sk_segments *s, uint64_t number, const char *path)
+{
+    uint8_t page[SK_SEGMENT_HEADER];
+    int fd = -1;
+    int rc = sk_io_open(path, O_RDWR | O_CREAT | O_TRUNC, &fd);
+    if (rc)
+        return rc;
+    encode_header(&s->owner, number, page);
+    rc = sk_io_pwrite(fd, co_span_of(page, sizeof page), 0, path);
+    if (!rc && ftruncate(fd, (off_t)CO_SEGMENT_BYTES))
+        rc = co_fail_errno(CO_ERR_IO, errno, "cannot extend %s", path);
+    if (!rc && fsync(fd))
+        rc = co_fail_errno(CO_ERR_IO, errno, "%s could not be made durable", path);
+    close(fd);
+    return rc;
+}
+
 static int make_segment(struct sk_segments *s, uint64_t number)
 {
     char path[SK_PATH_MAX], temporary[SK_PATH_MAX];
-    uint8_t page[SK_SEGMENT_HEADER];
-    int fd = -1;
     int rc = path_of(s, number, path);
     if (!rc)
         rc = sk_io_path(temporary, "%s/%016llx.tmp", s->dir, number * SK_SEGMENT_DATA);
     if (!rc)
-        rc = sk_io_open(temporary, O_RDWR | O_CREAT | O_TRUNC, &fd);
-    if (rc)
-        return rc;
-    encode_header(&s->owner, number, page);
-    rc = sk_io_pwrite(fd, co_span_of(page, sizeof page), 0, temporary);
-    if (!rc && ftruncate(fd, (off_t)CO_SEGMENT_BYTES))
-        rc = co_fail_errno(CO_ERR_IO, errno, "cannot extend %s", temporary);
-    if (!rc && fsync(fd))
-        rc = co_fail_errno(CO_ERR_IO, errno, "%s could not be made durable", temporary);
-    close(fd);
+        rc = write_segment(s, number, temporary);
     if (!rc && rename(temporary, path))
         rc = co_fail_errno(CO_ERR_IO, errno, "cannot rename %s to %s", temporary, path);
+    if (!rc)
+        rc = sk_io_sync_dir(s->dir);
+    return rc;
+}
+
+/* In a directory that nobody relies on yet there is no need to rename, which would cost a sync. */
+static int make_first_segment(struct sk_segments *s)
+{
+    char path[SK_PATH_MAX];
+    int rc = path_of(s, s->first, path);
+    if (!rc)
+        rc = write_segment(s, s->first, path);
     if (!rc)
         rc = sk_io_sync_dir(s->dir);
     return rc;
@@ -199,7 +218,7 @@ int sk_segments_create(const char *dir, const struct sk_owner *owner, lsn_t star
     if (!rc)
         rc = sk_io_mkdir(dir);
     if (!rc)
-        rc = make_segment(out, out->first);
+        rc = make_first_segment(out);
     return rc;
 }
 

@@ -50,7 +50,8 @@ struct sk_segments {
     uint64_t syncs; /* fdatasync calls made by sk_segments_sync */
 };
 
-/* Makes dir and the first segment, durable but for the entry of `dir` in its parent. */
+/* Makes dir and the first segment, durable but for the entry of `dir` in its parent. Nobody relies
+ * on the directory before it returns: a crash may leave the segment half made. */
 CO_MUST_CHECK int sk_segments_create(const char *dir, const struct sk_owner *owner, lsn_t start_lsn,
                                      struct sk_segments *out);
 /* Opens, checking names, lengths and headers of all segments (L1, L2). CO_ERR_CORRUPT names the

@@ -136,12 +136,6 @@ int sk_files_create(const char *data_dir, const struct sk_birth *birth)
     if (!rc)
         rc = sk_io_mkdir(fresh);
     if (!rc)
-        rc = sk_io_path(path, "%s/log", fresh);
-    if (!rc) {
-        rc = sk_log_create(path, &birth->owner, birth->start_lsn, &birth->start_digest, &log);
-        sk_log_close(&log);
-    }
-    if (!rc)
         rc = sk_io_path(path, "%s/history", fresh);
     if (!rc)
         rc = sk_history_open(path, &birth->owner.timeline, true, &history);
@@ -151,6 +145,12 @@ int sk_files_create(const char *data_dir, const struct sk_birth *birth)
     if (!rc)
         rc = sk_control_create(path, &control);
     if (!rc)
+        rc = sk_io_path(path, "%s/log", fresh);
+    if (!rc) {
+        rc = sk_log_create(path, &birth->owner, birth->start_lsn, &birth->start_digest, &log);
+        sk_log_close(&log);
+    }
+    if (!rc) /* its entries have mostly become durable with the files by now, so this is short */
         rc = sk_io_sync_dir(fresh);
     if (!rc && rename(fresh, dir))
         rc = co_fail_errno(CO_ERR_IO, errno, "cannot rename %s to %s", fresh, dir);

@@ -52,7 +52,12 @@ $(B)/tests/chaos-proxy: $(B)/obj/tests/integration/lib/proxy.o
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@
 
-integration: all $(INTEGRATION_BINS) $(B)/tests/chaos-proxy
+# Makes branches over one connection (tests/integration/lib/branch_client.c).
+$(B)/tests/branch-client: $(B)/obj/tests/integration/lib/branch_client.o $(BASE)
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(VFS_LIBS)
+
+integration: all $(INTEGRATION_BINS) $(B)/tests/chaos-proxy $(B)/tests/branch-client
 	@tools/deps test
 	@B=$(B) python3 tests/integration/run.py $(ARGS)
 

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import time
 
-from lib.cluster import BIN, check, popen, run, until
+from lib.cluster import BIN, PAGESERVER, check, popen, run, tell, until
 from lib.registry import test
 
 SALES = """
@@ -108,20 +108,31 @@ def form(db):
             ("page_size", "encoding", "auto_vacuum", "user_version", "application_id", "page_count")]
 
 
-@test("export of an import equals the file by .sha3sum, page size, encoding, auto_vacuum and ids: pages of "
-      "512, 4096, 65536, WAL (open in another program) and rollback, UTF-16, auto_vacuum", 180)
+def check_sqldiff(one, two, what):
+    """sqldiff between two files prints nothing, by rows and by definitions."""
+    for options in ([], ["--primarykey"], ["--schema"]):
+        done = run(["sqldiff", *options, one, two], "", 60)
+        check(done.returncode == 0 and done.stdout + done.stderr == "",
+              f"sqldiff {options}: {done.stdout[:300]}{done.stderr}: {what}")
+
+
+@test("export of an import equals the file by sqldiff, .sha3sum, page size, encoding, auto_vacuum and ids: pages "
+      "of 512, 4096, 65536, WAL (open in another program) and rollback, UTF-16, auto_vacuum", 180)
 def import_export(t):
+    t.needs("sqldiff")
     with t.cluster() as c:
         n = 0
         for page_size in (512, 4096, 65536):
-            for wal, encoding, vacuum in ((False, "UTF-8", "NONE"), (True, "UTF-16le", "FULL"),
-                                          (False, "UTF-16be", "INCREMENTAL")):
+            for vacuum in ("NONE", "FULL", "INCREMENTAL"):
+                # Each page size and each auto_vacuum meets WAL and rollback, and each encoding.
+                wal, encoding = n % 2 == 1, ("UTF-8", "UTF-16le", "UTF-16be")[(n + n // 3) % 3]
                 n += 1
                 path, copy = os.path.join(t.dir, f"f{n}.db"), os.path.join(t.dir, f"g{n}.db")
                 what = f"page size {page_size}, WAL {wal}, {encoding}, auto_vacuum {vacuum}"
                 db = make_file(path, page_size, wal, encoding, vacuum)  # open: its WAL is not in it
                 corallite(c, "import", path, f"f{n}")
                 corallite(c, "export", f"f{n}", "-o", copy)
+                check_sqldiff(path, copy, what)
                 check(plain_sha3(copy) == plain_sha3(path), f"another content: {what}")
                 other = sqlite3.connect(copy)
                 check(form(other) == form(db), f"{form(other)} and not {form(db)}: {what}")
@@ -131,6 +142,54 @@ def import_export(t):
                 other.close()
                 c.shell("INSERT INTO empty VALUES(1, 2); PRAGMA integrity_check;", db=f"f{n}")
                 db.close()
+
+
+def make_hot(path):
+    """A file whose writer ended within a transaction that had reached the file."""
+    code = ("import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None);"
+            "db.executescript('PRAGMA cache_size = 5; PRAGMA cache_spill = 5; CREATE TABLE t(a);"
+            "BEGIN; INSERT INTO t VALUES(randomblob(400000))'); os._exit(0)")
+    run(["/usr/bin/python3", "-c", code, path], "", 20)
+    check(os.path.getsize(path + "-journal") > 0, "there is no hot journal")
+
+
+def make_damaged(path, cut=None, at=None):
+    make_file(path, 4096, False, "UTF-8", "NONE").close()
+    with open(path, "r+b") as f:
+        if cut:
+            f.truncate(cut)
+        else:
+            f.seek(at)
+            f.write(b"\xaa" * 512)
+
+
+@test("import refuses a file with a hot journal, a damaged one, one that is cut off, an encrypted one (with and "
+      "without a plain header): a sentence each, and no name is left", 60)
+def import_refuses(t):
+    with t.cluster() as c:
+        path = {name: os.path.join(t.dir, f"{name}.db")
+                for name in ("hot", "damaged", "cut", "cipher", "header", "empty")}
+        make_hot(path["hot"])
+        make_damaged(path["damaged"], at=4096 * 5)
+        make_damaged(path["cut"], cut=4096 * 7 + 100)
+        with open(path["cipher"], "wb") as f:
+            f.write(os.urandom(64 * 1024))
+        with open(path["header"], "wb") as f:
+            f.write(b"SQLite format 3\0" + os.urandom(64 * 1024 - 16))
+        open(path["empty"], "wb").close()
+        for name, words in (("hot", "has a hot journal"), ("damaged", "is damaged"), ("cut", "is damaged"),
+                            ("cipher", "or it is encrypted"), ("header", "or it is encrypted"),
+                            ("empty", "is empty")):
+            done = corallite(c, "import", path[name], name, ok=False)
+            lines = done.stderr.splitlines()
+            check(done.returncode == 1 and len(lines) == 1 and words in lines[0],
+                  f"{name}: exit {done.returncode}: {done.stdout}{done.stderr}")
+            check(path[name] in lines[0], f"the sentence does not name the file: {lines[0]}")
+        check(corallite(c, "db", "list", "--json").stdout.strip() == "[]", "a name is left")
+        # What the sentence about the hot journal proposes.
+        run(["sqlite3", path["hot"], "SELECT 1 FROM sqlite_schema"], "", 20)
+        corallite(c, "import", path["hot"], "hot")
+        check(c.shell("SELECT count(*) FROM t;", db="hot").stdout.strip() == "0", "the rolled back table")
 
 
 @test("an import that is killed leaves no half database, and can be repeated; SIGTERM leaves no name; while "
@@ -246,3 +305,60 @@ def log_pages(t):
         begin = time.monotonic()
         corallite(c, "log", "shop", "-n", "1")
         t.note(f"newest of 2301 in {(time.monotonic() - begin) * 1000:.0f} ms")
+
+
+def stored(c):
+    """Bytes of the pageserver's store."""
+    return os.stat(os.path.join(c.data(PAGESERVER), "store", "data.mdb")).st_size
+
+
+def timed(times, function):
+    began = time.monotonic()
+    value = function()
+    times.append((time.monotonic() - began) * 1000)
+    return value
+
+
+@test("what a branch costs at 10 MB (1 GB with --slow): made, first read, first write; the store grows by under "
+      "64 KiB for each", 900)
+def branch_costs(t):
+    rounds, rows = (50, 1000000) if t.slow() else (10, 10000)
+    made, start, process, read, write = [], [], [], [], []
+    with t.cluster() as c:
+        db = c.connect()
+        db.execute("CREATE TABLE big(k INTEGER PRIMARY KEY, v BLOB)")
+        for first in range(0, rows, 10000):
+            db.execute("BEGIN")
+            db.executemany("INSERT INTO big VALUES(?, ?)",
+                           ((k, os.urandom(960)) for k in range(first, first + 10000)))
+            db.execute("COMMIT")
+        pages, size = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("page_count", "page_size"))
+        db.close()
+        client = popen([os.path.join(BIN, "tests", "branch-client"), c.server()], stdin=subprocess.PIPE,
+                       stdout=subprocess.PIPE, text=True)
+        tell(client, "shop first")  # is answered when everything has been ingested
+        client.stdout.readline()
+        before = stored(c)
+        for n in range(rounds):
+            tell(client, f"shop b{n}")
+            made.append(int(client.stdout.readline()) / 1000)
+        grown = stored(c) - before
+        for n in range(rounds):
+            timed(start, lambda: corallite(c, "version"))
+            timed(process, lambda: corallite(c, "branch", "create", f"shop/p{n}"))
+            branch = c.connect(f"shop/b{n}")
+            row = timed(read, lambda: branch.execute("SELECT length(v) FROM big WHERE k = ?", (n * 7,)).fetchone())
+            check(row == (960,), "the row")
+            timed(write, lambda: branch.execute("UPDATE big SET v = x'00' WHERE k = ?", (n * 7,)))
+            branch.close()
+        both = stored(c) - before
+        median = {name: sorted(times)[len(times) // 2] for name, times in
+                  (("made", made), ("start", start), ("process", process), ("read", read), ("write", write))}
+        t.note(f"{pages * size / 1e6:.0f} MB, medians of {rounds} in ms: made {median['made']:.1f} over an open "
+               f"connection; {median['process']:.1f} as a command, of which a process that does nothing takes "
+               f"{median['start']:.1f}; first read {median['read']:.1f}, first write {median['write']:.1f}")
+        t.note(f"the store grew by {grown} bytes for {rounds} branches, by {both} for {2 * rounds} and a write "
+               f"to {rounds} of them")
+        check(grown < 65536 * rounds, f"{grown / rounds:.0f} bytes a branch")
+        client.stdin.close()
+        check(client.wait(10) == 0, "the client of branches failed")
