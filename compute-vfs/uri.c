@@ -237,8 +237,8 @@ const char *cv_uri_within(const char *name)
         return NULL;
     if (*text == '/')
         text++;
-    at = strchr(text, '?');
-    while (at && *at && *at != '#') {
+    at = text + strcspn(text, "?#");
+    while (*at && *at != '#') {
         size_t n = strcspn(at + 1, "&#");
 
         if (n == 13 && strncmp(at + 1, "vfs=corallite", n) == 0)
