@@ -83,7 +83,7 @@ static const struct cli_option export_options[] = {
 static const struct cli_option diff_options[] = {
     SERVER_OPTION, DIR_OPTION, JSON_OPTION, {"--sql", 0, NULL, "print SQL that makes B of A"}, END};
 static const struct cli_option connect_options[] = {
-    {"--lang", 'l', "LANGUAGE", "c, python, node, perl, php, go or env"},
+    {"--lang", 'l', "LANGUAGE", "c, python, node, perl, php, ruby, tcl, go, java or env"},
     SERVER_OPTION,
     DIR_OPTION,
     END};
@@ -320,8 +320,8 @@ const struct cli_verb cli_verbs[] = {
     {.name = "connect",
      .synopsis = "DB[/BRANCH][@MOMENT] --lang LANGUAGE [--server HOST:PORT | --dir D]",
      .summary = "print a program that opens a database",
-     .details = "LANGUAGE is c, python, node, perl, php, go, or env for a shell. The language's "
-                "SQLite must be able to load extensions.",
+     .details = "LANGUAGE is c, python, node, perl, php, ruby, tcl, go, java, or env for a shell. "
+                "Where the language's SQLite cannot load extensions, use `corallite exec`.",
      .examples = "corallite connect shop --lang python >try.py\n",
      .options = connect_options,
      .min_words = 1,

@@ -199,7 +199,7 @@ int cv_default_set(const char *text)
     return make_default() == SQLITE_OK ? 0 : co_fail(CO_ERR_NOMEM, "SQLite takes no other VFS");
 }
 
-int cv_default_from_environment(void)
+int cv_default_from_environment(bool always)
 {
     const char *text = getenv("CORALLITE_DEFAULT");
     char sentence[CO_SENTENCE_MAX];
@@ -210,7 +210,9 @@ int cv_default_from_environment(void)
     pthread_mutex_unlock(&lock);
     if (again)
         return make_default() == SQLITE_OK ? 0 : co_fail(CO_ERR_NOMEM, "SQLite takes no other VFS");
-    if (!text || !*text || cv_default_set(text) == 0)
+    if (!text || !*text)
+        return always ? cv_default_set("") : 0;
+    if (cv_default_set(text) == 0)
         return 0;
     memcpy(sentence, co_sentence(), sizeof sentence);
     return co_fail(CO_ERR_INVAL, "CORALLITE_DEFAULT in the environment: %.900s", sentence);

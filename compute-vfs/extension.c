@@ -156,13 +156,13 @@ static int take_table(char **error, const sqlite3_api_routines *api)
 
 /* For this process, and for whatever opens a connection from now on. A refusal of ours is told, and
  * copied to *error where there is one. */
-static int set_up(char **error)
+static int set_up(bool preloaded, char **error)
 {
     int rc = cv_vfs_register();
 
     if (rc == SQLITE_OK)
         rc = sqlite3_auto_extension((void (*)(void))on_connection);
-    if (rc != SQLITE_OK || cv_default_from_environment() == 0)
+    if (rc != SQLITE_OK || cv_default_from_environment(preloaded) == 0)
         return rc;
     if (error)
         *error = sqlite3_mprintf("%s", co_sentence());
@@ -174,9 +174,9 @@ bool cv_extension_serves(void)
     return __atomic_load_n(&sqlite3_api, __ATOMIC_SEQ_CST) != NULL;
 }
 
-int cv_extension_again(void)
+int cv_extension_preloaded(void)
 {
-    return set_up(NULL);
+    return set_up(true, NULL);
 }
 
 __attribute__((visibility("default"))) int sqlite3_corallite_init(sqlite3 *db, char **error,
@@ -185,7 +185,7 @@ __attribute__((visibility("default"))) int sqlite3_corallite_init(sqlite3 *db, c
     int rc = take_table(error, api);
 
     if (rc == SQLITE_OK)
-        rc = set_up(error);
+        rc = set_up(false, error);
     if (rc == SQLITE_OK)
         rc = add_functions(db);
     return rc == SQLITE_OK ? SQLITE_OK_LOAD_PERMANENTLY : rc;

@@ -147,7 +147,7 @@ static int prepare(const void *caller)
         pthread_mutex_unlock(&lock);
     }
     /* sqlite3_shutdown() forgets extensions and the default VFS. */
-    if (now == READY && !another_sqlite(caller) && cv_extension_again() != SQLITE_OK)
+    if (now == READY && !another_sqlite(caller) && cv_extension_preloaded() != SQLITE_OK)
         now = FAILED;
     inside = false;
     globs = getenv("CORALLITE_DEFAULT");

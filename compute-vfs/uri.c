@@ -179,7 +179,7 @@ int cv_uri_param(struct cv_uri *uri, const char *key, const char *value)
                     : co_fail(CO_ERR_INVAL, "nolock=1 is not possible: without locks there are no "
                                             "snapshots. Use immutable=1 to read one fixed state");
     }
-    if (one_of(key, of_sqlite))
+    if (one_of(key, of_sqlite) || key[0] == '_') /* _busy_timeout=, _fk=: the driver's own */
         return 0;
     if (one_of(key, later))
         return co_fail(CO_ERR_INVAL, "%s= is not in this version", key);

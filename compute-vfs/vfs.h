@@ -88,9 +88,10 @@ sqlite3_vfs *cv_vfs_platform(void);
 
 /* default.c: the VFS "corallite-default", for programs that hand over plain paths. */
 #define CV_VFS_DEFAULT "corallite-default"
-/* As $CORALLITE_DEFAULT says; once there are patterns, only makes it the default again where
- * sqlite3_shutdown() has undone that. CO_ERR_* with a sentence. */
-CO_MUST_CHECK int cv_default_from_environment(void);
+/* As $CORALLITE_DEFAULT says (where that says nothing: only if `always`, and with no patterns).
+ * Once it was the default, only makes it so again where sqlite3_shutdown() has undone that.
+ * CO_ERR_* with a sentence. */
+CO_MUST_CHECK int cv_default_from_environment(bool always);
 /* Makes it the process's default, with these patterns; "": only whole URIs are ours. CO_ERR_* with
  * a sentence. */
 CO_MUST_CHECK int cv_default_set(const char *patterns);

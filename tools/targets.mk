@@ -15,6 +15,8 @@ help:
 	  'make integration      tests on real processes only; make cli-test  those of the command' \
 	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
+	  'make languages        programs of others: preloaded, by plain paths, the examples' \
+	  'make examples-all     the examples in languages whose packages are large: Node, Go, Java' \
 	  'make bench            the small benchmarks under bench/' \
 	  'make sanitize         unit tests and simulator under ASan and UBSan' \
 	  'make clang            everything compiled by clang, warnings are errors' \
@@ -54,13 +56,23 @@ integration: all $(INTEGRATION_BINS) $(B)/tests/chaos-proxy
 	@tools/deps test
 	@B=$(B) python3 tests/integration/run.py $(ARGS)
 
+# Programs of others: preloaded, by plain paths, the examples in each language. Those whose packages
+# are large (Node where there is no npm yet, Go, Java) by examples-all.
+.PHONY: languages examples-all
+languages: all $(INTEGRATION_BINS) $(B)/tests/unit-compute-vfs
+	@tools/deps test examples
+	@B=$(B) python3 tests/integration/run.py --languages $(ARGS)
+examples-all: all
+	@tools/deps test examples toolchains
+	@B=$(B) python3 tests/integration/run.py --only example_node --only example_go --only example_java
+
 .PHONY: cli-test
 cli-test: all
 	@tests/cli/run $(B)
 
 # tools/test builds by itself (through make), so that a test that does not compile is counted.
 test:
-	@tools/deps build test
+	@tools/deps build test examples
 	@MAKE='$(MAKE)' B='$(B)' tools/test
 
 # ---- variants: each in a build directory of its own ----------------------------------------------

@@ -68,6 +68,8 @@ Test(uri, every_parameter_is_checked)
         {"cache", "shared", 0},
         {"vfs", "corallite", 0},
         {"nolock", "0", 0},
+        {"_busy_timeout", "5000", 0},
+        {"busy_timeout", "5000", CO_ERR_INVAL},
         {"nolock", "1", CO_ERR_INVAL},
         {"at", "latest", 0},
         {"at", "-1 hour", 0},
