@@ -47,8 +47,8 @@ struct cv_uri {
 void cv_uri_init(struct cv_uri *uri);
 /* "DB" or "DB/BRANCH". CO_ERR_NAME with a proposal. */
 CO_MUST_CHECK int cv_uri_name(struct cv_uri *uri, const char *name);
-/* A parameter of the URI. CO_ERR_INVAL: unknown, or a value that cannot be. One that begins with _ is
- * between a driver and its user (Go's has many), and is passed by. */
+/* A parameter of the URI. CO_ERR_INVAL: unknown, or a value that cannot be. One that begins with _
+ * is between a driver and its user (Go's has many), and is passed by. */
 CO_MUST_CHECK int cv_uri_param(struct cv_uri *uri, const char *key, const char *value);
 
 /* Is it a parameter of ours? Where a program hands plain names over, the others are its own. */

@@ -146,7 +146,7 @@ def example_node(t):
         connect(t, c, "node", ["node", "FILE"], ".js", "example-node", NODE_PATH=modules)
 
 
-@test("a current SQLite release: C and Python programs, and every unit test of the VFS", 400)
+@test("a current SQLite release: C and Python programs, and the unit tests of the VFS that run SQLite", 400)
 def current_sqlite(t):
     from_npm()
     lib = os.path.join(NPM, "lib")
@@ -173,11 +173,12 @@ def current_sqlite(t):
         check(out == "ok 3", out)
         check(c.shell("SELECT sum(a) FROM old", db="both").stdout == "3\n", "back in 3.40.1")
         unit = os.path.join(BIN, "tests/unit-compute-vfs")
-        done = subprocess.run([unit], capture_output=True, text=True, timeout=240,
+        suites = "@(bank|commit|flows|moments|path|snapshot|stock|surface|turn)/*"
+        done = subprocess.run([unit, "--filter", suites], capture_output=True, text=True, timeout=240,
                               env=dict(os.environ, LD_LIBRARY_PATH=lib, CORALLITE_LOG="off"))
         text = done.stdout + done.stderr
         count = re.search(r"Tested: .*?(\d+) .*Passing: .*?(\d+) ", re.sub("\x1b[^m]*m", "", text))
-        check(done.returncode == 0 and count and int(count[1]) > 100, text[-500:])
+        check(done.returncode == 0 and count and int(count[1]) >= 80, text[-500:])
         t.note(f"{count[2]} of {count[1]} unit tests of the VFS pass with it")
 
 
@@ -199,6 +200,28 @@ def two_sqlites(t):
     with t.cluster() as c:
         out = run(c, ["/usr/bin/python3", "-c", code, os.path.join(NPM, "lib/libsqlite3.so.0")], "two")
         check(out.startswith("1 ") and "two SQLite libraries" in out and out.endswith("goes on"), out)
+        # Preloaded: a module with an SQLite of another name. Its databases are files, and that is told.
+        os.chdir(c.dir)
+        with open(os.path.join(NPM, "lib/libsqlite3.so.0"), "rb") as f:
+            other = f.read().replace(b"libsqlite3.so.0\0", b"libsqlite9.so.0\0")
+        with open("libsqlite9.so.0", "wb") as f:
+            f.write(other)
+        with open("module.c", "w") as f:
+            f.write("#include <sqlite3.h>\nint make(const char *name) { sqlite3 *db;\n"
+                    "return sqlite3_open(name, &db) || sqlite3_exec(db, \"CREATE TABLE m(a)\", 0, 0, 0)"
+                    " || sqlite3_libversion_number() < 3050000 || sqlite3_close(db); }\n")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", "module.so", "module.c", f"-I{NPM}/include", "-L.",
+                        "-l:libsqlite9.so.0", f"-Wl,-rpath,{c.dir}"], check=True)
+        code = ("import ctypes, sqlite3\nfirst = sqlite3.connect('first.db', isolation_level=None)\n"
+                "first.execute('CREATE TABLE t(a)')\n"
+                "module = ctypes.CDLL('./module.so')\nprint(module.make(b'a.db'), module.make(b'b.db'))\n"
+                "first.execute('INSERT INTO t VALUES(1)')\nprint('goes on')\n")
+        done = subprocess.run([CORALLITE, "exec", "--default", "*.db", "--", "/usr/bin/python3", "-c", code],
+                              capture_output=True, text=True, env=c.env())
+        check(done.stdout.split() == ["0", "0", "goes", "on"], f"{done.stdout} {done.stderr[-500:]}")
+        check(done.stderr.count("second SQLite library") == 1, f"told once: {done.stderr}")
+        check(os.path.exists("a.db") and os.path.exists("b.db") and not os.path.exists("first.db"),
+              str(os.listdir(".")))
 
 
 @test("examples: a branch of the production database for each pull request", 60)
