@@ -86,6 +86,13 @@ def default_paths(t):
         db = sqlite3.connect(os.path.join(work, "plain.sqlite"))
         check(db.execute("SELECT a FROM u").fetchall() == [(3,)], "the plain file")
         db.close()
+        # A URI with parameters of its own; mode=ro is SQLite's and holds.
+        code = ("import sqlite3\ndb = sqlite3.connect('file:sub/a.db?mode=ro&own=1&_x=2', uri=True)\n"
+                "print(db.execute('SELECT count(*) FROM t').fetchone()[0])\n"
+                "try: db.execute('DELETE FROM t')\nexcept sqlite3.OperationalError as e: print(e)\n")
+        done = preloaded(c, "*.db", "/usr/bin/python3", "-c", code, cwd=work)
+        check(done.stdout.splitlines() == ["2", "attempt to write a readonly database"],
+              f"{done.stdout} {done.stderr}")
         # Patterns are compared with whole paths where they have a slash.
         done = preloaded(c, "*/sub/*.db", *shell("sub/a.db", "SELECT count(*) FROM t"), cwd=work)
         check(done.stdout == "2\n", done.stdout)
