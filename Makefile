@@ -54,7 +54,8 @@ $(B)/.deps: tools/deps
 
 MODULES := common proto safekeeper pageserver compute-vfs cli
 src      = $(sort $(wildcard $(1)/*.c))
-lib_src  = $(filter-out %/main.c,$(call src,$(1)))
+# What begins a process or stands before another library is linked where it is meant only.
+lib_src  = $(filter-out %/main.c %/preload.c,$(call src,$(1)))
 objs     = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
 GEN_H := $(B)/gen/proto/corallite.pb-c.h
@@ -91,8 +92,9 @@ $(B)/corallite-pageserver: $(call objs,pageserver/main.c) $(B)/libpageserver.a $
 	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS) -llmdb -ljansson
 $(B)/corallite: $(call objs,cli/main.c) $(B)/libcli.a $(BASE)
 	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(VFS_LIBS) -ljansson -lsqlite3
-# The extension exports its entry point only; SQLite itself comes from the program that loads it.
-$(B)/corallite.so: $(call objs,$(call lib_src,compute-vfs)) $(BASE)
+# The extension exports its entry point and, for LD_PRELOAD, the sqlite3_open functions; SQLite
+# itself comes from the program that loads it.
+$(B)/corallite.so: $(call objs,$(call src,compute-vfs)) $(BASE)
 	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -shared -Wl,--exclude-libs,ALL $^ -o $@ $(VFS_LIBS)
 
 # ---- tests ---------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ static const struct cli_option diff_options[] = {
     {"--whole", 0, NULL, "read every row, and not only where pages changed"},
     END};
 static const struct cli_option connect_options[] = {
-    {"--lang", 'l', "LANGUAGE", "c, python, node, perl, php, go or env"},
+    {"--lang", 'l', "LANGUAGE", "c, python, node, perl, php, ruby, tcl, go, java or env"},
     SERVER_OPTION,
     DIR_OPTION,
     JSON_OPTION,
@@ -117,6 +117,14 @@ static const struct cli_option reset_options[] = {
     JSON_OPTION,
     END};
 static const struct cli_option version_options[] = {JSON_OPTION, END};
+static const struct cli_option exec_options[] = {
+    {"--default", 0, "GLOB,...", "the paths that are databases: '*.db', '/srv/app/*.sqlite'"},
+    {"--branch", 'b', "BRANCH", "of all of them (main)"},
+    {"--at", 'a', "MOMENT", "all of them as they were: -10m, a time, pin:NAME; read-only"},
+    SERVER_OPTION,
+    DIR_OPTION,
+    END};
+static const struct cli_option name_options[] = {JSON_OPTION, END};
 static const struct cli_option env_options[] = {SERVER_OPTION, DIR_OPTION, JSON_OPTION, END};
 
 const struct cli_verb cli_verbs[] = {
@@ -180,6 +188,17 @@ const struct cli_verb cli_verbs[] = {
      .max_words = 1,
      .words = {"DB"},
      .run = cli_db_drop},
+    {.name = "db name",
+     .synopsis = "PATH [--json]",
+     .summary = "the database that a plain path stands for",
+     .details = "For programs under `corallite exec --default`, and extensions loaded with "
+                "CORALLITE_DEFAULT set.",
+     .examples = "corallite db name ~/notes.db\n"
+                 "corallite import notes.db \"$(corallite db name notes.db)\"\n",
+     .options = name_options,
+     .min_words = 1,
+     .max_words = 1,
+     .run = cli_db_name},
     {.name = "branch create",
      .synopsis = "DB/NAME [--at MOMENT] [--from BRANCH] [--expires TIME] [--json]",
      .summary = "a branch: a database of its own that begins as another one",
@@ -377,8 +396,8 @@ const struct cli_verb cli_verbs[] = {
     {.name = "connect",
      .synopsis = "DB[/BRANCH][@MOMENT] --lang LANGUAGE [--server HOST:PORT | --dir D] [--json]",
      .summary = "print a program that opens a database",
-     .details = "LANGUAGE is c, python, node, perl, php, go, or env for a shell. The language's "
-                "SQLite must be able to load extensions.",
+     .details = "LANGUAGE is c, python, node, perl, php, ruby, tcl, go, java, or env for a shell. "
+                "Where the language's SQLite cannot load extensions, use `corallite exec`.",
      .examples = "corallite connect shop --lang python >try.py\n",
      .options = connect_options,
      .min_words = 1,
@@ -402,6 +421,22 @@ const struct cli_verb cli_verbs[] = {
      .words = {"REF"},
      .exits = "those of sqlite3; 1 when it cannot be started, 2 wrong use",
      .run = cli_sql},
+    {.name = "exec",
+     .synopsis = "[--default GLOB,...] [--branch B] [--at MOMENT] [--server HOST:PORT | --dir D] "
+                 "-- COMMAND [ARGUMENTS]",
+     .summary = "any program, with its SQLite files in Corallite",
+     .details =
+         "Preloads the extension: the program may use file:DB?vfs=corallite without loading "
+         "anything, and where --default is given each path that matches is a database (see "
+         "`db name`) and never a file. A GLOB with a / in it is compared with the whole path, one "
+         "without with its last part. It works for programs that use a shared libsqlite3.",
+     .examples = "corallite exec --default '*/cache.db' -- newsboat -x reload\n"
+                 "corallite exec --default '*.db' --at -1h -- sqlite3 notes.db .dump\n",
+     .options = exec_options,
+     .min_words = 1,
+     .max_words = -1,
+     .passes_on = true,
+     .run = cli_exec},
     {.name = "env",
      .synopsis = "[--server HOST:PORT | --dir D] [--json]",
      .summary = "print what other programs need, as export lines",

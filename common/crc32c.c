@@ -4,8 +4,17 @@
 #include <stdbool.h>
 #include <string.h>
 
+/* -DCO_PORTABLE leaves every instruction out that not all processors have (`make portable`). */
+#if defined(__x86_64__) && !defined(CO_PORTABLE)
+#define HAVE_SSE42 1
+#else
+#define HAVE_SSE42 0
+#endif
+
 static uint32_t table[8][256];
+#if HAVE_SSE42
 static bool have_instruction;
+#endif
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void prepare(void)
@@ -19,7 +28,7 @@ static void prepare(void)
     for (uint32_t i = 0; i < 256; i++)
         for (int t = 1; t < 8; t++)
             table[t][i] = table[t - 1][i] >> 8 ^ table[0][table[t - 1][i] & 0xff];
-#if defined(__x86_64__)
+#if HAVE_SSE42
     have_instruction = __builtin_cpu_supports("sse4.2");
 #endif
 }
@@ -41,7 +50,7 @@ uint32_t co_crc32c_portable(uint32_t crc, const void *data, size_t len)
     return ~crc;
 }
 
-#if defined(__x86_64__)
+#if HAVE_SSE42
 __attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t crc, const void *data,
                                                                  size_t len)
 {
@@ -62,7 +71,7 @@ __attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t crc, c
 uint32_t co_crc32c(uint32_t crc, const void *data, size_t len)
 {
     pthread_once(&once, prepare);
-#if defined(__x86_64__)
+#if HAVE_SSE42
     if (have_instruction)
         return by_instruction(crc, data, len);
 #endif

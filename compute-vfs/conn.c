@@ -55,8 +55,7 @@ static const char *usual_server(void)
     return usual;
 }
 
-/* SQLite hands the name over with its URI parameters behind it, in xFullPathname and in xOpen. */
-int cv_conn_uri(sqlite3_filename name, struct cv_uri *out)
+int cv_conn_parameters(sqlite3_filename name, bool own, struct cv_uri *out)
 {
     const char *key;
     int rc;
@@ -65,9 +64,21 @@ int cv_conn_uri(sqlite3_filename name, struct cv_uri *out)
     out->usual_server = usual_server();
     rc = from_environment(out);
     for (int i = 0; !rc && (key = sqlite3_uri_key(name, i)); i++)
-        rc = cv_uri_param(out, key, sqlite3_uri_parameter(name, key));
+        if (!own || cv_uri_knows(key))
+            rc = cv_uri_param(out, key, sqlite3_uri_parameter(name, key));
+    return rc;
+}
+
+/* SQLite hands the name over with its URI parameters behind it, in xFullPathname and in xOpen.
+ * Where the program did not ask for our VFS (default.c), it may have parameters of its own. */
+int cv_conn_uri(sqlite3_filename name, struct cv_uri *out)
+{
+    bool is_path = cv_uri_is_path(name);
+    const char *vfs = is_path ? sqlite3_uri_parameter(name, "vfs") : CV_VFS_NAME;
+    int rc = cv_conn_parameters(name, !vfs || strcmp(vfs, CV_VFS_NAME) != 0, out);
+
     if (!rc)
-        rc = cv_uri_is_path(name) ? cv_uri_from_path(out, name) : cv_uri_name(out, name);
+        rc = is_path ? cv_uri_from_path(out, name) : cv_uri_name(out, name);
     return rc;
 }
 

@@ -19,7 +19,8 @@ static int tell(int sqlite_code)
     pthread_mutex_lock(&lock);
     memcpy(of_process, of_thread, sizeof of_process);
     pthread_mutex_unlock(&lock);
-    sqlite3_log(sqlite_code, "corallite: %s", of_thread);
+    if (sqlite3_api) /* not before the extension has been taken in */
+        sqlite3_log(sqlite_code, "corallite: %s", of_thread);
     if (!where || strcmp(where, "off") != 0)
         fprintf(stderr, "corallite: %s\n", of_thread);
     return sqlite_code;

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "compute-vfs/errors.h"
+#include "compute-vfs/preload.h"
 #include "compute-vfs/vfs.h"
 
 SQLITE_EXTENSION_INIT1
@@ -90,6 +91,19 @@ static void wait_for(sqlite3_context *context, int n, sqlite3_value **values)
         sqlite3_result_value(context, values[0]);
 }
 
+/* corallite_default([GLOBS]): from now on plain paths that match are databases (default.c). */
+static void make_default(sqlite3_context *context, int n, sqlite3_value **values)
+{
+    const char *globs = n ? (const char *)sqlite3_value_text(values[0]) : NULL;
+
+    if (n && !globs)
+        sqlite3_result_error(context, "corallite_default(GLOBS): GLOBS is NULL", -1);
+    else if (n && cv_default_set(globs))
+        sqlite3_result_error(context, co_sentence(), -1);
+    else
+        sqlite3_result_text(context, cv_default_patterns(), -1, sqlite3_free);
+}
+
 static int add_functions(sqlite3 *db)
 {
     int rc = sqlite3_create_function(db, "corallite_last_error", 0, SQLITE_UTF8, NULL, last_error,
@@ -102,6 +116,9 @@ static int add_functions(sqlite3 *db)
     for (int n = 1; n <= 2 && rc == SQLITE_OK; n++)
         rc = sqlite3_create_function(db, "corallite_wait", n, SQLITE_UTF8 | SQLITE_DIRECTONLY, NULL,
                                      wait_for, NULL, NULL);
+    for (int n = 0; n <= 1 && rc == SQLITE_OK; n++)
+        rc = sqlite3_create_function(db, "corallite_default", n, SQLITE_UTF8 | SQLITE_DIRECTONLY,
+                                     NULL, make_default, NULL, NULL);
     return rc == SQLITE_OK ? cv_tables_add(db) : rc;
 }
 
@@ -115,22 +132,60 @@ static int on_connection(sqlite3 *db, char **error, const sqlite3_api_routines *
 /* -- entry
  * ----------------------------------------------------------------------------------------- */
 
-__attribute__((visibility("default"))) int sqlite3_corallite_init(sqlite3 *db, char **error,
-                                                                  const sqlite3_api_routines *api);
-
-int sqlite3_corallite_init(sqlite3 *db, char **error, const sqlite3_api_routines *api)
+/* All our calls go through one table, so there is one SQLite a process for us: the first. */
+static int take_table(char **error, const sqlite3_api_routines *api)
 {
-    int rc;
+    const sqlite3_api_routines *none = NULL;
 
-    SQLITE_EXTENSION_INIT2(api);
-    if (sqlite3_libversion_number() < NEEDED) {
-        *error = sqlite3_mprintf("Corallite needs SQLite " NEEDED_TEXT " or newer; this is %s",
-                                 sqlite3_libversion());
+    if (!api)
+        return SQLITE_ERROR; /* an SQLite without loadable extensions: nothing can be called */
+    if (api->libversion_number() < NEEDED) {
+        *error = api->mprintf("Corallite needs SQLite " NEEDED_TEXT " or newer; this is %s",
+                              api->libversion());
         return SQLITE_ERROR;
     }
-    rc = cv_vfs_register();
+    if (__atomic_compare_exchange_n(&sqlite3_api, &none, api, false, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_SEQ_CST) ||
+        none == api)
+        return SQLITE_OK;
+    *error = api->mprintf("this process has two SQLite libraries, and Corallite serves the other "
+                          "one (%s): open the database through that",
+                          sqlite3_libversion());
+    return SQLITE_ERROR;
+}
+
+/* For this process, and for whatever opens a connection from now on. A refusal of ours is told, and
+ * copied to *error where there is one. */
+static int set_up(bool preloaded, char **error)
+{
+    int rc = cv_vfs_register();
+
     if (rc == SQLITE_OK)
         rc = sqlite3_auto_extension((void (*)(void))on_connection);
+    if (rc != SQLITE_OK || cv_default_from_environment(preloaded) == 0)
+        return rc;
+    if (error)
+        *error = sqlite3_mprintf("%s", co_sentence());
+    return cv_report_sentence(SQLITE_ERROR);
+}
+
+bool cv_extension_serves(void)
+{
+    return __atomic_load_n(&sqlite3_api, __ATOMIC_SEQ_CST) != NULL;
+}
+
+int cv_extension_preloaded(void)
+{
+    return set_up(true, NULL);
+}
+
+__attribute__((visibility("default"))) int sqlite3_corallite_init(sqlite3 *db, char **error,
+                                                                  const sqlite3_api_routines *api)
+{
+    int rc = take_table(error, api);
+
+    if (rc == SQLITE_OK)
+        rc = set_up(false, error);
     if (rc == SQLITE_OK)
         rc = add_functions(db);
     return rc == SQLITE_OK ? SQLITE_OK_LOAD_PERMANENTLY : rc;

@@ -179,12 +179,119 @@ int cv_uri_param(struct cv_uri *uri, const char *key, const char *value)
                     : co_fail(CO_ERR_INVAL, "nolock=1 is not possible: without locks there are no "
                                             "snapshots. Use immutable=1 to read one fixed state");
     }
-    if (one_of(key, of_sqlite))
+    if (one_of(key, of_sqlite) || key[0] == '_') /* _busy_timeout=, _fk=: the driver's own */
         return 0;
     if (one_of(key, later))
         return co_fail(CO_ERR_INVAL, "%s= is not in this version", key);
     return co_fail(CO_ERR_INVAL, "unknown parameter %.60s in the URI; known are: " KNOWN, key);
 }
+
+bool cv_uri_knows(const char *key)
+{
+    static const char *const ours[] = {"server",     "at",        "cache",          "create",
+                                       "durability", "staleness", "cache_mb",       "page_size",
+                                       "nolock",     "immutable", "mode",           "psow",
+                                       "vfs",        "modeof",    "commit_timeout", NULL};
+
+    return one_of(key, ours);
+}
+
+/* -- a whole URI in the place of a name ----------------------------------------------------------
+ */
+
+#define VALUE_MAX 400 /* of a parameter, decoded */
+
+static int hex_digit(char c)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *at = c ? strchr(digits, tolower((unsigned char)c)) : NULL;
+
+    return at ? (int)(at - digits) : -1;
+}
+
+/* text[0..n) without its %XX; false: it does not fit. */
+static bool decode(const char *text, size_t n, char *out, size_t size)
+{
+    size_t k = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        char c = text[i];
+
+        if (c == '%' && i + 2 < n && hex_digit(text[i + 1]) >= 0 && hex_digit(text[i + 2]) >= 0) {
+            c = (char)(hex_digit(text[i + 1]) * 16 + hex_digit(text[i + 2]));
+            i += 2;
+        }
+        if (k + 1 >= size || c == 0)
+            return false;
+        out[k++] = c;
+    }
+    out[k] = 0;
+    return true;
+}
+
+const char *cv_uri_within(const char *name)
+{
+    const char *text = strncmp(name, "file:", 5) == 0 ? name : strstr(name, "/file:"), *at;
+
+    if (!text)
+        return NULL;
+    if (*text == '/')
+        text++;
+    at = text + strcspn(text, "?#");
+    while (*at && *at != '#') {
+        size_t n = strcspn(at + 1, "&#");
+
+        if (n == 13 && strncmp(at + 1, "vfs=corallite", n) == 0)
+            return text;
+        at += n + 1;
+    }
+    return NULL;
+}
+
+static int text_param(struct cv_uri *uri, const char *text, size_t n)
+{
+    char pair[VALUE_MAX], *value;
+
+    if (!decode(text, n, pair, sizeof pair))
+        return co_fail(CO_ERR_INVAL, "a parameter of the URI is longer than %d bytes",
+                       VALUE_MAX - 1);
+    value = strchr(pair, '=');
+    if (!value)
+        return co_fail(CO_ERR_INVAL, "the parameter %.60s in the URI has no value", pair);
+    *value++ = 0;
+    if (strcmp(pair, "vfs") == 0)
+        return 0;
+    if (strcmp(pair, "server") != 0 && strcmp(pair, "at") != 0)
+        return co_fail(
+            CO_ERR_INVAL,
+            "this driver hands the URI over as a plain name, which can carry server= and "
+            "at= only: leave %.60s= out and use the driver's own option, a PRAGMA or the "
+            "environment",
+            pair);
+    return cv_uri_param(uri, pair, value);
+}
+
+int cv_uri_text(struct cv_uri *uri, const char *text)
+{
+    const char *name = text + strlen("file:"), *at = strchr(name, '?');
+    char decoded[2 * CO_NAME_MAX_BYTES + 2];
+    size_t n = at ? (size_t)(at - name) : strlen(name);
+    int rc;
+
+    if (!decode(name, n, decoded, sizeof decoded))
+        return co_fail(CO_ERR_NAME, "the name in %.300s is too long", text);
+    rc = cv_uri_name(uri, decoded);
+    while (!rc && at && *at && *at != '#') {
+        n = strcspn(at + 1, "&#");
+        if (n)
+            rc = text_param(uri, at + 1, n);
+        at += n + 1;
+    }
+    return rc;
+}
+
+/* -- identities ----------------------------------------------------------------------------------
+ */
 
 void cv_uri_path(const struct cv_uri *uri, char out[CV_PATH_MAX])
 {

@@ -47,8 +47,19 @@ struct cv_uri {
 void cv_uri_init(struct cv_uri *uri);
 /* "DB" or "DB/BRANCH". CO_ERR_NAME with a proposal. */
 CO_MUST_CHECK int cv_uri_name(struct cv_uri *uri, const char *name);
-/* A parameter of the URI. CO_ERR_INVAL: unknown, or a value that cannot be. */
+/* A parameter of the URI. CO_ERR_INVAL: unknown, or a value that cannot be. One that begins with _
+ * is between a driver and its user (Go's has many), and is passed by. */
 CO_MUST_CHECK int cv_uri_param(struct cv_uri *uri, const char *key, const char *value);
+
+/* Is it a parameter of ours? Where a program hands plain names over, the others are its own. */
+bool cv_uri_knows(const char *key);
+
+/* A whole URI that a driver handed over as if it were a plain name, whatever the driver has put
+ * before it: its "file:DB[/BRANCH]?...vfs=corallite...", or NULL when `name` is no such thing. */
+const char *cv_uri_within(const char *name);
+/* Reads that. A plain name has no place for more than server= and at=. CO_ERR_NAME, CO_ERR_INVAL.
+ */
+CO_MUST_CHECK int cv_uri_text(struct cv_uri *uri, const char *text);
 
 /* The identity of a branch in this process: "corallite:DB/BRANCH" at the usual server, else
  * "corallite://SERVER/DB/BRANCH". */

@@ -163,30 +163,69 @@ static int vfs_last_error(sqlite3_vfs *vfs, int n, char *out)
     return 0;
 }
 
+/* A connection that is ours loads extensions as any other does. */
+static void *vfs_dl_open(sqlite3_vfs *vfs, const char *name)
+{
+    (void)vfs;
+    return platform->xDlOpen(platform, name);
+}
+
+static void vfs_dl_error(sqlite3_vfs *vfs, int n, char *out)
+{
+    (void)vfs;
+    platform->xDlError(platform, n, out);
+}
+
+static void (*vfs_dl_sym(sqlite3_vfs *vfs, void *library, const char *name))(void)
+{
+    (void)vfs;
+    return platform->xDlSym(platform, library, name);
+}
+
+static void vfs_dl_close(sqlite3_vfs *vfs, void *library)
+{
+    (void)vfs;
+    platform->xDlClose(platform, library);
+}
+
+static sqlite3_vfs corallite = {
+    .iVersion = 2,
+    .mxPathname = CV_PATH_MAX + 16,
+    .zName = CV_VFS_NAME,
+    .xOpen = vfs_open,
+    .xDelete = vfs_delete,
+    .xAccess = vfs_access,
+    .xFullPathname = vfs_full_pathname,
+    .xDlOpen = vfs_dl_open,
+    .xDlError = vfs_dl_error,
+    .xDlSym = vfs_dl_sym,
+    .xDlClose = vfs_dl_close,
+    .xRandomness = vfs_randomness,
+    .xSleep = vfs_sleep,
+    .xCurrentTime = vfs_current_time,
+    .xGetLastError = vfs_last_error,
+    .xCurrentTimeInt64 = vfs_current_time_64,
+};
+
+sqlite3_vfs *cv_vfs_ours(void)
+{
+    return &corallite;
+}
+
+sqlite3_vfs *cv_vfs_platform(void)
+{
+    return platform;
+}
+
 int cv_vfs_register(void)
 {
-    static sqlite3_vfs vfs = {
-        .iVersion = 2,
-        .mxPathname = CV_PATH_MAX + 16,
-        .zName = CV_VFS_NAME,
-        .xOpen = vfs_open,
-        .xDelete = vfs_delete,
-        .xAccess = vfs_access,
-        .xFullPathname = vfs_full_pathname,
-        .xRandomness = vfs_randomness,
-        .xSleep = vfs_sleep,
-        .xCurrentTime = vfs_current_time,
-        .xGetLastError = vfs_last_error,
-        .xCurrentTimeInt64 = vfs_current_time_64,
-    };
-
     if (sqlite3_vfs_find(CV_VFS_NAME))
         return SQLITE_OK;
     platform = sqlite3_vfs_find(NULL);
     if (!platform)
         return SQLITE_ERROR;
-    vfs.szOsFile = (int)sizeof(struct cv_file);
-    if (platform->szOsFile > vfs.szOsFile)
-        vfs.szOsFile = platform->szOsFile;
-    return sqlite3_vfs_register(&vfs, 0);
+    corallite.szOsFile = (int)sizeof(struct cv_file);
+    if (platform->szOsFile > corallite.szOsFile)
+        corallite.szOsFile = platform->szOsFile;
+    return sqlite3_vfs_register(&corallite, 0);
 }

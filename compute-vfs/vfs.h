@@ -80,13 +80,32 @@ struct cv_file {
 
 extern const sqlite3_io_methods cv_main_methods, cv_wal_methods;
 
+/* vfs.c */
 CO_MUST_CHECK int cv_vfs_register(void);
+/* After cv_vfs_register(): ours, and the one that was the default before anything of ours. */
+sqlite3_vfs *cv_vfs_ours(void);
+sqlite3_vfs *cv_vfs_platform(void);
+
+/* default.c: the VFS "corallite-default", for programs that hand over plain paths. */
+#define CV_VFS_DEFAULT "corallite-default"
+/* As $CORALLITE_DEFAULT says (where that says nothing: only if `always`, and with no patterns).
+ * Once it was the default, only makes it so again where sqlite3_shutdown() has undone that.
+ * CO_ERR_* with a sentence. */
+CO_MUST_CHECK int cv_default_from_environment(bool always);
+/* Makes it the process's default, with these patterns; "": only whole URIs are ours. CO_ERR_* with
+ * a sentence. */
+CO_MUST_CHECK int cv_default_set(const char *patterns);
+/* The patterns, in memory for sqlite3_free(); NULL: it is not the default, or no memory. */
+char *cv_default_patterns(void);
 
 /* conn.c: opening, closing, forks. SQLite codes; a failure has been told. */
 int cv_conn_open(sqlite3_filename name, int flags, sqlite3_file *file, struct cv_conn **out);
 void cv_conn_close(struct cv_conn *conn);
 /* Reads name, environment and URI parameters. CO_ERR_* with a sentence. */
 CO_MUST_CHECK int cv_conn_uri(sqlite3_filename name, struct cv_uri *out);
+/* Environment and URI parameters only; `own`: a parameter that is not known is the program's own.
+ */
+CO_MUST_CHECK int cv_conn_parameters(sqlite3_filename name, bool own, struct cv_uri *out);
 /* SQLITE_OK; SQLITE_IOERR in a child for a transaction that was open at the fork (S15). */
 int cv_conn_usable(struct cv_conn *conn);
 /* True in a child of the process that opened it. */

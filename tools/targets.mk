@@ -17,8 +17,11 @@ help:
 	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
 	  'make rules            each rule of the VFS is taken out and must be missed by a test' \
-  'make bench            the small benchmarks under bench/' \
+	  'make languages        programs of others: preloaded, by plain paths, the examples' \
+	  'make examples-all     the examples in languages whose packages are large: Node, Go, Java' \
+	  'make bench            the small benchmarks under bench/' \
 	  'make sanitize         unit tests and simulator under ASan and UBSan' \
+	  'make portable         without instructions that only some processors have: unit tests, a cluster' \
 	  'make clang            everything compiled by clang, warnings are errors' \
 	  'make lint             style, layers, READMEs      make fmt   clang-format over all files' \
 	  'make install          to $$(DESTDIR)$$(PREFIX), /usr/local by default; make uninstall undoes it' \
@@ -61,6 +64,16 @@ integration: all $(INTEGRATION_BINS) $(B)/tests/chaos-proxy $(B)/tests/branch-cl
 	@tools/deps test
 	@B=$(B) python3 tests/integration/run.py $(ARGS)
 
+# Programs of others: preloaded, by plain paths, the examples in each language. Those whose packages
+# are large (Node where there is no npm yet, Go, Java) by examples-all.
+.PHONY: languages examples-all
+languages: all $(INTEGRATION_BINS) $(B)/tests/unit-compute-vfs
+	@tools/deps test examples
+	@B=$(B) python3 tests/integration/run.py --languages $(ARGS)
+examples-all: all
+	@tools/deps test examples toolchains
+	@B=$(B) python3 tests/integration/run.py --only example_node --only example_go --only example_java
+
 .PHONY: cli-test docs-test
 cli-test: all
 	@tests/cli/run $(B)
@@ -82,18 +95,29 @@ docs-test: all
 
 # tools/test builds by itself (through make), so that a test that does not compile is counted.
 test:
-	@tools/deps build test docs
+	@tools/deps build test docs examples
 	@MAKE='$(MAKE)' B='$(B)' tools/test
 
 # ---- variants: each in a build directory of its own ----------------------------------------------
 
-.PHONY: sanitize clang
+.PHONY: sanitize clang portable
 SAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 sanitize:
 	@tools/deps build test sanitize
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 unit
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 $(B)/sanitize/tests/sim
 	@$(B)/sanitize/tests/sim --seconds 20
+
+# Every trick with instructions left out, as on a processor that has none: the formats must not change.
+portable:
+	@tools/deps build test
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/portable EXTRA=-DCO_PORTABLE unit M='common proto'
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/portable EXTRA=-DCO_PORTABLE all
+	@! objdump -d $(B)/portable/corallite.so | grep -qw 'crc32[bwlq]*' || \
+	    { echo 'portable: there is a crc32 instruction in corallite.so'; exit 1; }
+	@objdump -d $(B)/corallite.so | grep -qw 'crc32[bwlq]*' || \
+	    { echo 'portable: this check finds no crc32 instruction in $(B)/corallite.so either'; exit 1; }
+	@B=$(B)/portable python3 tests/integration/run.py --only stock_shell
 
 clang:
 	@tools/deps build test lint

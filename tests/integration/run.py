@@ -1,12 +1,13 @@
 #!/usr/bin/python3
 """Tests on real processes and the stock SQLite.
 
-    run.py [--only NAME]... [--list] [--slow]
+    run.py [--only NAME]... [--list] [--slow] [--languages]
 
 One line a test: `ok NAME (s)`, `not ok NAME: why`, `skip NAME: why`; what a test measured follows it
 as `#` lines. Ends with `N passed, N failed, N skipped`; exit status 1 when a test failed. Each test
 runs in a process of its own, within its time limit, in a directory of its own that is removed.
-$B names the build directory. --slow gives the long tests the time that they have outside CI.
+$B names the build directory. --slow gives the long tests the time that they have outside CI;
+--languages runs the tests of programs of others (preloaded, examples) instead of all the rest.
 """
 
 import importlib
@@ -30,7 +31,8 @@ from lib import cluster, registry  # noqa: E402
 
 MODULES = ("test_shell", "test_failures", "test_writers", "test_figures", "test_wrong_input",
            "test_differential", "test_chaos", "test_edges", "test_branches", "test_moments",
-           "test_concurrency", "test_http", "test_diff")
+           "test_concurrency", "test_http", "test_diff", "test_preload", "test_application",
+           "test_examples", "test_toolchains")
 
 
 def run_in_child(test, directory, out):
@@ -128,7 +130,10 @@ def run(test):
 def main(argv):
     only = [argv[i + 1] for i, word in enumerate(argv) if word == "--only" and i + 1 < len(argv)]
     registry.SLOW = "--slow" in argv
-    for module in MODULES:
+    modules = LANGUAGES if "--languages" in argv else MODULES
+    if only or "--list" in argv:
+        modules = MODULES + LANGUAGES + TOOLCHAINS
+    for module in modules:
         importlib.import_module(module)
     unknown = [name for name in only if name not in registry.TESTS]
     if unknown:

@@ -1,5 +1,6 @@
 /* test_uri.c - names and parameters. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "compute-vfs/uri.h"
@@ -67,6 +68,8 @@ Test(uri, every_parameter_is_checked)
         {"cache", "shared", 0},
         {"vfs", "corallite", 0},
         {"nolock", "0", 0},
+        {"_busy_timeout", "5000", 0},
+        {"busy_timeout", "5000", CO_ERR_INVAL},
         {"nolock", "1", CO_ERR_INVAL},
         {"at", "latest", 0},
         {"at", "-1 hour", 0},
@@ -164,4 +167,79 @@ Test(uri, what_is_no_file_name_of_ours_is_refused)
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         cr_expect_eq(cv_uri_from_path(&u, bad[i]), CO_ERR_NAME, "%s", bad[i]);
+}
+
+Test(uri, a_whole_uri_in_the_place_of_a_name)
+{
+    /* Only what holds both file: and vfs=corallite is one; an ordinary path never is. */
+    static const char *const is[][2] = {
+        {"file:shop?vfs=corallite", "file:shop?vfs=corallite"},
+        {"/cwd/file:shop/try?vfs=corallite&at=-1h", "file:shop/try?vfs=corallite&at=-1h"},
+        {"/cwd/file:shop?at=latest&vfs=corallite#x", "file:shop?at=latest&vfs=corallite#x"},
+    };
+    static const char *const is_not[] = {
+        "/home/ann/shop.db",        "file:shop",          "file:shop?vfs=corallite2",
+        "file:shop?xvfs=corallite", "shop?vfs=corallite", "file:shop#?vfs=corallite",
+        "/profile:x?vfs=corallite", "file:shop?",         "",
+    };
+
+    for (size_t i = 0; i < sizeof is / sizeof *is; i++) {
+        cr_assert(cv_uri_within(is[i][0]), "%s", is[i][0]);
+        cr_expect_str_eq(cv_uri_within(is[i][0]), is[i][1]);
+    }
+    for (size_t i = 0; i < sizeof is_not / sizeof *is_not; i++)
+        cr_expect_null(cv_uri_within(is_not[i]), "%s", is_not[i]);
+}
+
+Test(uri, a_plain_name_carries_server_and_at_only)
+{
+    /* What cannot be carried is refused, not dropped: mode=ro would else be writable. */
+    static const char *const refused[] = {
+        "file:shop?vfs=corallite&mode=ro", "file:shop?vfs=corallite&durability=off",
+        "file:shop?vfs=corallite&at",      "file:a b?vfs=corallite",
+        "file:a/b/c?vfs=corallite",        "file:shop?vfs=corallite&server=nowhere",
+    };
+    struct cv_uri uri;
+    char lots[1200];
+
+    cv_uri_init(&uri);
+    cr_assert_eq(cv_uri_text(&uri, "file:shop/t%72y?vfs=corallite&server=db:7000&at=-1%20hour#x"),
+                 0, "%s", co_sentence());
+    cr_expect_str_eq(uri.db, "shop");
+    cr_expect_str_eq(uri.branch, "try");
+    cr_expect_str_eq(uri.server, "db:7000");
+    cr_expect_str_eq(uri.at, "-1 hour");
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        cv_uri_init(&uri);
+        cr_expect_neq(cv_uri_text(&uri, refused[i]), 0, "%s", refused[i]);
+        cr_expect(co_sentence()[0]);
+    }
+    snprintf(lots, sizeof lots, "file:shop?vfs=corallite&at=%01100d", 0);
+    cr_expect_neq(cv_uri_text(&uri, lots), 0);
+    snprintf(lots, sizeof lots, "file:%01100d?vfs=corallite", 0);
+    cr_expect_neq(cv_uri_text(&uri, lots), 0);
+    cv_uri_init(&uri);
+    cr_expect_eq(cv_uri_text(&uri, "file:shop?vfs=corallite&at=%zz%4"), 0);
+    cr_expect_str_eq(uri.at, "%zz%4");
+}
+
+Test(uri, parameters_that_are_known)
+{
+    /* Where a program hands a plain path over its own parameters are passed by; every one of ours
+     * is accepted as known. */
+    static const char *const ours[][2] = {
+        {"server", "a:1"},     {"at", "-1h"},       {"create", "0"},
+        {"durability", "off"}, {"staleness", "1s"}, {"cache_mb", "8"},
+        {"page_size", "4096"}, {"immutable", "1"},  {"mode", "ro"},
+        {"cache", "shared"},   {"psow", "1"},       {"vfs", "corallite"},
+        {"modeof", "x"},       {"nolock", "0"},     {"commit_timeout", "1s"},
+    };
+    struct cv_uri uri;
+
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+        cv_uri_init(&uri);
+        cr_expect_eq(cv_uri_param(&uri, ours[i][0], ours[i][1]), 0, "%s", co_sentence());
+        cr_expect(cv_uri_knows(ours[i][0]), "%s", ours[i][0]);
+    }
+    cr_expect_not(cv_uri_knows("_busy_timeout"));
 }

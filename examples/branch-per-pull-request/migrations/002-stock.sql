@@ -1,0 +1,2 @@
+CREATE TABLE stock(item_id INTEGER PRIMARY KEY REFERENCES item(id), pieces INTEGER NOT NULL);
+INSERT INTO stock SELECT id, 0 FROM item;
