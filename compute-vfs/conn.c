@@ -54,6 +54,15 @@ static const char *usual_server(void)
     return usual;
 }
 
+/* sqlite3_uri_parameter() knows only the first of a name. */
+static int check_twice(sqlite3_filename name, int i, const char *key)
+{
+    for (int k = 0; k < i; k++)
+        if (cv_uri_is_ours(key) && strcmp(sqlite3_uri_key(name, k), key) == 0)
+            return co_fail(CO_ERR_INVAL, "%.60s= is there twice in the URI: write it once", key);
+    return 0;
+}
+
 /* SQLite hands the name over with its URI parameters behind it, in xFullPathname and in xOpen. */
 int cv_conn_uri(sqlite3_filename name, struct cv_uri *out)
 {
@@ -63,8 +72,14 @@ int cv_conn_uri(sqlite3_filename name, struct cv_uri *out)
     cv_uri_init(out);
     out->usual_server = usual_server();
     rc = from_environment(out);
-    for (int i = 0; !rc && (key = sqlite3_uri_key(name, i)); i++)
-        rc = cv_uri_param(out, key, sqlite3_uri_parameter(name, key));
+    out->server_said = out->create_said = false;
+    for (int i = 0; !rc && (key = sqlite3_uri_key(name, i)); i++) {
+        rc = check_twice(name, i, key);
+        if (!rc)
+            rc = cv_uri_param(out, key, sqlite3_uri_parameter(name, key));
+    }
+    if (!rc)
+        rc = cv_uri_check(out);
     if (!rc)
         rc = cv_uri_is_path(name) ? cv_uri_from_path(out, name) : cv_uri_name(out, name);
     return rc;

@@ -37,7 +37,9 @@ struct cv_uri {
         page_size; /* page_size 0: SQLite's choice */
     enum cv_durability durability;
     bool create, immutable;
-    bool shared;          /* cache=shared */
+    bool shared; /* cache=shared */
+    bool server_said, create_said,
+        no_create_mode;   /* as the URI's parameters say, for cv_uri_check */
     char at[WHEN_AT_MAX]; /* as written; "": the live database */
     bool has_moment;      /* `moment` is what `at` stands for */
     lsn_t moment;
@@ -49,6 +51,11 @@ void cv_uri_init(struct cv_uri *uri);
 CO_MUST_CHECK int cv_uri_name(struct cv_uri *uri, const char *name);
 /* A parameter of the URI. CO_ERR_INVAL: unknown, or a value that cannot be. */
 CO_MUST_CHECK int cv_uri_param(struct cv_uri *uri, const char *key, const char *value);
+
+/* What each of them may say, all may not say together. CO_ERR_INVAL. */
+CO_MUST_CHECK int cv_uri_check(const struct cv_uri *uri);
+/* Of two parameters of one name SQLite would take the first and say nothing; is it one of ours? */
+bool cv_uri_is_ours(const char *key);
 
 /* The identity of a branch in this process: "corallite:DB/BRANCH" at the usual server, else
  * "corallite://SERVER/DB/BRANCH". */

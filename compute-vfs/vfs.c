@@ -115,7 +115,12 @@ static int vfs_full_pathname(sqlite3_vfs *vfs, const char *name, int n, char *ou
     struct cv_uri uri;
 
     (void)vfs;
-    if (cv_conn_uri(name, &uri) || cv_moment_of_uri(&uri))
+    if (cv_conn_uri(name, &uri))
+        return cv_report_sentence(SQLITE_CANTOPEN);
+    if (uri.has_moment && uri.at[0]) /* by whoever opens; what this function makes has both */
+        return cv_report(SQLITE_CANTOPEN,
+                         "at= and the moment in %.400s are two: leave one of them out", name);
+    if (cv_moment_of_uri(&uri))
         return cv_report_sentence(SQLITE_CANTOPEN);
     cv_uri_filename(&uri, path);
     if ((int)strlen(path) >= n)
@@ -163,6 +168,31 @@ static int vfs_last_error(sqlite3_vfs *vfs, int n, char *out)
     return 0;
 }
 
+/* SQLite loads extensions through the VFS of the main database. */
+static void *vfs_dl_open(sqlite3_vfs *vfs, const char *path)
+{
+    (void)vfs;
+    return platform->xDlOpen(platform, path);
+}
+
+static void vfs_dl_error(sqlite3_vfs *vfs, int n, char *out)
+{
+    (void)vfs;
+    platform->xDlError(platform, n, out);
+}
+
+static void (*vfs_dl_sym(sqlite3_vfs *vfs, void *library, const char *name))(void)
+{
+    (void)vfs;
+    return platform->xDlSym(platform, library, name);
+}
+
+static void vfs_dl_close(sqlite3_vfs *vfs, void *library)
+{
+    (void)vfs;
+    platform->xDlClose(platform, library);
+}
+
 int cv_vfs_register(void)
 {
     static sqlite3_vfs vfs = {
@@ -173,6 +203,10 @@ int cv_vfs_register(void)
         .xDelete = vfs_delete,
         .xAccess = vfs_access,
         .xFullPathname = vfs_full_pathname,
+        .xDlOpen = vfs_dl_open,
+        .xDlError = vfs_dl_error,
+        .xDlSym = vfs_dl_sym,
+        .xDlClose = vfs_dl_close,
         .xRandomness = vfs_randomness,
         .xSleep = vfs_sleep,
         .xCurrentTime = vfs_current_time,
@@ -185,6 +219,8 @@ int cv_vfs_register(void)
     platform = sqlite3_vfs_find(NULL);
     if (!platform)
         return SQLITE_ERROR;
+    if (!platform->xDlOpen) /* built without extensions */
+        vfs.xDlOpen = NULL;
     vfs.szOsFile = (int)sizeof(struct cv_file);
     if (platform->szOsFile > vfs.szOsFile)
         vfs.szOsFile = platform->szOsFile;

@@ -165,3 +165,32 @@ Test(uri, what_is_no_file_name_of_ours_is_refused)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         cr_expect_eq(cv_uri_from_path(&u, bad[i]), CO_ERR_NAME, "%s", bad[i]);
 }
+
+Test(uri, parameters_that_contradict_each_other_are_refused)
+{
+    static const struct {
+        const char *key, *value;
+    } others[] = {{"mode", "ro"}, {"mode", "rw"}, {"at", "latest"}, {"immutable", "1"}};
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        setup();
+        cr_assert_eq(cv_uri_param(&u, others[i].key, others[i].value), 0);
+        cr_expect_eq(cv_uri_check(&u), 0, "%s alone", others[i].key);
+        cr_assert_eq(cv_uri_param(&u, "create", "0"), 0);
+        cr_expect_eq(cv_uri_check(&u), 0, "%s and create=0", others[i].key);
+        cr_assert_eq(cv_uri_param(&u, "create", "1"), 0);
+        cr_expect_eq(cv_uri_check(&u), CO_ERR_INVAL, "%s", others[i].key);
+    }
+    setup();
+    cr_assert_eq(cv_uri_param(&u, "mode", "rwc"), 0);
+    cr_assert_eq(cv_uri_param(&u, "create", "1"), 0);
+    cr_assert_eq(cv_uri_check(&u), 0);
+}
+
+Test(uri, a_server_in_the_name_and_another_one_beside_it_are_refused)
+{
+    cr_assert_eq(cv_uri_param(&u, "server", "h:1"), 0);
+    cr_assert_eq(cv_uri_from_path(&u, "corallite://h:1/a/main"), 0);
+    cr_assert_eq(cv_uri_from_path(&u, "corallite://h:2/a/main"), CO_ERR_INVAL);
+    cr_assert(strstr(co_sentence(), "server=h:1"));
+}
