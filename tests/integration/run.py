@@ -30,7 +30,7 @@ from lib import cluster, registry  # noqa: E402
 
 MODULES = ("test_shell", "test_failures", "test_writers", "test_figures", "test_wrong_input",
            "test_differential", "test_chaos", "test_edges", "test_branches", "test_moments",
-           "test_stock", "test_pragmas")
+           "test_stock", "test_pragmas", "test_sizes")
 
 
 def run_in_child(test, directory, out):

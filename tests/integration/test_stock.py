@@ -24,13 +24,13 @@ def start(program, side, folder, case, env):
                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def transcript(process, what):
+def transcript(process, what, seconds=SECONDS):
     try:
-        out, err = process.communicate(timeout=SECONDS)
+        out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        raise Failure(f"{what}: not finished after {SECONDS} s") from None
+        raise Failure(f"{what}: not finished after {seconds} s") from None
     lines = out.decode(errors="replace").splitlines()
     if process.returncode != 0 or not lines or lines[-1] != "end":
         raise Failure(f"{what}: status {process.returncode}: {lines[-2:]} {err.decode()[-300:]}")
@@ -92,6 +92,21 @@ def stock_programs(t):
     if not wrong:
         wrong += [f"'{key}' of docs/pragmas.md was not seen" for key in documented if key not in seen]
     check(not wrong, " || ".join(wrong))
+
+
+@test("every allocation fails, in whatever thread, once or from there on: the call says so, the database is as "
+      "before or as after, the connection goes on, nothing leaks", 300)
+def memory_runs_out(t):
+    with t.cluster() as c:
+        env = c.env(CORALLITE_EXTENSION=EXTENSION, CORALLITE_LOG="off")
+        if t.slow():
+            env["STOCK_ALL"] = "1"  # each of them, and not a sample
+        process = start(os.path.join(BIN, "tests", "integration", "stock_memory"), "corallite", t.dir,
+                        "memory", env)
+        lines = transcript(process, "stock_memory", 290)
+        for line in lines[:-1]:
+            t.note(line)
+        check(len(lines) > 10, "almost nothing was tried")
 
 
 @test("stock and own parameters of the URI: what each does, and the sentence for what is wrong", 60)
