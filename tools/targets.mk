@@ -13,7 +13,8 @@ help:
 	  'make test             install what is missing, build, run every test; ends with the totals' \
 	  'make unit [M=common]  unit tests only (of one module)' \
 	  'make integration      tests on real processes only; make cli-test  those of the command' \
-	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
+	  'make sizes            databases of unusual size, in full (make test has small ones)' \
+  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
 	  'make bench            the small benchmarks under bench/' \
 	  'make sanitize         unit tests and simulator under ASan and UBSan' \
@@ -53,6 +54,12 @@ $(B)/tests/chaos-proxy: $(B)/obj/tests/integration/lib/proxy.o
 integration: all $(INTEGRATION_BINS) $(B)/tests/chaos-proxy
 	@tools/deps test
 	@B=$(B) python3 tests/integration/run.py $(ARGS)
+
+# Page sizes, the lock page, 10,000 tables, a row of 500 MB: minutes, and some 10 GB of disk.
+.PHONY: sizes
+sizes:
+	@$(MAKE) --no-print-directory integration \
+	  ARGS='--slow --only page_sizes --only lock_page --only many_tables --only large_row'
 
 .PHONY: cli-test
 cli-test: all

@@ -17,7 +17,7 @@
 #define RW        (SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)
 #define NEVER     (1L << 40)
 #define EACH_MOST 40
-#define SETTLING  8 /* blocks that libraries keep after their first use */
+#define SETTLING  3 /* blocks that libraries keep after their first use */
 
 /* -- the heap ------------------------------------------------------------------------------------
  */

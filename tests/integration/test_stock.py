@@ -2,13 +2,17 @@
 Corallite they are told the same, but for the rows of "Differences" in docs/pragmas.md."""
 
 import os
+import random
+import shutil
 import sqlite3
 import subprocess
 import time
 
 from lib import pragmas_doc
-from lib.cluster import BIN, EXTENSION, Failure, check, last_error, load_extension, popen
+from lib.cluster import (BIN, EXTENSION, NODES, PAGESERVER, Failure, check, last_error, load_extension,
+                         popen, socket_bytes)
 from lib.registry import test
+from test_branches import corallite
 
 PROGRAMS = ("stock_calls", "stock_transactions")
 SECONDS = 60  # of a case
@@ -47,9 +51,9 @@ def split(lines):
     return [line for line in lines if not line.startswith("! ")], answers
 
 
-def compare(program, case, c, folder, seen):
+def compare(program, case, c, folder, seen, **more):
     """The number of equal lines."""
-    env = c.env(CORALLITE_EXTENSION=EXTENSION, CORALLITE_LOG="off")
+    env = c.env(CORALLITE_EXTENSION=EXTENSION, CORALLITE_LOG="off", **more)
     path = os.path.join(BIN, "tests", "integration", program)
     sides = [start(path, side, folder, case, env) for side in ("plain", "corallite")]
     (plain, theirs), (ours, mine) = (
@@ -109,6 +113,28 @@ def memory_runs_out(t):
         check(len(lines) > 10, "almost nothing was tried")
 
 
+@test("calls in an order drawn from a seed, on five connections with open statements, blobs and backups: the same "
+      "answers as on a plain file", 24 * 3600)
+def calls_in_any_order(t):
+    only = os.environ.get("CALLS_SEED")
+    seconds = float(os.environ.get("CALLS_SECONDS", 120 if t.slow() else 8))
+    calls = os.environ.get("STOCK_CALLS", "400")
+    program, end, lines, n = "stock_random", time.monotonic() + seconds, 0, 0
+    with t.cluster() as c:
+        while n == 0 or (time.monotonic() < end and not only):
+            seed = only or str(random.SystemRandom().randrange(1 << 32))
+            folder = os.path.join(t.dir, f"plain-{n}")
+            os.makedirs(folder)
+            more = {"STOCK_SEED": seed, "STOCK_CALLS": calls, "STOCK_TAG": f"-{n}"}
+            try:
+                lines += compare(program, "any-order", c, folder, {}, **more)
+            except Failure as e:
+                raise Failure(f"CALLS_SEED={seed} STOCK_CALLS={calls} repeats it: {e}") from None
+            shutil.rmtree(folder)
+            n += 1
+    t.note(f"{n} seeds of {calls} calls, {lines} answers the same")
+
+
 @test("stock and own parameters of the URI: what each does, and the sentence for what is wrong", 60)
 def uri_parameters(t):
     sentences = {pragmas_doc.code(row[0]): row[1] for row in pragmas_doc.tables("URI parameters", 1)}
@@ -150,6 +176,98 @@ def uri_parameters(t):
         check(code_of(shared[1], "SELECT * FROM t") == "SQLITE_LOCKED_SHAREDCACHE", "cache=shared")
         check(code_of(db, "SELECT * FROM t") is None, "a private cache beside it")
         shared[0].execute("ROLLBACK")
+
+
+@test("ATTACH to the build's limit of databases, branches, moments and files, of a database and of a plain file; "
+      "one more is refused", 60)
+def attach_of_every_kind(t):
+    with t.cluster() as c:
+        db = c.connect()
+        db.execute("CREATE TABLE t(a)")
+        db.execute("INSERT INTO t VALUES('first')")
+        lsn = db.execute("PRAGMA corallite_lsn").fetchone()[0]
+        corallite(c, "branch", "create", "shop/dev")
+        db.execute("INSERT INTO t VALUES('second')")
+        c.shell("CREATE TABLE t(a); INSERT INTO t VALUES('of the other');", "other")
+        path = os.path.join(t.dir, "a.db")
+        plain = sqlite3.connect(f"file:{path}?vfs=unix", uri=True, isolation_level=None)
+        plain.execute("CREATE TABLE t(a)")
+        plain.execute("INSERT INTO t VALUES('of a file')")
+        server = f"vfs=corallite&server={c.server()}"
+        kinds = (("shop/dev", "", ["first"]), ("shop", f"&at=lsn:{lsn}", ["first"]),
+                 ("other", "", ["of the other"]), (None, "", ["of a file"]),
+                 ("shop", "&at=latest", ["first", "second"]))
+        limit = db.getlimit(sqlite3.SQLITE_LIMIT_ATTACHED)
+        for main in (db, plain):
+            for i in range(limit):
+                name, at, rows = kinds[i % len(kinds)]
+                uri = f"file:{name}?{server}{at}" if name else f"file:{path}?vfs=unix"
+                main.execute("ATTACH ? AS ?", (uri, f"x{i}"))
+                got = [row[0] for row in main.execute(f"SELECT a FROM x{i}.t")]
+                check(got == rows, f"{uri}: {got}")
+            message = code_of(main, f"ATTACH 'file:other?{server}' AS more")
+            check(message == "SQLITE_ERROR", f"one more than {limit}: {message}")
+            check(code_of(main, "INSERT INTO x1.t VALUES(1)") == "SQLITE_READONLY", "a moment was written")
+            main.execute("CREATE TEMP TABLE seen AS SELECT a FROM x0.t UNION ALL SELECT a FROM x2.t UNION ALL "
+                         "SELECT a FROM x3.t")
+            check(main.execute("SELECT count(*) FROM seen").fetchone() == (3,), "over all of them")
+            # A transaction over a database, a branch and a file, given up and kept.
+            for end, more in (("ROLLBACK", 0), ("COMMIT", 1)):
+                main.execute("BEGIN")
+                for schema in ("x0", "x2", "x3"):
+                    main.execute(f"INSERT INTO {schema}.t VALUES('more')")
+                main.execute(end)
+                for schema in ("x0", "x2", "x3", "x5", "x7", "x8"):
+                    n = main.execute(f"SELECT count(*) FROM {schema}.t").fetchone()[0]
+                    check(n == 1 + more, f"{schema} after {end}: {n}")
+            for i in range(limit):
+                main.execute(f"DETACH x{i}")
+            for schema, uri in (("b", f"file:shop/dev?{server}"), ("o", f"file:other?{server}"),
+                                ("f", f"file:{path}?vfs=unix")):
+                main.execute("ATTACH ? AS ?", (uri, schema))
+                main.execute(f"DELETE FROM {schema}.t WHERE a = 'more'")
+                main.execute(f"DETACH {schema}")
+        t.note(f"limit {limit}")
+        check(db.execute("SELECT count(*) FROM t").fetchone() == (2,), "main is as it was")
+        plain.close()
+        db.close()
+
+
+@test("staleness=MS: reads send nothing to anybody, counted by the kernel, and are no older than that; "
+      "corallite_wait() gives read-your-writes", 60)
+def staleness(t):
+    t.needs("ss")
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a); INSERT INTO t VALUES('first');")
+        stale = c.connect(staleness="1h")
+        check(stale.execute("SELECT count(*) FROM t").fetchone() == (1,), "read")
+        before = sent(c)
+        for _ in range(300):
+            stale.execute("SELECT a FROM t").fetchall()
+        after = sent(c)
+        check(sum(before.values()) > 0, f"nothing was ever sent: {before}")
+        # A sign of life to a daemon may fall in between.
+        check(sum(after.values()) - sum(before.values()) < 300, f"300 stale reads sent: {before}, {after}")
+        shell = c.shell("INSERT INTO t VALUES('second'); PRAGMA corallite_last_commit; PRAGMA corallite_lsn;")
+        commit, lsn = shell.stdout.split()
+        check(stale.execute("SELECT count(*) FROM t").fetchone() == (1,), "staleness=1h has asked")
+        check(stale.execute("SELECT corallite_wait(?)", (commit,)).fetchone() == (commit,), "wait")
+        check(stale.execute("SELECT count(*) FROM t").fetchone() == (2,), "its own write was not seen")
+        check(stale.execute("SELECT corallite_wait(?)", (lsn,)).fetchone() == (lsn,), "wait for an LSN")
+        stale.close()
+        young = c.connect(staleness="200")
+        for i in range(3, 7):
+            young.execute("SELECT a FROM t").fetchall()
+            c.shell(f"INSERT INTO t VALUES({i});")
+            time.sleep(0.21)
+            check(young.execute("SELECT count(*) FROM t").fetchone() == (i,), "older than it may be")
+        young.close()
+
+
+def sent(c):
+    """Bytes that this process has sent to each daemon, for ever."""
+    return {node: sum(n for n, _ in socket_bytes(os.getpid(), c.port[node]).values())
+            for node in NODES + (PAGESERVER,)}
 
 
 def refused(uri):

@@ -9,7 +9,7 @@
 bool on_corallite;
 const char *stock_dir;
 
-static const char *tag = ""; /* of the case: a database of another case is another one */
+static char tag[60]; /* of the case: a database of another case is another one */
 
 void say(const char *format, ...)
 {
@@ -277,7 +277,7 @@ int main(int argc, char **argv)
     for (const struct stock_case *c = cases; c->name; c++) {
         if (strcmp(c->name, argv[3]) != 0)
             continue;
-        tag = c->name;
+        snprintf(tag, sizeof tag, "%s%s", c->name, getenv("STOCK_TAG") ? getenv("STOCK_TAG") : "");
         c->run();
         puts("end");
         return 0;

@@ -15,6 +15,7 @@
 #define SQLITE_ENABLE_SESSION        1
 #include <sqlite3.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct stock_case {
     const char *name;
