@@ -24,8 +24,20 @@ void cv_uri_init(struct cv_uri *uri)
     uri->create = true;
 }
 
+/* ATTACH and VACUUM INTO hand on the VFS of main: a path there is meant for another one. */
+static bool is_path(const char *name)
+{
+    return name[0] == '/' || strncmp(name, "./", 2) == 0 || strncmp(name, "../", 3) == 0;
+}
+
 int cv_uri_name(struct cv_uri *uri, const char *name)
 {
+    if (is_path(name))
+        return co_fail(
+            CO_ERR_NAME,
+            "%.300s is a path, and Corallite's databases are named DB or DB/BRANCH. For a "
+            "plain file write 'file:%.300s?vfs=unix'",
+            name, name);
     return name_split(name, uri->db, uri->branch);
 }
 

@@ -778,6 +778,14 @@ static void file_controls(void)
             : strcmp(sqlite3_db_filename(db, "main"), "corallite:file-controls-db/main") == 0
                 ? "corallite:DB/main"
                 : "?");
+    stock_close(db);
+    db = stock_open_more("db", "psow=1&cache=private", RW);
+    say("psow %s %d %lld, none %d, key %s",
+        sqlite3_uri_parameter(sqlite3_db_filename(db, "main"), "psow"),
+        sqlite3_uri_boolean(sqlite3_db_filename(db, "main"), "psow", 0),
+        (long long)sqlite3_uri_int64(sqlite3_db_filename(db, "main"), "psow", 7),
+        sqlite3_uri_parameter(sqlite3_db_filename(db, "main"), "no") == NULL,
+        sqlite3_uri_key(sqlite3_db_filename(db, "main"), on_corallite ? 1 : 0));
     say("uri parameter %s, readonly %d %d",
         sqlite3_uri_parameter(sqlite3_db_filename(db, "main"), "x") ? "?" : "none",
         sqlite3_db_readonly(db, "main"), sqlite3_db_readonly(db, "nosuch"));

@@ -538,6 +538,10 @@ static void attach(void)
         say("attach %d: %d", i, quiet(a, sql));
     }
     run(a, "DETACH nosuch");
+    run(a, "DETACH x10; ATTACH '' AS e; CREATE TABLE e.t(a); INSERT INTO e.t VALUES(1); DETACH e; "
+           "ATTACH "
+           "':memory:' AS m; CREATE TABLE m.t(a); INSERT INTO m.t VALUES(2); SELECT * FROM m.t; "
+           "DETACH m");
     run(a,
         "CREATE TABLE x1.t(v); CREATE TABLE x2.t(v); CREATE TABLE x3.t(v); CREATE TABLE x4.t(v)");
     run(a, "BEGIN; INSERT INTO main.t(b) VALUES('m'); INSERT INTO x1.t VALUES('1'); COMMIT");

@@ -551,3 +551,31 @@ Test(stock, a_child_cannot_commit_what_its_parent_began)
     cr_assert_eq(sql_int(a, "select count(*) from t"), 1);
     sql_close(a);
 }
+
+Test(stock, a_child_reads_on_in_the_state_of_an_immutable_handle)
+{
+    /* S15 */
+    sqlite3 *a = sql_open("db"), *i;
+    int status, rc;
+    pid_t pid;
+
+    sql_do(a, "create table t(v); insert into t values(1)");
+    i = sql_open_rc("db", "127.0.0.1:1", "&immutable=1", SQLITE_OPEN_READWRITE, &rc);
+    cr_assert_eq(sql_int(i, "select count(*) from t"), 1);
+    sql_do(a, "insert into t values(2); create table u(v)");
+    sqlite3_db_release_memory(i);
+    pid = fork();
+    if (pid == 0) {
+        int bad = sql_int(i, "select count(*) from t") != 1;
+
+        bad |= sql_rc(i, "insert into t values(3)") != SQLITE_READONLY;
+        bad |= sql_rc(i, "pragma corallite_at = latest") != SQLITE_ERROR;
+        bad |= sqlite3_close(i) != SQLITE_OK;
+        _exit(bad);
+    }
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%x", status);
+    cr_assert_eq(sql_int(i, "select count(*) from t"), 1);
+    sql_close(i);
+    sql_close(a);
+}

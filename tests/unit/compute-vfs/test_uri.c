@@ -30,6 +30,15 @@ Test(uri, a_bad_name_is_answered_with_a_valid_one)
     cr_assert_eq(cv_uri_name(&u, "../etc"), CO_ERR_NAME);
 }
 
+Test(uri, a_path_is_told_how_a_plain_file_is_named)
+{
+    /* ATTACH '/tmp/x.db' on a connection whose main is ours */
+    cr_assert_eq(cv_uri_name(&u, "/tmp/x.db"), CO_ERR_NAME);
+    cr_assert(strstr(co_sentence(), "file:/tmp/x.db?vfs=unix"));
+    cr_assert_eq(cv_uri_name(&u, "./x.db"), CO_ERR_NAME);
+    cr_assert(strstr(co_sentence(), "file:./x.db?vfs=unix"));
+}
+
 Test(uri, every_parameter_is_checked)
 {
     static const struct {
