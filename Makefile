@@ -113,7 +113,7 @@ $(foreach m,$(UNIT_MODULES),$(eval $(call unit_bin,$(m))))
 
 # Programs of the integration tests: stock users of SQLite, nothing of ours linked in.
 INTEGRATION_BINS := $(patsubst tests/integration/%.c,$(B)/tests/integration/%,$(wildcard tests/integration/*.c))
-$(B)/tests/integration/%: $(B)/obj/tests/integration/%.o
+$(B)/tests/integration/%: $(B)/obj/tests/integration/%.o $(B)/obj/tests/integration/lib/stock.o
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ -lsqlite3 -lm
 

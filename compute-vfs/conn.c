@@ -55,6 +55,15 @@ static const char *usual_server(void)
     return usual;
 }
 
+/* sqlite3_uri_parameter() knows only the first of a name. */
+static int check_twice(sqlite3_filename name, int i, const char *key)
+{
+    for (int k = 0; k < i; k++)
+        if (cv_uri_is_ours(key) && strcmp(sqlite3_uri_key(name, k), key) == 0)
+            return co_fail(CO_ERR_INVAL, "%.60s= is there twice in the URI: write it once", key);
+    return 0;
+}
+
 int cv_conn_parameters(sqlite3_filename name, bool own, struct cv_uri *out)
 {
     const char *key;
@@ -63,10 +72,15 @@ int cv_conn_parameters(sqlite3_filename name, bool own, struct cv_uri *out)
     cv_uri_init(out);
     out->usual_server = usual_server();
     rc = from_environment(out);
-    for (int i = 0; !rc && (key = sqlite3_uri_key(name, i)); i++)
-        if (!own || cv_uri_knows(key))
+    out->server_said = out->create_said = false;
+    for (int i = 0; !rc && (key = sqlite3_uri_key(name, i)); i++) {
+        if (own && !cv_uri_knows(key))
+            continue;
+        rc = check_twice(name, i, key);
+        if (!rc)
             rc = cv_uri_param(out, key, sqlite3_uri_parameter(name, key));
-    return rc;
+    }
+    return rc ? rc : cv_uri_check(out);
 }
 
 /* SQLite hands the name over with its URI parameters behind it, in xFullPathname and in xOpen.
@@ -164,9 +178,21 @@ bool cv_conn_forked(const struct cv_conn *c)
     return c->generation != cv_generation();
 }
 
+/* The state of an immutable=1 handle, by its LSN. */
+static int fix_again(struct cv_conn *c, lsn_t lsn)
+{
+    char text[WHEN_AT_MAX], digits[LSN_TEXT];
+    int rc;
+
+    snprintf(text, sizeof text, "lsn:%s", lsn_format(lsn, digits));
+    rc = cv_moment_enter(c, text);
+    return rc ? rc : cv_database_pin_at(c->db, &c->handle, &c->moment, CO_READ_TIMEOUT_MS);
+}
+
 /* The parent's object stays as it was at the fork: its locks may be held by nobody. */
 static int attach_again(struct cv_conn *c)
 {
+    lsn_t fixed_lsn = c->handle.pin.lsn;
     int rc;
 
     memset(&c->handle, 0, sizeof c->handle);
@@ -176,7 +202,8 @@ static int attach_again(struct cv_conn *c)
     rc = cv_database_open(&c->uri, c->uri.create && !c->readonly, &c->handle, &c->db);
     if (rc)
         return cv_report_sentence(SQLITE_IOERR);
-    if (c->at && cv_moment_check(c, &c->moment)) { /* the name may mean another timeline by now */
+    /* The name may mean another timeline by now. */
+    if ((c->at && cv_moment_check(c, &c->moment)) || (c->fixed && fix_again(c, fixed_lsn))) {
         cv_database_close(c->db, &c->handle, 0);
         c->db = NULL;
         return cv_report_sentence(SQLITE_IOERR);
@@ -189,7 +216,7 @@ int cv_conn_usable(struct cv_conn *c)
 {
     if (!cv_conn_forked(c))
         return SQLITE_OK;
-    if (c->reading || c->slot0 || c->fixed)
+    if (c->reading || c->slot0)
         return cv_report(SQLITE_IOERR,
                          "%s: this process is a fork of the one that began the transaction; only "
                          "the parent can go on with it",

@@ -39,6 +39,7 @@ struct registry {
     uint64_t next_id;
 };
 
+/* NULL without memory: then this process has no object yet. */
 static struct registry *registry(void)
 {
     static _Atomic(struct registry *) current;
@@ -48,7 +49,8 @@ static struct registry *registry(void)
     if (r && r->generation == cv_generation())
         return r;
     made = calloc(1, sizeof *made);
-    co_assert(made);
+    if (!made)
+        return NULL;
     made->generation = cv_generation();
     made->next_id = 1;
     pthread_mutex_init(&made->lock, NULL);
@@ -145,6 +147,8 @@ static struct cv_database *find_path(struct registry *r, const char *path)
 {
     struct cv_database *db;
 
+    if (!r)
+        return NULL;
     pthread_mutex_lock(&r->lock);
     for (db = r->first; db && strcmp(db->path, path) != 0; db = db->next)
         ;
@@ -159,6 +163,8 @@ struct cv_database *cv_database_find(uint64_t serial)
     struct registry *r = registry();
     struct cv_database *db;
 
+    if (!r)
+        return NULL;
     pthread_mutex_lock(&r->lock);
     for (db = r->first; db && db->serial != serial; db = db->next)
         ;
@@ -276,8 +282,10 @@ int cv_database_open(const struct cv_uri *uri, bool may_create, struct cv_handle
     bool found, fresh = false;
     int rc;
 
-    if (!timeline)
+    if (!timeline || !r) {
+        free(timeline);
         return co_fail(CO_ERR_NOMEM, "no memory for a database object");
+    }
     cv_uri_path(uri, path);
     db = find_path(r, path);
     if (!db) {

@@ -65,12 +65,40 @@ static void commit_status(sqlite3_context *context, int n, sqlite3_value **value
         sqlite3_result_text(context, word, -1, SQLITE_STATIC);
 }
 
-/* corallite_wait(LSN [, ms]): returns the LSN once every new transaction here sees it. */
+/* What corallite_wait() is to wait for: an LSN, or the commit of an id; *id tells which. */
+static int parse_token(const char *text, lsn_t *lsn, bool *id)
+{
+    term_t term;
+
+    *id = strchr(text, ':') && strncmp(text, "lsn:", 4) != 0;
+    if (!*id)
+        return lsn_parse(text, lsn);
+    if (lsn_commit_id_parse(text, &term, lsn))
+        return CO_ERR_INVAL;
+    *lsn += LSN_ALIGN; /* past its begin means up to its end: only ends of records are seen */
+    return 0;
+}
+
+/* Somebody else's commit may stand where that one would have been. */
+static int check_committed(struct cv_conn *c, const char *id)
+{
+    const char *word;
+    int rc = cv_ending_status(c, id, &word);
+
+    if (!rc && strcmp(word, "committed") != 0)
+        rc = co_fail(CO_ERR_NOT_FOUND, "commit %.60s is %s", id,
+                     strcmp(word, "unknown") == 0 ? "not known to be in the database"
+                                                  : "not in the database");
+    return rc;
+}
+
+/* corallite_wait(LSN or commit id [, ms]): returns it once every new transaction here sees it. */
 static void wait_for(sqlite3_context *context, int n, sqlite3_value **values)
 {
     struct cv_conn *c = cv_conn_of_schema(sqlite3_context_db_handle(context), NULL);
     const char *text = (const char *)sqlite3_value_text(values[0]);
     sqlite3_int64 ms = n > 1 ? sqlite3_value_int64(values[1]) : CO_READ_TIMEOUT_MS;
+    bool id;
     lsn_t lsn;
 
     if (!c) {
@@ -85,7 +113,8 @@ static void wait_for(sqlite3_context *context, int n, sqlite3_value **values)
     }
     if (cv_conn_usable(c))
         sqlite3_result_error(context, "this process is a fork of the one that began", -1);
-    else if (lsn_parse(text, &lsn) || cv_database_wait_for(c->db, lsn, (uint32_t)ms))
+    else if (parse_token(text, &lsn, &id) || cv_database_wait_for(c->db, lsn, (uint32_t)ms) ||
+             (id && check_committed(c, text)))
         sqlite3_result_error(context, co_sentence(), -1);
     else
         sqlite3_result_value(context, values[0]);

@@ -214,14 +214,15 @@ static int main_sync(sqlite3_file *file, int flags)
 /* More than SHARED would be: leave WAL mode, go exclusive, or checkpoint at close (M12). */
 static int main_lock(sqlite3_file *file, int level)
 {
-    (void)file;
-    return level > SQLITE_LOCK_SHARED ? SQLITE_BUSY : SQLITE_OK;
+    if (level > SQLITE_LOCK_SHARED)
+        return SQLITE_BUSY;
+    conn_of(file)->lock_level = level;
+    return SQLITE_OK;
 }
 
 static int main_unlock(sqlite3_file *file, int level)
 {
-    (void)file;
-    (void)level;
+    conn_of(file)->lock_level = level;
     return SQLITE_OK;
 }
 
@@ -234,6 +235,41 @@ static int main_check_reserved(sqlite3_file *file, int *out)
 
 /* -- control -------------------------------------------------------------------------------------
  */
+
+/* Questions and hints of whoever has a plain file in mind: answered as for one, where there is an
+ * answer. */
+static int control_as_file(struct cv_conn *c, int op, void *arg)
+{
+    int *n = arg;
+
+    switch (op) {
+    case SQLITE_FCNTL_LOCKSTATE:
+        *n = c->lock_level;
+        return SQLITE_OK;
+    case SQLITE_FCNTL_LAST_ERRNO:
+    case SQLITE_FCNTL_HAS_MOVED:
+    case SQLITE_FCNTL_EXTERNAL_READER:
+        *n = 0;
+        return SQLITE_OK;
+    case SQLITE_FCNTL_PERSIST_WAL: /* there is none to keep or to delete */
+        if (*n < 0)
+            *n = c->persist_wal;
+        else
+            c->persist_wal = *n != 0;
+        return SQLITE_OK;
+    case SQLITE_FCNTL_POWERSAFE_OVERWRITE:
+        *n = 1;
+        return SQLITE_OK;
+    case SQLITE_FCNTL_MMAP_SIZE:
+        *(sqlite3_int64 *)arg = 0;
+        return SQLITE_OK;
+    case SQLITE_FCNTL_CHUNK_SIZE:
+    case SQLITE_FCNTL_SIZE_HINT:
+        return SQLITE_OK;
+    default:
+        return SQLITE_NOTFOUND;
+    }
+}
 
 static int main_control(sqlite3_file *file, int op, void *arg)
 {
@@ -254,7 +290,7 @@ static int main_control(sqlite3_file *file, int op, void *arg)
         rc = cv_conn_forked(c) ? SQLITE_NOTFOUND : SQLITE_OK;
         return rc ? rc : cv_pragma(c, arg);
     default:
-        return SQLITE_NOTFOUND;
+        return control_as_file(c, op, arg);
     }
 }
 

@@ -280,8 +280,12 @@ int cv_lock(struct cv_conn *c, int offset, int n, int flags)
         return SQLITE_OK;
     }
     rc = cv_conn_usable(c);
-    if (rc)
+    if (rc) {
+        /* V1 kept the read slot while SQLite changed it under slot 0; it will not be given back. */
+        if (offset >= FIRST_READ_SLOT && c->slot0)
+            c->reading = false;
         return rc;
+    }
     forget_refusal();
     if (offset >= FIRST_READ_SLOT && (flags & SQLITE_SHM_SHARED))
         return lock_read(c);

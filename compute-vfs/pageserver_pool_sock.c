@@ -198,9 +198,10 @@ int cv_pageserver_ask(struct cv_pageserver *ps, struct cv_question *a, uint64_t 
             if (atomic_load(&ps->reached) && co_now_us() + wait_us < end_us)
                 rc = CO_ERR_AGAIN; /* it is there: it takes its time, or the way to it has gone */
         }
+        if (rc != 0)
+            cv_question_release(a); /* an answer that is of no use to anybody */
         if (!worth_a_retry(rc))
             return rc;
-        cv_question_release(a);
         uint64_t now_us = co_now_us();
         if (now_us + wait_us >= (atomic_load(&ps->reached) ? end_us : until_us))
             return rc;

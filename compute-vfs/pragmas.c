@@ -25,22 +25,42 @@ static int fail(char **arg)
 /* -- what SQLite decides and we want to know
  * ------------------------------------------------------- */
 
-/* As SQLite reads it: OFF must be told apart from NORMAL. It goes on to SQLite. */
+/* As SQLite reads it, and refuses it in a transaction: OFF must be told apart from NORMAL. It goes
+ * on to SQLite. */
 static void see_synchronous(struct cv_conn *c, const char *value)
 {
     static const struct {
         const char *word;
         int level;
-    } words[] = {{"off", 0}, {"no", 0},   {"false", 0}, {"normal", 1}, {"on", 1},
-                 {"yes", 1}, {"true", 1}, {"full", 2},  {"extra", 3}};
+    } words[] = {{"off", 0}, {"no", 0}, {"false", 0}, {"full", 2}, {"extra", 3}};
 
-    if (!value)
+    if (!value || (c->owner && *c->owner && !sqlite3_get_autocommit(*c->owner)))
         return;
+    c->level = 1; /* "normal", and whatever SQLite does not know */
     if (*value >= '0' && *value <= '9')
-        c->level = atoi(value) & 7;
+        c->level = (atoi(value) + 1) & 7 ? ((atoi(value) + 1) & 7) - 1 : 0;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strcasecmp(value, words[i].word) == 0)
             c->level = words[i].level;
+}
+
+/* Modes that cannot be are answered with the one that is; all else SQLite answers by itself. It
+ * takes the beginning of a word for the word. */
+static int journal_mode(char **arg)
+{
+    static const char *const others[] = {"delete", "persist", "off", "truncate", "memory"};
+
+    for (size_t i = 0; arg[2] && i < sizeof others / sizeof *others; i++)
+        if (strncasecmp(others[i], arg[2], strlen(arg[2])) == 0)
+            return answer(arg, sqlite3_mprintf("wal"));
+    return SQLITE_NOTFOUND;
+}
+
+static int locking_mode(char **arg)
+{
+    if (arg[2] && strcasecmp(arg[2], "exclusive") == 0)
+        return answer(arg, sqlite3_mprintf("normal"));
+    return SQLITE_NOTFOUND;
 }
 
 /* -- our own -------------------------------------------------------------------------------------
@@ -219,11 +239,9 @@ int cv_pragma(struct cv_conn *c, char **arg)
     const char *name = arg[1];
 
     if (strcasecmp(name, "journal_mode") == 0)
-        return answer(arg, sqlite3_mprintf("wal"));
+        return journal_mode(arg);
     if (strcasecmp(name, "locking_mode") == 0)
-        return answer(arg, sqlite3_mprintf("normal"));
-    if (strcasecmp(name, "mmap_size") == 0)
-        return answer(arg, sqlite3_mprintf("0"));
+        return locking_mode(arg);
     if (strcasecmp(name, "synchronous") == 0)
         see_synchronous(c, arg[2]);
     return strncasecmp(name, PREFIX, strlen(PREFIX)) == 0 ? run_ours(c, arg) : SQLITE_NOTFOUND;

@@ -24,8 +24,20 @@ void cv_uri_init(struct cv_uri *uri)
     uri->create = true;
 }
 
+/* ATTACH and VACUUM INTO hand on the VFS of main: a path there is meant for another one. */
+static bool is_path(const char *name)
+{
+    return name[0] == '/' || strncmp(name, "./", 2) == 0 || strncmp(name, "../", 3) == 0;
+}
+
 int cv_uri_name(struct cv_uri *uri, const char *name)
 {
+    if (is_path(name))
+        return co_fail(
+            CO_ERR_NAME,
+            "%.300s is a path, and Corallite's databases are named DB or DB/BRANCH. For a "
+            "plain file write 'file:%.300s?vfs=unix'",
+            name, name);
     return name_split(name, uri->db, uri->branch);
 }
 
@@ -144,22 +156,50 @@ static bool one_of(const char *key, const char *const *words)
     return false;
 }
 
+static const char *const of_sqlite[] = {"mode", "psow", "vfs", "modeof", "cache", NULL};
+
+bool cv_uri_is_ours(const char *key)
+{
+    return cv_uri_knows(key) && !one_of(key, of_sqlite);
+}
+
+int cv_uri_check(const struct cv_uri *uri)
+{
+    if (!uri->create_said || !uri->create)
+        return 0;
+    if (uri->no_create_mode)
+        return co_fail(CO_ERR_INVAL,
+                       "create=1 and mode=ro or mode=rw contradict each other: leave one "
+                       "of them out");
+    if (uri->at[0] || uri->immutable)
+        return co_fail(CO_ERR_INVAL,
+                       "create=1 and %s contradict each other: what is fixed in time is "
+                       "never made by opening it. Leave one of them out",
+                       uri->at[0] ? "at=" : "immutable=1");
+    return 0;
+}
+
 int cv_uri_param(struct cv_uri *uri, const char *key, const char *value)
 {
-    static const char *const of_sqlite[] = {"mode", "psow", "vfs", "modeof", NULL};
     static const char *const later[] = {"token", "cache_dir", NULL};
     bool yes;
 
-    if (strcmp(key, "server") == 0)
+    if (strcmp(key, "server") == 0) {
+        uri->server_said = true;
         return parse_server(uri, value);
+    }
+    if (strcmp(key, "mode") == 0)
+        uri->no_create_mode = strcmp(value, "ro") == 0 || strcmp(value, "rw") == 0;
     if (strcmp(key, "at") == 0)
         return parse_at(uri, value);
     if (strcmp(key, "cache") == 0) {
         uri->shared = strcmp(value, "shared") == 0;
         return 0;
     }
-    if (strcmp(key, "create") == 0)
+    if (strcmp(key, "create") == 0) {
+        uri->create_said = true;
         return parse_bool(key, value, &uri->create);
+    }
     if (strcmp(key, "durability") == 0)
         return parse_durability(uri, value);
     if (strcmp(key, "commit_timeout") == 0)
@@ -334,6 +374,11 @@ int cv_uri_from_path(struct cv_uri *uri, const char *path)
         n = strcspn(name + 2, "/");
         if (n == 0 || n >= sizeof uri->server || name[2 + n] != '/')
             return not_a_path(path);
+        if (uri->server_said && (strlen(uri->server) != n || memcmp(uri->server, name + 2, n) != 0))
+            return co_fail(CO_ERR_INVAL,
+                           "server=%s and the server in %.400s are two: leave one of "
+                           "them out",
+                           uri->server, path);
         memcpy(uri->server, name + 2, n);
         uri->server[n] = 0;
         name += n + 3;

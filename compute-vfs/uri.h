@@ -37,7 +37,9 @@ struct cv_uri {
         page_size; /* page_size 0: SQLite's choice */
     enum cv_durability durability;
     bool create, immutable;
-    bool shared;          /* cache=shared */
+    bool shared; /* cache=shared */
+    bool server_said, create_said,
+        no_create_mode;   /* as the URI's parameters say, for cv_uri_check */
     char at[WHEN_AT_MAX]; /* as written; "": the live database */
     bool has_moment;      /* `moment` is what `at` stands for */
     lsn_t moment;
@@ -60,6 +62,10 @@ const char *cv_uri_within(const char *name);
 /* Reads that. A plain name has no place for more than server= and at=. CO_ERR_NAME, CO_ERR_INVAL.
  */
 CO_MUST_CHECK int cv_uri_text(struct cv_uri *uri, const char *text);
+/* What each of them may say, all may not say together. CO_ERR_INVAL. */
+CO_MUST_CHECK int cv_uri_check(const struct cv_uri *uri);
+/* Of two parameters of one name SQLite would take the first and say nothing; is it one of ours? */
+bool cv_uri_is_ours(const char *key);
 
 /* The identity of a branch in this process: "corallite:DB/BRANCH" at the usual server, else
  * "corallite://SERVER/DB/BRANCH". */

@@ -115,7 +115,12 @@ static int vfs_full_pathname(sqlite3_vfs *vfs, const char *name, int n, char *ou
     struct cv_uri uri;
 
     (void)vfs;
-    if (cv_conn_uri(name, &uri) || cv_moment_of_uri(&uri))
+    if (cv_conn_uri(name, &uri))
+        return cv_report_sentence(SQLITE_CANTOPEN);
+    if (uri.has_moment && uri.at[0]) /* by whoever opens; what this function makes has both */
+        return cv_report(SQLITE_CANTOPEN,
+                         "at= and the moment in %.400s are two: leave one of them out", name);
+    if (cv_moment_of_uri(&uri))
         return cv_report_sentence(SQLITE_CANTOPEN);
     cv_uri_filename(&uri, path);
     if ((int)strlen(path) >= n)
@@ -224,6 +229,8 @@ int cv_vfs_register(void)
     platform = sqlite3_vfs_find(NULL);
     if (!platform)
         return SQLITE_ERROR;
+    if (!platform->xDlOpen) /* built without extensions */
+        corallite.xDlOpen = NULL;
     corallite.szOsFile = (int)sizeof(struct cv_file);
     if (platform->szOsFile > corallite.szOsFile)
         corallite.szOsFile = platform->szOsFile;

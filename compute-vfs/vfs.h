@@ -54,9 +54,11 @@ struct cv_conn {
     bool speculative; /* the pin may still be lost and nothing has been waited for (M7) */
     bool refused;     /* slot 0 was refused under this pin */
     bool slot0, slot0_local, checkpointing;
-    bool size_lie; /* the next xFileSize answers 1 (M11) */
-    bool fixed;    /* immutable=1: pinned for good */
-    bool at;       /* stands at `moment`, not at the head */
+    bool size_lie;    /* the next xFileSize answers 1 (M11) */
+    int lock_level;   /* of the file, as SQLite sees it; keeps nobody out */
+    bool persist_wal; /* SQLITE_FCNTL_PERSIST_WAL as it was set */
+    bool fixed;       /* immutable=1: pinned for good */
+    bool at;          /* stands at `moment`, not at the head */
     struct cv_moment moment;
     uint64_t want_tip_until_us;
 

@@ -14,6 +14,7 @@ help:
 	  'make unit [M=common]  unit tests only (of one module)' \
 	  'make integration      tests on real processes only; make cli-test  those of the command' \
 	  'make docs-test        every command of README.md and docs/*.md' \
+	  'make sizes            databases of unusual size, in full (make test has small ones)' \
 	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
 	  'make rules            each rule of the VFS is taken out and must be missed by a test' \
@@ -73,6 +74,12 @@ languages: all $(INTEGRATION_BINS) $(B)/tests/unit-compute-vfs
 examples-all: all
 	@tools/deps test examples toolchains
 	@B=$(B) python3 tests/integration/run.py --only example_node --only example_go --only example_java
+
+# Page sizes, the lock page, 10,000 tables, a row of 500 MB: minutes, and some 10 GB of disk.
+.PHONY: sizes
+sizes:
+	@$(MAKE) --no-print-directory integration \
+	  ARGS='--slow --only page_sizes --only lock_page --only many_tables --only large_row'
 
 .PHONY: cli-test docs-test
 cli-test: all

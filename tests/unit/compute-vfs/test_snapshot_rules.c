@@ -382,3 +382,61 @@ Test(snapshot, one_question_to_the_quorum_a_read_transaction)
     sql_close(a);
     sql_close(b);
 }
+
+Test(snapshot, with_staleness_a_read_asks_nobody)
+{
+    int rc;
+    sqlite3 *a = sql_open("db");
+    sqlite3 *b;
+    unsigned positions, changes, pages;
+
+    sql_do(a, "create table t(v); insert into t values(1)");
+    b = sql_open_rc("db", "127.0.0.1:2", "&staleness=1h", SQLITE_OPEN_READWRITE, &rc);
+    cr_assert_eq(sql_int(b, "select count(*) from t"), 1);
+    positions = mem_count.positions;
+    changes = mem_count.changes;
+    pages = mem_count.pages;
+    for (int i = 0; i < 50; i++)
+        cr_assert_eq(sql_int(b, "select count(*) from t"), 1);
+    cr_assert_eq(mem_count.positions, positions);
+    cr_assert_eq(mem_count.changes, changes);
+    cr_assert_eq(mem_count.pages, pages);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(snapshot, with_staleness_a_read_is_no_older_than_that)
+{
+    int rc;
+    sqlite3 *a = sql_open("db");
+    sqlite3 *b;
+
+    sql_do(a, "create table t(v)");
+    b = sql_open_rc("db", "127.0.0.1:2", "&staleness=100", SQLITE_OPEN_READWRITE, &rc);
+    for (int i = 1; i <= 5; i++) {
+        sql_int(b, "select count(*) from t");
+        sql_do(a, "insert into t values(1)");
+        usleep(101 * 1000);
+        cr_assert_eq(sql_int(b, "select count(*) from t"), i);
+    }
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(snapshot, staleness_never_hides_what_this_process_was_told_is_done)
+{
+    /* M10 */
+    int rc;
+    sqlite3 *a, *b;
+
+    a = sql_open_rc("db", "127.0.0.1:1", "&staleness=1h",
+                    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &rc);
+    sql_do(a, "create table t(v)");
+    b = sql_open_rc("db", "127.0.0.1:1", "&staleness=1h", SQLITE_OPEN_READWRITE, &rc);
+    for (int i = 1; i < 20; i++) {
+        sql_do(a, "insert into t values(1)");
+        cr_assert_eq(sql_int(b, "select count(*) from t"), i);
+    }
+    sql_close(a);
+    sql_close(b);
+}

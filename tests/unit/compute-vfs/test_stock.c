@@ -210,6 +210,86 @@ Test(stock, a_read_only_handle_reads_and_never_asks_for_the_lease)
     sql_close(a);
 }
 
+Test(stock, an_extension_can_be_loaded_on_a_connection_of_ours)
+{
+    /* SQLite asks the VFS of the main database for it */
+    sqlite3 *a = sql_open("db");
+    char *error = NULL;
+
+    sqlite3_db_config(a, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 1, NULL);
+    cr_assert_eq(sqlite3_load_extension(a, "/nonexistent/thing", NULL, &error), SQLITE_ERROR);
+    cr_assert(strstr(error, "cannot open shared object file"), "%s", error);
+    sqlite3_free(error);
+    sql_close(a);
+}
+
+Test(stock, synchronous_in_a_transaction_changes_nothing)
+{
+    /* SQLite refuses it there; taken for OFF, the COMMIT would wait for nothing */
+    sqlite3 *a = sql_open("db");
+
+    sql_do(a,
+           "create table t(v); pragma synchronous = normal; pragma corallite_commit_timeout = 50");
+    sql_do(a, "begin; insert into t values(1)");
+    cr_assert_eq(sql_rc(a, "pragma synchronous = off"), SQLITE_ERROR);
+    mem.freeze = true;
+    cr_assert_eq(sql_rc(a, "commit"), SQLITE_IOERR_FSYNC);
+    mem.freeze = false;
+    sqlite3_close(a);
+}
+
+Test(stock, words_for_synchronous_mean_what_they_mean_to_sqlite)
+{
+    static const char *const off[] = {"off", "no", "false", "0", "7"}, *const normal[] = {"normal",
+                                                                                          "on", "1",
+                                                                                          "what"};
+    sqlite3 *a = sql_open("db");
+    char sql[100];
+
+    sql_do(a, "create table t(v); pragma corallite_commit_timeout = 50");
+    mem.receive = true; /* a majority of memories has it, no disk */
+    for (int i = 0; i < 4; i++) {
+        snprintf(sql, sizeof sql, "pragma synchronous = %s; pragma synchronous", normal[i]);
+        sql_do(a, sql);
+        cr_assert_eq(sql_int(a, "pragma synchronous"), 1, "%s", normal[i]);
+        sql_do(a, "insert into t values(1)");
+    }
+    mem.receive = false;
+    mem.freeze = true;
+    for (int i = 0; i < 5; i++) {
+        snprintf(sql, sizeof sql, "pragma synchronous = %s", off[i]);
+        sql_do(a, sql);
+        cr_assert_eq(sql_int(a, "pragma synchronous"), 0, "%s", off[i]);
+        sql_do(a, "insert into t values(1)");
+    }
+    mem.freeze = false;
+    sql_close(a);
+}
+
+Test(stock, what_is_asked_of_a_file_is_answered_as_for_a_file)
+{
+    sqlite3 *a = sql_open("db");
+    sqlite3_int64 size = -1;
+    int n = -1;
+
+    sql_do(a, "create table t(v)");
+    cr_assert_eq(sqlite3_file_control(a, "main", SQLITE_FCNTL_PERSIST_WAL, &n), SQLITE_OK);
+    cr_assert_eq(n, 0);
+    n = 1;
+    cr_assert_eq(sqlite3_file_control(a, "main", SQLITE_FCNTL_PERSIST_WAL, &n), SQLITE_OK);
+    n = -1;
+    cr_assert_eq(sqlite3_file_control(a, "main", SQLITE_FCNTL_PERSIST_WAL, &n), SQLITE_OK);
+    cr_assert_eq(n, 1);
+    cr_assert_eq(sqlite3_file_control(a, "main", SQLITE_FCNTL_HAS_MOVED, &n), SQLITE_OK);
+    cr_assert_eq(n, 0);
+    cr_assert_eq(sqlite3_file_control(a, "main", SQLITE_FCNTL_MMAP_SIZE, &size), SQLITE_OK);
+    cr_assert_eq(size, 0);
+    cr_assert_eq(sqlite3_file_control(a, "main", SQLITE_FCNTL_LOCKSTATE, &n), SQLITE_OK);
+    cr_assert_eq(n, SQLITE_LOCK_SHARED);
+    cr_assert_eq(sqlite3_file_control(a, "main", 12345, &n), SQLITE_NOTFOUND);
+    sql_close(a);
+}
+
 /* -- names ---------------------------------------------------------------------------------------
  */
 
@@ -241,6 +321,16 @@ Test(stock, wrong_input_gets_a_sentence)
         strstr(why("x", "h:1", "&colour=red", SQLITE_OPEN_CREATE, SQLITE_CANTOPEN), "known are"));
     cr_assert(strstr(why("x", "h:1", "&token=s", SQLITE_OPEN_CREATE, SQLITE_CANTOPEN),
                      "not in this version"));
+    cr_assert(strstr(why("x", "h:1", "&create=1&mode=ro", SQLITE_OPEN_CREATE, SQLITE_CANTOPEN),
+                     "contradict"));
+    cr_assert(
+        strstr(why("x", "h:1", "&staleness=1&staleness=2", SQLITE_OPEN_CREATE, SQLITE_CANTOPEN),
+               "staleness= is there twice"));
+    cr_assert(strstr(why("corallite://h:2/x/main", "h:1", "", SQLITE_OPEN_CREATE, SQLITE_CANTOPEN),
+                     "are two"));
+    cr_assert(strstr(why("corallite://h:1/x/main@0000000000001000", "h:1", "&at=latest",
+                         SQLITE_OPEN_CREATE, SQLITE_CANTOPEN),
+                     "are two"));
     cr_assert(strstr(why("x", "nowhere", "", SQLITE_OPEN_CREATE, SQLITE_CANTOPEN), "HOST:PORT"));
     mem.fail_open = CO_ERR_CONNECT;
     cr_assert(strstr(why("x", "h:1", "", SQLITE_OPEN_CREATE, SQLITE_CANTOPEN), "127.0.0.1:1"));
@@ -459,5 +549,33 @@ Test(stock, a_child_cannot_commit_what_its_parent_began)
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%x", status);
     sql_do(a, "commit");
     cr_assert_eq(sql_int(a, "select count(*) from t"), 1);
+    sql_close(a);
+}
+
+Test(stock, a_child_reads_on_in_the_state_of_an_immutable_handle)
+{
+    /* S15 */
+    sqlite3 *a = sql_open("db"), *i;
+    int status, rc;
+    pid_t pid;
+
+    sql_do(a, "create table t(v); insert into t values(1)");
+    i = sql_open_rc("db", "127.0.0.1:1", "&immutable=1", SQLITE_OPEN_READWRITE, &rc);
+    cr_assert_eq(sql_int(i, "select count(*) from t"), 1);
+    sql_do(a, "insert into t values(2); create table u(v)");
+    sqlite3_db_release_memory(i);
+    pid = fork();
+    if (pid == 0) {
+        int bad = sql_int(i, "select count(*) from t") != 1;
+
+        bad |= sql_rc(i, "insert into t values(3)") != SQLITE_READONLY;
+        bad |= sql_rc(i, "pragma corallite_at = latest") != SQLITE_ERROR;
+        bad |= sqlite3_close(i) != SQLITE_OK;
+        _exit(bad);
+    }
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%x", status);
+    cr_assert_eq(sql_int(i, "select count(*) from t"), 1);
+    sql_close(i);
     sql_close(a);
 }

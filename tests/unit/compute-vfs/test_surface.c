@@ -181,6 +181,29 @@ Test(surface, wait_returns_once_a_commit_of_somebody_else_is_seen)
     sql_close(a);
 }
 
+Test(surface, wait_takes_the_id_of_a_commit)
+{
+    int rc;
+    sqlite3 *a = with_commits(2);
+    sqlite3 *b = sql_open_rc("db", "127.0.0.1:2", "&staleness=1h", SQLITE_OPEN_READWRITE, &rc);
+    char sql[100], id[60];
+
+    cr_assert_eq(sql_int(b, "select count(*) from t"), 1);
+    sql_do(a, "insert into t values(5)");
+    snprintf(id, sizeof id, "%s", sql_text(a, "pragma corallite_last_commit"));
+    snprintf(sql, sizeof sql, "select corallite_wait('%s')", id);
+    cr_assert_str_eq(sql_text(b, sql), id);
+    cr_assert_eq(sql_int(b, "select count(*) from t"), 2);
+    /* The same place in a term that never wrote there. */
+    snprintf(sql, sizeof sql, "select corallite_wait('9%s', 30)", id);
+    cr_assert_eq(sql_rc(b, sql), SQLITE_ERROR);
+    cr_assert(strstr(sqlite3_errmsg(b), "in the database"), "%s", sqlite3_errmsg(b));
+    cr_assert_eq(sql_rc(b, "select corallite_wait('7:00000000ffffff00', 30)"), SQLITE_ERROR);
+    cr_assert_eq(sql_rc(b, "select corallite_wait('seven:0000000000001000')"), SQLITE_ERROR);
+    sql_close(b);
+    sql_close(a);
+}
+
 static long long stat_of(sqlite3 *db, const char *name)
 {
     char sql[100];

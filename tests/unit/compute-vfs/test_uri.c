@@ -31,6 +31,15 @@ Test(uri, a_bad_name_is_answered_with_a_valid_one)
     cr_assert_eq(cv_uri_name(&u, "../etc"), CO_ERR_NAME);
 }
 
+Test(uri, a_path_is_told_how_a_plain_file_is_named)
+{
+    /* ATTACH '/tmp/x.db' on a connection whose main is ours */
+    cr_assert_eq(cv_uri_name(&u, "/tmp/x.db"), CO_ERR_NAME);
+    cr_assert(strstr(co_sentence(), "file:/tmp/x.db?vfs=unix"));
+    cr_assert_eq(cv_uri_name(&u, "./x.db"), CO_ERR_NAME);
+    cr_assert(strstr(co_sentence(), "file:./x.db?vfs=unix"));
+}
+
 Test(uri, every_parameter_is_checked)
 {
     static const struct {
@@ -242,4 +251,33 @@ Test(uri, parameters_that_are_known)
         cr_expect(cv_uri_knows(ours[i][0]), "%s", ours[i][0]);
     }
     cr_expect_not(cv_uri_knows("_busy_timeout"));
+}
+
+Test(uri, parameters_that_contradict_each_other_are_refused)
+{
+    static const struct {
+        const char *key, *value;
+    } others[] = {{"mode", "ro"}, {"mode", "rw"}, {"at", "latest"}, {"immutable", "1"}};
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        setup();
+        cr_assert_eq(cv_uri_param(&u, others[i].key, others[i].value), 0);
+        cr_expect_eq(cv_uri_check(&u), 0, "%s alone", others[i].key);
+        cr_assert_eq(cv_uri_param(&u, "create", "0"), 0);
+        cr_expect_eq(cv_uri_check(&u), 0, "%s and create=0", others[i].key);
+        cr_assert_eq(cv_uri_param(&u, "create", "1"), 0);
+        cr_expect_eq(cv_uri_check(&u), CO_ERR_INVAL, "%s", others[i].key);
+    }
+    setup();
+    cr_assert_eq(cv_uri_param(&u, "mode", "rwc"), 0);
+    cr_assert_eq(cv_uri_param(&u, "create", "1"), 0);
+    cr_assert_eq(cv_uri_check(&u), 0);
+}
+
+Test(uri, a_server_in_the_name_and_another_one_beside_it_are_refused)
+{
+    cr_assert_eq(cv_uri_param(&u, "server", "h:1"), 0);
+    cr_assert_eq(cv_uri_from_path(&u, "corallite://h:1/a/main"), 0);
+    cr_assert_eq(cv_uri_from_path(&u, "corallite://h:2/a/main"), CO_ERR_INVAL);
+    cr_assert(strstr(co_sentence(), "server=h:1"));
 }
