@@ -8,13 +8,6 @@
 #define FILE_HEADER_BYTES 100
 #define LOCK_BYTE_AT      0x40000000ull /* the page that holds this byte is never used by SQLite */
 
-struct cv_conn *cv_conn_of_file(sqlite3_file *file)
-{
-    if (!file || file->pMethods != &cv_main_methods)
-        return NULL;
-    return ((struct cv_file *)file)->conn;
-}
-
 static struct cv_conn *conn_of(sqlite3_file *file)
 {
     return ((struct cv_file *)file)->conn;

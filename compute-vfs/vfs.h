@@ -33,13 +33,15 @@
 #define CV_VFS_NAME "corallite"
 
 struct cv_conn {
+    sqlite3_filename
+        name; /* SQLite's own, as it was given to xOpen: the same at every layer above */
+    struct cv_conn *next; /* of the open ones */
     struct cv_database *db;
     struct cv_handle handle;
     unsigned generation; /* of the process that opened it (S15) */
     struct cv_uri uri;
     bool readonly;
-    sqlite3_file *file; /* the main database's */
-    sqlite3 **owner;    /* SQLITE_FCNTL_PDB; NULL until told */
+    sqlite3 **owner; /* SQLITE_FCNTL_PDB; NULL until told */
 
     struct cv_shm shm;
     struct cv_walbuf wal;
@@ -83,10 +85,17 @@ extern const sqlite3_io_methods cv_main_methods, cv_wal_methods;
 CO_MUST_CHECK int cv_vfs_register(void);
 
 /* conn.c: opening, closing, forks. SQLite codes; a failure has been told. */
-int cv_conn_open(sqlite3_filename name, int flags, sqlite3_file *file, struct cv_conn **out);
+int cv_conn_open(sqlite3_filename name, int flags, struct cv_conn **out);
 void cv_conn_close(struct cv_conn *conn);
 /* Reads name, environment and URI parameters. CO_ERR_* with a sentence. */
 CO_MUST_CHECK int cv_conn_uri(sqlite3_filename name, struct cv_uri *out);
+/* Set by whoever makes this VFS serve names that are not written by our rules (a default VFS): it
+ * puts name and parameters into `out`, which has the defaults and the environment. NULL: ours. */
+extern int (*cv_conn_namer)(sqlite3_filename name, struct cv_uri *out);
+/* The open connection whose database, or whose WAL, SQLite calls by this very pointer. A shim VFS
+ * above us hides our files, but never the names. NULL: none of ours. */
+struct cv_conn *cv_conn_of_name(const char *name);
+struct cv_conn *cv_conn_of_wal(const char *wal);
 /* SQLITE_OK; SQLITE_IOERR in a child for a transaction that was open at the fork (S15). */
 int cv_conn_usable(struct cv_conn *conn);
 /* True in a child of the process that opened it. */
@@ -133,7 +142,4 @@ char *cv_stats_text(struct cv_conn *conn);
 void cv_stats_reset(struct cv_conn *conn);
 /* tables.c: the table-valued functions. */
 int cv_tables_add(sqlite3 *db);
-/* extension.c */
-struct cv_conn *cv_conn_of_file(sqlite3_file *file);
-
 #endif
