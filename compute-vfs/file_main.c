@@ -207,14 +207,21 @@ static int main_sync(sqlite3_file *file, int flags)
 /* More than SHARED would be: leave WAL mode, go exclusive, or checkpoint at close (M12). */
 static int main_lock(sqlite3_file *file, int level)
 {
-    (void)file;
-    return level > SQLITE_LOCK_SHARED ? SQLITE_BUSY : SQLITE_OK;
+    struct cv_conn *c = conn_of(file);
+
+    if (level > SQLITE_LOCK_SHARED)
+        return SQLITE_BUSY;
+    if (c->file_lock < level)
+        c->file_lock = level;
+    return SQLITE_OK;
 }
 
 static int main_unlock(sqlite3_file *file, int level)
 {
-    (void)file;
-    (void)level;
+    struct cv_conn *c = conn_of(file);
+
+    if (c->file_lock > level)
+        c->file_lock = level;
     return SQLITE_OK;
 }
 
@@ -236,6 +243,9 @@ static int main_control(sqlite3_file *file, int op, void *arg)
     switch (op) {
     case SQLITE_FCNTL_PDB:
         c->owner = arg;
+        return SQLITE_OK;
+    case SQLITE_FCNTL_LOCKSTATE:
+        *(int *)arg = c->file_lock;
         return SQLITE_OK;
     case SQLITE_FCNTL_VFSNAME:
         *(char **)arg = sqlite3_mprintf("%s", CV_VFS_NAME);
