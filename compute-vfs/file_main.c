@@ -6,7 +6,8 @@
 #include "compute-vfs/vfs.h"
 
 #define FILE_HEADER_BYTES 100
-#define LOCK_BYTE_AT      0x40000000ull /* the page that holds this byte is never used by SQLite */
+
+uint64_t cv_lock_byte_at = 0x40000000;
 
 static struct cv_conn *conn_of(sqlite3_file *file)
 {
@@ -69,7 +70,7 @@ static int read_at(struct cv_conn *c, const struct cv_snapshot *s, uint8_t *out,
             return SQLITE_IOERR_NOMEM;
         if (part < page_size)
             to = whole;
-        if (index == LOCK_BYTE_AT / page_size)
+        if (index == cv_lock_byte_at / page_size)
             memset(to, 0, page_size);
         else
             rc = cv_database_read_page(c->db, c->fixed ? NULL : &c->handle, s, (pgno_t)(index + 1),
@@ -304,8 +305,10 @@ static int main_shm_unmap(sqlite3_file *file, int delete_it)
     (void)delete_it;
     if (c->slot0)
         (void)cv_lock(c, 0, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE);
-    if (c->reading)
+    if (c->reading) {
+        c->slots = 0;
         (void)cv_lock(c, 3, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_SHARED);
+    }
     cv_shm_free(&c->shm);
     c->header_valid = false;
     memset(&c->header, 0, sizeof c->header);

@@ -41,7 +41,7 @@ struct cv_conn {
     unsigned generation; /* of the process that opened it (S15) */
     struct cv_uri uri;
     bool readonly;
-    int file_lock; /* SQLite's lock on the main file: told to PRAGMA lock_status, else nothing */
+    int file_lock;   /* SQLite's lock on the main file: told to PRAGMA lock_status, else nothing */
     sqlite3 **owner; /* SQLITE_FCNTL_PDB; NULL until told */
 
     struct cv_shm shm;
@@ -49,11 +49,12 @@ struct cv_conn {
     uint32_t wal_page_size;
     struct cv_commit commit;
 
+    uint8_t slots;             /* read slots held, a bit each */
     struct cv_snapshot header; /* what the wal-index header stands for */
     bool header_valid;
     bool header_own;  /* by a commit of this connection */
     bool decided;     /* just rewritten: the next lock takes it without asking (S1) */
-    bool reading;     /* a read slot is held */
+    bool reading;     /* a read slot is held: `slots` is not 0 */
     bool speculative; /* the pin may still be lost and nothing has been waited for (M7) */
     bool refused;     /* slot 0 was refused under this pin */
     bool slot0, slot0_local, checkpointing;
@@ -82,6 +83,10 @@ struct cv_file {
 };
 
 extern const sqlite3_io_methods cv_main_methods, cv_wal_methods;
+
+/* The page that holds this byte is never used by SQLite: 1 GiB, but in its own tests, which move it
+ * down to meet it at all. */
+extern uint64_t cv_lock_byte_at;
 
 CO_MUST_CHECK int cv_vfs_register(void);
 

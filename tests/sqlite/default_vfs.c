@@ -68,6 +68,12 @@ static int open_main(sqlite3_filename path, sqlite3_file *file, int flags, int *
 
     standin_sweep();
     rc = standin_open(path, &flags, name);
+    if (rc == SQLITE_NOTADB) {
+        bytes_file_open(file);
+        if (out)
+            *out = flags;
+        return SQLITE_OK;
+    }
     if (rc)
         return rc;
     count(COUNT_MAIN);

@@ -53,6 +53,9 @@ void standin_opened(const char *path, const char *name, const char *filename);
 /* Drops what lost its stand-in and is not open any more. */
 void standin_sweep(void);
 
+/* bytes_file.c */
+void bytes_file_open(sqlite3_file *file);
+
 /* -- backends ------------------------------------------------------------------------------------
  */
 

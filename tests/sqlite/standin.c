@@ -1,5 +1,6 @@
 /*
- * standin.c - which database a path stands for: "corallite stand-in NAME INODE\n".
+ * standin.c - which database a path stands for: "corallite stand-in NAME INODE END\n". Whoever
+ * writes into it makes it somebody's bytes.
  *
  * The inode tells a copy, which would make two paths of one database, from a file that was renamed.
  */
@@ -43,7 +44,7 @@ static int open_file(const char *path, int *flags)
 /* 1: a stand-in; 0: empty; -1: other bytes, or a copy. */
 static int read_name(int fd, char name[STANDIN_NAME_MAX])
 {
-    char text[TEXT_MAX + 1];
+    char text[TEXT_MAX + 1], again[TEXT_MAX];
     unsigned long long inode;
     struct stat st;
     ssize_t n = pread(fd, text, TEXT_MAX, 0);
@@ -51,7 +52,10 @@ static int read_name(int fd, char name[STANDIN_NAME_MAX])
     if (n <= 0)
         return n == 0 ? 0 : -1;
     text[n] = 0;
-    if (sscanf(text, MAGIC "%127s %llu\n", name, &inode) != 2)
+    if (sscanf(text, MAGIC "%127[A-Za-z0-9./-] %llu", name, &inode) != 2)
+        return -1;
+    snprintf(again, sizeof again, MAGIC "%s %llu end\n", name, inode);
+    if (strcmp(text, again) != 0)
         return -1;
     if (fstat(fd, &st) || st.st_ino != inode) {
         count(COUNT_COPIED);
@@ -71,7 +75,7 @@ static int make(const char *path, int fd, char name[STANDIN_NAME_MAX])
         return SQLITE_CANTOPEN;
     snprintf(name, STANDIN_NAME_MAX, "%.40s-%llu", prefix ? prefix : "harness",
              (unsigned long long)count(COUNT_CREATED));
-    n = snprintf(text, sizeof text, MAGIC "%s %llu\n", name, (unsigned long long)st.st_ino);
+    n = snprintf(text, sizeof text, MAGIC "%s %llu end\n", name, (unsigned long long)st.st_ino);
     if (pwrite(fd, text, (size_t)n, 0) == n)
         return SQLITE_OK;
     rw = open(path, O_RDWR | O_CLOEXEC); /* opened for reading only, but it is ours to fill */

@@ -219,3 +219,33 @@ Test(beside, lock_state_is_what_sqlite_asked_for)
     cr_assert_eq(state, 1, "in WAL mode SQLite keeps SHARED: %d", state);
     sql_close(a);
 }
+
+static int shm(sqlite3 *db, int slot, int flags)
+{
+    sqlite3_file *f = NULL;
+
+    cr_assert_eq(sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f), SQLITE_OK);
+    return f->pMethods->xShmLock(f, slot, 1, flags);
+}
+
+Test(beside, read_slots_in_any_order_neither_abort_nor_stick)
+{
+    /* V1. SQLite holds one slot at a time, but who calls xShmLock is not ours to choose. */
+    const int take = SQLITE_SHM_LOCK | SQLITE_SHM_SHARED,
+              drop = SQLITE_SHM_UNLOCK | SQLITE_SHM_SHARED;
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+
+    sql_do(a, "create table t(v)");
+    cr_assert_eq(shm(a, 3, take), SQLITE_OK);
+    cr_assert_eq(shm(a, 5, take), SQLITE_OK);
+    cr_assert_eq(shm(a, 3, drop), SQLITE_OK);
+    cr_assert_eq(shm(a, 0, SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE), SQLITE_OK);
+    cr_assert_eq(shm(a, 5, drop), SQLITE_OK); /* as walRestartLog() does, but nothing follows */
+    cr_assert_eq(shm(a, 0, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE), SQLITE_OK);
+    cr_assert_eq(shm(a, 5, drop), SQLITE_OK);
+    sql_do(b, "insert into t values(1)");
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 1, "the snapshot of before has gone");
+    sql_do(a, "insert into t values(2)");
+    sql_close(a);
+    sql_close(b);
+}
