@@ -55,6 +55,8 @@ static const char *usual_server(void)
     return usual;
 }
 
+int (*cv_conn_namer)(sqlite3_filename name, struct cv_uri *out);
+
 /* sqlite3_uri_parameter() knows only the first of a name. */
 static int check_twice(sqlite3_filename name, int i, const char *key)
 {
@@ -89,11 +91,80 @@ int cv_conn_uri(sqlite3_filename name, struct cv_uri *out)
 {
     bool is_path = cv_uri_is_path(name);
     const char *vfs = is_path ? sqlite3_uri_parameter(name, "vfs") : CV_VFS_NAME;
-    int rc = cv_conn_parameters(name, !vfs || strcmp(vfs, CV_VFS_NAME) != 0, out);
+    bool own = cv_conn_namer || !vfs || strcmp(vfs, CV_VFS_NAME) != 0;
+    int rc = cv_conn_parameters(name, own, out);
 
+    if (!rc && cv_conn_namer)
+        return cv_conn_namer(name, out);
     if (!rc)
         rc = is_path ? cv_uri_from_path(out, name) : cv_uri_name(out, name);
     return rc;
+}
+
+/* -- the open ones -------------------------------------------------------------------------------
+ */
+
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct cv_conn *first_open;
+
+/* A child has the list as it was, and the lock free. */
+static void lock_open(void)
+{
+    pthread_mutex_lock(&open_lock);
+}
+
+static void unlock_open(void)
+{
+    pthread_mutex_unlock(&open_lock);
+}
+
+static void watch_forks(void)
+{
+    pthread_atfork(lock_open, unlock_open, unlock_open);
+}
+
+static void enter(struct cv_conn *c)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, watch_forks);
+    lock_open();
+    c->next = first_open;
+    first_open = c;
+    unlock_open();
+}
+
+static void leave(struct cv_conn *c)
+{
+    struct cv_conn **at;
+
+    lock_open();
+    for (at = &first_open; *at != c; at = &(*at)->next)
+        ;
+    *at = c->next;
+    unlock_open();
+}
+
+struct cv_conn *cv_conn_of_name(const char *name)
+{
+    struct cv_conn *c;
+
+    lock_open();
+    for (c = first_open; c && c->name != name; c = c->next)
+        ;
+    unlock_open();
+    return c;
+}
+
+struct cv_conn *cv_conn_of_wal(const char *wal)
+{
+    struct cv_conn *c;
+
+    lock_open();
+    for (c = first_open; c && sqlite3_filename_wal(c->name) != wal; c = c->next)
+        ;
+    unlock_open();
+    return c;
 }
 
 /* -- life ----------------------------------------------------------------------------------------
@@ -134,7 +205,7 @@ static bool is_sealed(struct cv_database *db)
     return sealed;
 }
 
-int cv_conn_open(sqlite3_filename name, int flags, sqlite3_file *file, struct cv_conn **out)
+int cv_conn_open(sqlite3_filename name, int flags, struct cv_conn **out)
 {
     struct cv_conn *c = calloc(1, sizeof *c);
     bool may_create;
@@ -142,7 +213,7 @@ int cv_conn_open(sqlite3_filename name, int flags, sqlite3_file *file, struct cv
 
     if (!c)
         return SQLITE_NOMEM;
-    c->file = file;
+    c->name = name;
     c->generation = cv_generation();
     c->level = 2;
     cv_walbuf_init(&c->wal);
@@ -166,6 +237,7 @@ int cv_conn_open(sqlite3_filename name, int flags, sqlite3_file *file, struct cv
         cv_database_close(c->db, &c->handle, 0);
         goto failed;
     }
+    enter(c);
     *out = c;
     return SQLITE_OK;
 failed:
@@ -226,6 +298,7 @@ int cv_conn_usable(struct cv_conn *c)
 
 void cv_conn_close(struct cv_conn *c)
 {
+    leave(c);
     if (!cv_conn_forked(c) && c->db) {
         if (c->slot0)
             cv_turn_give_back(c->db, &c->handle);
@@ -248,24 +321,19 @@ void cv_conn_close(struct cv_conn *c)
 /* -- asking SQLite
  * --------------------------------------------------------------------------------- */
 
-static const char *schema_of(sqlite3 *db, sqlite3_file *file)
+static const char *schema_of(sqlite3 *db, sqlite3_filename filename)
 {
     const char *name;
 
-    for (int i = 0; (name = sqlite3_db_name(db, i)); i++) {
-        sqlite3_file *its = NULL;
-
-        if (i != 1 &&
-            sqlite3_file_control(db, name, SQLITE_FCNTL_FILE_POINTER, &its) == SQLITE_OK &&
-            its == file)
+    for (int i = 0; (name = sqlite3_db_name(db, i)); i++)
+        if (i != 1 && sqlite3_db_filename(db, name) == filename)
             return name;
-    }
     return NULL;
 }
 
 bool cv_conn_in_transaction(struct cv_conn *c)
 {
-    const char *name = c->owner && *c->owner ? schema_of(*c->owner, c->file) : NULL;
+    const char *name = c->owner && *c->owner ? schema_of(*c->owner, c->name) : NULL;
 
     return name && sqlite3_txn_state(*c->owner, name) != SQLITE_TXN_NONE;
 }

@@ -28,11 +28,9 @@ static void last_error(sqlite3_context *context, int n, sqlite3_value **values)
 
 static struct cv_conn *conn_named(sqlite3 *db, const char *name)
 {
-    sqlite3_file *file = NULL;
+    const char *filename = sqlite3_db_filename(db, name);
 
-    if (sqlite3_file_control(db, name, SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK)
-        return NULL;
-    return cv_conn_of_file(file);
+    return filename ? cv_conn_of_name(filename) : NULL;
 }
 
 struct cv_conn *cv_conn_of_schema(sqlite3 *db, const char *schema)

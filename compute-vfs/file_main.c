@@ -6,14 +6,8 @@
 #include "compute-vfs/vfs.h"
 
 #define FILE_HEADER_BYTES 100
-#define LOCK_BYTE_AT      0x40000000ull /* the page that holds this byte is never used by SQLite */
 
-struct cv_conn *cv_conn_of_file(sqlite3_file *file)
-{
-    if (!file || file->pMethods != &cv_main_methods)
-        return NULL;
-    return ((struct cv_file *)file)->conn;
-}
+uint64_t cv_lock_byte_at = 0x40000000;
 
 static struct cv_conn *conn_of(sqlite3_file *file)
 {
@@ -76,7 +70,7 @@ static int read_at(struct cv_conn *c, const struct cv_snapshot *s, uint8_t *out,
             return SQLITE_IOERR_NOMEM;
         if (part < page_size)
             to = whole;
-        if (index == LOCK_BYTE_AT / page_size)
+        if (index == cv_lock_byte_at / page_size)
             memset(to, 0, page_size);
         else
             rc = cv_database_read_page(c->db, c->fixed ? NULL : &c->handle, s, (pgno_t)(index + 1),
@@ -214,15 +208,21 @@ static int main_sync(sqlite3_file *file, int flags)
 /* More than SHARED would be: leave WAL mode, go exclusive, or checkpoint at close (M12). */
 static int main_lock(sqlite3_file *file, int level)
 {
+    struct cv_conn *c = conn_of(file);
+
     if (level > SQLITE_LOCK_SHARED)
         return SQLITE_BUSY;
-    conn_of(file)->lock_level = level;
+    if (c->file_lock < level)
+        c->file_lock = level;
     return SQLITE_OK;
 }
 
 static int main_unlock(sqlite3_file *file, int level)
 {
-    conn_of(file)->lock_level = level;
+    struct cv_conn *c = conn_of(file);
+
+    if (c->file_lock > level)
+        c->file_lock = level;
     return SQLITE_OK;
 }
 
@@ -244,7 +244,7 @@ static int control_as_file(struct cv_conn *c, int op, void *arg)
 
     switch (op) {
     case SQLITE_FCNTL_LOCKSTATE:
-        *n = c->lock_level;
+        *n = c->file_lock;
         return SQLITE_OK;
     case SQLITE_FCNTL_LAST_ERRNO:
     case SQLITE_FCNTL_HAS_MOVED:
@@ -337,8 +337,10 @@ static int main_shm_unmap(sqlite3_file *file, int delete_it)
     (void)delete_it;
     if (c->slot0)
         (void)cv_lock(c, 0, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE);
-    if (c->reading)
+    if (c->reading) {
+        c->slots = 0;
         (void)cv_lock(c, 3, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_SHARED);
+    }
     cv_shm_free(&c->shm);
     c->header_valid = false;
     memset(&c->header, 0, sizeof c->header);

@@ -1,7 +1,6 @@
 /* lock.c - SQLite's wal-index locks: where snapshots are decided and turns are taken. */
 #include <string.h>
 
-#include "common/assert.h"
 #include "common/clock_file.h"
 #include "compute-vfs/errors.h"
 #include "compute-vfs/vfs.h"
@@ -95,13 +94,15 @@ static int decide(struct cv_conn *c)
     return SQLITE_OK;
 }
 
-static int lock_read(struct cv_conn *c)
+/* The first slot decides the snapshot. SQLite holds one at a time; others may ask for more. */
+static int lock_read(struct cv_conn *c, int offset)
 {
     bool decided = c->decided;
 
-    if (c->slot0) /* V1 */
+    if (c->slot0 || c->reading) { /* V1 */
+        c->slots |= (uint8_t)(1u << offset);
         return SQLITE_OK;
-    co_assert(!c->reading);
+    }
     c->decided = false;
     c->refused = false;
     if (!decided || cv_database_repin(c->db, &c->handle, &c->header)) {
@@ -110,6 +111,7 @@ static int lock_read(struct cv_conn *c)
         if (rc)
             return rc;
     }
+    c->slots = (uint8_t)(1u << offset);
     c->reading = true;
     return SQLITE_OK;
 }
@@ -135,10 +137,8 @@ int cv_lock_settle(struct cv_conn *c)
     return SQLITE_OK;
 }
 
-static void unlock_read(struct cv_conn *c)
+static void end_reading(struct cv_conn *c)
 {
-    if (c->slot0) /* V1 */
-        return;
     c->reading = false;
     if (cv_conn_forked(c))
         return;
@@ -151,6 +151,13 @@ static void unlock_read(struct cv_conn *c)
     cv_database_unpin(c->db, &c->handle);
     if (c->wal.len > CV_WALBUF_MEMORY / 16)
         cv_walbuf_free(&c->wal);
+}
+
+static void unlock_read(struct cv_conn *c, int offset)
+{
+    c->slots &= (uint8_t) ~(1u << offset);
+    if (c->reading && !c->slot0 && !c->slots) /* V1 */
+        end_reading(c);
 }
 
 /* -- slot 0 --------------------------------------------------------------------------------------
@@ -254,6 +261,8 @@ static void unlock_write(struct cv_conn *c)
         if (!cv_conn_forked(c))
             cv_ending_unlock(c);
         c->slot0 = false;
+        if (c->reading && !c->slots) /* it was let go of meanwhile, and not taken again */
+            end_reading(c);
     }
 }
 
@@ -263,7 +272,7 @@ static void unlock_write(struct cv_conn *c)
 static void unlock(struct cv_conn *c, int offset, int flags)
 {
     if (offset >= FIRST_READ_SLOT && (flags & SQLITE_SHM_SHARED))
-        unlock_read(c);
+        unlock_read(c, offset);
     else if (offset == WRITE_LOCK && (flags & SQLITE_SHM_EXCLUSIVE))
         unlock_write(c);
     else if (offset == CHECKPOINT_LOCK)
@@ -288,7 +297,7 @@ int cv_lock(struct cv_conn *c, int offset, int n, int flags)
     }
     forget_refusal();
     if (offset >= FIRST_READ_SLOT && (flags & SQLITE_SHM_SHARED))
-        return lock_read(c);
+        return lock_read(c, offset);
     if (offset == WRITE_LOCK && (flags & SQLITE_SHM_EXCLUSIVE))
         return lock_write(c);
     if (offset == CHECKPOINT_LOCK && (flags & SQLITE_SHM_EXCLUSIVE))

@@ -27,7 +27,7 @@ static bool ends_in(const char *name, const char *suffix)
 
 static int open_main(sqlite3_filename name, struct cv_file *file, int flags, int *out_flags)
 {
-    int rc = cv_conn_open(name, flags, &file->base, &file->conn);
+    int rc = cv_conn_open(name, flags, &file->conn);
 
     if (rc)
         return rc;
@@ -43,7 +43,7 @@ static int open_main(sqlite3_filename name, struct cv_file *file, int flags, int
 
 static int open_wal(sqlite3_filename name, struct cv_file *file, int flags, int *out_flags)
 {
-    struct cv_conn *c = cv_conn_of_file(sqlite3_database_file_object(name));
+    struct cv_conn *c = cv_conn_of_wal(name);
 
     if (!c)
         return SQLITE_CANTOPEN;
@@ -100,7 +100,7 @@ static int vfs_access(sqlite3_vfs *vfs, const char *name, int flags, int *out)
     *out = 0;
     if (flags != SQLITE_ACCESS_EXISTS || !ends_in(name, "-wal"))
         return SQLITE_OK;
-    c = cv_conn_of_file(sqlite3_database_file_object(name));
+    c = cv_conn_of_wal(name);
     if (c) {
         c->size_lie = true;
         *out = 1;
@@ -131,6 +131,31 @@ static int vfs_full_pathname(sqlite3_vfs *vfs, const char *name, int n, char *ou
 
 /* -- the platform's ------------------------------------------------------------------------------
  */
+
+/* load_extension() asks the VFS of the main database. */
+static void *vfs_dl_open(sqlite3_vfs *vfs, const char *path)
+{
+    (void)vfs;
+    return platform->xDlOpen(platform, path);
+}
+
+static void vfs_dl_error(sqlite3_vfs *vfs, int n, char *out)
+{
+    (void)vfs;
+    platform->xDlError(platform, n, out);
+}
+
+static void (*vfs_dl_sym(sqlite3_vfs *vfs, void *library, const char *symbol))(void)
+{
+    (void)vfs;
+    return platform->xDlSym(platform, library, symbol);
+}
+
+static void vfs_dl_close(sqlite3_vfs *vfs, void *library)
+{
+    (void)vfs;
+    platform->xDlClose(platform, library);
+}
 
 static int vfs_randomness(sqlite3_vfs *vfs, int n, char *out)
 {
@@ -166,31 +191,6 @@ static int vfs_last_error(sqlite3_vfs *vfs, int n, char *out)
     if (n > 0 && out)
         snprintf(out, (size_t)n, "%s", sentence);
     return 0;
-}
-
-/* A connection that is ours loads extensions as any other does. */
-static void *vfs_dl_open(sqlite3_vfs *vfs, const char *name)
-{
-    (void)vfs;
-    return platform->xDlOpen(platform, name);
-}
-
-static void vfs_dl_error(sqlite3_vfs *vfs, int n, char *out)
-{
-    (void)vfs;
-    platform->xDlError(platform, n, out);
-}
-
-static void (*vfs_dl_sym(sqlite3_vfs *vfs, void *library, const char *name))(void)
-{
-    (void)vfs;
-    return platform->xDlSym(platform, library, name);
-}
-
-static void vfs_dl_close(sqlite3_vfs *vfs, void *library)
-{
-    (void)vfs;
-    platform->xDlClose(platform, library);
 }
 
 static sqlite3_vfs corallite = {

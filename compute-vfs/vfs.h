@@ -33,29 +33,32 @@
 #define CV_VFS_NAME "corallite"
 
 struct cv_conn {
+    sqlite3_filename
+        name; /* SQLite's own, as it was given to xOpen: the same at every layer above */
+    struct cv_conn *next; /* of the open ones */
     struct cv_database *db;
     struct cv_handle handle;
     unsigned generation; /* of the process that opened it (S15) */
     struct cv_uri uri;
     bool readonly;
-    sqlite3_file *file; /* the main database's */
-    sqlite3 **owner;    /* SQLITE_FCNTL_PDB; NULL until told */
+    int file_lock;   /* SQLite's lock on the main file: told to PRAGMA lock_status, else nothing */
+    sqlite3 **owner; /* SQLITE_FCNTL_PDB; NULL until told */
 
     struct cv_shm shm;
     struct cv_walbuf wal;
     uint32_t wal_page_size;
     struct cv_commit commit;
 
+    uint8_t slots;             /* read slots held, a bit each */
     struct cv_snapshot header; /* what the wal-index header stands for */
     bool header_valid;
     bool header_own;  /* by a commit of this connection */
     bool decided;     /* just rewritten: the next lock takes it without asking (S1) */
-    bool reading;     /* a read slot is held */
+    bool reading;     /* a read slot is held: `slots` is not 0 */
     bool speculative; /* the pin may still be lost and nothing has been waited for (M7) */
     bool refused;     /* slot 0 was refused under this pin */
     bool slot0, slot0_local, checkpointing;
     bool size_lie;    /* the next xFileSize answers 1 (M11) */
-    int lock_level;   /* of the file, as SQLite sees it; keeps nobody out */
     bool persist_wal; /* SQLITE_FCNTL_PERSIST_WAL as it was set */
     bool fixed;       /* immutable=1: pinned for good */
     bool at;          /* stands at `moment`, not at the head */
@@ -82,6 +85,10 @@ struct cv_file {
 
 extern const sqlite3_io_methods cv_main_methods, cv_wal_methods;
 
+/* The page that holds this byte is never used by SQLite: 1 GiB, but in its own tests, which move it
+ * down to meet it at all. */
+extern uint64_t cv_lock_byte_at;
+
 /* vfs.c */
 CO_MUST_CHECK int cv_vfs_register(void);
 /* After cv_vfs_register(): ours, and the one that was the default before anything of ours. */
@@ -101,13 +108,20 @@ CO_MUST_CHECK int cv_default_set(const char *patterns);
 char *cv_default_patterns(void);
 
 /* conn.c: opening, closing, forks. SQLite codes; a failure has been told. */
-int cv_conn_open(sqlite3_filename name, int flags, sqlite3_file *file, struct cv_conn **out);
+int cv_conn_open(sqlite3_filename name, int flags, struct cv_conn **out);
 void cv_conn_close(struct cv_conn *conn);
 /* Reads name, environment and URI parameters. CO_ERR_* with a sentence. */
 CO_MUST_CHECK int cv_conn_uri(sqlite3_filename name, struct cv_uri *out);
 /* Environment and URI parameters only; `own`: a parameter that is not known is the program's own.
  */
 CO_MUST_CHECK int cv_conn_parameters(sqlite3_filename name, bool own, struct cv_uri *out);
+/* Set by whoever makes this VFS serve names that are not written by our rules (a default VFS): it
+ * puts name and parameters into `out`, which has the defaults and the environment. NULL: ours. */
+extern int (*cv_conn_namer)(sqlite3_filename name, struct cv_uri *out);
+/* The open connection whose database, or whose WAL, SQLite calls by this very pointer. A shim VFS
+ * above us hides our files, but never the names. NULL: none of ours. */
+struct cv_conn *cv_conn_of_name(const char *name);
+struct cv_conn *cv_conn_of_wal(const char *wal);
 /* SQLITE_OK; SQLITE_IOERR in a child for a transaction that was open at the fork (S15). */
 int cv_conn_usable(struct cv_conn *conn);
 /* True in a child of the process that opened it. */
@@ -154,7 +168,4 @@ char *cv_stats_text(struct cv_conn *conn);
 void cv_stats_reset(struct cv_conn *conn);
 /* tables.c: the table-valued functions. */
 int cv_tables_add(sqlite3 *db);
-/* extension.c */
-struct cv_conn *cv_conn_of_file(sqlite3_file *file);
-
 #endif
