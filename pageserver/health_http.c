@@ -110,8 +110,10 @@ void ps_health_update(struct ps_server *s)
 
 void ps_health_stop(struct ps_server *s)
 {
-    if (s->http)
+    if (s->http) {
         co_http_stop(s->http);
+        v1_close(&s->health->v1);
+    }
     s->http = NULL;
     if (s->health) {
         pthread_mutex_destroy(&s->health->mutex);

@@ -1,7 +1,9 @@
 #include "pageserver/v1_sock.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "common/clock_file.h"
 #include "common/http_text.h"
@@ -11,7 +13,6 @@
 
 #define JSON_TYPE "application/json"
 #define BODY_MAX  (64 * CO_KIB)
-#define WORKERS   8u
 #define WAITING   64u
 #define STREAMS   4u
 #define KEEPER_MS 1000u
@@ -111,12 +112,46 @@ static int unpack(const ProtobufCMessageDescriptor *type, const struct frame_hea
     return message ? 0 : CO_ERR_PROTOCOL;
 }
 
+/* Nothing has come, and it has not ended. */
+static bool is_quiet(const struct psock *s)
+{
+    char byte;
+    return recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+           (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
+/* A connection that an earlier call has left, or a new one: a busy client would otherwise use up
+ * the ports that connections are given. */
+static int reach_server(struct v1_call *c)
+{
+    struct ps_v1 *v1 = c->v1;
+    pthread_mutex_lock(&v1->mutex);
+    if (v1->n_idle)
+        c->server = v1->idle[--v1->n_idle];
+    pthread_mutex_unlock(&v1->mutex);
+    if (c->server.fd >= 0 && is_quiet(&c->server))
+        return 0;
+    psock_close(&c->server);
+    return connect_to(v1, v1->host, v1->port, 0, CO_CONNECT_TIMEOUT_MS, &c->server);
+}
+
+static void leave_server(struct v1_call *c)
+{
+    struct ps_v1 *v1 = c->v1;
+    bool large = c->server.in.cap > CO_MIB; /* after a long list */
+    pthread_mutex_lock(&v1->mutex);
+    if (c->server.fd >= 0 && !large && v1->n_idle < V1_WORKERS) {
+        v1->idle[v1->n_idle++] = c->server;
+        c->server = (struct psock){.fd = -1};
+    }
+    pthread_mutex_unlock(&v1->mutex);
+    psock_close(&c->server);
+}
+
 int v1_ask_raw(struct v1_call *c, unsigned type, const ProtobufCMessage *request,
                unsigned answer_type, struct frame_header *frame, struct co_buf *body)
 {
-    int rc = c->server.fd >= 0 ? 0
-                               : connect_to(c->v1, c->v1->host, c->v1->port, 0,
-                                            CO_CONNECT_TIMEOUT_MS, &c->server);
+    int rc = c->server.fd >= 0 ? 0 : reach_server(c);
     return rc ? rc : ask(&c->server, type, request, answer_type, V1_ANSWER_MS, frame, body);
 }
 
@@ -251,14 +286,23 @@ static void serve(void *owner, const struct co_http_request *request, struct co_
     if (rc)
         reply_error(answer, v1_status_of(rc), co_error_name(rc), co_sentence());
     json_decref(c.body);
-    psock_close(&c.server);
+    leave_server(&c);
+}
+
+void v1_close(struct ps_v1 *v1)
+{
+    while (v1->n_idle)
+        psock_close(&v1->idle[--v1->n_idle]);
+    pthread_mutex_destroy(&v1->mutex);
 }
 
 void v1_service(struct ps_v1 *v1, struct co_http_service *out)
 {
+    pthread_mutex_init(&v1->mutex, NULL);
+    v1->n_idle = 0;
     *out = (struct co_http_service){.prefix = "/v1",
                                     .body_max = BODY_MAX,
-                                    .workers = WORKERS,
+                                    .workers = V1_WORKERS,
                                     .waiting = WAITING,
                                     .streams = STREAMS,
                                     .owner = v1,

@@ -6,10 +6,13 @@
  * out. Importing and SQL are not here on purpose: a server of Corallite treats pages as opaque
  * bytes.
  *
- * Threads: each call lives on one worker of daemon_http. struct ps_v1 is written before the first.
+ * Threads: each call lives on one worker of daemon_http. What they share is struct ps_v1: where the
+ * pages port is, written before the first call, and connections to it that have nothing to do.
  */
 #ifndef CORALLITE_PAGESERVER_V1_SOCK_H
 #define CORALLITE_PAGESERVER_V1_SOCK_H
+
+#include <pthread.h>
 
 #include "common/daemon_http.h"
 #include "common/id.h"
@@ -19,14 +22,20 @@
 #define V1_ANSWER_MS 30000u /* how long a call waits for the server */
 #define V1_WAIT_MS   28000u /* how long the server is told to wait */
 
+#define V1_WORKERS   8u
+
 struct ps_v1 {
     char host[256]; /* the pages port, as it is reached from this host */
     uint16_t port;
     struct co_id cluster;
+
+    pthread_mutex_t mutex; /* the rest */
+    struct psock idle[V1_WORKERS];
+    unsigned n_idle;
 };
 
 struct v1_call {
-    const struct ps_v1 *v1;
+    struct ps_v1 *v1;
     const struct v1_route *route;
     struct v1_match m;
     json_t *body; /* NULL: none */
@@ -35,8 +44,10 @@ struct v1_call {
 };
 
 /* -- v1_sock.c -- */
-/* Fills in a service whose owner is `v1`, which outlives it. */
+/* Fills in a service whose owner is `v1` (host, port and cluster set), which outlives it. */
 void v1_service(struct ps_v1 *v1, struct co_http_service *out);
+/* After the service has ended. */
+void v1_close(struct ps_v1 *v1);
 /* A field of the body; NULL: absent or null. */
 const char *v1_text(const struct v1_call *c, const char *name);
 /* Reads the field "id": 32 hex digits; a random one when it is absent. */

@@ -397,8 +397,18 @@ def http_hostile(t):
         many = b"GET /v1/databases/shop/pins HTTP/1.1\r\nHost: localhost\r\n\r\n" * 299
         heard = talk(port, many + request("GET", "/v1/databases/shop/pins"), 30)
         check(heard.count(b'{"pins":[]}') == 300, f"{heard.count(b'pins')} of 300 answers")
-        for s in halves:
+
+        # More connections than there may be: the rest wait outside, and the daemon stays within its bound.
+        more = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(160)]
+        time.sleep(0.3)  # it takes what it will take
+        ends = run(["ss", "-tnpH", "state", "established", f"( sport = :{port} )"], "", 10).stdout
+        held = ends.count(f"pid={c.pid(PAGESERVER)},")
+        check(150 < held <= 256, f"{held} connections are held")
+        for s in halves + more:
             s.close()
+        until(lambda: c.metrics()["corallite_http_connections"] <= 2, 20, "they are gone")
+        descriptors = c.metrics()["process_open_fds"]
+        check(descriptors < 100, f"{descriptors} descriptors are left open")
         check([d["name"] for d in api.get("/databases")["databases"]] == ["shop"], "something was made")
         check(c.process[PAGESERVER].poll() is None, "the pageserver ended")
 
