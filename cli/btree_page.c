@@ -47,7 +47,7 @@ int bt_page_open(struct bt_page *page, const uint8_t *data, uint32_t usable, pgn
     int kind = bt_kind_of(data, pgno);
     if (!kind)
         return bad_page("its kind is none");
-    *page = (struct bt_page){.data = data, .usable = usable, .kind = (enum bt_kind)kind};
+    *page = (struct bt_page){.data = data, .usable = usable, .kind = kind};
     page->header = pgno == 1 ? FILE_HEADER_BYTES : 0;
     const uint8_t *h = data + page->header;
     bool leaf = bt_kind_is_leaf(kind);

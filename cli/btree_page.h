@@ -26,7 +26,7 @@ struct bt_page {
     const uint8_t *data; /* borrowed */
     uint32_t usable;     /* page size less what is reserved */
     uint32_t header;     /* where its header begins: 100 on page 1 */
-    enum bt_kind kind;
+    int kind;            /* enum bt_kind */
     unsigned n_cells;
     pgno_t right; /* of an inner page: the child behind the last cell */
 };
