@@ -23,11 +23,12 @@ static int no_timeline(void)
 static int read_origin(const struct cli_args *args, const struct ref *of, struct ref *origin)
 {
     const char *at = cli_value(args, "--at"), *from = cli_value(args, "--from");
+    struct ref grows_from = *of;
     int rc = 0;
-    *origin = *of;
-    snprintf(origin->branch, sizeof origin->branch, "main");
+    snprintf(grows_from.branch, sizeof grows_from.branch, "main");
+    *origin = grows_from;
     if (at)
-        rc = ref_parse_source(at, origin, co_wall_us(), origin);
+        rc = ref_parse_source(at, &grows_from, co_wall_us(), origin);
     if (!rc && from) {
         if (at && strchr(at, '@'))
             return co_fail(CO_ERR_INVAL, "--from and the branch in --at %s contradict; give one",

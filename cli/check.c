@@ -46,7 +46,7 @@ struct check_branch *check_add(struct check_report *r, const char *database, con
     return b;
 }
 
-static void say(json_t *list, const char *format, va_list args)
+CO_PRINTF(2, 0) static void say(json_t *list, const char *format, va_list args)
 {
     char text[CO_SENTENCE_MAX];
     vsnprintf(text, sizeof text, format, args);

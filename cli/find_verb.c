@@ -75,6 +75,12 @@ int cli_unknown_verb(int argc, char *const argv[])
     char texts[WORDS_MAX][FIRST_MAX];
     const char *words[WORDS_MAX] = {0};
     size_t n = argc >= 1 ? second_words(argv[0], words, WORDS_MAX) : 0;
+    if (argc >= 1 && argv[0][0] == '-')
+        return co_fail(
+            CO_ERR_INVAL,
+            "'%.60s' stands before the verb, and options stand behind it: corallite VERB "
+            "%.60s; `corallite help` names the verbs",
+            argv[0], argv[0]);
     if (n > 0)
         return unknown_second(argc, argv, words, n);
     n = first_words(texts, words, WORDS_MAX);

@@ -26,7 +26,7 @@ CO_MUST_CHECK int ref_parse_head(const char *text, const char *what, struct ref 
 CO_MUST_CHECK int ref_parse_branch(const char *text, const char *of_verb, struct ref *out);
 
 /* What `restore DB --to TEXT` means: a moment of the branch itself, or DB/BRANCH[@MOMENT] of the
- * same database. */
+ * same database. `of` and `out` are two. */
 CO_MUST_CHECK int ref_parse_source(const char *text, const struct ref *of, uint64_t now_us,
                                    struct ref *out);
 

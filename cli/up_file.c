@@ -22,6 +22,7 @@
 #include "cli/text.h"
 #include "common/clock_file.h"
 
+#define ANSWER_TIMEOUT_MS 2000u
 #define READY_TIMEOUT_US                                                                           \
     120000000ull /* a safekeeper syncs once a timeline: a thousand take a while */
 #define STOP_TIMEOUT_MS 10000u
@@ -179,17 +180,35 @@ static int died(const struct cluster *c, unsigned index, const struct started *s
                    log);
 }
 
+/* A pageserver listens before it knows what the safekeepers hold, and may yet find that it is not
+ * theirs. Whether a name is free it can say only afterwards. */
+static int ask_for_a_name(struct client *c)
+{
+    Corallite__Open q = CORALLITE__OPEN__INIT;
+    Corallite__Opened *m = NULL;
+    q.database = (char *)"is-anybody-there";
+    q.branch = (char *)"main";
+    int rc = client_call(c, FRAME_OPEN, &q.base, FRAME_OPENED, &corallite__opened__descriptor,
+                         ANSWER_TIMEOUT_MS, &m);
+    if (m)
+        corallite__opened__free_unpacked(m, NULL);
+    return rc == CO_ERR_NOT_FOUND ? 0 : rc;
+}
+
 static int wait_ready(const struct cluster *c, unsigned index, const struct started *s,
                       uint64_t since_us)
 {
     struct cluster_node node = cluster_node(c->port_base, index);
     struct client client;
     for (;;) {
-        int rc = client_connect(&client, CLUSTER_HOST, node.port, &c->id, node.node, 2000);
+        int rc =
+            client_connect(&client, CLUSTER_HOST, node.port, &c->id, node.node, ANSWER_TIMEOUT_MS);
         if (!rc) {
+            rc = index == CLUSTER_PAGESERVER ? ask_for_a_name(&client) : 0;
             client_close(&client);
-            return 0;
         }
+        if (!rc)
+            return 0;
         if (!process_alive(c, index))
             return died(c, index, s);
         if (co_error_class(rc) != CO_CLASS_RETRY)

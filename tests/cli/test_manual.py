@@ -56,3 +56,27 @@ def a_page_for_each_verb_and_daemon(room):
             for option in options:
                 check(f"the page of {daemon} has {option}", option in page)
             matches(f"{daemon}(8) refers to others", r"SEE ALSO.*corallite\(1\)", page)
+
+
+@test
+def make_install_puts_it_in_place(room):
+    def make(*targets):
+        done = subprocess.run(["make", "-s", "--no-print-directory", "DEPS=no", f"B={os.path.relpath(BIN, ROOT)}",
+                               "DESTDIR=" + room.path("root"), *targets], cwd=ROOT, capture_output=True, text=True)
+        check("make " + " ".join(targets), done.returncode == 0, done.stderr[-300:])
+
+    def files():
+        return {os.path.relpath(os.path.join(folder, name), room.path("root", "usr", "local"))
+                for folder, _, names in os.walk(room.path("root")) for name in names}
+
+    make("install")
+    wanted = {"bin/corallite", "bin/corallite-pageserver", "bin/corallite-safekeeper", "lib/corallite/corallite.so",
+              "share/bash-completion/completions/corallite", "share/zsh/site-functions/_corallite",
+              "share/fish/vendor_completions.d/corallite.fish", "share/man/man1/corallite.1",
+              "share/man/man8/corallite-pageserver.8", "share/man/man8/corallite-safekeeper.8"}
+    wanted |= {f"share/man/man1/corallite-{v['name'].replace(' ', '-')}.1" for v in room.json("help")}
+    check("what is installed", files() == wanted, str(files() ^ wanted))
+    with open(room.path("root", "usr/local/share/bash-completion/completions/corallite")) as f:
+        check("the script that bash finds", f.read() == room.ok("completion", "bash"))
+    make("uninstall")
+    check("make uninstall takes all of it away", files() == set(), str(files()))

@@ -117,6 +117,10 @@ TABLE = (
      ["restore", "shop", "--to", "lsn:ffffffffffffff00", "--yes"], ["log", "shop@lsn:ffffffffffffff00"],
      ["export", "shop@lsn:ffffffffffffff00", "-o", "x.db"], ["check", "shop@lsn:ffffffffffffff00"],
      ["pin create", "shop@lsn:ffffffffffffff00", "p"]),
+    (2, "of another database than shop; `corallite db create NAME --from", ["restore", "shop", "--to", "books@-5m"],
+     ["branch create", "shop/x", "--at", "books/side@-5m"]),
+    (2, "'yesterday' is no moment", ["restore", "shop", "--to", "yesterday"], ["log", "shop@yesterday"]),
+    (2, "ends with @", ["log", "shop@"], ["diff", "shop", "shop@"], ["pin create", "shop@", "p"]),
     (2, "leave out '@-1s'", ["branch drop", "shop/side@-1s", "--yes"], ["branch reset", "shop/side@-1s"],
      ["branch protect", "shop@-1s"], ["restore", "shop@-1s", "--to", "-1s"]),
     # a branch is wanted, and a database is named
@@ -151,6 +155,7 @@ TABLE = (
     (2, "is followed by one of: create, list, drop", ["db"], ["help", "db", "zzzzzz"]),
     (2, "there is no verb 'nonsense'; `corallite help` names them", ["help", "nonsense"], ["nonsense"]),
     (2, "is too much|there is no verb", ["help", "up", "down"]),
+    (2, "'--json' stands before the verb, and options stand behind it", ["--json"], ["--json", "db", "list"]),
 )
 
 
