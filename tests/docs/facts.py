@@ -202,8 +202,11 @@ def sqlite_codes(source):
     yield from both_ways(ERRORS, "result code", documented, real)
 
 
-# A sentence that the user's page need not tell one by one: the row "no memory ..." is for these.
-OF_ONE_KIND = re.compile(r"^no (memory|thread|descriptor)\b")
+# Sentences that the page need not tell one by one: a row `no memory ...`, `cannot open ...` is for them.
+OF_ONE_KIND = re.compile(r"^no (memory|thread|descriptor)\b|^cannot (open|make|write|read|lock|list)\b")
+
+# Where the sentences of a start are, all of which are told; the other daemons' files as the page likes.
+OF_A_START = ("common/identity_file.c", "pageserver/store_lmdb.c", "safekeeper/start_file.c")
 
 
 def _literals(text):
@@ -226,13 +229,14 @@ def sentences(source):
     for name, text in source.code(kinds=("c",)).items():
         found = list(_literals(without_comments(text)))
         everywhere += found
-        if name.startswith("compute-vfs/"):
+        if name.startswith("compute-vfs/") or name in OF_A_START:
             of_programs.update({s: name for s in found if not OF_ONE_KIND.match(s)})
     # Beyond the calls: sentences that are put together elsewhere.
     everything = "\n".join(" ".join(re.findall(r'"((?:[^"\\]|\\.)*)"', t))
                            for t in source.code(kinds=("c",)).values())
     documented = []
-    for n, cells in rows(section(source.read(ERRORS), "Sentences of a program")):
+    text = source.read(ERRORS)
+    for n, cells in rows(section(text, "Sentences of a program") + section(text, "Sentences of the daemons")):
         sentence = cells[1] if len(cells) == 3 else cells[0]
         documented += [(n, s) for s in re.findall(r"`([^`]+)`", sentence)]
     if len(documented) < 50 or len(of_programs) < 50:
