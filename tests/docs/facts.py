@@ -218,6 +218,13 @@ def _literals(text):
             yield re.sub(r"(%0?16(?![a-z])|%[-+#0-9.*]*(?:hh|h|ll|l|z|j)?[a-zA-Z])+", "...", joined)
 
 
+LETTERS = 9  # less is no sentence: "... in ...: ..." fits everything
+
+
+def _letters(sentence):
+    return len(re.findall("[a-z]", sentence))
+
+
 def _matches(documented, literal):
     """Do the documented words stand in the sentence, in their order?"""
     parts = [p.strip() for p in documented.split("...") if p.strip()]
@@ -230,7 +237,7 @@ def sentences(source):
         found = list(_literals(without_comments(text)))
         everywhere += found
         if name.startswith("compute-vfs/") or name in OF_A_START:
-            of_programs.update({s: name for s in found if not OF_ONE_KIND.match(s)})
+            of_programs.update({s: name for s in found if not OF_ONE_KIND.match(s) and _letters(s) >= LETTERS})
     # Beyond the calls: sentences that are put together elsewhere.
     everything = "\n".join(" ".join(re.findall(r'"((?:[^"\\]|\\.)*)"', t))
                            for t in source.code(kinds=("c",)).values())
@@ -242,6 +249,8 @@ def sentences(source):
     if len(documented) < 50 or len(of_programs) < 50:
         yield f"{ERRORS}:1: only {len(documented)} sentences here and {len(of_programs)} in the code"
     for n, sentence in documented:
+        if _letters(sentence) < LETTERS and not OF_ONE_KIND.match(sentence):
+            yield f"{ERRORS}:{n}: '{sentence}' could stand for anything"
         if not any(_matches(sentence, s) for s in everywhere) and \
                 not all(p.strip() in everything for p in sentence.split("...")):
             yield f"{ERRORS}:{n}: no program says '{sentence}'"
@@ -356,6 +365,7 @@ MISTAKES = (("docs/configuration.md", r"^\| `--map-size.*\n", "", daemon_options
             ("docs/errors.md", r"^\| SQLITE_FULL ", "| SQLITE_CORRUPT ", sqlite_codes),
             ("docs/errors.md", r"^\| `nolock=1 .*\n", "", sentences),
             ("docs/errors.md", r"`at= is empty`", "`at= is void`", sentences),
+            ("docs/errors.md", r"`at= is empty`", "`... is ...`", sentences),
             ("README.md", r"\(docs/backup.md\)", "(docs/backups.md)", links),
             ("README.md", r"`corallite down`", "`corallite dwon`", verbs),
             ("docs/guarantees.md", r"`sixteen_threads`", "`sixteen_thieves`", tests_named))
