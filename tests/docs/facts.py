@@ -127,12 +127,12 @@ def environment(source):
 LIMITS = "docs/limits.md"
 
 
-def constants(source):
-    """{name: number} of the headers."""
-    text = "\n".join(source.code(("proto", "compute-vfs"), ("h",)).values())
+def constants(source, more=()):
+    """{name: number} of the headers, and of the files `more`."""
+    text = "\n".join([*source.code(("proto", "compute-vfs"), ("h",)).values(), *map(source.read, more)])
     text = re.sub(r"\\\n", " ", without_comments(text))
     values = {}
-    for name, expression in re.findall(r"^#define (C[OV]_\w+) +(.+)$", text, re.M):
+    for name, expression in re.findall(r"^#define (C[OV]_\w+|[A-Z_]+_MAX) +(.+)$", text, re.M):
         expression = re.sub(r"(\d)(?:ull|u|U)\b", r"\1", expression.replace("(uint32_t)", ""))
         expression = re.sub(r"C[OV]_\w+", lambda m: str(values.get(m[0], m[0])), expression)
         if re.fullmatch(r"[\d\s()*/+<-]+", expression):
@@ -144,8 +144,9 @@ UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "s": None}
 
 
 def limits(source):
-    known, compared = constants(source), 0
+    compared = 0
     for n, (what, value, names, *_) in rows(section(source.read(LIMITS), "Numbers")):
+        known = constants(source, re.findall(r"\((\S+\.c)\)", names))
         numbers = [int(x.replace(",", "")) for x in re.findall(r"\d[\d,]*", value)]
         unit = (re.search(r"[A-Za-z]+$", value) or [""])[0]
         for number, name in zip(numbers, re.findall(r"`(\w+)`", names)):
@@ -358,7 +359,8 @@ MISTAKES = (("docs/configuration.md", r"^\| `--map-size.*\n", "", daemon_options
             ("docs/configuration.md", r"^\| `create`", "| `creat`", parameters),
             ("docs/configuration.md", r"\| 64 \|", "| 65 |", parameters),
             ("docs/configuration.md", r"^\| `CORALLITE_LOG`.*\n", "", environment),
-            ("docs/limits.md", r"\| 100,000 \|", "| 10,000 |", limits),
+            ("docs/limits.md", r"\| 100,000 \|", "| 1,000 |", limits),
+            ("docs/limits.md", r"\| 10,000 \|", "| 1,000 |", limits),
             ("docs/errors.md", r"^\| CLOCK .*\n", "", classes),
             ("docs/errors.md", r"\| 21 \| retry", "| 22 | retry", classes),
             ("docs/errors.md", r"^\| SQLITE_READONLY .*\n", "", sqlite_codes),
