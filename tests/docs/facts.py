@@ -127,12 +127,12 @@ def environment(source):
 LIMITS = "docs/limits.md"
 
 
-def constants(source):
-    """{name: number} of the headers."""
-    text = "\n".join(source.code(("proto", "compute-vfs"), ("h",)).values())
+def constants(source, more=()):
+    """{name: number} of the headers, and of the files `more`."""
+    text = "\n".join([*source.code(("proto", "compute-vfs"), ("h",)).values(), *map(source.read, more)])
     text = re.sub(r"\\\n", " ", without_comments(text))
     values = {}
-    for name, expression in re.findall(r"^#define (C[OV]_\w+) +(.+)$", text, re.M):
+    for name, expression in re.findall(r"^#define (C[OV]_\w+|[A-Z_]+_MAX) +(.+)$", text, re.M):
         expression = re.sub(r"(\d)(?:ull|u|U)\b", r"\1", expression.replace("(uint32_t)", ""))
         expression = re.sub(r"C[OV]_\w+", lambda m: str(values.get(m[0], m[0])), expression)
         if re.fullmatch(r"[\d\s()*/+<-]+", expression):
@@ -144,8 +144,9 @@ UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "s": None}
 
 
 def limits(source):
-    known, compared = constants(source), 0
+    compared = 0
     for n, (what, value, names, *_) in rows(section(source.read(LIMITS), "Numbers")):
+        known = constants(source, re.findall(r"\((\S+\.c)\)", names))
         numbers = [int(x.replace(",", "")) for x in re.findall(r"\d[\d,]*", value)]
         unit = (re.search(r"[A-Za-z]+$", value) or [""])[0]
         for number, name in zip(numbers, re.findall(r"`(\w+)`", names)):
@@ -202,8 +203,11 @@ def sqlite_codes(source):
     yield from both_ways(ERRORS, "result code", documented, real)
 
 
-# A sentence that the user's page need not tell one by one: the row "no memory ..." is for these.
-OF_ONE_KIND = re.compile(r"^no (memory|thread|descriptor)\b")
+# Sentences that the page need not tell one by one: a row `no memory ...`, `cannot open ...` is for them.
+OF_ONE_KIND = re.compile(r"^no (memory|thread|descriptor)\b|^cannot (open|make|write|read|lock|list)\b")
+
+# Where the sentences of a start are, all of which are told; the other daemons' files as the page likes.
+OF_A_START = ("common/identity_file.c", "pageserver/store_lmdb.c", "safekeeper/start_file.c")
 
 
 def _literals(text):
@@ -213,6 +217,13 @@ def _literals(text):
         joined = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', m[2])).replace('\\"', '"')
         if "CV_NO_SENTENCE" not in m[1]:
             yield re.sub(r"(%0?16(?![a-z])|%[-+#0-9.*]*(?:hh|h|ll|l|z|j)?[a-zA-Z])+", "...", joined)
+
+
+LETTERS = 9  # less is no sentence: "... in ...: ..." fits everything
+
+
+def _letters(sentence):
+    return len(re.findall("[a-z]", sentence))
 
 
 def _matches(documented, literal):
@@ -226,18 +237,21 @@ def sentences(source):
     for name, text in source.code(kinds=("c",)).items():
         found = list(_literals(without_comments(text)))
         everywhere += found
-        if name.startswith("compute-vfs/"):
-            of_programs.update({s: name for s in found if not OF_ONE_KIND.match(s)})
+        if name.startswith("compute-vfs/") or name in OF_A_START:
+            of_programs.update({s: name for s in found if not OF_ONE_KIND.match(s) and _letters(s) >= LETTERS})
     # Beyond the calls: sentences that are put together elsewhere.
     everything = "\n".join(" ".join(re.findall(r'"((?:[^"\\]|\\.)*)"', t))
                            for t in source.code(kinds=("c",)).values())
     documented = []
-    for n, cells in rows(section(source.read(ERRORS), "Sentences of a program")):
+    text = source.read(ERRORS)
+    for n, cells in rows(section(text, "Sentences of a program") + section(text, "Sentences of the daemons")):
         sentence = cells[1] if len(cells) == 3 else cells[0]
         documented += [(n, s) for s in re.findall(r"`([^`]+)`", sentence)]
     if len(documented) < 50 or len(of_programs) < 50:
         yield f"{ERRORS}:1: only {len(documented)} sentences here and {len(of_programs)} in the code"
     for n, sentence in documented:
+        if _letters(sentence) < LETTERS and not OF_ONE_KIND.match(sentence):
+            yield f"{ERRORS}:{n}: '{sentence}' could stand for anything"
         if not any(_matches(sentence, s) for s in everywhere) and \
                 not all(p.strip() in everything for p in sentence.split("...")):
             yield f"{ERRORS}:{n}: no program says '{sentence}'"
@@ -345,13 +359,15 @@ MISTAKES = (("docs/configuration.md", r"^\| `--map-size.*\n", "", daemon_options
             ("docs/configuration.md", r"^\| `create`", "| `creat`", parameters),
             ("docs/configuration.md", r"\| 64 \|", "| 65 |", parameters),
             ("docs/configuration.md", r"^\| `CORALLITE_LOG`.*\n", "", environment),
-            ("docs/limits.md", r"\| 100,000 \|", "| 10,000 |", limits),
+            ("docs/limits.md", r"\| 100,000 \|", "| 1,000 |", limits),
+            ("docs/limits.md", r"\| 10,000 \|", "| 1,000 |", limits),
             ("docs/errors.md", r"^\| CLOCK .*\n", "", classes),
             ("docs/errors.md", r"\| 21 \| retry", "| 22 | retry", classes),
             ("docs/errors.md", r"^\| SQLITE_READONLY .*\n", "", sqlite_codes),
             ("docs/errors.md", r"^\| SQLITE_FULL ", "| SQLITE_CORRUPT ", sqlite_codes),
             ("docs/errors.md", r"^\| `nolock=1 .*\n", "", sentences),
             ("docs/errors.md", r"`at= is empty`", "`at= is void`", sentences),
+            ("docs/errors.md", r"`at= is empty`", "`... is ...`", sentences),
             ("README.md", r"\(docs/backup.md\)", "(docs/backups.md)", links),
             ("README.md", r"`corallite down`", "`corallite dwon`", verbs),
             ("docs/guarantees.md", r"`sixteen_threads`", "`sixteen_thieves`", tests_named))
