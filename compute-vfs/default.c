@@ -161,15 +161,9 @@ static sqlite3_vfs shim = {
     .xFullPathname = default_full_pathname,
 };
 
-/* What is not about names is the same for both. */
-static int make_default(void)
+/* What is not about names is the same for both. Once, with the lock held. */
+static void complete(const sqlite3_vfs *ours, const sqlite3_vfs *platform)
 {
-    sqlite3_vfs *ours = cv_vfs_ours(), *platform = cv_vfs_platform(), *now = sqlite3_vfs_find(NULL);
-
-    if (now == &shim)
-        return SQLITE_OK;
-    if (now != platform && shim.szOsFile) /* the program has chosen another one since */
-        return SQLITE_OK;
     shim.iVersion = ours->iVersion;
     shim.szOsFile = ours->szOsFile;
     shim.mxPathname =
@@ -183,7 +177,22 @@ static int make_default(void)
     shim.xCurrentTime = ours->xCurrentTime;
     shim.xCurrentTimeInt64 = ours->xCurrentTimeInt64;
     shim.xGetLastError = ours->xGetLastError;
-    return sqlite3_vfs_register(&shim, 1);
+}
+
+static int make_default(void)
+{
+    sqlite3_vfs *platform = cv_vfs_platform(), *now = sqlite3_vfs_find(NULL);
+    bool first;
+
+    pthread_mutex_lock(&lock);
+    first = shim.szOsFile == 0;
+    if (first)
+        complete(cv_vfs_ours(), platform);
+    pthread_mutex_unlock(&lock);
+    /* A default that the program has chosen since is its own affair. */
+    if (now == &shim || (now != platform && !first) || sqlite3_vfs_register(&shim, 1) == SQLITE_OK)
+        return 0;
+    return co_fail(CO_ERR_NOMEM, "SQLite takes no other VFS");
 }
 
 int cv_default_set(const char *text)
@@ -196,7 +205,7 @@ int cv_default_set(const char *text)
     memcpy(patterns, text, strlen(text) + 1);
     wanted = true;
     pthread_mutex_unlock(&lock);
-    return make_default() == SQLITE_OK ? 0 : co_fail(CO_ERR_NOMEM, "SQLite takes no other VFS");
+    return make_default();
 }
 
 int cv_default_from_environment(bool always)
@@ -209,7 +218,7 @@ int cv_default_from_environment(bool always)
     again = wanted;
     pthread_mutex_unlock(&lock);
     if (again)
-        return make_default() == SQLITE_OK ? 0 : co_fail(CO_ERR_NOMEM, "SQLite takes no other VFS");
+        return make_default();
     if (!text || !*text)
         return always ? cv_default_set("") : 0;
     if (cv_default_set(text) == 0)

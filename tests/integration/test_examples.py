@@ -173,12 +173,12 @@ def current_sqlite(t):
         check(out == "ok 3", out)
         check(c.shell("SELECT sum(a) FROM old", db="both").stdout == "3\n", "back in 3.40.1")
         unit = os.path.join(BIN, "tests/unit-compute-vfs")
-        suites = "@(bank|commit|flows|moments|path|snapshot|stock|surface|turn)/*"
+        suites = f"@(commit|moments|path|snapshot|stock|surface|turn{'|bank|flows' if t.slow() else ''})/*"
         done = subprocess.run([unit, "--filter", suites], capture_output=True, text=True, timeout=240,
                               env=dict(os.environ, LD_LIBRARY_PATH=lib, CORALLITE_LOG="off"))
         text = done.stdout + done.stderr
         count = re.search(r"Tested: .*?(\d+) .*Passing: .*?(\d+) ", re.sub("\x1b[^m]*m", "", text))
-        check(done.returncode == 0 and count and int(count[1]) >= 80, text[-500:])
+        check(done.returncode == 0 and count and int(count[1]) >= 60, text[-500:])
         t.note(f"{count[2]} of {count[1]} unit tests of the VFS pass with it")
 
 

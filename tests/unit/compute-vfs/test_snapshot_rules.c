@@ -133,13 +133,16 @@ Test(snapshot, a_rolled_back_writer_reads_what_is_durable)
     sqlite3 *a = sql_open("db"), *c = sql_open("db");
     struct sql_thread *t;
     uint64_t began;
+    int rc;
 
     sql_do(a, "create table z(v); insert into z values(1)");
     sql_do(c, "pragma corallite_commit_timeout = 9000");
     sql_do(c, "begin");
     cr_assert_eq(sql_int(c, "select v from z"), 1);
     t = start_commit(a, "update z set v = 777");
-    cr_assert_eq(sql_rc(c, "update z set v = 5"), SQLITE_BUSY_SNAPSHOT);
+    /* SQLITE_BUSY as long as A, having appended, has not yet given its turn back */
+    SQL_UNTIL((rc = sql_rc(c, "update z set v = 5")) != SQLITE_BUSY);
+    cr_assert_eq(rc, SQLITE_BUSY_SNAPSHOT);
     sql_do(c, "rollback");
     began = co_now_us();
     cr_assert_eq(sql_int(c, "select v from z"), 1, "A's COMMIT has not returned");
