@@ -4,7 +4,23 @@
 #include <stdio.h>
 #include <string.h>
 
-static _Thread_local char sentence[CO_SENTENCE_MAX];
+#include "common/thread_memory.h"
+
+static struct co_thread_memory sentences;
+
+__attribute__((constructor)) static void make_sentences(void)
+{
+    co_thread_memory_make(&sentences, CO_SENTENCE_MAX);
+}
+
+/* Who has no memory shares one sentence with the others who have none: its last byte stays 0. */
+static char *sentence(void)
+{
+    static char shared[CO_SENTENCE_MAX];
+    char *mine = co_thread_memory(&sentences);
+
+    return mine ? mine : shared;
+}
 
 const char *co_error_name(int code)
 {
@@ -58,7 +74,7 @@ int co_fail(int code, const char *format, ...)
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    memcpy(sentence, line, sizeof line);
+    memcpy(sentence(), line, sizeof line);
     return code;
 }
 
@@ -75,5 +91,5 @@ int co_fail_errno(int code, int err_no, const char *format, ...)
 
 const char *co_sentence(void)
 {
-    return sentence;
+    return sentence();
 }

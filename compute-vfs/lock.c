@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "common/clock_file.h"
+#include "common/thread_memory.h"
 #include "compute-vfs/errors.h"
 #include "compute-vfs/vfs.h"
 
@@ -12,32 +13,45 @@
 /* -- waking the refused --------------------------------------------------------------------------
  */
 
-/* The connection that this thread was just refused on; xSleep is not told. */
-static _Thread_local struct {
+/* The connection that a thread was just refused on; xSleep is not told. */
+struct refusal {
     uint64_t database, handle;
-} refused_here;
+};
+static struct co_thread_memory refusals;
 
+__attribute__((constructor)) static void make_refusals(void)
+{
+    co_thread_memory_make(&refusals, sizeof(struct refusal));
+}
+
+/* Without memory nothing is remembered: the thread then sleeps for as long as SQLite says. */
 static void remember_refusal(const struct cv_conn *c)
 {
-    refused_here.database = c->db->serial;
-    refused_here.handle = c->handle.id;
+    struct refusal *here = co_thread_memory(&refusals);
+
+    if (here)
+        *here = (struct refusal){c->db->serial, c->handle.id};
 }
 
 static void forget_refusal(void)
 {
-    refused_here.database = refused_here.handle = 0;
+    struct refusal *here = co_thread_memory(&refusals);
+
+    if (here)
+        *here = (struct refusal){0, 0};
 }
 
 bool cv_lock_sleep(int us)
 {
+    const struct refusal *here = co_thread_memory(&refusals);
     struct cv_database *db;
 
-    if (refused_here.database == 0 || us <= 0)
+    if (!here || here->database == 0 || us <= 0)
         return false;
-    db = cv_database_find(refused_here.database);
+    db = cv_database_find(here->database);
     if (!db)
         return false;
-    cv_turn_sleep(db, refused_here.handle, (uint64_t)us);
+    cv_turn_sleep(db, here->handle, (uint64_t)us);
     cv_database_unref(db);
     return true;
 }

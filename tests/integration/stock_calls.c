@@ -466,7 +466,8 @@ static void blobs(void)
     say("state %d", sqlite3_txn_state(db, "main"));
     run(other, "SELECT substr(b, 50001, 5) FROM t WHERE a = 1; INSERT INTO t VALUES(9, 9, 9)");
     say("open %d", sqlite3_blob_open(db, "main", "t", "b", 1, 1, &w));
-    say("reopen %d, bytes %d", sqlite3_blob_reopen(w, 2), sqlite3_blob_bytes(w));
+    say("reopen %d", sqlite3_blob_reopen(w, 2));
+    say("bytes %d", sqlite3_blob_bytes(w));
     say("reopen a number %d", sqlite3_blob_reopen(w, 3));
     say("close %d", sqlite3_blob_close(w));
     say("open %d", sqlite3_blob_open(db, "main", "t", "b", 2, 1, &w));
@@ -528,7 +529,8 @@ static void closing(void)
     db = stock_open("db");
     say("blob %d", sqlite3_blob_open(db, "main", "t", "b", 1, 1, &blob));
     stock_close(db);
-    say("close_v2 %d, blob %d", sqlite3_close_v2(db), sqlite3_blob_close(blob));
+    say("close_v2 %d", sqlite3_close_v2(db));
+    say("blob %d", sqlite3_blob_close(blob));
     db = stock_open("db");
     b = sqlite3_backup_init(other, "temp", db, "main");
     say("backup %d", b ? sqlite3_backup_step(b, 1) : sqlite3_errcode(other));
@@ -561,7 +563,8 @@ static void shutdown_and_again(void)
                     "-");
         }
         stock_close(db);
-        say("shutdown %d, initialize %d", sqlite3_shutdown(), sqlite3_initialize());
+        say("shutdown %d", sqlite3_shutdown());
+        say("initialize %d", sqlite3_initialize());
     }
     say("shutdown %d", sqlite3_shutdown());
     say("config %d", sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0));

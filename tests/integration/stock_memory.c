@@ -7,6 +7,7 @@
  * The program's own malloc() takes the place of the C library's for the whole process.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,6 +159,34 @@ static void tidy(sqlite3 *db)
     quiet(db, "DETACH x");
 }
 
+struct errand {
+    sqlite3 *db;
+    const char *sql;
+    int rc;
+};
+
+static void *run_errand(void *arg)
+{
+    struct errand *e = arg;
+
+    calling = true;
+    e->rc = quiet(e->db, e->sql);
+    return NULL;
+}
+
+/* A thread that has never called the extension: what each thread has must not need memory either.
+ */
+static int in_new_thread(sqlite3 *db, const char *sql)
+{
+    struct errand errand = {db, sql, SQLITE_OK};
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, run_errand, &errand))
+        return SQLITE_NOMEM;
+    pthread_join(thread, NULL);
+    return errand.rc;
+}
+
 #define MANY                                                                                       \
     "WITH RECURSIVE i(x) AS (SELECT 10 UNION ALL SELECT x + 1 FROM i LIMIT 200) INSERT INTO t "    \
     "SELECT x, printf('%0400d', x) FROM i"
@@ -177,6 +206,7 @@ static const struct work works[] = {
     {"checkpoint", "", plainly, "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode", false},
     {"blob", "", with_blob, "", true},
     {"backup", "", with_backup, "", false},
+    {"a new thread", "", in_new_thread, "INSERT INTO t VALUES(7, 'seven')", true},
     {"open and write", "", with_another, "INSERT INTO t VALUES(8, 'eight')", true},
     {"open and read", "", with_another, "SELECT count(*) FROM t", false},
 };

@@ -240,9 +240,11 @@ static void statements(struct conn *c, int i)
     if (!c->stmt[k])
         return;
     if (draw(5) == 0) {
-        rc = draw(2) ? sqlite3_reset(c->stmt[k]) : sqlite3_finalize(c->stmt[k]);
-        say("%d reset or finalize %d: %d", i, k, rc);
-        c->stmt[k] = NULL;
+        bool keep = draw(2);
+
+        rc = keep ? sqlite3_reset(c->stmt[k]) : sqlite3_finalize(c->stmt[k]);
+        say("%d %s %d: %d", i, keep ? "reset" : "finalize", k, rc);
+        c->stmt[k] = keep ? c->stmt[k] : NULL;
         return;
     }
     if (draw(12) == 0)
@@ -336,7 +338,7 @@ static void looks(struct conn *c, int i)
 {
     unsigned version = 0;
     sqlite3_int64 size = 0;
-    int log, done, rc;
+    int rc;
 
     switch (draw(8)) {
     case 0:
@@ -352,8 +354,8 @@ static void looks(struct conn *c, int i)
         rc = sqlite3_db_release_memory(c->db);
         say("%d release %d", i, rc);
         break;
-    case 3: /* What it answers, and that RESTART and TRUNCATE make readers stale, is documented. */
-        sqlite3_wal_checkpoint_v2(c->db, draw(2) ? "main" : NULL, (int)draw(2), &log, &done);
+    case 3:
+        say("%d changes %d, errors %d", i, sqlite3_changes(c->db), sqlite3_errcode(c->db));
         break;
     case 4:
         rc = sqlite3_file_control(c->db, "main", SQLITE_FCNTL_DATA_VERSION, &version);
@@ -407,6 +409,9 @@ static void open_one(struct conn *c, int i)
     say("%d open %s: %d", i, with, rc);
     if (!c->db)
         return;
+    /* On a plain file the writer after a checkpoint begins the shared WAL anew, and every reader's
+     * page cache with it, be it for a transaction that is rolled back. */
+    sqlite3_wal_autocheckpoint(c->db, 0);
     sqlite3_commit_hook(c->db, on_commit, c);
     sqlite3_progress_handler(c->db, 60, on_progress, c);
     sqlite3_busy_handler(c->db, on_busy, c);

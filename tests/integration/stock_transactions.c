@@ -148,7 +148,8 @@ static void pending(void)
     sqlite3_reset(s);
     run(b, "DROP TABLE t");
     step(s);
-    say("finalize %d %s", sqlite3_finalize(s), sqlite3_errmsg(a));
+    say("finalize %d", sqlite3_finalize(s));
+    say("message %s", sqlite3_errmsg(a));
     run(a, "PRAGMA schema_version; SELECT count(*) FROM sqlite_schema; VACUUM; PRAGMA "
            "integrity_check");
     s = prepare(a, "SELECT 1 UNION SELECT 2");
@@ -356,7 +357,8 @@ static void shared_cache(void)
     run(b, "SELECT count(*) FROM t; PRAGMA read_uncommitted = 0");
     run(a, "BEGIN; UPDATE t SET b = 'held' WHERE a = 1");
     s = prepare(b, "SELECT b FROM t WHERE a = 1");
-    say("locked %d %d", sqlite3_step(s), sqlite3_extended_errcode(b));
+    say("locked %d", sqlite3_step(s));
+    say("extended %d", sqlite3_extended_errcode(b));
     sqlite3_reset(s);
     say("notify %d", sqlite3_unlock_notify(b, on_unlock, NULL));
     say("notified %d", notified);
