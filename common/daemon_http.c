@@ -28,6 +28,10 @@
 
 #define LOOK_NS    500000000 /* between looks at what is late */
 
+/* libmicrohttpd's MAX_EVENTS; the listening socket and its own wake-up are beside the connections.
+ */
+_Static_assert(CO_HTTP_CONNECTIONS_MAX + 2 < 128, "see daemon_http.h");
+
 struct co_http_limits co_http_limits = {.receive_ms = 20000, .send_ms = 60000};
 
 /* -- What is counted --------------------------------------------------------------------------- */

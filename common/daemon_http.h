@@ -20,7 +20,10 @@
 
 #include "common/bytes.h"
 
-#define CO_HTTP_CONNECTIONS_MAX 256u
+/* Fewer than the 128 events that libmicrohttpd takes at a time: when it gets exactly as many
+ * (0.9.75), it waits for the next before it looks at any, and with all connections closed by a
+ * hasty client there is no next. */
+#define CO_HTTP_CONNECTIONS_MAX 120u
 #define CO_HTTP_ARGS_MAX        16u
 #define CO_HTTP_CHUNK_BYTES     ((size_t)256 << 10) /* what a stream is best written in */
 
