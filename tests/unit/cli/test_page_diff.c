@@ -103,7 +103,9 @@ struct kind {
 
 static const struct kind kinds[] = {
     {"t1", "CREATE TABLE t1(id INTEGER PRIMARY KEY, v, b)", "y.id = x.id AND y.b IS x.b",
-     "INSERT OR REPLACE INTO t1 VALUES(?1, ?2, ?1 % 7)", "id >= ?1 AND id < ?1 + ?2", true},
+     "INSERT OR REPLACE INTO t1 VALUES(CASE ?1 % 50 WHEN 7 THEN 9223372036854775807 - ?1 / 50"
+     " WHEN 8 THEN -9223372036854775807 - 1 + ?1 / 50 ELSE ?1 END, ?2, ?1 % 7)",
+     "id >= ?1 AND id < ?1 + ?2", true},
     {"t2", "CREATE TABLE t2(a TEXT PRIMARY KEY, v)", "y.rowid = x.rowid AND y.a IS x.a",
      "INSERT OR REPLACE INTO t2 VALUES('key ' || (?1 * 7919 % 10007), ?2)",
      "rowid >= ?1 AND rowid < ?1 + ?2", true},
@@ -128,11 +130,12 @@ static unsigned page_size;
 
 static unsigned some_length(void)
 {
+    unsigned page = page_size > 4096 && below(20) ? 1024 : page_size;
     switch (below(8)) {
     case 0:
-        return below(4 * page_size);
+        return below(4 * page);
     case 1:
-        return below(page_size);
+        return below(page);
     default:
         return below(60);
     }
@@ -343,11 +346,11 @@ static const char *const encodings[] = {"UTF-8", "UTF-8", "UTF-16le", "UTF-16be"
 /* A past and what came of it: twice where there are two branches. */
 static void make_pair(uint64_t n, struct image *a, struct image *b, const char **encoding)
 {
-    static const unsigned sizes[] = {512, 512, 1024, 4096};
+    static const unsigned sizes[] = {512, 512, 512, 1024, 1024, 4096, 65536};
     char sql[200];
     sqlite3 *db = NULL;
     seed(n);
-    page_size = sizes[below(4)];
+    page_size = sizes[below(7)];
     *encoding = encodings[below(4)];
     cr_assert_eq(sqlite3_open_v2("file:/page_diff?vfs=memdb", &db,
                                  SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI,
