@@ -97,10 +97,11 @@ static void print_branch(const struct check_report *r, const struct check_branch
     if (!b->lsn) {
         printf(": there is no transaction\n");
     } else {
-        printf(" at %s: %u pages (%s), on %u of %u safekeepers%s\n", answer_time(b->time_us, time),
-               (unsigned)b->pages_read, text_bytes((uint64_t)b->pages_read * b->page_size, size),
-               (unsigned)b->copies, (unsigned)r->n_nodes,
-               b->structure_looked ? ", structure looked through" : "");
+        printf(" at %s: %u pages (%s)", answer_time(b->time_us, time), (unsigned)b->pages_read,
+               text_bytes((uint64_t)b->pages_read * b->page_size, size));
+        if (b->copies)
+            printf(", on %u of %u safekeepers", (unsigned)b->copies, (unsigned)r->n_nodes);
+        puts(b->structure_looked ? ", structure looked through" : "");
     }
     print_sentences("           ", b->problems);
     if (b->n_problems > CHECK_TEXTS_MAX)

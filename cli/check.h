@@ -31,9 +31,10 @@ struct check_branch {
     uint32_t pages_read;   /* and verified by number, LSN and CRC */
     bool structure_looked; /* PRAGMA integrity_check has run to its end */
     int64_t foreign_keys;  /* rows that violate one; -1: not looked */
-    uint32_t copies;       /* safekeepers that have the log up to `lsn`, with the same digest */
-    json_t *problems;      /* of strings */
-    uint32_t n_problems;   /* those that were left out too */
+    uint32_t copies;     /* safekeepers that have the log up to `lsn`, with the same digest; 0: not
+                            compared */
+    json_t *problems;    /* of strings */
+    uint32_t n_problems; /* those that were left out too */
 };
 
 /* One safekeeper. */

@@ -144,8 +144,7 @@ static int check_branch(struct client *c, struct check_branch *b, const char *at
     return check_structure(b);
 }
 
-static int look(struct client *c, const struct client_target *target, struct check_report *report,
-                const struct ref *r)
+static int look(struct client *c, struct check_report *report, const struct ref *r)
 {
     int rc = 0;
     if (!r)
@@ -160,7 +159,7 @@ static int look(struct client *c, const struct client_target *target, struct che
             rc = 0;
         }
     }
-    return rc ? rc : check_safekeepers(c, target, report, r ? r->db : NULL);
+    return rc ? rc : check_safekeepers(c, report, r ? r->db : NULL);
 }
 
 int cli_check(const struct cli_args *args)
@@ -184,7 +183,7 @@ int cli_check(const struct cli_args *args)
         return cli_report(rc);
     }
     sqlite_catch_signals();
-    rc = look(&c, &target, &report, one ? &r : NULL);
+    rc = look(&c, &report, one ? &r : NULL);
     client_close(&c);
     if (!rc && cli_has(args, "--json"))
         rc = check_print_json(&report);

@@ -321,11 +321,9 @@ static void compare_logs(struct check_report *r, struct check_branch *b, const s
             lsn, (unsigned)b->copies, (unsigned)answered, (unsigned)r->n_nodes);
 }
 
-int check_safekeepers(struct client *c, const struct client_target *target, struct check_report *r,
-                      const char *only)
+int check_safekeepers(struct client *c, struct check_report *r, const char *only)
 {
     struct check_list pageserver = {0};
-    (void)target;
     int rc = learn_nodes(c, r);
     if (!rc)
         rc = compare_catalog(c, r, only, &pageserver);

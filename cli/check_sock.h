@@ -13,8 +13,7 @@ CO_MUST_CHECK int check_pages(struct client *c, struct check_branch *b, struct p
 /* The branches of a database, or of all (NULL), as the pageserver lists them. */
 CO_MUST_CHECK int check_branches(struct client *c, const char *database, struct check_list *out);
 /* Fills r->nodes, compares catalog and logs. `only` as in check_catalog. */
-CO_MUST_CHECK int check_safekeepers(struct client *c, const struct client_target *target,
-                                    struct check_report *r, const char *only);
+CO_MUST_CHECK int check_safekeepers(struct client *c, struct check_report *r, const char *only);
 
 /* PRAGMA integrity_check and foreign_key_check at the LSN. CO_ERR_CANCELED. */
 CO_MUST_CHECK int check_structure(struct check_branch *b);

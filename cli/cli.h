@@ -42,6 +42,8 @@ int cli_unknown_verb(int argc, char *const argv[]);
 
 /* help.c */
 void cli_help_all(void);
+/* The verbs that begin with this word ("branch"); false, and nothing printed: there are none. */
+bool cli_help_family(const char *first);
 void cli_help_verb(const struct cli_verb *verb);
 /* The whole table, or one verb of it. */
 CO_MUST_CHECK int cli_help_json(const struct cli_verb *only);

@@ -21,14 +21,33 @@ static void heading(const char *text)
     printf("\n%s%s%s\n", terminal_tone(TONE_STRONG), text, terminal_end());
 }
 
+static void one_line(const struct cli_verb *v)
+{
+    printf("  %-16s ", v->name);
+    co_print_wrapped(stdout, v->summary, 19, width());
+}
+
+bool cli_help_family(const char *first)
+{
+    size_t n = 0, len = strlen(first);
+    for (size_t i = 0; i < cli_n_verbs; i++) {
+        if (strncmp(cli_verbs[i].name, first, len) != 0 || cli_verbs[i].name[len] != ' ')
+            continue;
+        if (n++ == 0)
+            printf("usage: corallite %s VERB [arguments]        corallite %s VERB --help tells "
+                   "more\n\n",
+                   first, first);
+        one_line(&cli_verbs[i]);
+    }
+    return n > 0;
+}
+
 void cli_help_all(void)
 {
     puts("corallite - SQLite databases on a quorum log, read lazily from anywhere\n");
     puts("usage: corallite VERB [arguments]        corallite VERB --help tells more\n");
-    for (size_t i = 0; i < cli_n_verbs; i++) {
-        printf("  %-16s ", cli_verbs[i].name);
-        co_print_wrapped(stdout, cli_verbs[i].summary, 19, width());
-    }
+    for (size_t i = 0; i < cli_n_verbs; i++)
+        one_line(&cli_verbs[i]);
     heading("To begin with:");
     puts("  corallite up\n  corallite sql shop\n");
     puts("Exit codes: " CLI_EXITS ".");

@@ -54,6 +54,9 @@ int cli_help(const struct cli_args *args)
                                   args->words[0]));
     if (dir)
         return cli_report(cli_man_dir(dir));
+    bool plain = !cli_has(args, "--man") && !cli_has(args, "--json");
+    if (args->n_words == 1 && plain && cli_help_family(args->words[0]))
+        return CLI_DONE;
     if (args->n_words > 0) {
         verb = cli_find_verb(args->n_words, args->words, &used);
         if (!verb || used < args->n_words)
@@ -105,6 +108,9 @@ int cli_run(int argc, char **argv)
     else if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
         argv[1] = (char *)"version";
     const struct cli_verb *verb = cli_find_verb(argc - 1, argv + 1, &used);
+    bool asks = argc == 3 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0);
+    if (!verb && asks && cli_help_family(argv[1]))
+        return finish(CLI_DONE);
     if (!verb)
         return cli_report(cli_unknown_verb(argc - 1, argv + 1));
     return finish(run_verb(verb, argc - 1 - used, argv + 1 + used));

@@ -166,3 +166,13 @@ def each_wrong_use_of_the_table(room):
             wrong(room, use[0].split() + use[1:], pattern, code)
     done = room.run()
     check("no arguments: exit code 2, and the verbs", done.returncode == 2 and "usage: corallite VERB" in done.stdout)
+
+
+@test
+def help_of_a_family(room):
+    for family in ("db", "branch", "pin"):
+        names = [v["name"] for v in room.json("help") if v["name"].startswith(family + " ")]
+        for args in (["help", family], [family, "--help"], [family, "-h"]):
+            text = room.ok(*args)
+            check(f"corallite {' '.join(args)} lists its verbs", all(f"  {n} " in text for n in names) and len(names) > 2,
+                  text)
