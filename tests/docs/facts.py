@@ -84,9 +84,10 @@ def daemon_options(source):
         text = source.run(program, "--help")
         yield from both_ways(CONFIGURATION, f"option of {program}", {k: v[0] for k, v in documented.items()},
                              set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)))
-        for option, default in re.findall(r"^  (--[a-z-]+)[^\n]*?(?:\n {20,}[^\n]*?)?\(default:? ([\w.:]+)",
-                                          text, re.M):
-            if option in documented and default.strip("`") not in documented[option][1][1].strip("`"):
+        for option, told in re.findall(r"^  (--[a-z-]+)(.*(?:\n {12,}.*)*)", text, re.M):
+            default = re.search(r"\(default:? ([\w.:]+)|(\w+) \(default\)", told)
+            default = default and (default[1] or default[2]).rstrip(".:")
+            if default and option in documented and default not in documented[option][1][1]:
                 yield (f"{CONFIGURATION}:{documented[option][0]}: --help of {program} says that {option} is "
                        f"{default} by default")
 
@@ -146,7 +147,7 @@ UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "s": None}
 def limits(source):
     compared = 0
     for n, (what, value, names, *_) in rows(section(source.read(LIMITS), "Numbers")):
-        known = constants(source, re.findall(r"\((\S+\.c)\)", names))
+        known = constants(source, re.findall(r"\((\S+\.[ch])\)", names))
         numbers = [int(x.replace(",", "")) for x in re.findall(r"\d[\d,]*", value)]
         unit = (re.search(r"[A-Za-z]+$", value) or [""])[0]
         for number, name in zip(numbers, re.findall(r"`(\w+)`", names)):
