@@ -371,7 +371,7 @@ MISTAKES = (("docs/configuration.md", r"^\| `--map-size.*\n", "", daemon_options
             ("docs/errors.md", r"`at= is empty`", "`... is ...`", sentences),
             ("README.md", r"\(docs/backup.md\)", "(docs/backups.md)", links),
             ("README.md", r"`corallite down`", "`corallite dwon`", verbs),
-            ("docs/guarantees.md", r"`sixteen_threads`", "`sixteen_thieves`", tests_named))
+            ("docs/guarantees.md", r"`two_processes_write_at_once`", "`two_thieves_write_at_once`", tests_named))
 
 
 class Altered(Source):
