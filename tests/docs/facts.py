@@ -84,9 +84,10 @@ def daemon_options(source):
         text = source.run(program, "--help")
         yield from both_ways(CONFIGURATION, f"option of {program}", {k: v[0] for k, v in documented.items()},
                              set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)))
-        for option, default in re.findall(r"^  (--[a-z-]+)[^\n]*?(?:\n {20,}[^\n]*?)?\(default:? ([\w.:]+)",
-                                          text, re.M):
-            if option in documented and default.strip("`") not in documented[option][1][1].strip("`"):
+        for option, told in re.findall(r"^  (--[a-z-]+)(.*(?:\n {12,}.*)*)", text, re.M):
+            default = re.search(r"\(default:? ([\w.:]+)|(\w+) \(default\)", told)
+            default = default and (default[1] or default[2]).rstrip(".:")
+            if default and option in documented and default not in documented[option][1][1]:
                 yield (f"{CONFIGURATION}:{documented[option][0]}: --help of {program} says that {option} is "
                        f"{default} by default")
 
@@ -146,7 +147,7 @@ UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "s": None}
 def limits(source):
     compared = 0
     for n, (what, value, names, *_) in rows(section(source.read(LIMITS), "Numbers")):
-        known = constants(source, re.findall(r"\((\S+\.c)\)", names))
+        known = constants(source, re.findall(r"\((\S+\.[ch])\)", names))
         numbers = [int(x.replace(",", "")) for x in re.findall(r"\d[\d,]*", value)]
         unit = (re.search(r"[A-Za-z]+$", value) or [""])[0]
         for number, name in zip(numbers, re.findall(r"`(\w+)`", names)):
@@ -370,7 +371,7 @@ MISTAKES = (("docs/configuration.md", r"^\| `--map-size.*\n", "", daemon_options
             ("docs/errors.md", r"`at= is empty`", "`... is ...`", sentences),
             ("README.md", r"\(docs/backup.md\)", "(docs/backups.md)", links),
             ("README.md", r"`corallite down`", "`corallite dwon`", verbs),
-            ("docs/guarantees.md", r"`sixteen_threads`", "`sixteen_thieves`", tests_named))
+            ("docs/guarantees.md", r"`two_processes_write_at_once`", "`two_thieves_write_at_once`", tests_named))
 
 
 class Altered(Source):

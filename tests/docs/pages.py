@@ -43,7 +43,7 @@ KNOWN = ("not run", "time passes", "database", "no cluster")
 
 
 def _word(comment):
-    found = re.fullmatch(r"<!--\s*docs-test:\s*(.*?)\s*-->", comment, re.S)
+    found = re.fullmatch(r"<!--\s*(?:docs-test:\s*|(?=not run:))(.*?)\s*-->", comment, re.S)
     return " ".join(found[1].split()) if found else None
 
 
