@@ -9,6 +9,7 @@ from lib.cluster import Failure, check, load_extension
 from lib.registry import test
 
 SCHEMA = """
+BEGIN;
 CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT DEFAULT 'x', c AS (a + 1));
 CREATE INDEX i ON t(b);
 CREATE TABLE k(a REFERENCES t(a), b);
@@ -16,6 +17,7 @@ INSERT INTO t(b) VALUES('one'), ('two'), ('three');
 INSERT INTO k VALUES(1, 'there'), (99, 'not there');
 CREATE TABLE d AS SELECT zeroblob(50000) AS z;
 DROP TABLE d;
+COMMIT;
 """
 SWITCH = ("{p}", "{p} = 1", "{p}", "{p} = off", "{p}", "main.{p}")
 FORMS = {  # what is tried; a PRAGMA that is not named here is a switch
@@ -96,10 +98,10 @@ def ask(db, sql):
 class Pair:
     """The same database on both sides."""
 
-    def __init__(self, t, c, name, schema=SCHEMA, birth=()):
+    def __init__(self, t, c, name, schema=SCHEMA, birth=(), **parameters):
         self.name, self.path = name, os.path.join(t.dir, name + ".plain")
         self.server = f"//{c.server()}/"  # not the usual one of this process
-        self.ours = c.connect(name)
+        self.ours = c.connect(name, **parameters)
         self.plain = sqlite3.connect(self.path, isolation_level=None)
         for sql in birth:
             self.ours.execute(sql)
@@ -160,7 +162,7 @@ def compare(t, c, name, seen):
 
 
 @test("every PRAGMA of pragma_list, read and written, in a transaction and outside: as docs/pragmas.md says "
-      "of it", 120)
+      "of it", 300)
 def every_pragma(t):
     rows = {pragmas_doc.code(row[0]): row[1] for row in pragmas_doc.tables("PRAGMAs")}
     table = {pragmas_doc.code(row[0]): (pragmas_doc.code(row[1]), pragmas_doc.code(row[2]))
@@ -193,7 +195,7 @@ def every_pragma(t):
 
 
 @test("page_size, auto_vacuum and encoding before the first write decide the form of a new database, as on "
-      "a new file", 120)
+      "a new file", 300)
 def form_of_a_new_database(t):
     with t.cluster() as c:
         n = 0

@@ -15,7 +15,7 @@ from lib.registry import test
 from test_branches import corallite
 
 PROGRAMS = ("stock_calls", "stock_transactions")
-SECONDS = 60  # of a case
+SECONDS = 120  # of a case
 
 
 def cases(program):
@@ -71,7 +71,7 @@ def compare(program, case, c, folder, seen, **more):
 
 
 @test("programs of the C interface (hooks, backup, blobs, fork, threads, checkpoints, shared cache, ATTACH, "
-      "shutdown ...) are told the same on Corallite as on a plain WAL file", 300)
+      "shutdown ...) are told the same on Corallite as on a plain WAL file", 600)
 def stock_programs(t):
     documented = pragmas_doc.differences()
     seen, wrong, lines, slowest = {}, [], 0, (0.0, "")
@@ -117,7 +117,7 @@ def memory_runs_out(t):
       "answers as on a plain file", 24 * 3600)
 def calls_in_any_order(t):
     only = os.environ.get("CALLS_SEED")
-    seconds = float(os.environ.get("CALLS_SECONDS", 120 if t.slow() else 8))
+    seconds = float(os.environ.get("CALLS_SECONDS", 120 if t.slow() else 6))
     calls = os.environ.get("STOCK_CALLS", "400")
     program, end, lines, n = "stock_random", time.monotonic() + seconds, 0, 0
     with t.cluster() as c:
@@ -135,7 +135,7 @@ def calls_in_any_order(t):
     t.note(f"{n} seeds of {calls} calls, {lines} answers the same")
 
 
-@test("stock and own parameters of the URI: what each does, and the sentence for what is wrong", 60)
+@test("stock and own parameters of the URI: what each does, and the sentence for what is wrong", 120)
 def uri_parameters(t):
     sentences = {pragmas_doc.code(row[0]): row[1] for row in pragmas_doc.tables("URI parameters", 1)}
     check(len(sentences) > 15, "the table of sentences")
@@ -179,7 +179,7 @@ def uri_parameters(t):
 
 
 @test("ATTACH to the build's limit of databases, branches, moments and files, of a database and of a plain file; "
-      "one more is refused", 60)
+      "one more is refused", 120)
 def attach_of_every_kind(t):
     with t.cluster() as c:
         db = c.connect()
@@ -234,7 +234,7 @@ def attach_of_every_kind(t):
 
 
 @test("staleness=MS: reads send nothing to anybody, counted by the kernel, and are no older than that; "
-      "corallite_wait() gives read-your-writes", 60)
+      "corallite_wait() gives read-your-writes", 120)
 def staleness(t):
     t.needs("ss")
     with t.cluster() as c:
