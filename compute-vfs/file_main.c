@@ -245,6 +245,22 @@ static int main_control(sqlite3_file *file, int op, void *arg)
     case SQLITE_FCNTL_PDB:
         c->owner = arg;
         return SQLITE_OK;
+    /* What programs ask of any file and take a refusal of badly. */
+    case SQLITE_FCNTL_PERSIST_WAL:
+        if (*(int *)arg >= 0)
+            c->persist_wal = *(int *)arg != 0;
+        *(int *)arg = c->persist_wal;
+        return SQLITE_OK;
+    case SQLITE_FCNTL_POWERSAFE_OVERWRITE:
+        *(int *)arg = 1;
+        return SQLITE_OK;
+    case SQLITE_FCNTL_LAST_ERRNO:
+    case SQLITE_FCNTL_HAS_MOVED:
+        *(int *)arg = 0;
+        return SQLITE_OK;
+    case SQLITE_FCNTL_CHUNK_SIZE:
+    case SQLITE_FCNTL_SIZE_HINT:
+        return SQLITE_OK;
     case SQLITE_FCNTL_LOCKSTATE:
         *(int *)arg = c->file_lock;
         return SQLITE_OK;

@@ -41,6 +41,7 @@ struct cv_conn {
     unsigned generation; /* of the process that opened it (S15) */
     struct cv_uri uri;
     bool readonly;
+    int persist_wal; /* SQLITE_FCNTL_PERSIST_WAL: kept and told, else nothing */
     int file_lock;   /* SQLite's lock on the main file: told to PRAGMA lock_status, else nothing */
     sqlite3 **owner; /* SQLITE_FCNTL_PDB; NULL until told */
 

@@ -13,7 +13,8 @@ help:
 	  'make test             install what is missing, build, run every test; ends with the totals' \
 	  'make unit [M=common]  unit tests only (of one module)' \
 	  'make integration      tests on real processes only; make cli-test  those of the command' \
-	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
+	  'make sqlite-quarter   a quarter of the scripts of SQLite itself; sqlite-conformance: all, and the table' \
+  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
 	  'make bench            the small benchmarks under bench/' \
 	  'make sanitize         unit tests and simulator under ASan and UBSan' \
@@ -60,7 +61,7 @@ cli-test: all
 
 # tools/test builds by itself (through make), so that a test that does not compile is counted.
 test:
-	@tools/deps build test
+	@tools/deps build test sqlite
 	@MAKE='$(MAKE)' B='$(B)' tools/test
 
 # ---- variants: each in a build directory of its own ----------------------------------------------
