@@ -15,6 +15,7 @@ help:
 	  'make integration      tests on real processes only; make cli-test  those of the command' \
 	  'make docs-test        every command of README.md and docs/*.md' \
 	  'make sizes            databases of unusual size, in full (make test has small ones)' \
+	  'make sqlite-quarter   a quarter of the scripts of SQLite itself; sqlite-conformance: all, and the table' \
 	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
 	  'make rules            each rule of the VFS is taken out and must be missed by a test' \
@@ -102,7 +103,7 @@ docs-test: all
 
 # tools/test builds by itself (through make), so that a test that does not compile is counted.
 test:
-	@tools/deps build test docs examples
+	@tools/deps build test docs examples sqlite
 	@MAKE='$(MAKE)' B='$(B)' tools/test
 
 # ---- variants: each in a build directory of its own ----------------------------------------------

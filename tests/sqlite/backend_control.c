@@ -72,6 +72,8 @@ static int c_read(sqlite3_file *file, void *out, int n, sqlite3_int64 at)
 
 static int c_write(sqlite3_file *file, const void *data, int n, sqlite3_int64 at)
 {
+    if (!((struct control_file *)file)->path)
+        count_wal_write(data, n, at);
     return REAL(file)->pMethods->xWrite(REAL(file), data, n, at);
 }
 

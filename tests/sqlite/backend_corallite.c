@@ -92,6 +92,12 @@ static int counted_sync(sqlite3_file *file, int flags)
     return cv_wal_methods.xSync(file, flags);
 }
 
+static int counted_write(sqlite3_file *file, const void *data, int n, sqlite3_int64 at)
+{
+    count_wal_write(data, n, at);
+    return cv_wal_methods.xWrite(file, data, n, at);
+}
+
 static int open_wal(sqlite3_filename wal, sqlite3_file *file, int flags, int *out)
 {
     static sqlite3_io_methods counted;
@@ -100,6 +106,7 @@ static int open_wal(sqlite3_filename wal, sqlite3_file *file, int flags, int *ou
     if (rc == SQLITE_OK) {
         counted = cv_wal_methods;
         counted.xSync = counted_sync;
+        counted.xWrite = counted_write;
         file->pMethods = &counted;
     }
     return rc;

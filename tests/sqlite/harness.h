@@ -33,11 +33,14 @@ enum count {
     COUNT_BYTES,   /* refused: the file is no stand-in */
     COUNT_CREATED, /* databases that came into being */
     COUNT_DROPPED,
-    COUNT_COPIED, /* stand-ins copied behind our back: refused */
+    COUNT_COPIED,  /* stand-ins copied behind our back: refused */
+    COUNT_COMMITS, /* frames that SQLite has marked as the end of a transaction */
     COUNTS,
 };
 /* One more; the number before. */
 uint64_t count(enum count what);
+/* Looks at a write to a WAL. */
+void count_wal_write(const void *data, int n, sqlite3_int64 at);
 
 /* -- standin.c -----------------------------------------------------------------------------------
  */

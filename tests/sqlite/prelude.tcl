@@ -8,9 +8,9 @@
 
 proc harness_name_of {path} {
     if {[catch {open $path rb} f]} {return ""}
-    set text [read $f 300]
+    set text [read $f 1024]
     close $f
-    if {![regexp {^corallite stand-in (\S+) \d+ end\n} $text -> name]} {return ""}
+    if {![regexp {^corallite stand-in (\S+) \d+ end +\n$} $text -> name]} {return ""}
     return $name
 }
 
@@ -49,7 +49,7 @@ proc harness_copy {args} {
     set f [open $to wb]
     if {$copy ne ""} {
         harness_file stat $to st
-        puts $f "corallite stand-in $copy $st(ino) end"
+        puts $f [format %-511s "corallite stand-in $copy $st(ino) end"]
     }
     close $f
     return ""

@@ -17,7 +17,16 @@
 #include <unistd.h>
 
 #define MAGIC    "corallite stand-in "
-#define TEXT_MAX (STANDIN_NAME_MAX + 64)
+#define TEXT_MAX 512 /* some programs take a file for a database by its size only */
+
+static void write_text(char text[TEXT_MAX + 1], const char *name, unsigned long long inode)
+{
+    int n = snprintf(text, TEXT_MAX + 1, MAGIC "%s %llu end", name, inode);
+
+    memset(text + n, ' ', (size_t)(TEXT_MAX - 1 - n));
+    text[TEXT_MAX - 1] = '\n';
+    text[TEXT_MAX] = 0;
+}
 
 /* -- the file ------------------------------------------------------------------------------------
  */
@@ -44,7 +53,7 @@ static int open_file(const char *path, int *flags)
 /* 1: a stand-in; 0: empty; -1: other bytes, or a copy. */
 static int read_name(int fd, char name[STANDIN_NAME_MAX])
 {
-    char text[TEXT_MAX + 1], again[TEXT_MAX];
+    char text[TEXT_MAX + 1], again[TEXT_MAX + 1];
     unsigned long long inode;
     struct stat st;
     ssize_t n = pread(fd, text, TEXT_MAX, 0);
@@ -54,7 +63,7 @@ static int read_name(int fd, char name[STANDIN_NAME_MAX])
     text[n] = 0;
     if (sscanf(text, MAGIC "%127[A-Za-z0-9./-] %llu", name, &inode) != 2)
         return -1;
-    snprintf(again, sizeof again, MAGIC "%s %llu end\n", name, inode);
+    write_text(again, name, inode);
     if (strcmp(text, again) != 0)
         return -1;
     if (fstat(fd, &st) || st.st_ino != inode) {
@@ -67,23 +76,23 @@ static int read_name(int fd, char name[STANDIN_NAME_MAX])
 static int make(const char *path, int fd, char name[STANDIN_NAME_MAX])
 {
     const char *prefix = getenv("HARNESS_NAME");
-    char text[TEXT_MAX];
+    char text[TEXT_MAX + 1];
     struct stat st;
-    int n, rw = fd;
+    int rc, rw = fd;
 
     if (fstat(fd, &st))
         return SQLITE_CANTOPEN;
     snprintf(name, STANDIN_NAME_MAX, "%.40s-%llu", prefix ? prefix : "harness",
              (unsigned long long)count(COUNT_CREATED));
-    n = snprintf(text, sizeof text, MAGIC "%s %llu end\n", name, (unsigned long long)st.st_ino);
-    if (pwrite(fd, text, (size_t)n, 0) == n)
+    write_text(text, name, st.st_ino);
+    if (pwrite(fd, text, TEXT_MAX, 0) == TEXT_MAX)
         return SQLITE_OK;
     rw = open(path, O_RDWR | O_CLOEXEC); /* opened for reading only, but it is ours to fill */
     if (rw < 0)
         return SQLITE_CANTOPEN;
-    n = pwrite(rw, text, (size_t)n, 0) == n ? SQLITE_OK : SQLITE_CANTOPEN;
+    rc = pwrite(rw, text, TEXT_MAX, 0) == TEXT_MAX ? SQLITE_OK : SQLITE_CANTOPEN;
     close(rw);
-    return n;
+    return rc;
 }
 
 int standin_open(const char *path, int *flags, char name[STANDIN_NAME_MAX])

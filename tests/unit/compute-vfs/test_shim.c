@@ -220,6 +220,27 @@ Test(beside, lock_state_is_what_sqlite_asked_for)
     sql_close(a);
 }
 
+Test(beside, file_controls_that_any_file_answers)
+{
+    static const struct {
+        int op, in, out;
+    } cases[] = {{SQLITE_FCNTL_PERSIST_WAL, -1, 0},      {SQLITE_FCNTL_PERSIST_WAL, 1, 1},
+                 {SQLITE_FCNTL_PERSIST_WAL, -1, 1},      {SQLITE_FCNTL_POWERSAFE_OVERWRITE, -1, 1},
+                 {SQLITE_FCNTL_LAST_ERRNO, 7, 0},        {SQLITE_FCNTL_HAS_MOVED, 7, 0},
+                 {SQLITE_FCNTL_CHUNK_SIZE, 32768, 32768}};
+    sqlite3 *a = sql_open("db");
+
+    sql_do(a, "create table t(v)");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int value = cases[i].in;
+
+        cr_assert_eq(sqlite3_file_control(a, "main", cases[i].op, &value), SQLITE_OK, "%zu", i);
+        cr_assert_eq(value, cases[i].out, "%zu: %d", i, value);
+    }
+    sql_do(a, "insert into t values(1)");
+    sql_close(a);
+}
+
 static int shm(sqlite3 *db, int slot, int flags)
 {
     sqlite3_file *f = NULL;

@@ -1,0 +1,170 @@
+#!/usr/bin/python3
+"""docs/sqlite-conformance.md out of the results of run.py: never typed.
+
+    table.py [--results DIR] [--out FILE]    writes it; exit status 1 when something is unexplained,
+                                             when an exception explains nothing any more, or when
+                                             the control has more clean scripts
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+
+import explain
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+FAMILIES = ("select insert update delete trans savepoint index join trigger fkey view alter vacuum "
+            "attach incrblob backup wal temptable types where without_rowid upsert with window json "
+            "fts3 rtree").split()
+
+
+def clean(r):
+    return r["ended"] == "ended" and r["status"] == 0 and not r["failed"]
+
+
+def load(directory, backend):
+    with open(os.path.join(directory, backend + ".jsonl")) as f:
+        return {r["script"]: r for r in map(json.loads, f)}
+
+
+def compact(cases):
+    """"a-1.1 a-1.2 a-1.3" as "a-1.1..3": every case, in fewer words."""
+    out, run = [], []
+
+    def flush():
+        if len(run) > 2:
+            out.append(f"{run[0][0]}{run[0][1]}..{run[-1][1]}")
+        else:
+            out.extend(f"{head}{n}" for head, n in run)
+        run.clear()
+
+    for case in cases:
+        m = re.fullmatch(r"(.*?)(\d+)", case)
+        if not m:
+            flush()
+            out.append(case)
+            continue
+        item = (m[1], int(m[2]))
+        if run and (item[0] != run[-1][0] or item[1] != run[-1][1] + 1):
+            flush()
+        run.append(item)
+    flush()
+    return " ".join(out)
+
+
+def cell(text):
+    return text.replace("|", "\\|")
+
+
+def rows(ours, control, rules, problems):
+    """One row a script and reason."""
+    lines = []
+    for script in sorted(ours):
+        r, c = ours[script], control.get(script)
+        for complaint in explain.complaints(r, rules, clean(r)):
+            problems.append(f"{script}: {complaint}")
+        if clean(r):
+            continue
+        theirs = set(explain.failing(c)) if c else set()
+        groups = {}
+        for case in explain.failing(r):
+            rule = explain.rule_for(rules, script, case)
+            groups.setdefault(rule["line"] if rule else 0, (rule, []))[1].append(case)
+        for rule, cases in groups.values():
+            both = sum(case in theirs for case in cases)
+            lines.append(f"| {script} | {len(cases)} of {r['tests']} | {both} | "
+                         f"{rule['class'] if rule else '**unexplained**'} | "
+                         f"{cell(rule['why']) if rule else ''} | {cell(compact(cases))} |")
+    return lines
+
+
+def families(ours, control):
+    lines = []
+    for family in FAMILIES:
+        of_it = [s for s in ours if s.startswith(family)]
+        good = [s for s in of_it if clean(ours[s])]
+        theirs = [s for s in of_it if s in control and clean(control[s])]
+        rest = sorted(set(of_it) - set(good))
+        lines.append(f"| `{family}*` | {len(of_it)} | {len(good)} | {len(theirs)} | "
+                     f"{' '.join(rest)} |")
+    return lines
+
+
+def total(results, name):
+    return sum(r["counts"].get(name, 0) for r in results.values())
+
+
+def document(ours, control, rules, problems):
+    n, m = sum(map(clean, ours.values())), sum(map(clean, control.values()))
+    lines = rows(ours, control, rules, problems)
+    if n < m:
+        problems.append(f"{n} clean scripts, the control has {m}")
+    for script in set(control) ^ set(ours):
+        problems.append(f"{script} ran on one side only")
+    elsewhere = sorted(s for s, r in ours.items() if r["counts"]["foreign"])
+    tests = sum(r["tests"] for r in ours.values())
+    failed = sum(len(explain.failing(r)) for r in ours.values())
+    silent = sorted(s for s, r in ours.items() if not r["commits"])
+    return f"""# SQLite's own scripts on Corallite
+
+Made by `make sqlite-conformance` (tests/sqlite/table.py); do not edit. `tests/sqlite/README.md` says how
+the scripts are run and what the control is; `tests/sqlite/exceptions.txt` holds the reasons below.
+
+| suite `veryquick` | Corallite | control |
+|---|---|---|
+| scripts | {len(ours)} | {len(control)} |
+| clean scripts | {n} | {m} |
+| cases | {tests} | {sum(r['tests'] for r in control.values())} |
+| cases that fail | {failed} | {sum(len(explain.failing(r)) for r in control.values())} |
+| main databases opened by it | {total(ours, 'main')} | {total(control, 'main')} |
+| main databases opened by another VFS | {total(ours, 'foreign')} | {total(control, 'foreign')} |
+| databases made, dropped | {total(ours, 'created')}, {total(ours, 'dropped')} | {total(control, 'created')}, {total(control, 'dropped')} |
+| commits at a majority of safekeepers | {sum(r['commits'] for r in ours.values())} | - |
+| commits at the pageserver | {sum(r['ingested'] for r in ours.values())} | - |
+
+Scripts that themselves ask for another VFS (`-vfs unix-dotfile` and the like): {', '.join(elsewhere) or 'none'}.
+Scripts that commit nothing to a database file (they compute, use `:memory:`, or skip themselves): {len(silent)}.
+
+## By family
+
+| scripts | there are | clean | in the control | the others |
+|---|---|---|---|---|
+{chr(10).join(families(ours, control))}
+
+## Every case that fails, and why
+
+*both*: how many of them fail in the control as well. Reasons: *journal* (a rollback journal, or the locks that
+come with one), *bytes* (the bytes of the file or of its WAL, from outside), *vfs* (another VFS, or what only the
+unix VFS has), *checkpoint* (the WAL's growth, its index, its checkpoints). END: the script did not come to its end.
+
+| script | cases | both | reason | why | which |
+|---|---|---|---|---|---|
+{chr(10).join(lines)}
+"""
+
+
+def main():
+    p = argparse.ArgumentParser()
+    sqlite = os.path.join(ROOT, os.environ.get("B", "build"), "sqlite")
+    p.add_argument("--results", default=os.path.join(sqlite, "results"))
+    p.add_argument("--out", default=os.path.join(ROOT, "docs", "sqlite-conformance.md"))
+    args = p.parse_args()
+    rules, problems = explain.load(), []
+    ours, control = load(args.results, "corallite"), load(args.results, "control")
+    text = document(ours, control, rules, problems)
+    for rule in rules:
+        if rule["class"] in explain.CLASSES and not rule["used"]:
+            problems.append(f"exceptions.txt:{rule['line']}: explains nothing ({rule['script']})")
+    with open(args.out, "w") as f:
+        f.write("\n".join(line.rstrip() for line in text.splitlines()) + "\n")
+    for problem in problems:
+        print(problem)
+    print(f"{args.out}: {len(problems)} problems")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
