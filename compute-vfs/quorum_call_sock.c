@@ -3,9 +3,11 @@
  * looks around every CV_SLICE_US and never outlives its deadline.
  */
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -473,12 +475,33 @@ static uint32_t quorum_no_quorum_ms(struct cv_log *log)
 /* -- close --------------------------------------------------------------------------------------
  */
 
-/* What is in flight gets its majority and the lease goes back, as far as the deadline allows. */
+/* Some safekeeper that is there, or just being connected, lacks of what this leader wrote. */
+static bool somebody_lags(const struct cv_quorum *q)
+{
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        if (q->link[i].state == CV_LINK_CONNECTING || q->link[i].state == CV_LINK_HELLO)
+            return true;
+    }
+    for (uint32_t i = 0; i < q->view.n_members; i++) {
+        if (q->view.member[i].up && q->view.member[i].match_lsn < q->view.tip_lsn)
+            return true;
+    }
+    return false;
+}
+
+/* What is in flight gets its majority and the lease goes back, as far as the deadline allows. A
+ * majority is enough for COMMIT; but nobody else brings the last one up to date before the next
+ * writer comes, so those who are there get a moment to take the rest. */
 static void wind_up(struct cv_quorum *q, uint32_t deadline_ms)
 {
     uint64_t deadline_us = deadline_of(deadline_ms);
+    uint64_t moment_us = co_now_us() + CV_PARTING_US;
 
     while (q->reign != NULL && cv_reign_open(q->reign) && wait_slice(q, deadline_us))
+        ;
+    if (moment_us > deadline_us)
+        moment_us = deadline_us;
+    while (cv_quorum_ready(q) && somebody_lags(q) && wait_slice(q, moment_us))
         ;
     if (cv_quorum_ready(q))
         cv_quorum_release(q);
@@ -489,6 +512,28 @@ static void wind_up(struct cv_quorum *q, uint32_t deadline_ms)
         waits = false;
         for (uint32_t i = 0; i < q->n_links; i++)
             waits = waits || (q->link[i].state == CV_LINK_UP && psock_wants_out(&q->link[i].s));
+    }
+}
+
+/* A socket that is closed with answers unread is reset, and what the other side has not read yet is
+ * lost with it. So it is told that no more comes, and heard until it closes. The thread is gone. */
+static void part(struct cv_quorum *q)
+{
+    uint64_t until_us = co_now_us() + CV_PARTING_US;
+    uint8_t unread[4096];
+
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        if (q->link[i].state == CV_LINK_UP)
+            shutdown(q->link[i].s.fd, SHUT_WR);
+    }
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        struct pollfd fd = {.fd = q->link[i].s.fd, .events = POLLIN};
+        uint64_t now_us = co_now_us();
+
+        while (q->link[i].state == CV_LINK_UP && now_us < until_us &&
+               poll(&fd, 1, (int)((until_us - now_us) / 1000 + 1)) > 0 &&
+               recv(fd.fd, unread, sizeof unread, 0) > 0)
+            now_us = co_now_us();
     }
 }
 
@@ -509,6 +554,7 @@ static void quorum_close(struct cv_log *log, uint32_t deadline_ms)
         cv_quorum_kick(q);
         pthread_mutex_unlock(&q->lock);
         pthread_join(q->thread, NULL);
+        part(q);
         pthread_cond_destroy(&q->changed);
         pthread_mutex_destroy(&q->lock);
     }

@@ -30,7 +30,8 @@
 #define CV_SLOW_BYTES_PER_US 10u
 #define CV_WINDOW_BYTES      (16 * CO_MIB)
 #define CV_TAIL_BYTES        (64 * CO_MIB)
-#define CV_SLICE_US          10000u /* how often a blocked call looks around */
+#define CV_SLICE_US          10000u  /* how often a blocked call looks around */
+#define CV_PARTING_US        300000u /* at close, for the safekeeper that is behind */
 #define CV_RETRY_US          200000u
 #define CV_LINGER_US         300000u /* longer than SQLite's busy handler pauses */
 

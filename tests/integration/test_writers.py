@@ -1,10 +1,11 @@
 """Writers: killed at any instant, many in one process, several processes at once."""
 
+import json
 import os
 import random
 import time
 
-from lib.cluster import check, line, popen, tell
+from lib.cluster import BIN, check, line, popen, run, tell
 from lib.registry import test
 
 ENDED = "R"  # cv_trace: COMMIT has its answer
@@ -124,3 +125,15 @@ def no_database_is_locked(t):
         t.note(f"longest run of the shell, hand-over in it: {longest * 1000:.0f} ms")
         got = db.execute("SELECT a, count(*) FROM t GROUP BY a ORDER BY a").fetchall()
         check(got == [("app", 15), ("shell", 15)], f"rows: {got}")
+
+
+@test("a writer that ends at once leaves all three safekeepers with what it wrote, not only a majority", 120)
+def short_writers_leave_nobody_behind(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a);")
+        for i in range(10):
+            c.shell(f"INSERT INTO t VALUES({i});")
+            done = run([os.path.join(BIN, "corallite"), "status", "shop", "--json", "--server", c.server()],
+                       None, 20)
+            ends = {s["node"]: s["flush_lsn"] for s in json.loads(done.stdout)["timelines"][0]["safekeepers"]}
+            check(len(ends) == 3 and len(set(ends.values())) == 1, f"round {i}: ends of the logs {ends}")
