@@ -267,6 +267,7 @@ Test(beside, file_controls_that_any_file_answers)
                  {SQLITE_FCNTL_LAST_ERRNO, 7, 0},        {SQLITE_FCNTL_HAS_MOVED, 7, 0},
                  {SQLITE_FCNTL_CHUNK_SIZE, 32768, 32768}};
     sqlite3 *a = sql_open("db");
+    char *name = NULL;
 
     sql_do(a, "create table t(v)");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -275,6 +276,9 @@ Test(beside, file_controls_that_any_file_answers)
         cr_assert_eq(sqlite3_file_control(a, "main", cases[i].op, &value), SQLITE_OK, "%zu", i);
         cr_assert_eq(value, cases[i].out, "%zu: %d", i, value);
     }
+    cr_assert_eq(sqlite3_file_control(a, "main", SQLITE_FCNTL_TEMPFILENAME, &name), SQLITE_OK);
+    cr_assert(name && strstr(name, "/etilqs_"), "%s", name);
+    sqlite3_free(name);
     sql_do(a, "insert into t values(1)");
     sql_close(a);
 }
