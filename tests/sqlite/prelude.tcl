@@ -19,6 +19,7 @@ proc harness_make_copy {name} {
     if {$::env(HARNESS_BACKEND) eq "corallite"} {
         lassign [split $name /] db branch
         if {$branch eq ""} {set branch main}
+        close [open $::env(HARNESS_HIDDEN)/copied-$db w]
         exec $::env(HARNESS_COMMAND) branch create $db/$mark --from $branch \
             --server $::env(CORALLITE_SERVER)
         return $db/$mark
