@@ -155,9 +155,16 @@ int cv_ending_commit_frame(struct cv_conn *c, uint32_t frame, uint32_t db_pages)
         .db_pages = db_pages,
         .timeout_ms = c->uri.commit_timeout_ms,
     };
-    int rc = cv_commit_build(c->db, &c->handle, &c->commit, &in);
+    bool again = c->commit.frame != 0; /* repeated as padding: the sync may have come before it */
+    int rc;
 
-    c->synced = false;
+    if (c->shipped_frame) { /* the same, after the quorum had its say */
+        c->shipped_frame = frame;
+        return SQLITE_OK;
+    }
+    rc = cv_commit_build(c->db, &c->handle, &c->commit, &in);
+    if (!again)
+        c->synced = false;
     if (rc == CO_ERR_AGAIN)
         return cv_report(SQLITE_BUSY_SNAPSHOT,
                          "%s: another writer took over while this transaction was open; it is not "
@@ -175,6 +182,15 @@ void cv_ending_unlock(struct cv_conn *c)
 
     if (committed && publish(c, level(c, c->synced))) {
         c->lost_code = cv_report_sentence(SQLITE_IOERR_WRITE);
+        c->header_valid = false;
+    }
+    /* It committed something else than what was built: whatever the reason, not in silence. */
+    if (!committed && !c->shipped_frame && cv_shm_max_frame(&c->shm) != 0 &&
+        cv_shm_max_frame(&c->shm) != c->granted_frame) {
+        c->lost_code = cv_report(SQLITE_IOERR_WRITE,
+                                 "%s: SQLite ended a transaction at frame %u, and no record was "
+                                 "made of it; it is not in the database",
+                                 c->uri.db, cv_shm_max_frame(&c->shm));
         c->header_valid = false;
     }
     /* The record is out and SQLite failed after all: it is to see what is there. */

@@ -236,6 +236,18 @@ static int main_check_reserved(sqlite3_file *file, int *out)
 /* -- control -------------------------------------------------------------------------------------
  */
 
+/* A name that is free, as the platform's VFS would give it. */
+static char *temporary_name(void)
+{
+    const char *dir = getenv("SQLITE_TMPDIR");
+    sqlite3_uint64 n;
+
+    if (!dir)
+        dir = getenv("TMPDIR");
+    sqlite3_randomness(sizeof n, &n);
+    return sqlite3_mprintf("%s/etilqs_%016llx", dir ? dir : "/tmp", n);
+}
+
 /* Questions and hints of whoever has a plain file in mind: answered as for one, where there is an
  * answer. */
 static int control_as_file(struct cv_conn *c, int op, void *arg)
@@ -263,6 +275,9 @@ static int control_as_file(struct cv_conn *c, int op, void *arg)
     case SQLITE_FCNTL_MMAP_SIZE:
         *(sqlite3_int64 *)arg = 0;
         return SQLITE_OK;
+    case SQLITE_FCNTL_TEMPFILENAME:
+        *(char **)arg = temporary_name();
+        return *(char **)arg ? SQLITE_OK : SQLITE_NOMEM;
     case SQLITE_FCNTL_CHUNK_SIZE:
     case SQLITE_FCNTL_SIZE_HINT:
         return SQLITE_OK;

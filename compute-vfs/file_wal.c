@@ -37,20 +37,23 @@ static int wal_read(sqlite3_file *file, void *out, int n, sqlite3_int64 at)
     return cut ? SQLITE_IOERR_SHORT_READ : SQLITE_OK;
 }
 
-/* Tells whether this write completes a frame that commits, and which. */
+/* Tells whether this write completes a frame that commits, and which. Where a shim hides that we
+ * have POWERSAFE_OVERWRITE, SQLite repeats the commit frame up to the end of a sector, and writes
+ * the last one in two pieces. */
 static bool completes_commit(struct cv_conn *c, uint64_t at, uint32_t n, uint32_t *frame,
                              uint32_t *db_pages)
 {
     uint64_t frame_bytes = CV_WAL_FRAME_HEADER + (uint64_t)c->wal_page_size;
+    uint64_t end = at + n;
     uint8_t header[8];
     bool cut;
 
-    if (c->wal_page_size == 0 || n != c->wal_page_size || at < CV_WAL_HEADER_BYTES ||
-        (at - CV_WAL_HEADER_BYTES) % frame_bytes != CV_WAL_FRAME_HEADER)
+    if (c->wal_page_size == 0 || n > c->wal_page_size || at < CV_WAL_HEADER_BYTES ||
+        (end - CV_WAL_HEADER_BYTES) % frame_bytes != 0)
         return false;
-    if (cv_walbuf_read(&c->wal, at - CV_WAL_FRAME_HEADER, header, sizeof header, &cut))
+    if (cv_walbuf_read(&c->wal, end - frame_bytes, header, sizeof header, &cut))
         return false;
-    *frame = (uint32_t)((at - CV_WAL_HEADER_BYTES) / frame_bytes) + 1;
+    *frame = (uint32_t)((end - CV_WAL_HEADER_BYTES) / frame_bytes);
     *db_pages = co_get32be(header + 4);
     return *db_pages != 0;
 }

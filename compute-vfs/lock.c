@@ -227,6 +227,7 @@ static int ensure_born(struct cv_conn *c)
 static void begin_writing(struct cv_conn *c)
 {
     c->slot0 = true;
+    c->granted_frame = cv_shm_max_frame(&c->shm);
     c->speculative = false;
     c->synced = c->wrote = false;
     c->lost_code = 0;

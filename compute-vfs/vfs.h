@@ -68,6 +68,7 @@ struct cv_conn {
     bool wrote;                 /* `wait` is an own commit */
     bool synced;                /* xSync on the WAL since the commit frame: synchronous=FULL */
     int level;                  /* PRAGMA synchronous as it was seen: 0 OFF, 1 NORMAL, 2 FULL */
+    uint32_t granted_frame;     /* mxFrame of the wal-index when slot 0 was granted */
     uint32_t shipped_frame;     /* shipped at the commit frame already (M4); 0: none */
     bool has_wait;              /* there is something to wait for in COMMIT_PHASETWO */
     struct cv_ticket wait;      /* own commit, else the pinned LSN */

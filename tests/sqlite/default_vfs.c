@@ -109,15 +109,13 @@ static int vfs_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file,
 static bool belongs_to_standin(const char *name, const char *suffix)
 {
     size_t n = strlen(name), s = strlen(suffix);
-    char *path;
-    bool is;
+    char path[4096]; /* not from SQLite's allocator, which scripts make fail */
 
-    if (n <= s || strcmp(name + n - s, suffix) != 0)
+    if (n <= s || n - s >= sizeof path || strcmp(name + n - s, suffix) != 0)
         return false;
-    path = sqlite3_mprintf("%.*s", (int)(n - s), name);
-    is = path && standin_is(path);
-    sqlite3_free(path);
-    return is;
+    memcpy(path, name, n - s);
+    path[n - s] = 0;
+    return standin_is(path);
 }
 
 static int vfs_delete(sqlite3_vfs *vfs, const char *name, int sync_dir)
