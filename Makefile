@@ -111,9 +111,11 @@ $(B)/tests/unit-$(1): $(call objs,$(wildcard tests/unit/$(1)/*.c)) \
 endef
 $(foreach m,$(UNIT_MODULES),$(eval $(call unit_bin,$(m))))
 
-# Programs of the integration tests: stock users of SQLite, nothing of ours linked in.
+# Programs of the integration tests: stock users of SQLite, nothing of ours linked in. Those named
+# stock_* share lib/stock.c.
 INTEGRATION_BINS := $(patsubst tests/integration/%.c,$(B)/tests/integration/%,$(wildcard tests/integration/*.c))
-$(B)/tests/integration/%: $(B)/obj/tests/integration/%.o $(B)/obj/tests/integration/lib/stock.o
+$(filter $(B)/tests/integration/stock_%,$(INTEGRATION_BINS)): $(B)/obj/tests/integration/lib/stock.o
+$(B)/tests/integration/%: $(B)/obj/tests/integration/%.o
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ -lsqlite3 -lm
 
