@@ -1,6 +1,6 @@
 /*
  * page_diff.h - which rows may differ between two moments of a database, told by the pages that
- * changed. Pure. Why it is complete: docs/decisions/0030.
+ * changed. Pure. Why it is complete: docs/decisions/0017.
  *
  * For each table whose rows are wanted the answer is a set of rowids (ranges) or, WITHOUT ROWID, of
  * primary keys, that holds every row which is not the same in both, and some that are; or that

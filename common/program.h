@@ -30,7 +30,7 @@ struct co_program {
 /* The table as getopt_long(3) wants it; asserts that there is room. */
 void co_program_getopt(const struct co_program *p, struct option out[CO_OPTIONS_MAX + 1]);
 void co_program_help(const struct co_program *p, FILE *out);
-/* Section 8. */
+/* The manual page, of section 8. */
 void co_program_man(const struct co_program *p, const char *version, FILE *out);
 /* `text`, its lines broken before column `width`, all but the first behind `indent` spaces. */
 void co_print_wrapped(FILE *out, const char *text, unsigned indent, unsigned width);

@@ -37,7 +37,7 @@
 #define CO_CONNECT_TIMEOUT_MS 2000  /* so that "server not there" is said within 3 s */
 #define CO_OUTPUT_MAX_BYTES   (2 * CO_GIB)
 
-#define CO_LEASE_US           3000000ull /* L of the design: a writer's lease */
+#define CO_LEASE_US           3000000ull /* how long a writer's lease lasts without being renewed */
 #define CO_LEASE_RENEW_US     1000000ull
 #define CO_LEASE_HOLD_US      30000ull /* a busy holder keeps it at least this long */
 #define CO_COMMIT_TIMEOUT_MS  30000

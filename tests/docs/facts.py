@@ -261,6 +261,54 @@ def sentences(source):
             yield f"{ERRORS}:1: the sentence of {name} is not described: '{sentence}'"
 
 
+# -- PROTOCOL.md -----------------------------------------------------------------------------------
+
+PROTOCOL = "docs/PROTOCOL.md"
+
+
+def frame_types(source):
+    """Each type with its number: a row `| TYPE | no. | ...`, or `TYPE (type no.)` in the text."""
+    lines = source.read(PROTOCOL).split("\n")
+    documented = {}
+    for n, line in enumerate(lines, 1):
+        found = re.findall(r"\b([A-Z][A-Z_]+) \((?:type )?(\d+)[,)]", line)
+        found += re.findall(r"^\| ([A-Z][A-Z_]+) \| (\d+) \|", line)
+        for name, number in found:
+            if name in documented:
+                yield f"{PROTOCOL}:{n}: the frame type {name} is listed twice"
+            documented[name] = (n, int(number))
+    enum = re.search(r"enum frame_type \{(.*?)\};", without_comments(source.read("proto/frame.h")), re.S)[1]
+    real = {name: int(number) for name, number in re.findall(r"\bFRAME_(\w+) = (\d+)", enum)}
+    for name, (n, number) in documented.items():
+        if name in real and real[name] != number:
+            yield f"{PROTOCOL}:{n}: {name} is {real[name]}"
+    yield from both_ways(PROTOCOL, "frame type", {name: n for name, (n, _) in documented.items()}, real)
+
+
+def _bytes(text):
+    return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+) (KiB|MiB|GiB)", text))
+
+
+def frame_bounds(source):
+    """The table of bounds: largest body and message, and the types, of each sort."""
+    code, values = source.read("proto/frame.c"), constants(source)
+    sorts = {name: tuple(values[c] for c in re.findall(r"CO_FRAME_\w+_BYTES", text)) for name, text in
+             re.findall(r"#define (\w+)\(n\)(.*?\})", code, re.S)}
+    real = dict.fromkeys(sorts.values(), frozenset())
+    for name, sort in re.findall(r"\[FRAME_(\w+)\] = (\w+)\(", code):
+        real[sorts[sort]] |= {name}
+    compared = set()
+    for n, (sort, body, message, types) in rows(section(source.read(PROTOCOL), "Bounds")):
+        bounds = _bytes(body), _bytes(message)
+        compared.add(bounds)
+        if bounds not in real:
+            yield f"{PROTOCOL}:{n}: the code has no frames of {body} with messages of {message}"
+        elif sort != "small" and set(re.findall(r"\b[A-Z][A-Z_]+\b", types)) != real[bounds]:
+            yield f"{PROTOCOL}:{n}: these are {', '.join(sorted(real[bounds]))}"
+    if len(real) < 5 or compared != set(real):
+        yield f"{PROTOCOL}:1: the code has {len(real)} sorts of frames, the page {len(compared)}"
+
+
 # -- every page ------------------------------------------------------------------------------------
 
 def _pages(source):
@@ -270,10 +318,6 @@ def _pages(source):
 def _anchor(heading):
     text = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", lambda m: m[1] or "", heading.lower())
     return re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-")
-
-
-# Pages that docs/README.md has a place for before they are written.
-TO_COME = ("docs/sql.md", "docs/http-api.md", "docs/monitoring.md")
 
 
 def links(source):
@@ -288,8 +332,6 @@ def links(source):
                 path, _, anchor = target.partition("#")
                 file = os.path.normpath(os.path.join(os.path.dirname(page), path)) if path else page
                 if not os.path.exists(os.path.join(source.root, file)):
-                    if file in TO_COME:
-                        continue
                     yield f"{page}:{n}: there is no {target}"
                 elif anchor and file.endswith(".md"):
                     heads = re.findall(r"^#+ (.*)$", source.read(file), re.M)
@@ -330,7 +372,7 @@ def tests_named(source):
         re.M))
     page, seen = "docs/guarantees.md", 0
     for n, line in enumerate(source.read(page).split("\n"), 1):
-        for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", line):
+        for name in re.findall(r"`([a-z]+(?:_[a-z0-9]+)+)`", line):
             if name in ("commit_timeout", "journal_mode", "locking_mode", "mmap_size", "wal_checkpoint"):
                 continue
             seen += 1
@@ -342,7 +384,8 @@ def tests_named(source):
 
 CHECKS = (("options of the daemons", daemon_options), ("parameters of the URI", parameters),
           ("environment variables", environment), ("limits", limits), ("error classes", classes),
-          ("SQLite's result codes", sqlite_codes), ("sentences", sentences), ("links", links),
+          ("SQLite's result codes", sqlite_codes), ("sentences", sentences), ("types of frames", frame_types),
+          ("bounds of frames", frame_bounds), ("links", links),
           ("verbs in running text", verbs), ("tests behind the guarantees", tests_named))
 
 
@@ -369,6 +412,13 @@ MISTAKES = (("docs/configuration.md", r"^\| `--map-size.*\n", "", daemon_options
             ("docs/errors.md", r"^\| `nolock=1 .*\n", "", sentences),
             ("docs/errors.md", r"`at= is empty`", "`at= is void`", sentences),
             ("docs/errors.md", r"`at= is empty`", "`... is ...`", sentences),
+            ("docs/PROTOCOL.md", r"^\| PIN_LIST .*\n", "", frame_types),
+            ("docs/PROTOCOL.md", r"^\| LOGGED \| 89", "| LOGGED | 98", frame_types),
+            ("docs/PROTOCOL.md", r"^\| RESTORE ", "| RESTORED ", frame_types),
+            ("docs/PROTOCOL.md", r"PONG \(5\)", "PONG", frame_types),
+            ("docs/PROTOCOL.md", r", PINS \|$", " |", frame_bounds),
+            ("docs/PROTOCOL.md", r"^\| bulk \| 17", "| bulk | 18", frame_bounds),
+            ("docs/PROTOCOL.md", r"^\| history .*\n", "", frame_bounds),
             ("README.md", r"\(docs/backup.md\)", "(docs/backups.md)", links),
             ("README.md", r"`corallite down`", "`corallite dwon`", verbs),
             ("docs/guarantees.md", r"`two_processes_write_at_once`", "`two_thieves_write_at_once`", tests_named))

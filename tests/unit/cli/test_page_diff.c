@@ -391,7 +391,7 @@ static void make_pair(uint64_t n, struct image *a, struct image *b, const char *
 
 Test(page_diff, every_row_that_differs_is_found_by_the_pages_that_changed)
 {
-    /* rule: docs/decisions/0030: no row that differs is missed, whatever was done in between */
+    /* rule: docs/decisions/0017: no row that differs is missed, whatever was done in between */
     uint64_t from = from_environment("PAGE_DIFF_SEED", 1);
     uint64_t runs = from_environment("PAGE_DIFF_RUNS", 100);
     for (uint64_t n = from; n < from + runs; n++) {
