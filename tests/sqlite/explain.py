@@ -6,6 +6,7 @@ SCRIPT and CASES are patterns (several, by spaces). Classes:
   bytes       reads or writes the bytes of the database file, or of its WAL, from outside
   vfs         is about another VFS, or about what only the unix VFS has
   checkpoint  is about the WAL's growth, its wal-index or its checkpoints
+  ours        none of these: Corallite differs, and should not
   opens       not a failure: the script itself opens main databases by another VFS
 """
 
@@ -13,7 +14,7 @@ import fnmatch
 import os
 import re
 
-CLASSES = ("journal", "bytes", "vfs", "checkpoint")
+CLASSES = ("journal", "bytes", "vfs", "checkpoint", "ours")
 FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "exceptions.txt")
 
 

@@ -112,7 +112,7 @@ Scripts that commit nothing to a database file (they compute, use `:memory:`, or
 
 *both*: how many of them fail in the control as well. Reasons: *journal* (a rollback journal, or the locks that
 come with one), *bytes* (the bytes of the file or of its WAL, from outside), *vfs* (another VFS, or what only the
-unix VFS has), *checkpoint* (the WAL's growth, its index, its checkpoints). END: the script did not come to its end.
+unix VFS has), *checkpoint* (the WAL's growth, its index, its checkpoints), *ours* (a difference that stays to be removed). END: the script did not come to its end.
 
 | script | cases | both | reason | why | which |
 |---|---|---|---|---|---|
