@@ -170,9 +170,16 @@ void cv_ending_unlock(struct cv_conn *c)
     /* M3: only now is it sure that SQLite committed. */
     bool committed = c->commit.frame && cv_shm_max_frame(&c->shm) == c->commit.frame;
 
+    bool large = cv_commit_is_large(&c->commit);
+
     if (committed && publish(c)) {
         c->lost_code = cv_report_sentence(SQLITE_IOERR_WRITE);
         c->header_valid = false;
+    } else if (committed && large) {
+        /* Nobody can read its pages before the pageserver has them, so nobody writes on them: later
+         * writers queue behind. What became of it COMMIT_PHASETWO asks again, and is told at once.
+         */
+        (void)!cv_era_wait(c->db, &c->wait, false, c->uri.commit_timeout_ms);
     }
     /* The record is out and SQLite failed after all: it is to see what is there. */
     if (c->shipped_frame && cv_shm_max_frame(&c->shm) != c->shipped_frame)

@@ -13,6 +13,7 @@ help:
 	  'make test             install what is missing, build, run every test; ends with the totals' \
 	  'make unit [M=common]  unit tests only (of one module)' \
 	  'make integration      tests on real processes only; make cli-test  those of the command' \
+	  'make large            one transaction of 2 GB by a process that may have 256 MB (MIB=2048)' \
 	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
 	  'make bench            the small benchmarks under bench/' \
@@ -53,6 +54,12 @@ $(B)/tests/chaos-proxy: $(B)/obj/tests/integration/lib/proxy.o
 integration: all $(INTEGRATION_BINS) $(B)/tests/chaos-proxy
 	@tools/deps test
 	@B=$(B) python3 tests/integration/run.py $(ARGS)
+
+# One transaction of 2 GB by a process that may have 256 MB; minutes, and 8 GB of disk. MIB= for another size.
+.PHONY: large
+large: all
+	@tools/deps test
+	@B=$(B) python3 tests/integration/full_size.py $(or $(MIB),2048)
 
 .PHONY: cli-test
 cli-test: all

@@ -29,7 +29,8 @@ if not hasattr(sqlite3.Connection, "enable_load_extension") and sys.executable !
 from lib import cluster, registry  # noqa: E402
 
 MODULES = ("test_shell", "test_failures", "test_writers", "test_figures", "test_wrong_input",
-           "test_differential", "test_chaos", "test_edges", "test_branches", "test_moments")
+           "test_differential", "test_chaos", "test_edges", "test_branches", "test_moments",
+           "test_large")
 
 
 def run_in_child(test, directory, out):
