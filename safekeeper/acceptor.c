@@ -135,6 +135,16 @@ static void forget_waiter(struct sk_acceptor *sk, sk_conn_t conn)
     sk->n_waiters = kept;
 }
 
+/* Whose lease it is, and on which connection. What its holder sent on an earlier connection may come
+ * late; the end of that connection must not end the lease that it has on a newer one. */
+static void note_holder(struct sk_acceptor *sk, const struct sk_event *ev)
+{
+    if (!same_holder(&sk->lease_nonce, &ev->msg->nonce) || ev->conn > sk->lease_conn) {
+        sk->lease_conn = ev->conn;
+    }
+    sk->lease_nonce = ev->msg->nonce;
+}
+
 /* S5. The durable mark "no lease is out" must be gone before one is. */
 static void extend_lease(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
 {
@@ -145,9 +155,8 @@ static void extend_lease(struct sk_acceptor *sk, const struct sk_event *ev, stru
         sk->d.no_lease = false;
         sk_persist(sk, out, false);
     }
-    sk->lease_nonce = ev->msg->nonce;
+    note_holder(sk, ev);
     sk->lease_until_us = ev->now_us + sk->lease_us;
-    sk->lease_conn = ev->conn;
     forget_waiter(sk, ev->conn); /* it was refused here, and won with the votes of others */
 }
 
@@ -267,8 +276,7 @@ static void on_vote(struct sk_acceptor *sk, const struct sk_event *ev, struct sk
     if (sk->lease_until_us <= ev->now_us) {
         sk->lease_until_us = ev->now_us + hold; /* once: who votes on and on must not hold it */
     }
-    sk->lease_nonce = m->nonce;
-    sk->lease_conn = ev->conn;
+    note_holder(sk, ev);
     send_voted(sk, ev, true, out);
 }
 

@@ -43,7 +43,7 @@
 
 #include "proto/qmsg.h"
 
-/* A connection, named by its shell; never reused. 0: none. */
+/* A connection, named by its shell: a later one has a larger number. 0: none. */
 typedef uint64_t sk_conn_t;
 
 /* What a safekeeper keeps of a timeline in its control block and history file. */

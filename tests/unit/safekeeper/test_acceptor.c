@@ -313,6 +313,20 @@ Test(acceptor, the_holder_hears_of_a_waiter_and_the_waiter_of_the_release)
     cr_assert(vote(2, 2, nonce(2, 1))->granted);
 }
 
+Test(acceptor, the_end_of_an_old_connection_leaves_the_lease_of_the_new_one)
+{
+    /* S5: a VOTE that was repeated on the way came over the old connection, after the leader had
+     * renewed its lease over the new one; then the old one ended. Found by the simulator. */
+    struct co_id a = lead_term_1(1);
+    send(12, append(1, a, LSN_FIRST, (struct co_span){0}));
+    cr_assert(vote(10, 1, a)->granted);
+    send(10, append(1, a, LSN_FIRST, (struct co_span){0}));
+    event((struct sk_event){.kind = SK_EV_CLOSED, .conn = 10, .local = true});
+    cr_assert(view().lease_held);
+    event((struct sk_event){.kind = SK_EV_CLOSED, .conn = 12, .local = true});
+    cr_assert_not(view().lease_held);
+}
+
 Test(acceptor, who_holds_the_lease_does_not_wait_for_it)
 {
     /* S9: refused here because of a lease of before the restart, and elected by the others: it
