@@ -135,8 +135,8 @@ static void forget_waiter(struct sk_acceptor *sk, sk_conn_t conn)
     sk->n_waiters = kept;
 }
 
-/* Whose lease it is, and on which connection. What its holder sent on an earlier connection may come
- * late; the end of that connection must not end the lease that it has on a newer one. */
+/* Whose lease it is, and on which connection. What its holder sent on an earlier connection may
+ * come late; the end of that connection must not end the lease that it has on a newer one. */
 static void note_holder(struct sk_acceptor *sk, const struct sk_event *ev)
 {
     if (!same_holder(&sk->lease_nonce, &ev->msg->nonce) || ev->conn > sk->lease_conn) {
