@@ -220,10 +220,12 @@ static int copy_into(sqlite3 *from, const char *name, uint64_t *bytes)
         rc = sqlite_copy(from, to, "importing", bytes);
     sqlite3_close(to);
     if (rc == CO_ERR_FULL)
-        return co_fail(rc,
-                       "the content of %s is too much for one transaction, of which about 1 GiB is "
-                       "the most; bring it over in parts, by SQL",
-                       name);
+        return co_fail(
+            rc,
+            "the content of %s did not fit: a transaction may have 4 GiB of pages (a larger "
+            "file is brought over in parts, by SQL), and takes as much room in $TMPDIR, "
+            "else /var/tmp, while it is on its way",
+            name);
     return rc;
 }
 

@@ -77,3 +77,28 @@ uint32_t co_crc32c(uint32_t crc, const void *data, size_t len)
 #endif
     return co_crc32c_portable(crc, data, len);
 }
+
+/* -- Combining: in the field of the polynomials, where bit 31 stands for 1 and bit 30 for x
+ * -------- */
+
+static uint32_t multiply(uint32_t a, uint32_t b)
+{
+    uint32_t product = 0;
+    for (uint32_t bit = 1u << 31; bit; bit >>= 1) {
+        if (a & bit)
+            product ^= b;
+        b = b & 1 ? b >> 1 ^ 0x82f63b78u : b >> 1;
+    }
+    return product;
+}
+
+uint32_t co_crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b)
+{
+    uint32_t shift = 1u << 31, power = 1u << 23; /* 1; x to the 8th: one byte further */
+    for (; len_b; len_b >>= 1) {
+        if (len_b & 1)
+            shift = multiply(power, shift);
+        power = multiply(power, power);
+    }
+    return multiply(shift, crc_a) ^ crc_b;
+}

@@ -12,6 +12,9 @@
  * co_crc32c(co_crc32c(0, a), b) is the CRC of a followed by b. */
 uint32_t co_crc32c(uint32_t crc, const void *data, size_t len);
 
+/* CRC of a followed by b, from the CRC of each and the length of b. */
+uint32_t co_crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b);
+
 /* The table version, for the test that compares the two. */
 uint32_t co_crc32c_portable(uint32_t crc, const void *data, size_t len);
 

@@ -41,7 +41,10 @@
     X(FLOOR_OF_A_QUORUM,   "the history floor looks at a quorum, not at all members",    2000, 0) \
     X(MARK_NOT_CLEARED,    "a lease is granted while the disk says that none is out",     200, 0) \
     X(READ_AFTER_RELEASE,  "a leader reads by a lease that it has given back",            200, 0) \
-    X(STALE_CONNECTION_LEASE, "a leader keeps the lease of a connection that it closed", 2000, 0)
+    X(STALE_CONNECTION_LEASE, "a leader keeps the lease of a connection that it closed", 2000, 0) \
+    X(STAGED_COUNTS,       "staged bytes of a record count in the flush LSN",               5, 0) \
+    X(FRAGMENT_OLD_TERM,   "a newer term completes the staged fragments of an older one",   20, 0) \
+    X(FRAGMENT_GAP,        "fragments that were lost in between leave a gap",              20, 0)
 /* clang-format on */
 
 enum co_mutation {

@@ -13,13 +13,18 @@ struct written {
     uint32_t frame;
 };
 
-uint64_t cv_commit_max_bytes = CO_TXN_MAX_BYTES;
+uint64_t cv_commit_spill_bytes = CV_SPILL_BYTES, cv_commit_max_bytes = CO_TXN_MAX_BYTES;
 
 void cv_commit_discard(struct cv_commit *c)
 {
     for (uint32_t i = 0; i < c->n; i++)
         cv_version_free(c->versions[i]);
     c->n = 0;
+    cv_spilled_free(c->spilled);
+    c->spilled = NULL;
+    free(c->pgnos);
+    c->pgnos = NULL;
+    c->n_pgnos = 0;
     c->frame = 0;
 }
 
@@ -119,6 +124,46 @@ static int add_page(struct cv_database *db, lsn_t base_lsn, struct cv_commit *c,
     return wal_builder_page(c->builder, w->pgno, page, have ? base : NULL, version_lsn);
 }
 
+/* The same of a large transaction: no version is kept, and entries go to the file. */
+static int spill_page(struct cv_database *db, lsn_t base_lsn, struct cv_commit *c,
+                      const struct cv_commit_input *in, const struct written *w, uint8_t *page,
+                      uint8_t *base)
+{
+    uint64_t at = cv_frame_at(w->frame, in->page_size) + CV_WAL_FRAME_HEADER;
+    lsn_t version_lsn = LSN_NONE;
+    bool cut, have;
+    int rc = cv_walbuf_read(in->wal, at, page, in->page_size, &cut);
+
+    if (rc)
+        return rc;
+    if (w->pgno == 1)
+        page[18] = page[19] = 2; /* as above (M11) */
+    pthread_mutex_lock(&db->lock);
+    have = cv_cache_peek(db->cache, w->pgno, base_lsn, base, in->page_size, &version_lsn);
+    pthread_mutex_unlock(&db->lock);
+    rc = wal_builder_page(c->builder, w->pgno, page, have ? base : NULL, version_lsn);
+    if (!rc && wal_builder_held(c->builder) >= CV_SPILL_STEP_BYTES)
+        rc = cv_spilled_drain(c->spilled, c->builder);
+    c->pgnos[c->n_pgnos++] = w->pgno;
+    return rc;
+}
+
+static int spill_pages(struct cv_database *db, struct cv_handle *h, struct cv_commit *c,
+                       const struct cv_commit_input *in, const struct written *w, uint32_t n,
+                       uint8_t *base)
+{
+    uint8_t *page = malloc(in->page_size);
+    int rc = cv_spilled_new(&c->spilled);
+
+    c->pgnos = malloc(n * sizeof *c->pgnos);
+    if (!rc && (!page || !c->pgnos))
+        rc = co_fail(CO_ERR_NOMEM, "no memory for a commit of %u pages", n);
+    for (uint32_t i = 0; !rc && i < n; i++)
+        rc = spill_page(db, h->snapshot_lsn, c, in, &w[i], page, base);
+    free(page);
+    return rc;
+}
+
 static int add_pages(struct cv_database *db, struct cv_handle *h, struct cv_commit *c,
                      const struct cv_commit_input *in)
 {
@@ -135,10 +180,14 @@ static int add_pages(struct cv_database *db, struct cv_handle *h, struct cv_comm
                      "%s: the transaction changes %u pages of %u bytes; %llu MiB is the most that "
                      "one may change. Commit in smaller parts",
                      db->uri.db, n, in->page_size, (unsigned long long)(cv_commit_max_bytes >> 20));
-    if (!rc)
-        rc = reserve_versions(c, n);
-    for (uint32_t i = 0; !rc && i < n; i++)
-        rc = add_page(db, h->snapshot_lsn, c, in, &w[i], base);
+    if (!rc && (uint64_t)n * in->page_size > cv_commit_spill_bytes) {
+        rc = spill_pages(db, h, c, in, w, n, base);
+    } else {
+        if (!rc)
+            rc = reserve_versions(c, n);
+        for (uint32_t i = 0; !rc && i < n; i++)
+            rc = add_page(db, h->snapshot_lsn, c, in, &w[i], base);
+    }
     free(w);
     free(base);
     return rc;
@@ -294,6 +343,8 @@ static void advance_tip(struct cv_database *db, struct cv_handle *h, struct cv_c
     for (uint32_t i = 0; i < c->n; i++)
         cv_cache_publish(db->cache, c->versions[i], end);
     c->n = 0;
+    for (uint32_t i = 0; i < c->n_pgnos; i++)
+        cv_cache_change(db->cache, c->pgnos[i], end);
     db->flights[db->n_flights++] = (struct cv_flight){stamp->begin_lsn, end, c->db_pages};
     db->inflight_bytes += end - stamp->begin_lsn;
     db->tip = (struct cv_position){end, end, c->db_pages};
@@ -308,7 +359,7 @@ int cv_commit_publish(struct cv_database *db, struct cv_handle *h, struct cv_com
 {
     struct wal_stamp stamp;
     struct wal_digest digest;
-    struct co_buf record = {0};
+    struct cv_record record = {0};
     lsn_t end;
     int rc;
 
@@ -320,8 +371,15 @@ int cv_commit_publish(struct cv_database *db, struct cv_handle *h, struct cv_com
         goto lost;
     ticket->term = stamp.term;
     ticket->begin_lsn = stamp.begin_lsn;
-    wal_builder_seal(c->builder, &stamp, &record, &digest);
-    end = ticket->end_lsn = stamp.begin_lsn + record.len;
+    if (c->spilled) {
+        cv_spilled_seal(c->spilled, c->builder, &stamp);
+        digest = c->spilled->header.digest;
+        record.spilled = c->spilled;
+        c->spilled = NULL;
+    } else {
+        wal_builder_seal(c->builder, &stamp, &record.bytes, &digest);
+    }
+    end = ticket->end_lsn = stamp.begin_lsn + cv_record_bytes(&record);
     pthread_mutex_lock(&db->lock);
     /* Only the handle with the turn moves the tip on; a lost term moves it back. */
     if (db->leading && db->term == stamp.term && db->epoch == ticket->epoch)
@@ -330,11 +388,11 @@ int cv_commit_publish(struct cv_database *db, struct cv_handle *h, struct cv_com
         rc = CO_ERR_LOST;
     pthread_mutex_unlock(&db->lock);
     if (rc) {
-        co_buf_free(&record);
+        cv_record_free(&record);
         goto lost;
     }
     db->log->ops->append(db->log, stamp.term, &record, c->want_received);
-    co_buf_free(&record);
+    cv_record_free(&record);
     cv_trace(CV_TRACE_SHIPPED);
     cv_commit_discard(c);
     return 0;

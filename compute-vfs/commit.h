@@ -1,6 +1,10 @@
 /*
  * commit.h - from the frames of a transaction to a record in the log.
  *
+ * A large transaction (cv_commit_spill_bytes) is built into a file, and leaves nothing in the cache
+ * but the knowledge that its pages changed: memory is bounded whatever its size. Its writer keeps
+ * the turn until the record is committed, because nobody could read its pages before that.
+ *
  * build    at the frame that commits (rule M3): everything that can fail does so here, and SQLite
  *          then rolls back cleanly. Memory for the record and for the cached versions is had here.
  * publish  at the unlock of slot 0, if SQLite did commit: the record gets its LSN, the cache its
@@ -21,14 +25,18 @@ struct cv_commit {
     struct wal_builder *builder; /* made at the first use, kept for the next */
     struct cv_version **versions;
     uint32_t n, cap;
+    struct cv_spilled *spilled; /* of a large one, instead of versions: the record, */
+    pgno_t *pgnos;              /*   and which pages it changes */
+    uint32_t n_pgnos;
     uint32_t frame; /* the committing one; 0: nothing is built */
     uint32_t db_pages, page_size;
     struct co_id uuid;
     bool want_received; /* before publish: its COMMIT waits for a majority of memories only */
 };
 
-/* Bytes of pages in one transaction; beyond it SQLITE_FULL. Tests lower it. */
-extern uint64_t cv_commit_max_bytes;
+/* Bytes of pages in one transaction: beyond the first it is built into a file, beyond the second it
+ * is SQLITE_FULL. Tests lower them. */
+extern uint64_t cv_commit_spill_bytes, cv_commit_max_bytes;
 
 struct cv_commit_input {
     struct cv_walbuf *wal;
@@ -45,6 +53,11 @@ void cv_commit_discard(struct cv_commit *c);
  * CO_ERR_FULL, CO_ERR_NOMEM, CO_ERR_*: refused, with a sentence; nothing has happened. */
 CO_MUST_CHECK int cv_commit_build(struct cv_database *db, struct cv_handle *h, struct cv_commit *c,
                                   const struct cv_commit_input *in);
+/* Is what was built a large one? */
+static inline bool cv_commit_is_large(const struct cv_commit *c)
+{
+    return c->spilled != NULL;
+}
 /* *ticket tells what to wait for. CO_ERR_LOST: the term ended before. */
 CO_MUST_CHECK int cv_commit_publish(struct cv_database *db, struct cv_handle *h,
                                     struct cv_commit *c, struct cv_ticket *ticket);

@@ -180,9 +180,16 @@ void cv_ending_unlock(struct cv_conn *c)
     /* M3: only now is it sure that SQLite committed. */
     bool committed = c->commit.frame && cv_shm_max_frame(&c->shm) == c->commit.frame;
 
+    bool large = cv_commit_is_large(&c->commit);
+
     if (committed && publish(c, level(c, c->synced))) {
         c->lost_code = cv_report_sentence(SQLITE_IOERR_WRITE);
         c->header_valid = false;
+    } else if (committed && large) {
+        /* Nobody can read its pages before the pageserver has them, so nobody writes on them: later
+         * writers queue behind. What became of it COMMIT_PHASETWO asks again, and is told at once.
+         */
+        (void)!cv_era_wait(c->db, &c->wait, false, c->uri.commit_timeout_ms);
     }
     /* It committed something else than what was built: whatever the reason, not in silence. */
     if (!committed && !c->shipped_frame && cv_shm_max_frame(&c->shm) != 0 &&

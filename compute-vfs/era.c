@@ -173,6 +173,16 @@ static void on_received(void *owner, term_t term, lsn_t lsn)
     pthread_mutex_unlock(&db->lock);
 }
 
+static void on_progress(void *owner, term_t term)
+{
+    struct cv_database *db = owner;
+
+    pthread_mutex_lock(&db->lock);
+    if (is_current(db, term))
+        db->progress_us = co_now_us();
+    pthread_mutex_unlock(&db->lock);
+}
+
 static void on_lost(void *owner, term_t term, const char *reason)
 {
     struct cv_database *db = owner;
@@ -216,6 +226,7 @@ static void on_waiter(void *owner)
 const struct cv_log_events cv_database_events = {
     .durable = on_durable,
     .received = on_received,
+    .progress = on_progress,
     .lost = on_lost,
     .resolved = on_resolved,
     .waiter = on_waiter,

@@ -71,6 +71,8 @@ static int wal_write(sqlite3_file *file, const void *data, int n, sqlite3_int64 
                          "%s: SQLite writes without the writer lock; PRAGMA locking_mode must be "
                          "normal for a Corallite database",
                          c->uri.db);
+    if (at == 0)
+        cv_walbuf_truncate(&c->wal, 0); /* SQLite begins it anew: nobody needs what was in it */
     rc = cv_walbuf_write(&c->wal, (uint64_t)at, data, (size_t)n);
     if (rc)
         return cv_report_sentence(code_of(rc));

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "common/bytes.h"
+#include "compute-vfs/record.h"
 #include "proto/wal.h"
 
 /* What the log tells its owner. LSNs only ever grow within a term. */
@@ -30,6 +31,8 @@ struct cv_log_events {
     /* Of the records appended in `term`: those that end at or below kept_lsn are committed, all
      * others surely are not and never will be. */
     void (*resolved)(void *owner, term_t term, lsn_t kept_lsn);
+    /* Bytes of a large record of `term` arrive at some safekeeper: a wait for it is not in vain. */
+    void (*progress)(void *owner, term_t term);
     /* Another compute waits for the lease. */
     void (*waiter)(void *owner);
 };
@@ -61,9 +64,10 @@ struct cv_log_ops {
      * CO_ERR_BUSY (held by a compute that did not let go), CO_ERR_CANCELED, CO_ERR_DROPPED. */
     int (*lead)(struct cv_log *log, uint32_t timeout_ms, bool (*interrupted)(void *), void *arg,
                 struct cv_lead *out);
-    /* Takes a record sealed for (term, tip). Never blocks, never fails: a loss is told by events.
-     * want_received: somebody will wait for `received`, which is told of such records only. */
-    void (*append)(struct cv_log *log, term_t term, struct co_buf *record, bool want_received);
+    /* Takes a record (emptied) sealed for (term, tip). Never blocks, never fails: a loss is told by
+     * events. want_received: somebody will wait for `received`, which is told of such records only.
+     */
+    void (*append)(struct cv_log *log, term_t term, struct cv_record *record, bool want_received);
     /* Strict position: the newest committed LSN, not older than any commit acknowledged before the
      * call. No round trip while the own lease runs. May settle a dead writer's open tail by an
      * election. */

@@ -38,12 +38,16 @@ struct cv_pageserver {
 /* Closes the idle connections. */
 void cv_pool_close(struct cv_pageserver *ps);
 
-/* One question and its answer, on whatever connection; `end_us` bounds it all. */
+/* One question and its answer, on whatever connection. `end_us` bounds it all, but for a pageserver
+ * that has not got that far in the log and says that it gets on: then the time begins anew. */
 struct cv_question {
     unsigned type, answer;
     const ProtobufCMessage *message;
     const ProtobufCMessageDescriptor *answer_type;
     uint32_t *deadline_ms; /* field of the message: what is left, set before each try; or NULL */
+    /* A pageserver that is behind, and gets on: what it said of that last. */
+    bool lagged;
+    uint64_t progress;
     /* result */
     struct frame_header frame;
     struct co_buf body; /* freed by cv_question_release */

@@ -136,10 +136,23 @@ static int read_reply(struct cv_pageserver *ps, struct cv_question *ask)
     return 0;
 }
 
+/* It is behind: has it got on since it said so last? A large transaction takes it a while. */
+static bool note_lag(struct cv_question *ask, const Corallite__Error *error)
+{
+    if (error == NULL || !error->has_progress)
+        return false;
+    bool more = ask->lagged && error->progress != ask->progress;
+    ask->lagged = true;
+    ask->progress = error->progress;
+    return more;
+}
+
 /* One try. */
-static int ask_once(struct cv_pageserver *ps, struct cv_question *ask, uint64_t end_us)
+static int ask_once(struct cv_pageserver *ps, struct cv_question *ask, uint64_t end_us,
+                    bool *gets_on)
 {
     struct psock *s = NULL;
+    *gets_on = false;
     int rc = connection(ps, end_us, &s);
 
     if (rc != 0)
@@ -150,8 +163,12 @@ static int ask_once(struct cv_pageserver *ps, struct cv_question *ask, uint64_t 
         *ask->deadline_ms =
             (uint32_t)((left_us > 2 * CV_ANSWER_US ? left_us - CV_ANSWER_US : left_us / 2) / 1000u);
     uint64_t in = s->bytes_in, out = s->bytes_out;
+    Corallite__Error *error = NULL;
     rc = psock_call(s, ask->type, ask->message, co_span_of(NULL, 0), end_us, &ask->frame,
-                    &ask->body, NULL);
+                    &ask->body, &error);
+    *gets_on = rc == CO_ERR_LAG && note_lag(ask, error);
+    if (error != NULL)
+        corallite__error__free_unpacked(error, NULL);
     count(ps, s, in, out);
     if (rc == 0)
         rc = read_reply(ps, ask);
@@ -178,7 +195,7 @@ void cv_pause_us(uint64_t us)
 /* Asks until there is an answer, the time is over, or the answer is no. */
 int cv_pageserver_ask(struct cv_pageserver *ps, struct cv_question *a, uint64_t end_us)
 {
-    uint64_t begin_us = co_now_us();
+    uint64_t begin_us = co_now_us(), span_us = end_us > begin_us ? end_us - begin_us : 0;
     uint64_t wait_us = CV_RETRY_MIN_US, try_us = CV_TRY_US;
 
     if (ps->pid != getpid())
@@ -191,7 +208,10 @@ int cv_pageserver_ask(struct cv_pageserver *ps, struct cv_question *a, uint64_t 
         if (!reached && until_us > begin_us + CV_FIRST_CONTACT_US)
             until_us = begin_us + CV_FIRST_CONTACT_US;
         uint64_t try_until_us = co_now_us() + try_us;
-        int rc = ask_once(ps, a, try_until_us < until_us ? try_until_us : until_us);
+        bool gets_on;
+        int rc = ask_once(ps, a, try_until_us < until_us ? try_until_us : until_us, &gets_on);
+        if (gets_on)
+            end_us = co_now_us() + span_us;
         if (rc == CO_ERR_TIMEOUT) {
             forget_idle(ps);
             try_us *= 2;

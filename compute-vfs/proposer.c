@@ -151,7 +151,7 @@ bool pr_leads(const struct pr_proposer *pr)
 static void on_up(struct pr_proposer *pr, struct pr_node *n)
 {
     n->up = true;
-    n->sent_lsn = n->match_lsn; /* what was on the way before is lost, or will be skipped */
+    pr_rewind(n, true); /* what was on the way before is lost, or will be skipped */
     n->elected_us = 0;
     n->sent_us = 0; /* a heartbeat at once: the safekeeper learns where its lease holder is now */
     n->fetch_node = 0;
@@ -168,7 +168,7 @@ static void on_up(struct pr_proposer *pr, struct pr_node *n)
 static void on_down(struct pr_proposer *pr, struct pr_node *n)
 {
     n->up = false;
-    n->sent_lsn = n->match_lsn;
+    pr_rewind(n, true);
     n->fetch_node = 0;
     n->lease_info_us = 0;
     if (!co_mutated(STALE_CONNECTION_LEASE)) {
@@ -177,7 +177,7 @@ static void on_down(struct pr_proposer *pr, struct pr_node *n)
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         if (pr->nodes[i].fetch_node == n->node) {
             pr->nodes[i].fetch_node = 0;
-            pr->nodes[i].sent_lsn = pr->nodes[i].match_lsn;
+            pr_rewind(&pr->nodes[i], false);
         }
     }
 }
@@ -261,7 +261,8 @@ static void on_abandon(struct pr_proposer *pr, uint64_t now)
                 c->len = keep;
             }
         }
-        while (pr->n_chunks > 0 && pr->chunks[pr->n_chunks - 1].len == 0) {
+        while (pr->n_chunks > 0 &&
+               (pr->chunks[pr->n_chunks - 1].len == 0 || pr->chunks[pr->n_chunks - 1].spilled)) {
             free(pr->chunks[--pr->n_chunks].data);
         }
         if (pr->n_chunks > 0) {
@@ -305,7 +306,8 @@ static int on_event(struct pr_proposer *pr, const struct pr_event *ev)
         on_lead(pr, ev->now_us);
         return 0;
     case PR_EV_APPEND:
-        return pr_tail_add(pr, ev->record, ev->want_received, ev->now_us);
+        return ev->spilled ? pr_tail_add_spilled(pr, ev->spilled, ev->now_us)
+                           : pr_tail_add(pr, ev->record, ev->want_received, ev->now_us);
     case PR_EV_RELEASE:
         on_release(pr, ev->now_us);
         return 0;
@@ -385,6 +387,9 @@ int pr_new(const struct pr_options *options, struct pr_proposer **out)
     if (pr->o.batch_bytes == 0) {
         pr->o.batch_bytes = (uint32_t)CO_BATCH_BYTES;
     }
+    if (pr->o.fragment_bytes == 0) {
+        pr->o.fragment_bytes = (uint32_t)CO_BATCH_BYTES;
+    }
     if (pr->o.window_bytes == 0) {
         pr->o.window_bytes = 16 * CO_MIB;
     }
@@ -400,7 +405,9 @@ void pr_free(struct pr_proposer *pr)
     if (!pr) {
         return;
     }
-    pr_tail_clear(pr);
+    for (uint32_t i = 0; i < pr->n_chunks; i++) {
+        free(pr->chunks[i].data); /* what is spilled the shell knows */
+    }
     free(pr->chunks);
     co_buf_free(&pr->fetched);
     free(pr->history.e);

@@ -34,25 +34,32 @@ struct pr_options {
     uint64_t resend_us;   /* no ACK for so long: send again from match_lsn (default 1 s) */
     uint64_t progress_us; /* R8: leader without any ACK progress for so long steps down; 0: never */
     uint32_t batch_bytes; /* of one APPEND; CO_BATCH_BYTES */
-    uint64_t window_bytes; /* in flight to one safekeeper */
-    uint64_t tail_bytes;   /* records kept in memory for safekeepers that lag; older ones are
-                              FETCHed from a safekeeper that has them */
-    bool want_received;    /* ask for ACKs before the sync with every record */
+    uint32_t fragment_bytes; /* a larger record is sent in fragments of so much; CO_BATCH_BYTES */
+    uint64_t window_bytes;   /* in flight to one safekeeper */
+    uint64_t tail_bytes;     /* records kept in memory for safekeepers that lag; older ones are
+                                FETCHed from a safekeeper that has them */
+    bool want_received;      /* ask for ACKs before the sync with every record */
 };
 
 enum pr_event_kind {
-    PR_EV_UP,       /* node: connected, Hello done */
-    PR_EV_DOWN,     /* node: connection lost; what was in flight on it may be lost */
-    PR_EV_MSG,      /* node, msg (borrowed for the call) */
-    PR_EV_TIMER,    /* the time of PR_TIMER has come */
-    PR_EV_LEAD,     /* become and stay leader until RELEASE or ABANDON; repeats campaigns by itself
-                       while a lease of somebody else runs or there is no quorum */
-    PR_EV_APPEND,   /* record (taken): sealed at the tip in this term; only when READY */
-    PR_EV_RELEASE,  /* give the lease up, after what is in flight is committed; then FOLLOW */
-    PR_EV_ABANDON,  /* give up: stop campaigning, or leave the term with commits in flight */
+    PR_EV_UP,      /* node: connected, Hello done */
+    PR_EV_DOWN,    /* node: connection lost; what was in flight on it may be lost */
+    PR_EV_MSG,     /* node, msg (borrowed for the call) */
+    PR_EV_TIMER,   /* the time of PR_TIMER has come */
+    PR_EV_LEAD,    /* become and stay leader until RELEASE or ABANDON; repeats campaigns by itself
+                      while a lease of somebody else runs or there is no quorum */
+    PR_EV_APPEND,  /* record (taken), or spilled: sealed at the tip in this term; only when READY */
+    PR_EV_RELEASE, /* give the lease up, after what is in flight is committed; then FOLLOW */
+    PR_EV_ABANDON, /* give up: stop campaigning, or leave the term with commits in flight */
     PR_EV_POSITION, /* req: where does the log end, strictly? (3-round: READ_POS to a quorum) */
     PR_EV_RESOLVE,  /* req, resolve_term, resolve_lsn: was the record that began there committed? */
     PR_EV_CANCEL,   /* req: nobody waits for it any more */
+};
+
+/* A record that the shell keeps where it has room. Sends of it name it, FORGET gives it back. */
+struct pr_spilled {
+    uint64_t id;              /* the shell's name for it, not 0 */
+    struct wal_header header; /* with the digest */
 };
 
 struct pr_event {
@@ -61,15 +68,20 @@ struct pr_event {
     uint64_t wall_us; /* for the time in a CONFIG record */
     uint32_t node;
     const struct q_msg *msg;
-    struct co_buf *record; /* APPEND: emptied by the proposer */
-    bool want_received;    /* APPEND: ask for ACKs before the sync, for synchronous=NORMAL */
+    struct co_buf *record;            /* APPEND: emptied by the proposer */
+    const struct pr_spilled *spilled; /* APPEND: instead of `record` */
+    bool want_received; /* APPEND of `record`: ask for ACKs before the sync, for synchronous=NORMAL
+                         */
     uint64_t req;
     term_t resolve_term;
     lsn_t resolve_lsn;
 };
 
 enum pr_action_kind {
-    PR_SEND,  /* msg to node */
+    PR_SEND,   /* msg to node; with spilled, the payload (its length is there) is read by the shell
+                  from   that record, from byte msg.fragment_at on */
+    PR_FORGET, /* spilled: not needed any more */
+    PR_PROGRESS, /* bytes of a large record arrived somewhere; nothing is durable by that */
     PR_READY, /* term, lsn (the tip), digest there, config: own start is committed; APPEND may come
                */
     PR_DURABLE,  /* lsn: committed up to here in term */
@@ -91,6 +103,7 @@ struct pr_action {
     enum pr_action_kind kind;
     uint32_t node;
     struct q_msg msg;
+    uint64_t spilled;
     term_t term;
     lsn_t lsn;
     struct wal_digest digest;

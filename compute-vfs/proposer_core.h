@@ -64,6 +64,9 @@ struct pr_node {
     bool adopted;
     bool broken; /* its log ends within a record of ours: nothing of it counts in this term */
     lsn_t match_lsn, written_lsn, sent_lsn;
+    /* of a record that goes in fragments: so much of the one at sent_lsn was sent; so much of the
+     * one at match_lsn is staged there */
+    uint64_t part_sent, part_have;
     lsn_t told_commit;    /* the newest commit_lsn sent */
     uint64_t elected_us;  /* ELECTED was sent; 0: not yet */
     uint64_t sent_us;     /* the newest APPEND */
@@ -77,11 +80,13 @@ struct pr_node {
     struct pr_pos pos;
 };
 
-/* A piece of the tail: whole records, contiguous; its memory never moves. */
+/* A piece of the tail: whole records, contiguous; its memory never moves. Or one record that the
+ * shell keeps: `data` is NULL. */
 struct pr_chunk {
     uint8_t *data;
     size_t len, cap;
     lsn_t begin;
+    uint64_t spilled; /* 0: in `data` */
 };
 
 struct pr_ask {
@@ -179,6 +184,10 @@ bool pr_leads(const struct pr_proposer *pr);
 /* proposer_log.c */
 CO_MUST_CHECK int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, bool want_received,
                               uint64_t now);
+CO_MUST_CHECK int pr_tail_add_spilled(struct pr_proposer *pr, const struct pr_spilled *record,
+                                      uint64_t now);
+/* Nothing is on its way to this safekeeper any more, as far as we know. */
+void pr_rewind(struct pr_node *n, bool forget);
 void pr_tail_clear(struct pr_proposer *pr);
 void pr_tail_trim(struct pr_proposer *pr);
 void pr_on_ack(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m, uint64_t now);

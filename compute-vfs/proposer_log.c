@@ -7,6 +7,10 @@
  * nothing moved for resend_us, sent_lsn goes back to match_lsn. A safekeeper whose sent_lsn lies
  * below the tail is fed from the log of another one that has it: FETCH, DATA, APPEND.
  *
+ * A record larger than a fragment goes in fragments: part_sent counts within the record at
+ * sent_lsn, part_have what the safekeeper says it has staged of the one at match_lsn. That much
+ * need not be sent again; for what is committed it counts for nothing.
+ *
  * R3: match counts only from an ACK of this term and nonce, that is after adoption; q is the
  * largest LSN that a quorum has; it is committed only from our own start on.
  */
@@ -23,6 +27,35 @@
 static struct pr_chunk *last_chunk(struct pr_proposer *pr)
 {
     return pr->n_chunks ? &pr->chunks[pr->n_chunks - 1] : NULL;
+}
+
+/* Where we are with a safekeeper, as one number: how many bytes are on their way to it. */
+static uint64_t on_way(const struct pr_node *n)
+{
+    return n->sent_lsn + n->part_sent - n->match_lsn - n->part_have;
+}
+
+/* What it has need not be sent. */
+static void skip_what_it_has(struct pr_node *n)
+{
+    if (n->sent_lsn < n->match_lsn) {
+        n->sent_lsn = n->match_lsn;
+        n->part_sent = 0;
+        n->fetch_node = 0;
+    }
+    if (n->sent_lsn == n->match_lsn && n->part_sent < n->part_have) {
+        n->part_sent = n->part_have;
+        n->fetch_node = 0;
+    }
+}
+
+void pr_rewind(struct pr_node *n, bool forget)
+{
+    if (forget) {
+        n->part_have = 0; /* it may have started anew, and then has nothing staged */
+    }
+    n->sent_lsn = n->match_lsn;
+    n->part_sent = n->part_have;
 }
 
 static int chunk_slot(struct pr_proposer *pr)
@@ -47,7 +80,7 @@ static int store(struct pr_proposer *pr, struct co_buf *record)
     size_t want = pr->o.batch_bytes < PR_CHUNK_MIN   ? PR_CHUNK_MIN
                   : pr->o.batch_bytes > PR_CHUNK_MAX ? PR_CHUNK_MAX
                                                      : pr->o.batch_bytes;
-    if (!c || c->cap - c->len < record->len) {
+    if (!c || c->spilled || c->cap - c->len < record->len) {
         int rc = chunk_slot(pr);
         if (rc) {
             return rc;
@@ -73,13 +106,54 @@ static int store(struct pr_proposer *pr, struct co_buf *record)
     return 0;
 }
 
+/* May a record of this header follow the tip? Else it was sealed for a leadership that has ended:
+ * LOST was told, nothing of it was ever sent. */
+static bool fits(const struct pr_proposer *pr, const struct wal_header *h)
+{
+    return (pr->state == PR_LEADER || pr->state == PR_RECOVER) && !pr->releasing &&
+           h->term == pr->term && h->begin_lsn == pr->tip_lsn;
+}
+
+static void move_tip(struct pr_proposer *pr, uint64_t len, uint64_t now)
+{
+    if (pr->commit_lsn == pr->tip_lsn) {
+        pr->moved_us = now; /* R8 counts from here */
+    }
+    pr->tip_lsn += len;
+}
+
+static void forget(struct pr_proposer *pr, uint64_t spilled)
+{
+    if (spilled) {
+        pr_emit(pr, PR_FORGET)->spilled = spilled;
+    }
+}
+
+int pr_tail_add_spilled(struct pr_proposer *pr, const struct pr_spilled *record, uint64_t now)
+{
+    const struct wal_header *h = &record->header;
+    if (!fits(pr, h)) {
+        forget(pr, record->id);
+        return 0;
+    }
+    int rc = chunk_slot(pr);
+    if (rc) {
+        return rc;
+    }
+    pr->chunks[pr->n_chunks++] = (struct pr_chunk){.len = (size_t)h->total_bytes,
+                                                   .cap = (size_t)h->total_bytes,
+                                                   .begin = pr->tip_lsn,
+                                                   .spilled = record->id};
+    pr->tip_digest = h->digest;
+    move_tip(pr, h->total_bytes, now);
+    pr->tail_bytes += h->total_bytes;
+    return 0;
+}
+
 int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, bool want_received, uint64_t now)
 {
     struct wal_header h;
-    if (wal_peek(co_buf_span(record), &h) || h.total_bytes != record->len ||
-        (pr->state != PR_LEADER && pr->state != PR_RECOVER) || pr->releasing ||
-        h.term != pr->term || h.begin_lsn != pr->tip_lsn) {
-        /* Sealed for a leadership that has ended: LOST was told, nothing of it was ever sent. */
+    if (wal_peek(co_buf_span(record), &h) || h.total_bytes != record->len || !fits(pr, &h)) {
         co_buf_free(record);
         return 0;
     }
@@ -90,10 +164,7 @@ int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, bool want_receive
         return rc;
     }
     co_buf_free(record);
-    if (pr->commit_lsn == pr->tip_lsn) {
-        pr->moved_us = now; /* R8 counts from here */
-    }
-    pr->tip_lsn += len;
+    move_tip(pr, len, now);
     pr->tail_bytes += len;
     if (want_received) {
         pr->want_received_lsn = pr->tip_lsn;
@@ -104,6 +175,7 @@ int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, bool want_receive
 void pr_tail_clear(struct pr_proposer *pr)
 {
     for (uint32_t i = 0; i < pr->n_chunks; i++) {
+        forget(pr, pr->chunks[i].spilled);
         free(pr->chunks[i].data);
     }
     pr->n_chunks = 0;
@@ -132,6 +204,7 @@ void pr_tail_trim(struct pr_proposer *pr)
             break;
         }
         pr->tail_bytes -= c->len;
+        forget(pr, c->spilled);
         free(c->data);
         drop++;
     }
@@ -146,24 +219,41 @@ static lsn_t tail_begin(const struct pr_proposer *pr)
     return pr->n_chunks ? pr->chunks[0].begin : pr->tip_lsn;
 }
 
-/* Records from `lsn` on (within the tail): at most a batch, at least one. Empty: no record of ours
- * begins there, so whoever said that its log ends there has another log. */
-static struct co_span records_from(const struct pr_proposer *pr, lsn_t lsn)
+/* The chunk that holds `lsn` (within the tail). */
+static const struct pr_chunk *chunk_of(const struct pr_proposer *pr, lsn_t lsn)
 {
     uint32_t i = pr->n_chunks - 1;
     while (pr->chunks[i].begin > lsn) {
         i--;
     }
-    const struct pr_chunk *c = &pr->chunks[i];
-    size_t at = (size_t)(lsn - c->begin), end = at;
+    return &pr->chunks[i];
+}
+
+/* Length of the record of ours that begins at `lsn`. 0: none does, so whoever said that its log
+ * ends there has another log. */
+static uint64_t record_bytes(const struct pr_chunk *c, lsn_t lsn)
+{
+    size_t at = (size_t)(lsn - c->begin);
     struct wal_header first;
+    if (c->spilled) {
+        return at == 0 ? c->len : 0;
+    }
     if (at >= c->len || wal_peek(co_span_of(c->data + at, c->len - at), &first) ||
         first.begin_lsn != lsn || first.total_bytes > c->len - at) {
-        return (struct co_span){0};
+        return 0;
     }
+    return first.total_bytes;
+}
+
+/* Records from `lsn` on: at most a batch, at least one; none behind the first that has to go in
+ * fragments. */
+static struct co_span records_from(const struct pr_proposer *pr, const struct pr_chunk *c,
+                                   lsn_t lsn)
+{
+    size_t at = (size_t)(lsn - c->begin), end = at;
     while (end < c->len) {
         size_t len = (size_t)co_get64(c->data + end + 8); /* total bytes: wal.h */
-        if (end > at && end + len - at > pr->o.batch_bytes) {
+        if (end > at && (end + len - at > pr->o.batch_bytes || len > pr->o.fragment_bytes)) {
             break;
         }
         end += len;
@@ -190,28 +280,75 @@ static lsn_t history_floor(const struct pr_proposer *pr)
     return floor;
 }
 
-static bool send_append(struct pr_proposer *pr, struct pr_node *n, struct co_span records,
-                        uint64_t now)
+/* An APPEND to `n`, with all but its records. */
+static struct q_msg *begin_append(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
     struct q_msg *m = pr_send(pr, n, FRAME_APPEND);
     if (!m) {
-        return false;
+        return NULL;
     }
     m->nonce = pr->nonce;
     m->begin_lsn = n->sent_lsn;
     m->commit_lsn = pr->commit_lsn;
     m->floor_lsn = history_floor(pr);
     m->sent_us = now;
+    n->sent_us = now;
+    n->told_commit = pr->commit_lsn;
+    return m;
+}
+
+static bool send_append(struct pr_proposer *pr, struct pr_node *n, struct co_span records,
+                        uint64_t now)
+{
+    struct q_msg *m = begin_append(pr, n, now);
+    if (!m) {
+        return false;
+    }
     m->want_received =
         records.len > 0 && (pr->o.want_received || n->sent_lsn < pr->want_received_lsn);
     m->payload = records;
-    n->sent_us = now;
-    n->told_commit = pr->commit_lsn;
-    if (n->sent_lsn == n->match_lsn && records.len > 0) {
+    if (on_way(n) == 0 && records.len > 0) {
         n->progress_us = now;
     }
     n->sent_lsn += records.len;
     return true;
+}
+
+/* The next bytes of the record of `total` bytes at n->sent_lsn. */
+static bool send_fragment(struct pr_proposer *pr, struct pr_node *n, struct co_span bytes,
+                          uint64_t spilled, uint64_t total, uint64_t now)
+{
+    struct q_msg *m = begin_append(pr, n, now);
+    if (!m) {
+        return false;
+    }
+    pr->out->a[pr->out->n - 1].spilled = spilled;
+    m->want_received = pr->o.want_received && n->part_sent + bytes.len == total;
+    m->fragment = true;
+    m->fragment_at = n->part_sent;
+    m->payload = bytes;
+    if (on_way(n) == 0) {
+        n->progress_us = now;
+    }
+    n->part_sent += bytes.len;
+    if (n->part_sent == total) {
+        n->sent_lsn += total;
+        n->part_sent = 0;
+    }
+    return true;
+}
+
+/* The same from the tail. */
+static bool send_part(struct pr_proposer *pr, struct pr_node *n, const struct pr_chunk *c,
+                      uint64_t total, uint64_t now)
+{
+    if (n->part_sent >= total) {
+        n->part_sent = n->part_have = 0; /* it claims to have more than there is */
+    }
+    uint64_t left = total - n->part_sent;
+    size_t len = left < pr->o.fragment_bytes ? (size_t)left : pr->o.fragment_bytes;
+    const uint8_t *at = c->spilled ? NULL : c->data + (n->sent_lsn - c->begin) + n->part_sent;
+    return send_fragment(pr, n, co_span_of(at, len), c->spilled, total, now);
 }
 
 static void fetch_for(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
@@ -236,9 +373,10 @@ static void fetch_for(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
     lsn_t to = tail_begin(pr);
     m->from_lsn = n->sent_lsn;
     m->to_lsn = best->match_lsn < to ? best->match_lsn : to;
+    m->fragment_at = n->part_sent;
     n->fetch_node = best->node;
     n->fetch_us = now;
-    if (n->sent_lsn == n->match_lsn) {
+    if (on_way(n) == 0) {
         n->progress_us = now;
     }
 }
@@ -246,23 +384,60 @@ static void fetch_for(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 /* As much as the window allows. */
 static void pump(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
-    while (n->sent_lsn < pr->tip_lsn && n->sent_lsn - n->match_lsn < pr->o.window_bytes) {
+    while (n->sent_lsn < pr->tip_lsn && on_way(n) < pr->o.window_bytes) {
         if (n->sent_lsn < tail_begin(pr)) {
             fetch_for(pr, n, now);
             return;
         }
-        struct co_span records = records_from(pr, n->sent_lsn);
-        if (records.len == 0) {
+        const struct pr_chunk *c = chunk_of(pr, n->sent_lsn);
+        uint64_t total = record_bytes(c, n->sent_lsn);
+        if (total == 0) {
             n->broken = true;
             n->adopted = false;
             n->match_lsn = n->sent_lsn = n->written_lsn = 0;
+            n->part_sent = n->part_have = 0;
             n->lease_until_us = 0;
             return;
         }
-        if (!send_append(pr, n, records, now)) {
+        bool parts = c->spilled || total > pr->o.fragment_bytes || n->part_sent > 0;
+        if (parts ? !send_part(pr, n, c, total, now)
+                  : !send_append(pr, n, records_from(pr, c, n->sent_lsn), now)) {
             return;
         }
     }
+}
+
+/* A fragment goes on as it is. Whether the record is sound the safekeeper finds out, which checks
+ * all of it; here it is only seen to that it is the record of our log at its place. */
+static int on_fragment(struct pr_proposer *pr, struct pr_node *from, const struct q_msg *m,
+                       uint64_t now)
+{
+    struct q_history h = {pr->history.n, pr->history.e};
+    struct wal_header r;
+    if (m->to_lsn <= m->from_lsn || m->to_lsn > pr->tip_lsn ||
+        m->fragment_at >= m->to_lsn - m->from_lsn ||
+        m->payload.len > m->to_lsn - m->from_lsn - m->fragment_at) {
+        return 0;
+    }
+    if (m->fragment_at == 0 &&
+        (wal_peek(m->payload, &r) || r.begin_lsn != m->from_lsn || r.end_lsn != m->to_lsn ||
+         (r.begin_lsn >= h.e[0].start && q_term_at(&h, r.begin_lsn) != r.term))) {
+        return 0;
+    }
+    pr->fetched.len = 0;
+    int rc = co_buf_append(&pr->fetched, m->payload.data, m->payload.len);
+    if (rc) {
+        return rc;
+    }
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        struct pr_node *n = &pr->nodes[i];
+        if (n->fetch_node == from->node && n->adopted && n->sent_lsn == m->from_lsn &&
+            n->part_sent == m->fragment_at) {
+            n->fetch_node = 0;
+            (void)send_fragment(pr, n, co_buf_span(&pr->fetched), 0, m->to_lsn - m->from_lsn, now);
+        }
+    }
+    return 0;
 }
 
 /* What was fetched goes on to whoever waits for it. */
@@ -270,6 +445,9 @@ int pr_on_data(struct pr_proposer *pr, struct pr_node *from, const struct q_msg 
 {
     if (!pr_leads(pr) || m->term != pr->term || m->payload.len == 0) {
         return 0;
+    }
+    if (m->fragment) {
+        return on_fragment(pr, from, m, now);
     }
     struct q_history h = {pr->history.n, pr->history.e};
     struct wal_header r;
@@ -292,7 +470,8 @@ int pr_on_data(struct pr_proposer *pr, struct pr_node *from, const struct q_msg 
     }
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         struct pr_node *n = &pr->nodes[i];
-        if (n->fetch_node == from->node && n->sent_lsn == m->from_lsn && n->adopted) {
+        if (n->fetch_node == from->node && n->sent_lsn == m->from_lsn && n->part_sent == 0 &&
+            n->adopted) {
             n->fetch_node = 0;
             (void)send_append(pr, n, co_buf_span(&pr->fetched), now);
         }
@@ -311,8 +490,8 @@ static void drive_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
         }
         return;
     }
-    if (n->sent_lsn > n->match_lsn && now - n->progress_us >= pr->o.resend_us) {
-        n->sent_lsn = n->match_lsn;
+    if (on_way(n) > 0 && now - n->progress_us >= pr->o.resend_us) {
+        pr_rewind(n, false);
         n->fetch_node = 0;
         n->progress_us = now;
     }
@@ -380,7 +559,7 @@ uint64_t pr_log_deadline(const struct pr_proposer *pr)
             t = n->elected_us + pr->o.resend_us;
         } else {
             t = n->sent_us + pr->o.renew_us;
-            if (n->sent_lsn > n->match_lsn && n->progress_us + pr->o.resend_us < t) {
+            if (on_way(n) > 0 && n->progress_us + pr->o.resend_us < t) {
                 t = n->progress_us + pr->o.resend_us;
             }
             if (n->fetch_node && n->fetch_us + pr->o.resend_us < t) {
@@ -509,6 +688,22 @@ static void count_lease(struct pr_proposer *pr, struct pr_node *n, uint64_t sent
     }
 }
 
+/* It has so much of the record at match_lsn on its disk. A bound against nonsense, and against what
+ * was said of a record before: nothing lies behind the tip. */
+static void note_staged(struct pr_proposer *pr, struct pr_node *n, uint64_t bytes, uint64_t now)
+{
+    if (bytes >= pr->tip_lsn - n->match_lsn) {
+        bytes = 0;
+    }
+    if (bytes > n->part_have) {
+        n->progress_us = pr->moved_us = now;
+        if (pr->announced) {
+            pr_emit(pr, PR_PROGRESS)->term = pr->term;
+        }
+    }
+    n->part_have = bytes; /* less than before: it dropped what was staged */
+}
+
 void pr_on_ack(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, uint64_t now)
 {
     if (!pr_leads(pr) || m->term != pr->term || !co_id_eq(&m->nonce, &pr->nonce) || n->broken) {
@@ -519,15 +714,17 @@ void pr_on_ack(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m,
     if (!n->adopted) {
         n->adopted = true;
         n->match_lsn = n->sent_lsn = flush;
+        n->part_sent = n->part_have = 0;
         n->progress_us = pr->moved_us = now;
     } else if (flush > n->match_lsn) {
         n->match_lsn = flush;
+        n->part_have = 0;
         n->progress_us = pr->moved_us = now;
     }
-    if (n->sent_lsn < n->match_lsn) {
-        n->sent_lsn = n->match_lsn;
-        n->fetch_node = 0;
+    if (m->write_lsn == n->match_lsn) {
+        note_staged(pr, n, m->staged_bytes, now);
     }
+    skip_what_it_has(n);
     n->written_lsn = larger(n->written_lsn, written);
     if (n->up) {
         count_lease(pr, n, m->sent_us, now);

@@ -237,11 +237,24 @@ static int quorum_lead(struct cv_log *log, uint32_t timeout_ms, bool (*interrupt
 /* -- append, release, abandon -------------------------------------------------------------------
  */
 
-static void append_locked(struct cv_quorum *q, struct co_buf *record, bool want_received)
+/* The log keeps it from here on; the core knows it by its number. */
+static uint64_t keep_spilled(struct cv_quorum *q, struct cv_record *record)
+{
+    struct cv_spilled *s = record->spilled;
+
+    record->spilled = NULL;
+    s->id = ++q->last_spilled;
+    s->next = q->spilled;
+    q->spilled = s;
+    return s->id;
+}
+
+static void append_locked(struct cv_quorum *q, struct cv_record *record, bool want_received)
 {
     struct cv_reign *r = q->reign;
+    struct pr_spilled spilled;
     struct pr_event event = {
-        .kind = PR_EV_APPEND, .record = record, .want_received = want_received};
+        .kind = PR_EV_APPEND, .record = &record->bytes, .want_received = want_received};
 
     /* A record that cannot be kept track of cannot be told the outcome of: the term is given up,
      * and this record with it. */
@@ -249,8 +262,15 @@ static void append_locked(struct cv_quorum *q, struct co_buf *record, bool want_
         q->doomed = true;
         return;
     }
-    cv_reign_append(r, q->view.tip_lsn + record->len);
+    cv_reign_append(r, q->view.tip_lsn + cv_record_bytes(record));
+    if (record->spilled != NULL) {
+        spilled.header = record->spilled->header;
+        spilled.id = keep_spilled(q, record);
+        event.spilled = &spilled;
+    }
     if (cv_quorum_step(q, &event) != 0) {
+        if (event.spilled != NULL)
+            cv_quorum_forget(q, spilled.id);
         cv_reign_unappend(r);
         q->doomed = true;
         return;
@@ -258,7 +278,7 @@ static void append_locked(struct cv_quorum *q, struct co_buf *record, bool want_
     q->records++;
 }
 
-static void quorum_append(struct cv_log *log, term_t term, struct co_buf *record,
+static void quorum_append(struct cv_log *log, term_t term, struct cv_record *record,
                           bool want_received)
 {
     struct cv_quorum *q = enter(log);
@@ -269,7 +289,7 @@ static void quorum_append(struct cv_log *log, term_t term, struct co_buf *record
             append_locked(q, record, want_received);
         leave(q);
     }
-    co_buf_free(record);
+    cv_record_free(record);
 }
 
 static void quorum_release(struct cv_log *log)
@@ -571,6 +591,9 @@ static void quorum_close(struct cv_log *log, uint32_t deadline_ms)
     pr_free(q->pr);
     qmsg_scratch_free(&q->scratch);
     co_buf_free(&q->frame);
+    while (q->spilled != NULL)
+        cv_quorum_forget(q, q->spilled->id);
+    free(q->fragment);
     free(q);
 }
 

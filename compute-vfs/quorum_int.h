@@ -28,12 +28,13 @@
 #define CV_QUEUE_MAX_BYTES (64 * CO_MIB)
 /* What the slowest safekeeper worth waiting for takes in. */
 #define CV_SLOW_BYTES_PER_US 10u
-#define CV_WINDOW_BYTES      (16 * CO_MIB)
-#define CV_TAIL_BYTES        (64 * CO_MIB)
-#define CV_SLICE_US          10000u  /* how often a blocked call looks around */
-#define CV_PARTING_US        300000u /* at close, for the safekeeper that is behind */
-#define CV_RETRY_US          200000u
-#define CV_LINGER_US         300000u /* longer than SQLite's busy handler pauses */
+/* In flight to one safekeeper: what a large record takes of memory here, for each of them. */
+#define CV_WINDOW_BYTES (4 * CO_MIB)
+#define CV_TAIL_BYTES   (64 * CO_MIB)
+#define CV_SLICE_US     10000u  /* how often a blocked call looks around */
+#define CV_PARTING_US   300000u /* at close, for the safekeeper that is behind */
+#define CV_RETRY_US     200000u
+#define CV_LINGER_US    300000u /* longer than SQLite's busy handler pauses */
 
 enum cv_link_state { CV_LINK_IDLE, CV_LINK_CONNECTING, CV_LINK_HELLO, CV_LINK_UP };
 
@@ -50,8 +51,8 @@ struct cv_link {
     uint64_t deadline_us, retry_at_us, backoff_us;
     uint64_t heard_us, pinged_us;
     uint32_t pings; /* since it was heard last */
-    /* Records on this connection: end of those that were sent, of those that it says it has, and
-     * when the newest byte went out. */
+    /* Records on this connection: end of what was sent, of what it says it has (within a record,
+     * too), and when the newest byte went out. */
     lsn_t sent_lsn, acked_lsn;
     uint64_t drained_us;
     struct net_addresses addr; /* n 0: not resolved */
@@ -96,7 +97,10 @@ struct cv_quorum {
     struct pr_actions actions;
     struct pr_view view; /* after the newest step */
     uint64_t timer_at_us;
-    struct co_buf frame; /* scratch */
+    struct co_buf frame;        /* scratch */
+    struct cv_spilled *spilled; /* records that the core names, but does not hold */
+    uint64_t last_spilled;
+    uint8_t *fragment; /* scratch: what is read of one, CO_BATCH_BYTES; made at the first */
     struct qmsg_scratch scratch;
 
     struct cv_link link[CO_MEMBERS_MAX];
@@ -128,6 +132,8 @@ struct cv_quorum {
 CO_MUST_CHECK int cv_quorum_step(struct cv_quorum *q, struct pr_event *event);
 /* Gives the term back once all of it is committed. */
 void cv_quorum_release(struct cv_quorum *q);
+/* Frees a record that the core has given back. */
+void cv_quorum_forget(struct cv_quorum *q, uint64_t id);
 /* The background thread has something to do at once. */
 void cv_quorum_kick(struct cv_quorum *q);
 /* As the name says; for after a step on another thread. */

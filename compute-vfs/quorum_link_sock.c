@@ -270,8 +270,8 @@ static int on_frame(struct cv_quorum *q, struct cv_link *l, const struct frame_h
     }
     if (msg.type == FRAME_VOTED || msg.type == FRAME_ACK || msg.type == FRAME_POS)
         serves(l);
-    if (msg.type == FRAME_ACK && msg.write_lsn > l->acked_lsn)
-        l->acked_lsn = msg.write_lsn;
+    if (msg.type == FRAME_ACK && msg.write_lsn + msg.staged_bytes > l->acked_lsn)
+        l->acked_lsn = msg.write_lsn + msg.staged_bytes;
     if (msg.type == FRAME_ACK && l->sealed && msg.sent_us > l->sealed_at_us) {
         l->sealed_known = true;
         l->sealed_end = msg.write_lsn;
@@ -330,8 +330,8 @@ void cv_link_io(struct cv_quorum *q, struct cv_link *l)
     }
 }
 
-/* How long the records that it has been sent may keep it busy: a large one is a single frame, and
- * nothing else is heard before it is checked and written. */
+/* How long the records that it has been sent may keep it busy: nothing else is heard before they
+ * are checked and written. */
 static uint64_t busy_us(const struct cv_link *l)
 {
     return l->sent_lsn > l->acked_lsn && l->acked_lsn > 0
@@ -402,13 +402,14 @@ static bool needless(struct cv_link *l, const struct q_msg *msg, uint64_t now_us
         l->sent_lsn = l->acked_lsn = LSN_NONE; /* from here on LSNs may stand for other records */
     if (msg->type != FRAME_APPEND || msg->payload.len == 0)
         return false;
-    if (msg->begin_lsn < l->sent_lsn &&
+    lsn_t from = msg->begin_lsn + msg->fragment_at;
+    if (from < l->sent_lsn &&
         (psock_wants_out(&l->s) || now_us < l->drained_us + CV_PING_US + busy_us(l)))
         return true;
     if (l->acked_lsn == LSN_NONE)
-        l->acked_lsn = msg->begin_lsn;
-    if (msg->begin_lsn + msg->payload.len > l->sent_lsn)
-        l->sent_lsn = msg->begin_lsn + msg->payload.len;
+        l->acked_lsn = from;
+    if (from + msg->payload.len > l->sent_lsn)
+        l->sent_lsn = from + msg->payload.len;
     return false;
 }
 

@@ -29,7 +29,9 @@ static int judge(const struct frame_header *frame, const struct co_buf *body,
                        frame_type_name(frame->type));
     if (records.len == 0)
         return CO_ERR_AGAIN; /* this one does not know yet that it is committed */
-    if (wal_check(records, &h) || h.begin_lsn != begin || !co_id_eq(&h.timeline, timeline))
+    /* Of a large record this is the first fragment, and its header is what is asked for. */
+    if (wal_peek(records, &h) || (h.total_bytes <= CO_BATCH_BYTES && wal_check(records, &h)) ||
+        h.begin_lsn != begin || !co_id_eq(&h.timeline, timeline))
         return co_fail(CO_ERR_PROTOCOL, "a safekeeper sent another record than was asked for");
     *out = h.term == term ? CV_COMMITTED : CV_NOT_COMMITTED;
     return 0;
@@ -55,7 +57,7 @@ static int ask_one(const struct cv_timeline *t, const struct cv_safekeeper *sk, 
     stream.has_timeline = stream.has_from_lsn = stream.has_max_bytes = stream.has_wait_ms = 1;
     stream.timeline = msg_bytes16(timeline.b);
     stream.from_lsn = begin;
-    stream.max_bytes = 1; /* but always one whole record */
+    stream.max_bytes = 1; /* but always one whole record, or its first fragment */
     stream.wait_ms = 0;
     int rc = psock_connect(&s, sk->host, sk->port, &hello, deadline_us, NULL);
     if (rc != 0)

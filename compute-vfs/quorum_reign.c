@@ -161,6 +161,9 @@ void cv_tale_tell(const struct cv_tale *tale, const struct cv_log_events *events
     case CV_TALE_RECEIVED:
         events->received(events->owner, tale->term, tale->lsn);
         break;
+    case CV_TALE_PROGRESS:
+        events->progress(events->owner, tale->term);
+        break;
     case CV_TALE_LOST:
         events->lost(events->owner, tale->term, tale->reason);
         break;

@@ -67,6 +67,7 @@ void cv_reign_answer(struct cv_reign *r, bool kept);
 enum cv_tale_kind {
     CV_TALE_DURABLE,
     CV_TALE_RECEIVED,
+    CV_TALE_PROGRESS,
     CV_TALE_LOST,
     CV_TALE_RESOLVED,
     CV_TALE_WAITER

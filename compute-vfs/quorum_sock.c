@@ -184,11 +184,64 @@ static void send_to(struct cv_quorum *q, uint32_t node, const struct q_msg *msg)
     }
 }
 
+/* -- large records ------------------------------------------------------------------------------
+ */
+
+static struct cv_spilled **find_spilled(struct cv_quorum *q, uint64_t id)
+{
+    struct cv_spilled **at = &q->spilled;
+
+    while (*at != NULL && (*at)->id != id)
+        at = &(*at)->next;
+    co_assert(*at != NULL); /* the core names only what it was given, until it gives it back */
+    return at;
+}
+
+void cv_quorum_forget(struct cv_quorum *q, uint64_t id)
+{
+    struct cv_spilled **at = find_spilled(q, id), *gone = *at;
+
+    *at = gone->next;
+    cv_spilled_free(gone);
+}
+
+/* A fragment is read when it is sent. If it cannot be, the record will never be whole anywhere: the
+ * term is given up, and whoever waits hears of it. */
+static void send_spilled(struct cv_quorum *q, const struct pr_action *a)
+{
+    struct cv_spilled *s = *find_spilled(q, a->spilled);
+    struct q_msg msg = a->msg;
+    int rc = 0;
+
+    co_assert(msg.payload.len <= CO_BATCH_BYTES);
+    if (q->fragment == NULL)
+        q->fragment = malloc(CO_BATCH_BYTES);
+    if (q->fragment == NULL)
+        return; /* as a message that was lost: it is sent again */
+    rc = cv_spilled_read(s, msg.fragment_at, q->fragment, msg.payload.len);
+    if (rc != 0) {
+        q->doomed = true;
+        return;
+    }
+    msg.payload.data = q->fragment;
+    send_to(q, a->node, &msg);
+}
+
 static void carry_out(struct cv_quorum *q, const struct pr_action *a)
 {
     switch (a->kind) {
     case PR_SEND:
-        send_to(q, a->node, &a->msg);
+        if (a->spilled != 0)
+            send_spilled(q, a);
+        else
+            send_to(q, a->node, &a->msg);
+        return;
+    case PR_FORGET:
+        cv_quorum_forget(q, a->spilled);
+        return;
+    case PR_PROGRESS:
+        if (q->reign != NULL && q->reign->term == a->term && q->reign->told)
+            cv_tales_add(&q->tales, CV_TALE_PROGRESS, a->term, 0, NULL);
         return;
     case PR_TIMER:
         q->timer_at_us = a->at_us;

@@ -12,7 +12,7 @@
 
 #include "common/bytes.h"
 
-#define CV_WALBUF_MEMORY    (64u << 20)
+#define CV_WALBUF_MEMORY    (8u << 20)
 #define CV_WAL_HEADER_BYTES 32u
 #define CV_WAL_FRAME_HEADER 24u
 

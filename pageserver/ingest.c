@@ -58,12 +58,11 @@ int ps_chain_check(const struct ps_chain *chain, struct co_span bytes, struct wa
 
 /* Scratch of one ps_ingest call. */
 struct work {
-    uint8_t *base, *page; /* CO_PAGE_SIZE_MAX each */
-    pgno_t *pgnos;
-    uint32_t n, cap;
+    uint8_t *base, *page;    /* CO_PAGE_SIZE_MAX each */
+    struct ps_partial small; /* only its list of pages is used */
 };
 
-static int remember(struct work *w, pgno_t pgno)
+static int remember(struct ps_partial *w, pgno_t pgno)
 {
     if (w->n == w->cap) {
         uint32_t cap = w->cap ? w->cap * 2 : 64;
@@ -87,7 +86,8 @@ static int bad_entry(const struct ps_chain *chain, pgno_t pgno)
 }
 
 static int take_entry(const struct ps_chain *chain, const struct wal_header *h,
-                      const struct wal_entry *e, const struct ps_sink *sink, struct work *w)
+                      const struct wal_entry *e, const struct ps_sink *sink, struct work *w,
+                      struct ps_partial *list)
 {
     const uint8_t *base = NULL;
     if (e->encoding == WAL_DELTA) {
@@ -104,7 +104,16 @@ static int take_entry(const struct ps_chain *chain, const struct wal_header *h,
         return bad_entry(chain, e->pgno);
     struct co_span zstd = e->encoding == WAL_ZSTD ? e->data : co_span_of(NULL, 0);
     int rc = sink->put(sink->owner, e->pgno, h->end_lsn, w->page, h->page_size, e->page_crc, zstd);
-    return rc ? rc : remember(w, e->pgno);
+    return rc ? rc : remember(list, e->pgno);
+}
+
+static struct ps_commit commit_of(const struct wal_header *h)
+{
+    return (struct ps_commit){.lsn = h->end_lsn,
+                              .time_us = h->time_us,
+                              .db_pages = h->db_pages,
+                              .page_size = h->page_size,
+                              .digest = h->digest};
 }
 
 static int take_txn(const struct ps_chain *chain, const struct wal_header *h, struct co_span record,
@@ -112,19 +121,15 @@ static int take_txn(const struct ps_chain *chain, const struct wal_header *h, st
 {
     struct wal_cursor cursor;
     struct wal_entry entry;
-    w->n = 0;
+    w->small.n = 0;
     wal_cursor_init(&cursor, record, h);
     while (wal_cursor_next(&cursor, &entry)) {
-        int rc = take_entry(chain, h, &entry, sink, w);
+        int rc = take_entry(chain, h, &entry, sink, w, &w->small);
         if (rc)
             return rc;
     }
-    struct ps_commit commit = {.lsn = h->end_lsn,
-                               .time_us = h->time_us,
-                               .db_pages = h->db_pages,
-                               .page_size = h->page_size,
-                               .digest = h->digest};
-    return sink->commit(sink->owner, &commit, w->pgnos, w->n);
+    struct ps_commit commit = commit_of(h);
+    return sink->commit(sink->owner, &commit, w->small.pgnos, w->small.n);
 }
 
 static int take_record(struct ps_chain *chain, struct co_span bytes, const struct ps_sink *sink,
@@ -140,11 +145,7 @@ static int take_record(struct ps_chain *chain, struct co_span bytes, const struc
     if (h.kind == WAL_TXN) {
         rc = take_txn(chain, &h, co_span_of(bytes.data, (size_t)h.total_bytes), sink, w);
         next.page_size = h.page_size;
-        next.newest = (struct ps_commit){.lsn = h.end_lsn,
-                                         .time_us = h.time_us,
-                                         .db_pages = h.db_pages,
-                                         .page_size = h.page_size,
-                                         .digest = h.digest};
+        next.newest = commit_of(&h);
     }
     if (!rc)
         rc = sink->done(sink->owner, &next);
@@ -155,21 +156,139 @@ static int take_record(struct ps_chain *chain, struct co_span bytes, const struc
     return 0;
 }
 
-int ps_ingest(struct ps_chain *chain, struct co_span bytes, const struct ps_sink *sink,
-              uint32_t *n_records)
+/* -- A large record, piece by piece ------------------------------------------------------------ */
+
+void ps_partial_reset(struct ps_partial *p)
+{
+    p->active = false;
+    p->n = 0;
+    p->verdict = 0;
+    if (p->stream)
+        wal_stream_reset(p->stream);
+}
+
+void ps_partial_free(struct ps_partial *p)
+{
+    wal_stream_free(p->stream);
+    free(p->pgnos);
+    *p = (struct ps_partial){0};
+}
+
+/* What co_sentence() says is so if the CRC proves the record. */
+static void suspect(struct ps_partial *p, int rc)
+{
+    p->verdict = rc;
+    snprintf(p->why, sizeof p->why, "%s", co_sentence());
+}
+
+static int begin_partial(const struct ps_chain *chain, struct ps_partial *p, struct co_span piece,
+                         const struct ps_sink *sink)
+{
+    if (!p->stream && wal_stream_new(&p->stream))
+        return CO_ERR_NOMEM;
+    ps_partial_reset(p);
+    int rc = sink->settle(sink->owner);
+    if (!rc)
+        rc = wal_stream_feed(p->stream, piece);
+    if (rc)
+        return rc;
+    p->active = true;
+    const struct wal_header *h = wal_stream_header(p->stream);
+    rc = check_identity(chain, h);
+    if (!rc)
+        rc = check_page_size(chain, h);
+    if (rc)
+        suspect(p, rc);
+    return 0;
+}
+
+static int end_partial(struct ps_chain *chain, struct ps_partial *p, const struct ps_sink *sink)
+{
+    const struct wal_header *h = wal_stream_header(p->stream);
+    struct ps_chain next = *chain;
+    struct ps_commit commit = commit_of(h);
+    if (p->verdict)
+        return co_fail(p->verdict, "%s", p->why);
+    next.last_lsn = h->end_lsn;
+    next.digest = h->digest;
+    next.page_size = h->page_size;
+    next.newest = commit;
+    int rc = sink->commit(sink->owner, &commit, p->pgnos, p->n);
+    if (!rc)
+        rc = sink->done(sink->owner, &next);
+    if (!rc)
+        rc = sink->settle(sink->owner);
+    if (rc)
+        return rc;
+    *chain = next;
+    ps_partial_reset(p);
+    return 0;
+}
+
+/* The next bytes of the large record: *used of them are its own. *whole: it is done. */
+static int take_piece(struct ps_chain *chain, struct ps_partial *p, uint64_t left,
+                      struct co_span bytes, const struct ps_sink *sink, struct work *w,
+                      size_t *used, bool *whole)
+{
+    enum wal_stream_step step;
+    struct wal_entry entry;
+    *used = left < bytes.len ? (size_t)left : bytes.len;
+    *whole = false;
+    struct co_span piece = co_span_of(bytes.data, *used);
+    int rc = p->active ? wal_stream_feed(p->stream, piece) : begin_partial(chain, p, piece, sink);
+    while (!rc) {
+        rc = wal_stream_next(p->stream, &step, &entry);
+        if (rc || step != WAL_STREAM_ENTRY)
+            break;
+        if (p->verdict)
+            continue;
+        rc = take_entry(chain, wal_stream_header(p->stream), &entry, sink, w, p);
+        if (rc == CO_ERR_HALTED) {
+            suspect(p, rc);
+            rc = 0;
+        }
+    }
+    if (!rc && step == WAL_STREAM_END) {
+        *whole = true;
+        rc = end_partial(chain, p, sink);
+    }
+    return rc;
+}
+
+/* Does a record begin here that comes in pieces? How many bytes of it are to come. */
+static bool is_large(const struct ps_partial *p, struct co_span bytes, uint64_t *left)
+{
+    struct wal_header h;
+    if (p->active) {
+        *left = wal_stream_left(p->stream);
+        return true;
+    }
+    if (wal_peek(bytes, &h) || h.total_bytes <= CO_BATCH_BYTES || h.kind != WAL_TXN)
+        return false;
+    *left = h.total_bytes;
+    return true;
+}
+
+int ps_ingest(struct ps_chain *chain, struct ps_partial *partial, struct co_span bytes,
+              const struct ps_sink *sink, uint32_t *n_records)
 {
     struct work w = {.base = malloc(CO_PAGE_SIZE_MAX), .page = malloc(CO_PAGE_SIZE_MAX)};
     int rc = w.base && w.page ? 0 : co_fail(CO_ERR_NOMEM, "no memory to ingest with");
     *n_records = 0;
     while (!rc && bytes.len) {
         size_t used = 0;
-        rc = take_record(chain, bytes, sink, &w, &used);
-        if (!rc)
+        uint64_t left;
+        bool whole = true;
+        if (is_large(partial, bytes, &left))
+            rc = take_piece(chain, partial, left, bytes, sink, &w, &used, &whole);
+        else
+            rc = take_record(chain, bytes, sink, &w, &used);
+        if (!rc && whole)
             ++*n_records;
         bytes = co_span_of(bytes.data + used, bytes.len - used);
     }
     free(w.base);
     free(w.page);
-    free(w.pgnos);
+    free(w.small.pgnos);
     return rc;
 }

@@ -22,6 +22,20 @@ int ps_page_put(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, const uin
     return 0;
 }
 
+int ps_page_delete(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn)
+{
+    uint8_t key[PS_PAGE_KEY_BYTES];
+    struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = lsn};
+    bool had = true;
+    int rc = 0;
+    for (uint32_t i = 0; !rc && had && i <= UINT8_MAX; i++) {
+        k.chunk = (uint8_t)i;
+        ps_page_key_put(key, &k);
+        rc = ps_del(txn, T_PAGE, co_span_of(key, sizeof key), &had);
+    }
+    return rc;
+}
+
 /* "page N of timeline T at LSN L: <what>" */
 static int damaged(const struct ps_line *line, pgno_t pgno, lsn_t lsn, int code)
 {

@@ -204,6 +204,8 @@ static void send_lag(struct ps_session *session, const struct read_request *r)
     error.lag_us =
         chain->newest.time_us && now > chain->newest.time_us ? now - chain->newest.time_us : 0;
     error.source = source;
+    error.has_progress = 1;
+    error.progress = ps_feed_progress(r->tl);
     co_metric_add(&ps_m_lag_errors, 1);
     peer_count_error(CO_ERR_LAG);
     peer_send(session->peer, FRAME_ERROR, r->request, &error.base, co_span_of(NULL, 0));

@@ -5,8 +5,10 @@
  *   STREAM (long poll) --> STREAM_DATA --> pending --> the writer's job --> chain, waits woken
  *
  * `received` is the end of what has come, `chain.last_lsn` the end of what is durable; in between
- * lie the batch that is being ingested and `pending`. The next STREAM goes out as soon as an answer
- * is in, unless PENDING_MAX bytes wait: that bounds the memory of a feed to what one answer adds.
+ * lie the batch that is being ingested and `pending`. Of a large record, which comes in fragments,
+ * `part` bytes behind `received` have come; they are ingested like everything else. The next STREAM
+ * goes out as soon as an answer is in, unless PENDING_MAX bytes wait: that bounds the memory of a
+ * feed to what one answer adds.
  * While commits are small and nobody waits for them it goes out GATHER_MS later, so that a busy
  * writer costs a transaction of the store every few milliseconds and not one a commit.
  *
@@ -42,7 +44,10 @@
 struct feed {
     struct ps_server *s;
     struct ps_timeline *tl;
-    lsn_t received;
+    lsn_t received;            /* the end of a record, and behind it */
+    uint64_t part, part_total; /* of the one that comes in fragments; total 0: not known */
+    struct ps_partial partial; /* the writer's while `ingesting` */
+    uint64_t progress;
     struct co_buf pending;
     bool ingesting, halted, closed, pausing;
     bool gathering; /* pausing, but for nobody who waits */
@@ -89,6 +94,8 @@ static void ask(struct feed *f, uint32_t node, uint32_t wait_ms)
     stream.from_lsn = f->received;
     stream.max_bytes = CO_BATCH_BYTES;
     stream.wait_ms = wait_ms;
+    stream.has_fragment_at = f->part != 0;
+    stream.fragment_at = f->part;
     /* One ingest behind: the newest one is durable for sure only with the next (store_lmdb.h). */
     stream.durable_lsn = f->durable_told;
     f->request[node] = ++s->last_request;
@@ -189,7 +196,8 @@ void ps_feed_wanted(struct ps_timeline *tl)
 static int batch_run(struct ps_job *job, struct ps_txn *txn)
 {
     struct batch *b = (struct batch *)job;
-    return ps_ingest_store(txn, &b->line, &b->chain, co_buf_span(&b->bytes), &b->n_records);
+    return ps_ingest_store(txn, &b->line, &b->chain, &b->feed->partial, co_buf_span(&b->bytes),
+                           &b->n_records);
 }
 
 /* What was received beyond the chain is asked for again, elsewhere, a little later. */
@@ -197,6 +205,8 @@ static void start_over(struct feed *f)
 {
     f->pending.len = 0;
     f->received = f->tl->chain.last_lsn;
+    f->part = f->part_total = 0;
+    ps_partial_reset(&f->partial);
     for (uint32_t i = 0; i < f->s->reg.n_nodes; i++)
         f->request[i] = 0;
     turn(f);
@@ -221,6 +231,7 @@ static void free_feed(struct feed *f)
     if (f->handles || f->ingesting)
         return;
     co_buf_free(&f->pending);
+    ps_partial_free(&f->partial);
     free(f);
 }
 
@@ -245,6 +256,7 @@ static void batch_done(struct ps_job *job)
             start_over(f);
         } else {
             f->failures = 0;
+            f->progress += b->bytes.len;
         }
         ps_pages_wake(tl);
         if (f->s->n_unbased)
@@ -281,13 +293,47 @@ static void submit(struct feed *f)
 
 /* -- Answers ----------------------------------------------------------------------------------- */
 
+/* A fragment of the record at f->received. What is not the continuation is dropped: another answer
+ * brings it. */
+static int take_fragment(struct feed *f, uint32_t node, const Corallite__StreamData *data,
+                         struct co_span bytes)
+{
+    struct wal_header h;
+    uint64_t at = data->fragment_at;
+    if (f->halted || f->closed || data->from_lsn != f->received || at > f->part ||
+        bytes.len <= f->part - at)
+        return 0;
+    if (f->part == 0) {
+        if (wal_peek(bytes, &h) || h.begin_lsn != f->received)
+            return co_fail(CO_ERR_PROTOCOL, "a fragment came that is not the begin of its record");
+        f->part_total = h.total_bytes;
+    }
+    size_t skip = (size_t)(f->part - at), n = bytes.len - skip;
+    if (n > f->part_total - f->part)
+        return co_fail(CO_ERR_PROTOCOL, "more of a record came than it has");
+    int rc = co_buf_append(&f->pending, bytes.data + skip, n);
+    if (rc)
+        return rc;
+    f->part += n;
+    if (f->part == f->part_total) {
+        f->received += f->part_total;
+        f->part = f->part_total = 0;
+    }
+    f->source = node;
+    if (!f->ingesting && !f->pausing)
+        submit(f);
+    return 0;
+}
+
 static int take_data(struct feed *f, uint32_t node, const Corallite__StreamData *data,
                      struct co_span records)
 {
     if (data->commit_lsn > f->commit[node])
         f->commit[node] = data->commit_lsn;
     lsn_t end = data->from_lsn + records.len;
-    if (f->halted || f->closed || data->from_lsn > f->received || end <= f->received)
+    if (data->fragment)
+        return take_fragment(f, node, data, records);
+    if (f->halted || f->closed || f->part || data->from_lsn > f->received || end <= f->received)
         return 0;
     size_t skip = (size_t)(f->received - data->from_lsn);
     int rc = co_buf_append(&f->pending, records.data + skip, records.len - skip);
@@ -415,6 +461,12 @@ void ps_feeds_node(struct ps_server *s, uint32_t node, bool ready)
             f->request[node] = 0;
         poll_source(f);
     }
+}
+
+uint64_t ps_feed_progress(const struct ps_timeline *tl)
+{
+    const struct feed *f = tl->feed;
+    return f ? f->progress : 0;
 }
 
 int ps_feed_check(const struct ps_timeline *tl)

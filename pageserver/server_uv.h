@@ -204,6 +204,8 @@ CO_MUST_CHECK int ps_feed_data(struct ps_server *s, uint32_t node, const struct 
 bool ps_feed_error(struct ps_server *s, uint32_t node, uint64_t request, int code);
 /* Somebody waits for more than there is. */
 void ps_feed_wanted(struct ps_timeline *tl);
+/* Grows while more of the timeline's log is ingested, also within a record. */
+uint64_t ps_feed_progress(const struct ps_timeline *tl);
 /* CO_ERR_HALTED with a sentence if the timeline is halted, else 0. */
 CO_MUST_CHECK int ps_feed_check(const struct ps_timeline *tl);
 /* "safekeeper 2 at 127.0.0.1:6412", where the timeline is pulled from. */

@@ -30,6 +30,8 @@ struct ps_txn {
 int ps_lmdb_fail(const struct ps_store *store, int rc, const char *doing);
 /* mdb_put with the transaction's cost kept. */
 int ps_put(struct ps_txn *txn, enum ps_table table, struct co_span key, struct co_span value);
+/* mdb_del likewise. *had: there was one. */
+int ps_del(struct ps_txn *txn, enum ps_table table, struct co_span key, bool *had);
 
 static inline MDB_val ps_val(const void *data, size_t len)
 {

@@ -389,3 +389,15 @@ int ps_put(struct ps_txn *txn, enum ps_table table, struct co_span key, struct c
     txn->cost += PUT_COST + (value.len > PS_CHUNK_INLINE_MAX ? PAGE : 0);
     return 0;
 }
+
+int ps_del(struct ps_txn *txn, enum ps_table table, struct co_span key, bool *had)
+{
+    co_assert(txn->write && txn->live);
+    MDB_val k = ps_val(key.data, key.len);
+    int rc = mdb_del(txn->txn, txn->store->dbi[table], &k, NULL);
+    *had = rc == 0;
+    if (rc && rc != MDB_NOTFOUND)
+        return ps_lmdb_fail(txn->store, rc, "deleting");
+    txn->cost += PUT_COST;
+    return 0;
+}

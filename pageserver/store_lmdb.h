@@ -106,6 +106,9 @@ CO_MUST_CHECK int ps_page_get(struct ps_txn *txn, const struct ps_line *line, pg
                               lsn_t lsn, uint32_t page_size, uint8_t *out, lsn_t *version,
                               uint32_t *crc);
 
+/* Takes a version away that nobody can have seen. 0 also when there is none. */
+CO_MUST_CHECK int ps_page_delete(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn);
+
 /* -- Commits ----------------------------------------------------------------------------------- */
 
 struct ps_commit {

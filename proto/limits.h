@@ -12,10 +12,10 @@
 #define CO_MEMBERS_MAX      7
 #define CO_PAGE_SIZE_MIN    512u
 #define CO_PAGE_SIZE_MAX    65536u
-#define CO_TXN_MAX_BYTES    CO_GIB  /* one record; more is CO_ERR_FULL (SQLITE_FULL) */
-#define CO_HISTORY_MAX      32768u  /* entries of a term history: 16 B each, 512 KiB */
-#define CO_GETPAGES_MAX     256u    /* pages of one request */
-#define CO_TIMELINES_MAX    100000u /* of one daemon */
+#define CO_TXN_MAX_BYTES    (4 * CO_GIB) /* one record; more is CO_ERR_FULL (SQLITE_FULL) */
+#define CO_HISTORY_MAX      32768u       /* entries of a term history: 16 B each, 512 KiB */
+#define CO_GETPAGES_MAX     256u         /* pages of one request */
+#define CO_TIMELINES_MAX    100000u      /* of one daemon */
 #define CO_BRANCH_DEPTH_MAX 64u
 
 /* Largest body (message and payload) of a frame, by kind; frame.c has the table by type. */
@@ -23,11 +23,11 @@
 #define CO_FRAME_CONTROL_MAX_BYTES (64 * CO_KIB)
 #define CO_FRAME_HISTORY_MAX_BYTES (2 * CO_MIB)
 #define CO_FRAME_PAGES_MAX_BYTES   (17 * CO_MIB)
-#define CO_FRAME_RECORDS_MAX_BYTES (CO_TXN_MAX_BYTES + CO_MIB)
+#define CO_FRAME_RECORDS_MAX_BYTES (CO_BATCH_BYTES + CO_FRAME_HISTORY_MAX_BYTES)
 
 #define CO_BATCH_BYTES                                                                             \
-    CO_MIB /* records batched in one APPEND, DATA or STREAM_DATA; a single                         \
-              larger record travels alone */
+    CO_MIB /* records batched in one APPEND, DATA or STREAM_DATA; a larger                         \
+              record travels in fragments of so much */
 #define CO_SEGMENT_BYTES      (16 * CO_MIB)
 #define CO_INGEST_TXN_BYTES   (32 * CO_MIB) /* hard bound of one LMDB write transaction */
 
@@ -45,6 +45,6 @@
 #define CO_CLOCK_SKEW_MAX_US  60000000ull
 
 #define CO_FORMAT_VERSION     1u /* of every file and stored record */
-#define CO_PROTOCOL_VERSION   1u
+#define CO_PROTOCOL_VERSION   2u /* 2: records in fragments */
 
 #endif

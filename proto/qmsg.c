@@ -40,6 +40,9 @@ enum {
     U_CONFIG = 1u << 18,
     U_HISTORY = 1u << 19,
     U_PAYLOAD = 1u << 20,
+    U_FRAGMENT = 1u << 21,
+    U_FRAGMENT_AT = 1u << 22,
+    U_STAGED = 1u << 23,
     U_WAITED = 1u << 25,
     U_KNOWN = 1u << 31, /* it is a type of the quorum log at all */
 };
@@ -55,16 +58,17 @@ static uint32_t uses(unsigned type)
         return U_KNOWN | U_NONCE | U_GRANTED | U_LEASE | U_FLUSH | U_COMMIT | U_FLOOR | U_START |
                U_DIGEST | U_HISTORY | U_CONFIG;
     case FRAME_FETCH:
-        return U_KNOWN | U_FROM | U_TO;
+        return U_KNOWN | U_FROM | U_TO | U_FRAGMENT_AT;
     case FRAME_DATA:
-        return U_KNOWN | U_FROM | U_FLUSH | U_HISTORY | U_PAYLOAD;
+        return U_KNOWN | U_FROM | U_TO | U_FLUSH | U_HISTORY | U_PAYLOAD | U_FRAGMENT |
+               U_FRAGMENT_AT;
     case FRAME_ELECTED:
         return U_KNOWN | U_NONCE | U_HISTORY | U_START | U_SENT;
     case FRAME_APPEND:
         return U_KNOWN | U_NONCE | U_BEGIN | U_COMMIT | U_FLOOR | U_SENT | U_WANT_RECEIVED |
-               U_PAYLOAD;
+               U_PAYLOAD | U_FRAGMENT | U_FRAGMENT_AT;
     case FRAME_ACK:
-        return U_KNOWN | U_NONCE | U_FLUSH | U_WRITE | U_COMMIT | U_SENT | U_WAITERS;
+        return U_KNOWN | U_NONCE | U_FLUSH | U_WRITE | U_COMMIT | U_SENT | U_WAITERS | U_STAGED;
     case FRAME_READ_POS:
         return U_KNOWN | U_READ_ID | U_WANT_HISTORY;
     case FRAME_POS:
@@ -99,7 +103,10 @@ static uint32_t uses(unsigned type)
     X(U_SENT, sent_us, false)                                                                      \
     X(U_WAITED, waited_us, false)                                                                  \
     X(U_WAITERS, waiters, false)                                                                   \
-    X(U_READ_ID, read_id, false)
+    X(U_READ_ID, read_id, false)                                                                   \
+    X(U_FRAGMENT, fragment, false)                                                                 \
+    X(U_FRAGMENT_AT, fragment_at, false)                                                           \
+    X(U_STAGED, staged_bytes, false)
 
 /* -- Encoding ---------------------------------------------------------------------------------- */
 

@@ -10,13 +10,15 @@
  *   VOTE      nonce, waited_us (for the lease until now)   compute -> safekeeper
  *   VOTED     nonce (echoed), granted, lease_held, flush_lsn, commit_lsn, floor_lsn, start_lsn,
  *             digest (at flush_lsn), history (cut at flush_lsn), config (in force at flush_lsn)
- *   FETCH     from_lsn, to_lsn                             proposer -> donor
- *   DATA      from_lsn, flush_lsn, history,
- *             payload: records from from_lsn on (may be fewer than asked)
+ *   FETCH     from_lsn, to_lsn, fragment_at                proposer -> donor
+ *   DATA      from_lsn, to_lsn (of a fragment: end of its record), flush_lsn, history, fragment,
+ *             fragment_at, payload: records from from_lsn on (may be fewer than asked)
  *   ELECTED   nonce, history, start_lsn (where streaming to this safekeeper begins), sent_us
  *   APPEND    nonce, begin_lsn, commit_lsn, floor_lsn (history may be collapsed below), sent_us,
- *             want_received, payload: records (none: a heartbeat, renews the lease)
- *   ACK       nonce (echoed), flush_lsn, write_lsn, commit_lsn, sent_us (echoed), waiters
+ *             want_received, fragment, fragment_at, payload: records (none: a heartbeat, renews
+ *             the lease)
+ *   ACK       nonce (echoed), flush_lsn, write_lsn, commit_lsn, sent_us (echoed), waiters,
+ *             staged_bytes
  *   RELEASE   nonce: the lease is given up
  *   READ_POS  read_id, want_history
  *   POS       read_id, term, last_log_term, flush_lsn, commit_lsn, config, history (if wanted),
@@ -26,6 +28,12 @@
  *   WAITER    -        pushed to the connection of the lease's holder
  *   FREE      -        pushed to the one whose turn it is, of those whose VOTE was refused because
  *                      of a lease
+ *
+ * Fragments. A record that is larger than CO_BATCH_BYTES travels in pieces. With `fragment` the
+ * payload is not whole records but the bytes from fragment_at on of the one record that begins at
+ * begin_lsn (DATA: from_lsn); a FETCH asks for the record at from_lsn from fragment_at on. All LSNs
+ * stay boundaries of records: an offset within a record is never one. staged_bytes: so much of the
+ * record that begins at write_lsn lies on the safekeeper's disk, and counts for nothing.
  *
  * The codec carries exactly these: a field that the type does not use is not sent, and is zero
  * after decoding whatever the sender wrote. Absent means zero. Checked while decoding: lengths and
@@ -69,6 +77,8 @@ struct q_msg {
     uint64_t sent_us, waited_us;
     uint32_t waiters;
     uint64_t read_id;
+    bool fragment;
+    uint64_t fragment_at, staged_bytes;
     struct wal_digest digest;
     struct wal_config config; /* version 0: absent */
     struct q_history history;

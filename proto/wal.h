@@ -5,7 +5,7 @@
  *
  *   header, WAL_HEADER_BYTES
  *     0    4  magic "CWAL"
- *     4    2  format version (1)
+ *     4    2  format version: 1; 2 in a record of more than 1 GiB, which is otherwise the same
  *     6    2  header bytes (WAL_HEADER_BYTES)
  *     8    8  total bytes of the record: header, entries, padding, trailer; a multiple of 8
  *    16    1  kind: 1 TXN, 2 CONFIG
@@ -130,6 +130,9 @@ void wal_builder_reset(struct wal_builder *b, uint32_t page_size);
 CO_MUST_CHECK int wal_builder_page(struct wal_builder *b, pgno_t pgno, const uint8_t *page,
                                    const uint8_t *base, lsn_t base_lsn);
 
+/* Bytes of entries in memory: collected and not drained. */
+size_t wal_builder_held(const struct wal_builder *b);
+
 /* What only the moment of publication knows. */
 struct wal_stamp {
     struct co_id cluster, timeline;
@@ -150,6 +153,15 @@ uint64_t wal_builder_bytes(const struct wal_builder *b);
  * must be reset before it is used again. */
 void wal_builder_seal(struct wal_builder *b, const struct wal_stamp *stamp, struct co_buf *out,
                       struct wal_digest *digest);
+
+/* A record that is too large for memory. drain: gives away what was collected since the last call;
+ * the caller keeps it as the record's bytes from `*at` on (borrowed until the next call on the
+ * builder). CO_ERR_NOMEM: nothing was given. seal_drained: the header, and the record's last bytes,
+ * from `*at` on (*rest is overwritten, the caller's to free). Cannot fail, like seal. */
+CO_MUST_CHECK int wal_builder_drain(struct wal_builder *b, struct co_span *bytes, uint64_t *at);
+void wal_builder_seal_drained(struct wal_builder *b, const struct wal_stamp *stamp,
+                              uint8_t head[WAL_HEADER_BYTES], struct co_buf *rest, uint64_t *at,
+                              struct wal_digest *digest);
 
 /* A whole CONFIG record; stamp->db_pages is ignored, *out is overwritten. CO_ERR_INVAL,
  * CO_ERR_NOMEM. */

@@ -5,6 +5,10 @@
  * wal_builder_page reserves, with the page, what seal will need (padding and trailer), so seal
  * takes no memory that it cannot do without.
  *
+ * A record that is too large for memory is drained: what was collected goes to the caller, who
+ * keeps it elsewhere; of it stay its length, its CRC (CRCs of pieces combine), and page number and
+ * page CRC of each entry, which the digest wants once the header is known.
+ *
  * Small records leave in memory of their own size, because a writer keeps many of them until every
  * safekeeper has them; the buffer, grown for whole pages, stays for the next transaction. Large
  * ones leave with the buffer.
@@ -27,6 +31,9 @@
 
 struct wal_builder {
     struct co_buf record; /* room for the header, then the entries so far; empty after seal */
+    uint64_t drained;     /* bytes of entries that were given away before those */
+    uint32_t drained_crc;
+    struct co_buf said; /* of drained entries: page number and page CRC, 4 bytes each */
     uint32_t page_size, n_entries;
     pgno_t last_pgno;
     lsn_t newest_base;
@@ -56,6 +63,7 @@ void wal_builder_free(struct wal_builder *b)
         return;
     ZSTD_freeCCtx(b->zstd);
     co_buf_free(&b->record);
+    co_buf_free(&b->said);
     free(b);
 }
 
@@ -74,6 +82,9 @@ void wal_builder_reset(struct wal_builder *b, uint32_t page_size)
 {
     co_assert(wal_page_size_valid(page_size));
     b->record.len = 0;
+    b->drained = 0;
+    b->drained_crc = 0;
+    co_buf_free(&b->said);
     b->page_size = page_size;
     b->n_entries = 0;
     b->last_pgno = 0;
@@ -92,7 +103,12 @@ static uint64_t total_bytes(uint64_t len)
 
 uint64_t wal_builder_bytes(const struct wal_builder *b)
 {
-    return total_bytes(b->record.len ? b->record.len : WAL_HEADER_BYTES);
+    return total_bytes(b->drained + (b->record.len ? b->record.len : WAL_HEADER_BYTES));
+}
+
+size_t wal_builder_held(const struct wal_builder *b)
+{
+    return b->record.len > WAL_HEADER_BYTES ? b->record.len - WAL_HEADER_BYTES : 0;
 }
 
 /* Puts the smallest encoding of the page as an entry to `entry`, which has room for a delta entry
@@ -146,7 +162,7 @@ int wal_builder_page(struct wal_builder *b, pgno_t pgno, const uint8_t *page, co
     uint8_t *entry = b->record.data + b->record.len;
     co_put32(entry + WE_PGNO, pgno);
     size_t bytes = put_entry(b, entry, page, base, base_lsn);
-    if (total_bytes(b->record.len + bytes) > CO_TXN_MAX_BYTES)
+    if (total_bytes(b->drained + b->record.len + bytes) > CO_TXN_MAX_BYTES)
         return co_fail(CO_ERR_FULL,
                        "a transaction of more than %llu MiB of changes is not possible; commit in "
                        "smaller steps",
@@ -170,7 +186,7 @@ static void put_header(uint8_t *p, uint64_t total, const struct content *c,
 {
     memset(p, 0, WAL_HEADER_BYTES);
     co_put32(p + WH_MAGIC, WAL_MAGIC);
-    co_put16(p + WH_VERSION, CO_FORMAT_VERSION);
+    co_put16(p + WH_VERSION, (uint16_t)wal_version_of(total));
     co_put16(p + WH_HEADER_BYTES, WAL_HEADER_BYTES);
     co_put64(p + WH_TOTAL, total);
     p[WH_KIND] = (uint8_t)c->kind;
@@ -189,18 +205,24 @@ static void put_header(uint8_t *p, uint64_t total, const struct content *c,
     co_put32(p + WH_N_ENTRIES, c->n_entries);
 }
 
+static void check_stamp(const struct wal_stamp *stamp, uint64_t total)
+{
+    uint64_t end;
+    co_assert(stamp->term != 0 && stamp->begin_lsn != LSN_NONE);
+    co_assert(stamp->begin_lsn % LSN_ALIGN == 0 && stamp->sealed_lsn <= stamp->begin_lsn);
+    co_assert(stamp->sealed_lsn % LSN_ALIGN == 0);
+    co_assert(!__builtin_add_overflow(stamp->begin_lsn, total, &end));
+}
+
 /* Turns a buffer of header room and entries, with room for the ending, into a record. */
 static void finish(struct co_buf *record, const struct content *c, const struct wal_stamp *stamp,
                    struct wal_digest *digest)
 {
     struct co_span entries = {record->data + WAL_HEADER_BYTES, record->len - WAL_HEADER_BYTES};
-    uint64_t total = total_bytes(record->len), end;
+    uint64_t total = total_bytes(record->len);
 
     co_assert(total <= record->cap);
-    co_assert(stamp->term != 0 && stamp->begin_lsn != LSN_NONE);
-    co_assert(stamp->begin_lsn % LSN_ALIGN == 0 && stamp->sealed_lsn <= stamp->begin_lsn);
-    co_assert(stamp->sealed_lsn % LSN_ALIGN == 0);
-    co_assert(!__builtin_add_overflow(stamp->begin_lsn, total, &end));
+    check_stamp(stamp, total);
 
     uint8_t *trailer = record->data + total - WAL_TRAILER_BYTES;
     put_header(record->data, total, c, stamp);
@@ -212,15 +234,84 @@ static void finish(struct co_buf *record, const struct content *c, const struct 
     record->len = total;
 }
 
+static void check_open(const struct wal_builder *b, const struct wal_stamp *stamp)
+{
+    co_assert(b->open);
+    co_assert(b->record.len >= WAL_HEADER_BYTES);
+    co_assert(b->last_pgno <= stamp->db_pages);    /* W2 */
+    co_assert(b->newest_base <= stamp->begin_lsn); /* W4 */
+}
+
+int wal_builder_drain(struct wal_builder *b, struct co_span *bytes, uint64_t *at)
+{
+    co_assert(b->open && b->record.len >= WAL_HEADER_BYTES);
+    struct co_span entries =
+        co_span_of(b->record.data + WAL_HEADER_BYTES, b->record.len - WAL_HEADER_BYTES);
+    struct wal_entry e;
+    size_t said = b->said.len;
+    *bytes = entries;
+    *at = WAL_HEADER_BYTES + b->drained;
+    while (wal_take_entry(&entries, WAL_TXN, &e)) {
+        uint8_t two[8];
+        co_put32(two, e.pgno);
+        co_put32(two + 4, e.page_crc);
+        int rc = co_buf_append(&b->said, two, sizeof two);
+        if (rc) {
+            b->said.len = said;
+            return rc;
+        }
+    }
+    b->drained_crc = co_crc32c(b->drained_crc, bytes->data, bytes->len);
+    b->drained += bytes->len;
+    b->record.len = WAL_HEADER_BYTES;
+    return 0;
+}
+
+void wal_builder_seal_drained(struct wal_builder *b, const struct wal_stamp *stamp,
+                              uint8_t head[WAL_HEADER_BYTES], struct co_buf *rest, uint64_t *at,
+                              struct wal_digest *digest)
+{
+    const struct content content = {WAL_TXN, b->page_size, stamp->db_pages, b->n_entries};
+    struct co_buf *r = &b->record;
+    struct co_span entries = co_span_of(r->data + WAL_HEADER_BYTES, r->len - WAL_HEADER_BYTES);
+    uint64_t total = total_bytes(b->drained + r->len);
+    size_t len = (size_t)(total - b->drained); /* of header, entries here, padding and trailer */
+    struct wal_hash hash;
+    struct wal_entry e;
+
+    check_open(b, stamp);
+    check_stamp(stamp, total);
+    co_assert(len <= r->cap);
+    put_header(head, total, &content, stamp);
+    wal_hash_begin(&hash, head);
+    wal_hash_said(&hash, co_buf_span(&b->said));
+    uint8_t *trailer = r->data + len - WAL_TRAILER_BYTES;
+    memset(r->data + r->len, 0, (size_t)(trailer - r->data) - r->len);
+    while (wal_take_entry(&entries, WAL_TXN, &e))
+        wal_hash_entry(&hash, &e);
+    wal_hash_end(&hash, digest);
+    memcpy(trailer + WT_DIGEST, digest->b, sizeof digest->b);
+    uint32_t crc =
+        co_crc32c_combine(co_crc32c(0, head, WAL_HEADER_BYTES), b->drained_crc, b->drained);
+    crc = co_crc32c(crc, r->data + WAL_HEADER_BYTES,
+                    len - WAL_HEADER_BYTES - WAL_TRAILER_BYTES + WT_CRC);
+    co_put32(trailer + WT_CRC, crc);
+    co_put32(trailer + WT_MAGIC, WAL_END_MAGIC);
+    *at = WAL_HEADER_BYTES + b->drained;
+    r->len = len;
+    co_buf_consume(r, WAL_HEADER_BYTES);
+    *rest = *r;
+    *r = (struct co_buf){0};
+    b->open = false;
+}
+
 void wal_builder_seal(struct wal_builder *b, const struct wal_stamp *stamp, struct co_buf *out,
                       struct wal_digest *digest)
 {
     const struct content content = {WAL_TXN, b->page_size, stamp->db_pages, b->n_entries};
 
-    co_assert(b->open);
-    co_assert(b->record.len >= WAL_HEADER_BYTES);
-    co_assert(b->last_pgno <= stamp->db_pages);    /* W2 */
-    co_assert(b->newest_base <= stamp->begin_lsn); /* W4 */
+    check_open(b, stamp);
+    co_assert(b->drained == 0);
     finish(&b->record, &content, stamp, digest);
     b->open = false;
 

@@ -14,6 +14,37 @@
 
 #define CHUNK 64 /* entries hashed at once */
 
+_Static_assert(sizeof(SHA256_CTX) <= sizeof(struct wal_hash), "its state has room");
+_Static_assert(_Alignof(SHA256_CTX) <= _Alignof(struct wal_hash), "its state is aligned");
+
+void wal_hash_begin(struct wal_hash *h, const uint8_t header[WAL_HEADER_BYTES])
+{
+    SHA256_CTX *sha = (SHA256_CTX *)(void *)h->state;
+    SHA256_Init(sha);
+    SHA256_Update(sha, header + WH_PREV_DIGEST, sizeof(struct wal_digest));
+    SHA256_Update(sha, header, WAL_HEADER_BYTES);
+}
+
+void wal_hash_entry(struct wal_hash *h, const struct wal_entry *e)
+{
+    uint8_t said[8];
+    co_put32(said, e->pgno);
+    co_put32(said + 4, e->page_crc);
+    wal_hash_said(h, co_span_of(said, sizeof said));
+}
+
+void wal_hash_said(struct wal_hash *h, struct co_span said)
+{
+    SHA256_Update((SHA256_CTX *)(void *)h->state, said.data, said.len);
+}
+
+void wal_hash_end(struct wal_hash *h, struct wal_digest *out)
+{
+    uint8_t full[SHA256_DIGEST_LENGTH];
+    SHA256_Final(full, (SHA256_CTX *)(void *)h->state);
+    memcpy(out->b, full, sizeof out->b);
+}
+
 void wal_digest_of(const uint8_t header[WAL_HEADER_BYTES], enum wal_kind kind, uint32_t n_entries,
                    struct co_span entries, struct wal_digest *out)
 {

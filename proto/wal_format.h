@@ -7,8 +7,11 @@
 
 #include "proto/wal.h"
 
-#define WAL_MAGIC     0x4c415743u /* "CWAL" */
-#define WAL_END_MAGIC 0x4357414cu /* "LAWC" */
+#define WAL_VERSION       1u
+#define WAL_VERSION_LARGE 2u
+
+#define WAL_MAGIC         0x4c415743u /* "CWAL" */
+#define WAL_END_MAGIC     0x4357414cu /* "LAWC" */
 
 enum {
     WH_MAGIC = 0,
@@ -69,6 +72,26 @@ static inline bool wal_page_size_valid(uint32_t n)
 /* Takes the entry at the front of *rest. false: it does not fit. Lengths only; what an entry says
  * is checked by wal_check. wal_read.c */
 bool wal_take_entry(struct co_span *rest, enum wal_kind kind, struct wal_entry *out);
+
+/* What is wrong with an entry of a TXN that follows page `last`, NULL if nothing is. wal_read.c */
+const char *wal_entry_fault(const struct wal_header *h, const struct wal_entry *e, pgno_t last);
+
+/* The digest of a TXN whose entries come one by one. Cannot fail. wal_digest.c */
+struct wal_hash {
+    _Alignas(8) uint8_t state[128];
+};
+void wal_hash_begin(struct wal_hash *h, const uint8_t header[WAL_HEADER_BYTES]);
+void wal_hash_entry(struct wal_hash *h, const struct wal_entry *e);
+/* The same of many: page number and CRC of the page, 4 bytes each, back to back. */
+void wal_hash_said(struct wal_hash *h, struct co_span said);
+void wal_hash_end(struct wal_hash *h, struct wal_digest *out);
+
+/* The format version of a record of so many bytes: a release that takes at most 1 GiB must not
+ * call a larger one damaged. */
+static inline unsigned wal_version_of(uint64_t total_bytes)
+{
+    return total_bytes > CO_GIB ? WAL_VERSION_LARGE : WAL_VERSION;
+}
 
 /* Digest of a record by its header and its entries, which are sound. Cannot fail. wal_digest.c */
 void wal_digest_of(const uint8_t header[WAL_HEADER_BYTES], enum wal_kind kind, uint32_t n_entries,

@@ -30,11 +30,11 @@ static int check_beginning(struct co_span bytes)
     if (bytes.len < WH_HEADER_BYTES)
         return 0;
     unsigned version = co_get16(bytes.data + WH_VERSION);
-    if (version > CO_FORMAT_VERSION)
+    if (version > WAL_VERSION_LARGE)
         return co_fail(CO_ERR_VERSION,
                        "a log record has format version %u, this release reads up to %u; use a "
                        "newer release",
-                       version, CO_FORMAT_VERSION);
+                       version, WAL_VERSION_LARGE);
     if (version == 0)
         return corrupt(NULL, "it has format version 0");
     if (bytes.len >= WH_TOTAL && co_get16(bytes.data + WH_HEADER_BYTES) != WAL_HEADER_BYTES)
@@ -69,6 +69,8 @@ static const char *header_fault(const uint8_t *p, const struct wal_header *h)
     uint64_t end, fixed = WAL_HEADER_BYTES + WAL_TRAILER_BYTES;
     if (h->total_bytes < fixed || h->total_bytes > CO_TXN_MAX_BYTES || h->total_bytes % LSN_ALIGN)
         return "its length is not possible";
+    if (co_get16(p + WH_VERSION) != wal_version_of(h->total_bytes))
+        return "its format version is not that of its length";
     if (h->begin_lsn == LSN_NONE || h->begin_lsn % LSN_ALIGN || h->base_lsn != h->begin_lsn ||
         __builtin_add_overflow(h->begin_lsn, h->total_bytes, &end) || h->end_lsn != end)
         return "its begin, base, end and length contradict each other";
@@ -137,8 +139,7 @@ static struct co_span entries_of(struct co_span record, const struct wal_header 
                       (size_t)h->total_bytes - WAL_HEADER_BYTES - WAL_TRAILER_BYTES);
 }
 
-/* What is wrong with an entry of a TXN that follows page `last`, NULL if nothing is. */
-static const char *entry_fault(const struct wal_header *h, const struct wal_entry *e, pgno_t last)
+const char *wal_entry_fault(const struct wal_header *h, const struct wal_entry *e, pgno_t last)
 {
     if (e->pgno <= last || e->pgno > h->db_pages)
         return "its page numbers do not ascend within the database";
@@ -198,7 +199,7 @@ static const char *entries_fault(struct co_span record, const struct wal_header 
         if (!wal_take_entry(&rest, h->kind, &e))
             return "an entry reaches beyond it";
         if (h->kind == WAL_TXN)
-            fault = entry_fault(h, &e, last);
+            fault = wal_entry_fault(h, &e, last);
         last = e.pgno;
     }
     if (fault)

@@ -122,11 +122,11 @@ void sk_flushed(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out)
     sk_commit(sk, sk->leader_commit, out);
 }
 
-/* Everything that was appended becomes durable here and now. */
-static void flush_now(struct sk_acceptor *sk, struct sk_actions *out)
+void sk_flush_now(struct sk_acceptor *sk, struct sk_actions *out)
 {
-    if (sk->write_lsn > sk->flush_lsn) {
+    if (sk->write_lsn > sk->flush_lsn || sk->staged > sk->staged_flushed) {
         sk_emit(out, SK_FLUSH)->lsn = sk->write_lsn;
+        sk->staged_flushed = sk->staged;
         sk_flushed(sk, sk->write_lsn, out);
     }
 }
@@ -182,7 +182,7 @@ static void on_vote(struct sk_acceptor *sk, const struct sk_event *ev, struct sk
         send_voted(sk, ev, false, out);
         return;
     }
-    flush_now(sk, out);
+    sk_flush_now(sk, out);
     if (!again) {
         new_term(sk, m->term, &m->nonce);
         if (!co_mutated(VOTE_NOT_PERSISTED)) {
@@ -203,6 +203,10 @@ void sk_send_ack(struct sk_acceptor *sk, sk_conn_t conn, const struct co_id *non
     m->nonce = *nonce;
     m->flush_lsn = co_mutated(ACK_BEFORE_FSYNC) ? sk->write_lsn : sk->flush_lsn;
     m->write_lsn = sk->write_lsn;
+    if (co_mutated(STAGED_COUNTS) && sk->staged_flushed > 0) {
+        m->flush_lsn = wal_stream_header(sk->staging)->end_lsn;
+    }
+    m->staged_bytes = sk->staged_flushed;
     m->commit_lsn = sk->commit_lsn;
     m->sent_us = sk->released ? 0 : sent_us; /* 0: no lease comes with it */
     m->waiters = sk->n_waiters;
@@ -237,9 +241,13 @@ static bool elected_sound(const struct sk_acceptor *sk, const struct q_msg *m)
 static void cut_log(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out)
 {
     if (lsn >= sk->write_lsn) {
+        if (!co_mutated(FRAGMENT_OLD_TERM)) {
+            sk_drop_staged(sk, out); /* the fragments of an older term are no part of this one */
+        }
         return;
     }
     sk_emit(out, SK_TRUNCATE)->lsn = lsn;
+    sk_unstage(sk);
     sk->write_lsn = sk->flush_lsn = lsn;
     sk->digest_known = false; /* TRUNCATED brings it, as the next event */
     sk->next_config_lsn = 0;
@@ -311,7 +319,7 @@ static int on_elected(struct sk_acceptor *sk, const struct sk_event *ev, struct 
     if (cuts && !copy) {
         return co_fail(CO_ERR_NOMEM, "no memory for a history of %u terms", m->history.n);
     }
-    flush_now(sk, out);
+    sk_flush_now(sk, out);
     if (m->term > sk->d.term || !co_id_eq(&m->nonce, &sk->d.voted_nonce)) {
         /* The elected leader is the only one of its term, so its nonce replaces a vote for another
          * candidate. The term is durable before the tail goes. */
@@ -345,20 +353,28 @@ static bool append_allowed(const struct sk_acceptor *sk, const struct sk_event *
            co_id_eq(&m->nonce, &sk->d.voted_nonce);
 }
 
-static void on_append(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
+static int on_append(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
 {
     const struct q_msg *m = ev->msg;
     if (!append_allowed(sk, ev)) {
         if (m->term < sk->d.term) {
             sk_emit_send(sk, out, ev->conn, FRAME_REJECT);
         }
-        return; /* ELECTED has not come yet, or was lost: the sender repeats it */
+        return 0; /* ELECTED has not come yet, or was lost: the sender repeats it */
     }
     lsn_t before = sk->write_lsn;
-    if (m->payload.len > 0 && m->begin_lsn <= sk->write_lsn) {
-        if (!sk_take_records(sk, m, out)) {
-            return;
+    uint64_t staged_before = sk->staged;
+    bool taken = true;
+    if (m->payload.len > 0 && m->fragment) {
+        int rc = sk_take_fragment(sk, m, out, &taken);
+        if (rc) {
+            return rc;
         }
+    } else if (m->payload.len > 0 && m->begin_lsn <= sk->write_lsn) {
+        taken = sk_take_records(sk, m, out);
+    }
+    if (!taken) {
+        return 0;
     }
     sk_lease_extend(sk, ev, out);
     if (m->floor_lsn > sk->floor_hint) {
@@ -366,8 +382,8 @@ static void on_append(struct sk_acceptor *sk, const struct sk_event *ev, struct 
     }
     sk_commit(sk, m->commit_lsn, out);
 
-    bool fresh = sk->write_lsn > before;
-    if (sk->write_lsn > sk->flush_lsn) {
+    bool fresh = sk->write_lsn > before || sk->staged > staged_before;
+    if (sk->write_lsn > sk->flush_lsn || sk->staged > sk->staged_flushed) {
         sk->ack_due = true;
         sk->ack_conn = ev->conn;
         sk->ack_sent_us = m->sent_us;
@@ -380,6 +396,7 @@ static void on_append(struct sk_acceptor *sk, const struct sk_event *ev, struct 
             out->a[out->n - 1].msg.term = m->term;
         }
     }
+    return 0;
 }
 
 /* ---- the rest ---------------------------------------------------------------------------------
@@ -408,6 +425,7 @@ static void on_fetch(struct sk_acceptor *sk, const struct sk_event *ev, struct s
     a->conn = ev->conn;
     a->lsn = m->from_lsn;
     a->to_lsn = m->to_lsn < sk->flush_lsn ? m->to_lsn : sk->flush_lsn;
+    a->fragment_at = m->fragment_at;
     a->msg = data;
 }
 
@@ -454,8 +472,7 @@ static int on_msg(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_a
     case FRAME_ELECTED:
         return on_elected(sk, ev, out);
     case FRAME_APPEND:
-        on_append(sk, ev, out);
-        return 0;
+        return on_append(sk, ev, out);
     case FRAME_FETCH:
         on_fetch(sk, ev, out);
         return 0;
@@ -473,14 +490,18 @@ static int on_msg(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_a
 
 static void on_flushed(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
 {
-    if (ev->lsn <= sk->flush_lsn) {
-        return;
+    bool moved = ev->lsn > sk->flush_lsn;
+    if (moved) {
+        sk_flushed(sk, ev->lsn, out);
     }
-    sk_flushed(sk, ev->lsn, out);
-    if (sk->ack_due) {
+    if (ev->lsn == sk->write_lsn && ev->staged > sk->staged_flushed && ev->staged <= sk->staged) {
+        sk->staged_flushed = ev->staged;
+        moved = true;
+    }
+    if (moved && sk->ack_due) {
         sk_send_ack(sk, sk->ack_conn, &sk->ack_nonce, sk->ack_sent_us, out);
         out->a[out->n - 1].msg.term = sk->ack_term;
-        sk->ack_due = sk->write_lsn > sk->flush_lsn;
+        sk->ack_due = sk->write_lsn > sk->flush_lsn || sk->staged > sk->staged_flushed;
     }
 }
 
@@ -494,7 +515,7 @@ static void on_closed(struct sk_acceptor *sk, const struct sk_event *ev, struct 
 
 static void on_shutdown(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
 {
-    flush_now(sk, out);
+    sk_flush_now(sk, out);
     sk->d.no_lease = !sk_lease_runs(sk, ev->now_us);
     sk_persist(sk, out, false);
 }
@@ -604,6 +625,7 @@ void sk_acceptor_free(struct sk_acceptor *sk)
     if (sk) {
         free(sk->d.history);
         free(sk->retired);
+        wal_stream_free(sk->staging);
         free(sk);
     }
 }
@@ -619,6 +641,7 @@ void sk_view(const struct sk_acceptor *sk, uint64_t now_us, struct sk_view *out)
                             .commit_lsn = sk->commit_lsn,
                             .floor_lsn = sk->d.floor_lsn,
                             .digest = sk->digest,
+                            .staged = sk->staged,
                             .lease_held = sk->lease_until_us > now_us,
                             .halted = sk->halted,
                             .lease_nonce = sk->lease_nonce,

@@ -12,6 +12,10 @@
  *   - APPEND only hands bytes to the log; they need not be durable when the next action begins.
  * When everything below an LSN is durable the shell says so with SK_EV_FLUSHED (one sync may cover
  *     many appends; only the newest is reported).
+ *   - an APPEND with `fragment` stages: its bytes go behind the log's end, from fragment_at on of
+ * the record that will begin at lsn; with `record` they are the last, and the log ends behind it.
+ *     FLUSHED tells of staged bytes too: so many behind the end that it names are durable. A
+ *     TRUNCATE at the end of the log drops them.
  *   - after a TRUNCATE, and after the rest of its list, SK_EV_TRUNCATED is the next event. A sync
  *     that was begun before a FLUSH or a TRUNCATE is not reported with SK_EV_FLUSHED after it.
  *   - SK_EV_CLOSED says `local` only when the other end of the connection went away. A connection
@@ -39,7 +43,7 @@
 
 #include "proto/qmsg.h"
 
-/* A connection, named by its shell; never reused. 0: none. */
+/* A connection, named by its shell: a later one has a larger number. 0: none. */
 typedef uint64_t sk_conn_t;
 
 /* What a safekeeper keeps of a timeline in its control block and history file. */
@@ -78,7 +82,7 @@ struct sk_boot {
 
 enum sk_event_kind {
     SK_EV_MSG,       /* conn, msg */
-    SK_EV_FLUSHED,   /* lsn: everything below is durable */
+    SK_EV_FLUSHED,   /* lsn: everything below is durable; staged: so much behind it */
     SK_EV_TRUNCATED, /* lsn, digest, config: the log now ends there */
     SK_EV_CLOSED,    /* conn is gone; `local`: it came from this host, so its lease ends with it */
     SK_EV_TIMER,     /* the time of SK_TIMER has come */
@@ -92,6 +96,7 @@ struct sk_event {
     bool local;
     const struct q_msg *msg;
     lsn_t lsn;
+    uint64_t staged;
     struct wal_digest digest;
     struct wal_config config;
 };
@@ -101,10 +106,11 @@ enum sk_action_kind {
     SK_TRUNCATE, /* drop everything at or above lsn */
     SK_PERSIST,  /* write control block; and the history file when history_changed; atomic as a pair
                   */
-    SK_APPEND,   /* write `bytes` (whole records) at lsn */
+    SK_APPEND,   /* write `bytes` (whole records, or a fragment) at lsn */
     SK_SEND,     /* msg to conn */
     SK_READ,     /* read whole records in [lsn, to_lsn), at most CO_BATCH_BYTES or one record, put
-                    them in msg.payload (from_lsn == lsn) and send msg to conn */
+                    them in msg.payload (from_lsn == lsn) and send msg to conn; of a record that is
+                    larger a fragment from fragment_at on, with msg.fragment and msg.to_lsn */
     SK_COMMIT,   /* commit_lsn moved to lsn: wake streams */
     SK_TIMER,    /* deliver SK_EV_TIMER at at_us; replaces the earlier one */
     SK_HALT,     /* this timeline's state contradicts itself: stop serving it, keep the files */
@@ -114,6 +120,9 @@ struct sk_action {
     enum sk_action_kind kind;
     lsn_t lsn, to_lsn;
     struct co_span bytes;
+    bool fragment;
+    uint64_t fragment_at;
+    const struct wal_header *record; /* of a last fragment: what is whole now */
     const struct sk_durable *durable;
     bool history_changed;
     sk_conn_t conn;
@@ -142,6 +151,7 @@ struct sk_view {
     term_t term, last_log_term;
     lsn_t start_lsn, write_lsn, flush_lsn, commit_lsn, floor_lsn;
     struct wal_digest digest; /* at write_lsn */
+    uint64_t staged;          /* bytes of a record in the making */
     bool lease_held, halted;
     struct co_id lease_nonce;
     uint64_t lease_until_us;

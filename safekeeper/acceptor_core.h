@@ -1,8 +1,9 @@
-/* acceptor_core.h - the state of an acceptor, shared by acceptor.c (the rules) and acceptor_log.c
- * (the records of an APPEND). Nobody else includes it. */
+/* acceptor_core.h - the state of an acceptor, shared by acceptor.c (the rules), acceptor_log.c (the
+ * records of an APPEND) and acceptor_stage.c (its fragments). Nobody else includes it. */
 #ifndef CORALLITE_SAFEKEEPER_ACCEPTOR_CORE_H
 #define CORALLITE_SAFEKEEPER_ACCEPTOR_CORE_H
 
+#include "proto/wal_stream.h"
 #include "safekeeper/acceptor.h"
 
 /* The newest records, to notice one (term, LSN) with two contents. */
@@ -57,6 +58,11 @@ struct sk_acceptor {
     struct co_id ack_nonce;
     term_t ack_term;
 
+    struct wal_stream *staging;  /* checks the record in the making; made at the first */
+    uint64_t staged;             /* so many of its bytes were handed to the log */
+    uint64_t staged_flushed;     /* so many are durable */
+    struct wal_header completed; /* what the last fragment of this step made whole */
+
     struct sk_seen seen[SK_SEEN_MAX]; /* a ring, newest at n_seen - 1 */
     uint64_t n_seen;
     bool halted;
@@ -72,6 +78,8 @@ void sk_halt(struct sk_acceptor *sk, struct sk_actions *out, const char *reason)
 struct q_history sk_history(const struct sk_acceptor *sk);
 term_t sk_history_term(const struct sk_acceptor *sk);
 void sk_flushed(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out);
+/* Everything that was appended becomes durable here and now. */
+void sk_flush_now(struct sk_acceptor *sk, struct sk_actions *out);
 void sk_commit(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out);
 void sk_send_ack(struct sk_acceptor *sk, sk_conn_t conn, const struct co_id *nonce,
                  uint64_t sent_us, struct sk_actions *out);
@@ -103,5 +111,16 @@ void sk_lease_tick(struct sk_acceptor *sk, uint64_t now, struct sk_actions *out)
 bool sk_take_records(struct sk_acceptor *sk, const struct q_msg *m, struct sk_actions *out);
 /* Forgets the newest records from `lsn` on. */
 void sk_seen_cut(struct sk_acceptor *sk, lsn_t lsn);
+void sk_seen_add(struct sk_acceptor *sk, const struct wal_header *r);
+
+/* acceptor_stage.c */
+
+/* S3: the fragment of an APPEND. *taken false: refused. CO_ERR_NOMEM: nothing was changed. */
+CO_MUST_CHECK int sk_take_fragment(struct sk_acceptor *sk, const struct q_msg *m,
+                                   struct sk_actions *out, bool *taken);
+/* What is staged goes, also from the disk. */
+void sk_drop_staged(struct sk_acceptor *sk, struct sk_actions *out);
+/* It is gone. */
+void sk_unstage(struct sk_acceptor *sk);
 
 #endif

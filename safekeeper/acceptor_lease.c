@@ -43,6 +43,27 @@ bool sk_lease_blocks(const struct sk_acceptor *sk, const struct co_id *nonce, ui
            (sk->turn_until_us > now && !same_holder(&sk->turn.nonce, nonce));
 }
 
+static void forget_waiter(struct sk_acceptor *sk, sk_conn_t conn)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < sk->n_waiters; i++) {
+        if (sk->waiters[i].conn != conn) {
+            sk->waiters[kept++] = sk->waiters[i];
+        }
+    }
+    sk->n_waiters = kept;
+}
+
+/* Whose lease it is, and on which connection. What its holder sent on an earlier connection may
+ * come late; the end of that connection must not end the lease that it has on a newer one. */
+static void note_holder(struct sk_acceptor *sk, const struct sk_event *ev)
+{
+    if (!same_holder(&sk->lease_nonce, &ev->msg->nonce) || ev->conn > sk->lease_conn) {
+        sk->lease_conn = ev->conn;
+    }
+    sk->lease_nonce = ev->msg->nonce;
+}
+
 /* The durable mark "no lease is out" must be gone before one is. */
 void sk_lease_extend(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
 {
@@ -53,9 +74,9 @@ void sk_lease_extend(struct sk_acceptor *sk, const struct sk_event *ev, struct s
         sk->d.no_lease = false;
         sk_persist(sk, out, false);
     }
-    sk->lease_nonce = ev->msg->nonce;
+    note_holder(sk, ev);
     sk->lease_until_us = ev->now_us + sk->lease_us;
-    sk->lease_conn = ev->conn;
+    forget_waiter(sk, ev->conn); /* it was refused here, and won with the votes of others */
 }
 
 void sk_lease_hold_vote(struct sk_acceptor *sk, const struct sk_event *ev)
@@ -64,20 +85,8 @@ void sk_lease_hold_vote(struct sk_acceptor *sk, const struct sk_event *ev)
     if (sk->lease_until_us <= ev->now_us) {
         sk->lease_until_us = ev->now_us + hold; /* once: who votes on and on must not hold it */
     }
-    sk->lease_nonce = ev->msg->nonce;
-    sk->lease_conn = ev->conn;
+    note_holder(sk, ev);
     sk->turn_until_us = 0;
-}
-
-static void forget_waiter(struct sk_acceptor *sk, sk_conn_t conn)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < sk->n_waiters; i++) {
-        if (sk->waiters[i].conn != conn) {
-            sk->waiters[kept++] = sk->waiters[i];
-        }
-    }
-    sk->n_waiters = kept;
 }
 
 /* The lease is free: who has waited longest has his turn. */

@@ -20,7 +20,7 @@ void sk_seen_cut(struct sk_acceptor *sk, lsn_t lsn)
     }
 }
 
-static void remember(struct sk_acceptor *sk, const struct wal_header *r)
+void sk_seen_add(struct sk_acceptor *sk, const struct wal_header *r)
 {
     sk->seen[sk->n_seen++ % SK_SEEN_MAX] =
         (struct sk_seen){.begin = r->begin_lsn, .term = r->term, .digest = r->digest};
@@ -120,7 +120,7 @@ static void remember_all(struct sk_acceptor *sk, struct co_span bytes)
         int rc = wal_peek(bytes, &r);
         co_assert(rc == 0); /* look() went over them */
         memcpy(r.digest.b, bytes.data + r.total_bytes - WAL_TRAILER_BYTES, sizeof r.digest.b);
-        remember(sk, &r);
+        sk_seen_add(sk, &r);
         bytes.data += r.total_bytes;
         bytes.len -= (size_t)r.total_bytes;
     }
@@ -141,6 +141,12 @@ bool sk_take_records(struct sk_acceptor *sk, const struct q_msg *m, struct sk_ac
     }
     struct co_span fresh = {m->payload.data + b.skip, m->payload.len - b.skip};
     if (fresh.len == 0) {
+        return true;
+    }
+    if (sk->staged > 0) {
+        /* The record that was staged comes whole after all: from the start, when that is zeros
+         * again. The answer says where we are. */
+        sk_drop_staged(sk, out);
         return true;
     }
     struct sk_action *a = sk_emit(out, SK_APPEND);

@@ -22,6 +22,8 @@ void sk_log_close(struct sk_log *log)
     sk_segments_close(&log->segments);
     free(log->marks);
     free(log->configs);
+    wal_stream_free(log->reading);
+    log->reading = NULL;
     log->marks = NULL;
     log->configs = NULL;
 }
@@ -56,7 +58,8 @@ static int grow(void **array, uint32_t n, uint32_t *cap, size_t element)
 
 int sk_log_note(struct sk_log *log, struct co_span record, const struct wal_header *header)
 {
-    co_assert(header->begin_lsn == log->end_lsn && header->total_bytes == record.len);
+    co_assert(header->begin_lsn == log->end_lsn);
+    co_assert(header->total_bytes == record.len || header->kind == WAL_TXN);
     void *p = log->marks;
     int rc = grow(&p, log->n_marks, &log->cap_marks, sizeof *log->marks);
     log->marks = p;
@@ -85,7 +88,7 @@ int sk_log_note(struct sk_log *log, struct co_span record, const struct wal_head
 
 int sk_log_append(struct sk_log *log, lsn_t lsn, struct co_span records)
 {
-    if (lsn != log->end_lsn)
+    if (lsn != log->end_lsn || log->staged)
         return co_fail(CO_ERR_BUG, "append not at the end of the log: %s", sk_log_place(log, lsn));
     int rc = sk_segments_write(&log->segments, lsn, records);
     while (!rc && records.len) {
@@ -102,11 +105,34 @@ int sk_log_append(struct sk_log *log, lsn_t lsn, struct co_span records)
     return rc;
 }
 
+int sk_log_stage(struct sk_log *log, lsn_t lsn, uint64_t at, struct co_span bytes,
+                 const struct wal_header *whole)
+{
+    if (lsn != log->end_lsn || at != log->staged)
+        return co_fail(CO_ERR_BUG, "a fragment that does not follow the one before: %s",
+                       sk_log_place(log, lsn));
+    int rc = sk_segments_write(&log->segments, lsn + at, bytes);
+    if (rc)
+        return rc;
+    log->staged += bytes.len;
+    if (!whole)
+        return 0;
+    co_assert(whole->total_bytes == log->staged);
+    rc = sk_log_note(log, (struct co_span){0}, whole);
+    if (rc)
+        return rc;
+    log->staged = log->staged_flushed = 0;
+    log->records++;
+    return 0;
+}
+
 int sk_log_sync(struct sk_log *log)
 {
     int rc = sk_segments_sync(&log->segments);
-    if (!rc)
+    if (!rc) {
         log->flushed_lsn = log->end_lsn;
+        log->staged_flushed = log->staged;
+    }
     return rc;
 }
 
@@ -127,6 +153,8 @@ int sk_log_truncate(struct sk_log *log, lsn_t lsn)
         log->n_configs--;
     log->end_lsn = log->flushed_lsn = lsn;
     log->end_digest = digest;
+    log->staged = log->staged_flushed = 0;
+    log->reading_lsn = 0;
     return 0;
 }
 
@@ -174,6 +202,131 @@ static int read_record(struct sk_log *log, lsn_t lsn, bool trusted, struct co_bu
     return 0;
 }
 
+/* Of the record at a known boundary: where it ends, and its digest. A large one is not read for
+ * that: its trailer states the digest. */
+static int read_end(struct sk_log *log, lsn_t lsn, struct co_buf *scratch, struct wal_header *h)
+{
+    uint8_t head[WAL_HEADER_BYTES];
+    if (lsn + sizeof head > log->end_lsn)
+        return bad_record(log, lsn, true);
+    int rc = sk_segments_read(&log->segments, lsn, head, sizeof head);
+    if (rc)
+        return rc;
+    if (wal_peek(co_span_of(head, sizeof head), h) || h->begin_lsn != lsn ||
+        h->total_bytes > log->end_lsn - lsn)
+        return bad_record(log, lsn, true);
+    if (h->total_bytes <= CO_BATCH_BYTES) {
+        scratch->len = 0;
+        return read_record(log, lsn, true, scratch, h);
+    }
+    return sk_segments_read(&log->segments, h->end_lsn - WAL_TRAILER_BYTES, h->digest.b,
+                            sizeof h->digest.b);
+}
+
+/* -- Large records, in fragments -------------------------------------------------------------- */
+
+/* Checks the bytes of the record at `lsn` as far as they are read in order. false: unsound. */
+static bool follow_reader(struct sk_log *log, lsn_t lsn, uint64_t at, struct co_span bytes)
+{
+    enum wal_stream_step step = WAL_STREAM_MORE;
+    struct wal_entry entry;
+    if (at == 0) {
+        if (!log->reading && wal_stream_new(&log->reading))
+            return true; /* no memory to check with: the receiver checks all of it anyway */
+        wal_stream_reset(log->reading);
+        log->reading_lsn = lsn;
+    } else if (log->reading_lsn != lsn || wal_stream_got(log->reading) != at) {
+        return true; /* another reader, in between */
+    }
+    bool sound = wal_stream_feed(log->reading, bytes) == 0;
+    while (sound) {
+        sound = wal_stream_next(log->reading, &step, &entry) == 0;
+        if (step != WAL_STREAM_ENTRY)
+            break;
+    }
+    if (!sound || step == WAL_STREAM_END)
+        log->reading_lsn = 0;
+    return sound;
+}
+
+/* The bytes from `at` on of the large record at `from`; none if it ends above `to`. */
+static int read_fragment(struct sk_log *log, lsn_t from, uint64_t at, lsn_t to,
+                         const struct wal_header *h, struct co_buf *out, struct sk_part *part)
+{
+    char text[LSN_TEXT];
+    if (at >= h->total_bytes)
+        return co_fail(
+            CO_ERR_INVAL, "the record at LSN %s has %llu bytes, %llu and more were asked",
+            lsn_format(from, text), (unsigned long long)h->total_bytes, (unsigned long long)at);
+    if (h->end_lsn > to)
+        return 0;
+    uint64_t left = h->total_bytes - at;
+    size_t n = left < CO_BATCH_BYTES ? (size_t)left : (size_t)CO_BATCH_BYTES;
+    int rc = co_buf_reserve(out, n);
+    if (!rc)
+        rc = sk_segments_read(&log->segments, from + at, out->data + out->len, n);
+    if (rc)
+        return rc;
+    if (!follow_reader(log, from, at, co_span_of(out->data + out->len, n)))
+        return bad_record(log, from, true);
+    out->len += n;
+    *part = (struct sk_part){true, at, h->end_lsn};
+    return 0;
+}
+
+/* Is the record at `from` one that travels in fragments? */
+static int is_large(struct sk_log *log, lsn_t from, struct wal_header *h, bool *large)
+{
+    uint8_t head[WAL_HEADER_BYTES];
+    const struct sk_owner *owner = &log->segments.owner;
+    *large = false;
+    if (from + sizeof head > log->end_lsn || from % LSN_ALIGN)
+        return bad_record(log, from, false);
+    int rc = sk_segments_read(&log->segments, from, head, sizeof head);
+    if (rc)
+        return rc;
+    if (wal_peek(co_span_of(head, sizeof head), h) || h->begin_lsn != from ||
+        h->total_bytes > log->end_lsn - from || !co_id_eq(&h->timeline, &owner->timeline) ||
+        !co_id_eq(&h->cluster, &owner->cluster))
+        return bad_record(log, from, false);
+    *large = h->total_bytes > CO_BATCH_BYTES;
+    return 0;
+}
+
+int sk_log_check_large(struct sk_log *log, struct wal_header *header, const char **why)
+{
+    enum wal_stream_step step = WAL_STREAM_MORE;
+    struct wal_entry entry;
+    struct wal_stream *s = NULL;
+    struct co_buf piece = {0};
+    lsn_t at = header->begin_lsn;
+    int rc = wal_stream_new(&s);
+    if (!rc)
+        rc = co_buf_reserve(&piece, (size_t)CO_MIB);
+    *why = "the record's checksum or form is wrong";
+    while (!rc && step != WAL_STREAM_END) {
+        uint64_t left = header->end_lsn - at;
+        size_t n = left < CO_MIB ? (size_t)left : (size_t)CO_MIB;
+        rc = sk_segments_read(&log->segments, at, piece.data, n);
+        if (rc)
+            break;
+        at += n;
+        bool sound = n > 0 && wal_stream_feed(s, co_span_of(piece.data, n)) == 0;
+        do
+            sound = sound && wal_stream_next(s, &step, &entry) == 0;
+        while (sound && step == WAL_STREAM_ENTRY);
+        if (!sound)
+            break;
+    }
+    if (!rc && step == WAL_STREAM_END) {
+        *header = *wal_stream_header(s);
+        rc = 1;
+    }
+    wal_stream_free(s);
+    co_buf_free(&piece);
+    return rc;
+}
+
 /* Takes the sound records off the front of out[at..]: how many bytes they are, at most `max` but at
  * least one record if a whole one is there. */
 static size_t whole_records(struct sk_log *log, lsn_t lsn, struct co_span bytes, uint64_t max)
@@ -191,13 +344,24 @@ static size_t whole_records(struct sk_log *log, lsn_t lsn, struct co_span bytes,
     return used;
 }
 
-int sk_log_read(struct sk_log *log, lsn_t from, lsn_t to, uint64_t max_bytes, struct co_buf *out)
+int sk_log_read(struct sk_log *log, lsn_t from, uint64_t at, lsn_t to, uint64_t max_bytes,
+                struct co_buf *out, struct sk_part *part)
 {
+    struct wal_header h;
+    bool large;
     co_assert(to <= log->end_lsn);
+    *part = (struct sk_part){0};
     if (from >= to)
         return 0;
     if (from < log->start_lsn)
         return bad_record(log, from, false);
+    if (max_bytes > CO_BATCH_BYTES)
+        max_bytes = CO_BATCH_BYTES;
+    if (at) {
+        int e = is_large(log, from, &h, &large);
+        if (e || large)
+            return e ? e : read_fragment(log, from, at, to, &h, out, part);
+    }
     uint64_t want = to - from < max_bytes ? to - from : max_bytes;
     int rc = co_buf_reserve(out, (size_t)want);
     if (!rc)
@@ -209,8 +373,10 @@ int sk_log_read(struct sk_log *log, lsn_t from, lsn_t to, uint64_t max_bytes, st
         out->len += used;
         return 0;
     }
+    rc = is_large(log, from, &h, &large);
+    if (rc || large)
+        return rc ? rc : read_fragment(log, from, 0, to, &h, out, part);
     /* One that is larger than asked for travels alone, unless it goes beyond `to`. */
-    struct wal_header h;
     size_t before = out->len;
     rc = read_record(log, from, false, out, &h);
     if (!rc && h.end_lsn > to)
@@ -237,8 +403,7 @@ static int walk(struct sk_log *log, lsn_t lsn, struct wal_digest *digest, bool *
         at = log->marks[lo - 1];
     while (at.lsn < lsn && at.lsn < log->end_lsn) {
         struct wal_header h;
-        buf.len = 0;
-        rc = read_record(log, at.lsn, true, &buf, &h);
+        rc = read_end(log, at.lsn, &buf, &h);
         if (rc)
             break;
         at = (struct sk_mark){h.end_lsn, h.digest};

@@ -52,8 +52,9 @@ static bool all_zero(struct co_span bytes)
 }
 
 /* Brings the whole record that begins at lsn into the window, if it is a sound one of this timeline
- * that stands where it says. 1: yes, *out and *h; 0: no, *why and *code tell; negative: cannot
- * read. */
+ * that stands where it says. One larger than a window is read through and left where it is: *out is
+ * empty, and its digest was proven. 1: yes, *out and *h; 0: no, *why and *code tell; negative:
+ * cannot read. */
 static int sound_record(struct scan *s, lsn_t lsn, struct co_span *out, struct wal_header *h)
 {
     int rc = fill(s, lsn, WAL_HEADER_BYTES);
@@ -71,21 +72,27 @@ static int sound_record(struct scan *s, lsn_t lsn, struct co_span *out, struct w
         s->why = "a record of a newer format begins";
         return 0;
     }
-    if (rc || h->begin_lsn != lsn || h->total_bytes > CO_TXN_MAX_BYTES + CO_MIB ||
-        h->total_bytes > sk_segments_end(&s->log->segments) - lsn) {
+    if (rc || h->begin_lsn != lsn || h->total_bytes > sk_segments_end(&s->log->segments) - lsn) {
         s->why = "the header is not that of a record";
         return 0;
     }
-    rc = fill(s, lsn, h->total_bytes);
-    if (rc)
-        return rc;
-    *out = co_span_of(at(s, lsn).data, (size_t)h->total_bytes);
-    rc = wal_check(*out, h);
-    if (rc == CO_ERR_NOMEM)
-        return rc;
-    if (rc) {
-        s->why = "the record's checksum or form is wrong";
-        return 0;
+    if (h->total_bytes > WINDOW_BYTES) {
+        *out = (struct co_span){0};
+        rc = sk_log_check_large(s->log, h, &s->why);
+        if (rc <= 0)
+            return rc;
+    } else {
+        rc = fill(s, lsn, h->total_bytes);
+        if (rc)
+            return rc;
+        *out = co_span_of(at(s, lsn).data, (size_t)h->total_bytes);
+        rc = wal_check(*out, h);
+        if (rc == CO_ERR_NOMEM)
+            return rc;
+        if (rc) {
+            s->why = "the record's checksum or form is wrong";
+            return 0;
+        }
     }
     if (!co_id_eq(&h->cluster, &s->from->owner.cluster) ||
         !co_id_eq(&h->timeline, &s->from->owner.timeline)) {
@@ -105,7 +112,7 @@ static int live_record(struct scan *s, lsn_t lsn, struct co_span *out, struct wa
         s->why = "the record does not chain to the one before";
         return 0;
     }
-    if (wal_check_digest(*out, h)) {
+    if (out->len && wal_check_digest(*out, h)) {
         s->why = "the record's digest is wrong";
         return 0;
     }

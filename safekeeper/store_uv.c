@@ -16,7 +16,7 @@
 struct sk_stored {
     struct sk_store *store;
     struct sk_files *files;
-    void (*flushed)(void *owner, lsn_t lsn);
+    void (*flushed)(void *owner, lsn_t lsn, uint64_t staged);
     void *owner;
     /* store thread */
     bool dirty;           /* appended to in this round */
@@ -26,6 +26,7 @@ struct sk_stored {
     /* under the mutex */
     bool noted;
     lsn_t note_lsn;
+    uint64_t note_staged;
     struct sk_stored *next_noted;
     struct sk_job detach;
 };
@@ -134,6 +135,7 @@ static void note_flushed(struct sk_stored *t)
     struct sk_store *s = t->store;
     pthread_mutex_lock(&s->mutex);
     t->note_lsn = t->files->log.flushed_lsn;
+    t->note_staged = t->files->log.staged_flushed;
     if (!t->noted) {
         t->noted = true;
         t->next_noted = s->noted;
@@ -154,10 +156,15 @@ static void tend(struct sk_stored *t)
     t->store->tended = t;
 }
 
+static bool all_flushed(const struct sk_log *log)
+{
+    return log->flushed_lsn == log->end_lsn && log->staged_flushed == log->staged;
+}
+
 static int sync_log(struct sk_stored *t)
 {
     struct sk_log *log = &t->files->log;
-    if (log->flushed_lsn == log->end_lsn)
+    if (all_flushed(log))
         return 0;
     uint64_t before = uv_hrtime(), syncs = log->segments.syncs;
     int rc = sk_log_sync(log);
@@ -175,7 +182,9 @@ static int append(struct sk_stored *t, const struct sk_job *job)
 {
     struct sk_log *log = &t->files->log;
     uint64_t records = log->records;
-    int rc = sk_log_append(log, job->lsn, job->bytes);
+    int rc = job->fragment ? sk_log_stage(log, job->lsn, job->fragment_at, job->bytes,
+                                          job->whole ? &job->record : NULL)
+                           : sk_log_append(log, job->lsn, job->bytes);
     co_metric_add(&m_records, log->records - records);
     co_metric_add(&m_bytes, job->bytes.len);
     co_metric_add(&m_appends, 1);
@@ -195,6 +204,7 @@ static int truncate_log(struct sk_stored *t, struct sk_job *job)
     pthread_mutex_lock(&t->store->mutex);
     if (t->note_lsn > job->lsn)
         t->note_lsn = job->lsn;
+    t->note_staged = 0;
     pthread_mutex_unlock(&t->store->mutex);
     return rc ? rc : sk_log_at(&t->files->log, job->lsn, &job->out_digest, &job->out_config);
 }
@@ -221,7 +231,8 @@ static int carry_out(struct sk_job *job)
     case SK_JOB_SETTLE:
         return sk_files_settle(t->files);
     case SK_JOB_READ:
-        job->rc = sk_log_read(&t->files->log, job->lsn, job->to_lsn, job->max_bytes, &job->out);
+        job->rc = sk_log_read(&t->files->log, job->lsn, job->fragment_at, job->to_lsn,
+                              job->max_bytes, &job->out, &job->out_part);
         return 0;
     case SK_JOB_CALL:
         job->rc = job->call(job);
@@ -238,7 +249,7 @@ static int sync_dirty(struct sk_store *s)
         t->dirty = false;
         uint64_t bytes = t->round_bytes;
         t->round_bytes = 0;
-        if (t->files->log.flushed_lsn == t->files->log.end_lsn) {
+        if (all_flushed(&t->files->log)) {
             note_flushed(t); /* a FLUSH or TRUNCATE of this round did it */
             continue;
         }
@@ -393,9 +404,10 @@ static void deliver(struct sk_store *s)
         noted = t->next_noted;
         t->noted = false;
         lsn_t lsn = t->note_lsn;
+        uint64_t staged = t->note_staged;
         pthread_mutex_unlock(&s->mutex);
         if (!s->failure_told && t->flushed)
-            t->flushed(t->owner, lsn);
+            t->flushed(t->owner, lsn, staged);
     }
     while (done) {
         struct sk_job *job = done;
@@ -455,7 +467,8 @@ void sk_store_close(struct sk_store *s)
 }
 
 int sk_store_attach(struct sk_store *s, struct sk_files *files,
-                    void (*flushed)(void *owner, lsn_t lsn), void *owner, struct sk_stored **out)
+                    void (*flushed)(void *owner, lsn_t lsn, uint64_t staged), void *owner,
+                    struct sk_stored **out)
 {
     struct sk_stored *t = calloc(1, sizeof *t);
     if (!t)

@@ -32,14 +32,15 @@ struct sk_store;
 struct sk_stored; /* one timeline as the store knows it */
 
 enum sk_job_kind {
-    SK_JOB_APPEND,   /* lsn, bytes; no completion but `flushed` */
+    SK_JOB_APPEND,   /* lsn, bytes, fragment...; no completion but `flushed` */
     SK_JOB_FLUSH,    /* sync now; out_lsn: flushed */
     SK_JOB_TRUNCATE, /* lsn; out_digest, out_config there */
     SK_JOB_PERSIST,  /* durable, history_changed, lsn: seal_max */
     SK_JOB_HALT,     /* reason: noted in the control block */
-    SK_JOB_READ,   /* [lsn, to_lsn), max_bytes; out: records. rc may be an error without failing */
-    SK_JOB_SETTLE, /* clean stop of this timeline */
-    SK_JOB_CALL,   /* call(job): anything else that takes files; rc is its own */
+    SK_JOB_READ,     /* [lsn, to_lsn), fragment_at, max_bytes; out: records, out_part. rc may be an
+                        error     without failing */
+    SK_JOB_SETTLE,   /* clean stop of this timeline */
+    SK_JOB_CALL,     /* call(job): anything else that takes files; rc is its own */
 };
 
 /* Owned by the submitter, who keeps it until `done` (loop thread) and then frees or reuses it. */
@@ -48,7 +49,10 @@ struct sk_job {
     struct sk_stored *timeline; /* NULL for CALL */
     lsn_t lsn, to_lsn;
     uint64_t max_bytes;
-    struct co_span bytes;             /* borrowed until done */
+    struct co_span bytes; /* borrowed until done */
+    bool fragment, whole; /* APPEND: bytes of a record in the making; its last ones */
+    uint64_t fragment_at;
+    struct wal_header record;         /* APPEND of the last fragment */
     const struct sk_durable *durable; /* borrowed until done, with its history */
     bool history_changed;
     const char *reason;
@@ -60,6 +64,7 @@ struct sk_job {
     struct wal_digest out_digest;
     struct wal_config out_config;
     struct co_buf out;
+    struct sk_part out_part;
 
     void (*done)(struct sk_job *job);
     void *owner;
@@ -78,10 +83,11 @@ CO_MUST_CHECK int sk_store_new(uv_loop_t *loop, const struct sk_store_events *ev
  * close. */
 void sk_store_close(struct sk_store *store);
 
-/* Takes `files`. `flushed` is called on the loop thread: all below lsn is durable. */
+/* Takes `files`. `flushed` is called on the loop thread: all below lsn is durable, and `staged`
+ * bytes of a record in the making behind it. */
 CO_MUST_CHECK int sk_store_attach(struct sk_store *store, struct sk_files *files,
-                                  void (*flushed)(void *owner, lsn_t lsn), void *owner,
-                                  struct sk_stored **out);
+                                  void (*flushed)(void *owner, lsn_t lsn, uint64_t staged),
+                                  void *owner, struct sk_stored **out);
 /* After the completion of the last job. Frees, closes the files (on the store thread). */
 void sk_store_detach(struct sk_stored *timeline);
 /* Newest commit LSN, for the next lazy control write. Loop thread. */

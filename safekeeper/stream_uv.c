@@ -38,7 +38,7 @@ static lsn_t stream_limit(const struct sk_view *v)
     return v->commit_lsn < v->flush_lsn ? v->commit_lsn : v->flush_lsn;
 }
 
-static void answer_stream(struct sk_stream *s, struct co_buf *records)
+static void answer_stream(struct sk_stream *s, struct co_buf *records, const struct sk_part *part)
 {
     struct sk_timeline *t = s->t;
     struct sk_view v;
@@ -52,6 +52,9 @@ static void answer_stream(struct sk_stream *s, struct co_buf *records)
         data.from_lsn = s->from;
         data.commit_lsn = v.commit_lsn;
         data.flush_lsn = v.flush_lsn;
+        data.has_fragment = data.has_fragment_at = part && part->fragment;
+        data.fragment = data.has_fragment;
+        data.fragment_at = data.has_fragment ? part->at : 0;
         peer_send_take(peer, FRAME_STREAM_DATA, s->request_id, &data.base, records);
     }
     co_buf_free(records);
@@ -73,7 +76,7 @@ static void on_stream_read(struct sk_job *job)
     } else {
         struct co_buf records = job->out;
         job->out = (struct co_buf){0};
-        answer_stream(s, &records);
+        answer_stream(s, &records, &job->out_part);
     }
     sk_finish_close(t);
 }
@@ -86,6 +89,7 @@ static void read_for_stream(struct sk_stream *s, lsn_t to)
                              .timeline = s->t->stored,
                              .lsn = s->from,
                              .to_lsn = to,
+                             .fragment_at = s->fragment_at,
                              .max_bytes = s->max_bytes,
                              .done = on_stream_read,
                              .owner = s};
@@ -126,9 +130,10 @@ void sk_serve_streams(struct sk_timeline *t)
             continue;
         if (s->from >= to) {
             if (now >= s->deadline_us)
-                answer_stream(s, &records);
-        } else if (sk_recent_read(&t->recent, s->from, to, s->max_bytes, &records)) {
-            answer_stream(s, &records);
+                answer_stream(s, &records, NULL);
+        } else if (s->fragment_at == 0 &&
+                   sk_recent_read(&t->recent, s->from, to, s->max_bytes, &records)) {
+            answer_stream(s, &records, NULL);
         } else {
             co_buf_free(&records);
             read_for_stream(s, to);
@@ -193,6 +198,7 @@ void sk_timeline_stream(struct sk_timeline *t, struct peer *peer, uint64_t reque
     s->conn = conn;
     s->request_id = request_id;
     s->from = from;
+    s->fragment_at = request->has_fragment_at ? request->fragment_at : 0;
     s->deadline_us = t->used_us + wait_ms * 1000;
     s->max_bytes =
         request->has_max_bytes && request->max_bytes && request->max_bytes < CO_BATCH_BYTES

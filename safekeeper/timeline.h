@@ -21,6 +21,7 @@ struct sk_stream {
     sk_conn_t conn;
     uint64_t request_id, deadline_us;
     lsn_t from;
+    uint64_t fragment_at;
     uint32_t max_bytes;
     bool reading, gone;
     struct sk_job job;
@@ -49,7 +50,8 @@ struct sk_timeline {
     uint64_t queued_bytes, store_bytes;
     uint32_t jobs;     /* of appends and streams that the store has */
     lsn_t flushed_lsn; /* pending FLUSHED, 0: none */
-    bool truncated;    /* pending TRUNCATED */
+    uint64_t flushed_staged;
+    bool truncated; /* pending TRUNCATED */
     struct sk_event truncated_event;
     bool timer_due;
     uv_timer_t timer, stream_timer;
@@ -65,7 +67,7 @@ struct sk_timeline {
 
 /* Goes on: actions of the list, then the next event, until something sleeps or nothing is left. */
 void sk_pump(struct sk_timeline *t);
-void sk_on_flushed(void *owner, lsn_t lsn);
+void sk_on_flushed(void *owner, lsn_t lsn, uint64_t staged);
 void sk_answer_error(struct sk_timeline *t, sk_conn_t conn, uint64_t request_id, int code,
                      const char *sentence);
 /* CO_ERR_NOMEM. */

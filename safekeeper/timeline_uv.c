@@ -173,12 +173,21 @@ static void do_append(struct sk_timeline *t, const struct sk_action *action)
                              .timeline = t->stored,
                              .lsn = action->lsn,
                              .bytes = action->bytes,
+                             .fragment = action->fragment,
+                             .fragment_at = action->fragment_at,
+                             .whole = action->record != NULL,
                              .done = on_appended,
                              .owner = a};
+    if (action->record)
+        a->job.record = *action->record;
     t->store_bytes += a->message->body.len;
     t->jobs++;
-    t->records += sk_count_records(action->bytes);
-    sk_recent_add(&t->recent, t->current, action->lsn, action->bytes, SK_RECENT_BYTES);
+    if (action->fragment) {
+        t->records += action->record != NULL;
+    } else {
+        t->records += sk_count_records(action->bytes);
+        sk_recent_add(&t->recent, t->current, action->lsn, action->bytes, SK_RECENT_BYTES);
+    }
     sk_store_submit(t->store, &a->job);
 }
 
@@ -218,6 +227,9 @@ static void on_done(struct sk_job *job)
             sk_answer_error(t, a->conn, 0, job->rc, job->sentence);
         } else {
             a->msg.payload = co_buf_span(&job->out);
+            a->msg.fragment = job->out_part.fragment;
+            a->msg.fragment_at = job->out_part.at;
+            a->msg.to_lsn = job->out_part.record_end;
             send_message(t, a->conn, &a->msg);
         }
         co_buf_free(&job->out);
@@ -248,13 +260,15 @@ static lsn_t seal_max(const struct sk_timeline *t)
 static void do_read(struct sk_timeline *t, struct sk_action *a)
 {
     struct co_buf records = {0};
-    if (sk_recent_read(&t->recent, a->lsn, a->to_lsn, CO_BATCH_BYTES, &records)) {
+    if (a->fragment_at == 0 &&
+        sk_recent_read(&t->recent, a->lsn, a->to_lsn, CO_BATCH_BYTES, &records)) {
         a->msg.payload = co_buf_span(&records);
         send_message(t, a->conn, &a->msg);
     } else {
         sleep_on(t, &(struct sk_job){.kind = SK_JOB_READ,
                                      .lsn = a->lsn,
                                      .to_lsn = a->to_lsn,
+                                     .fragment_at = a->fragment_at,
                                      .max_bytes = CO_BATCH_BYTES});
     }
     co_buf_free(&records);
@@ -322,6 +336,7 @@ static bool next_event(struct sk_timeline *t, struct sk_event *out)
     } else if (t->flushed_lsn) {
         out->kind = SK_EV_FLUSHED;
         out->lsn = t->flushed_lsn;
+        out->staged = t->flushed_staged;
         t->flushed_lsn = 0;
     } else if (t->timer_due) {
         t->timer_due = false;
@@ -367,9 +382,10 @@ void sk_pump(struct sk_timeline *t)
         sk_serve_streams(t);
 }
 
-void sk_on_flushed(void *owner, lsn_t lsn)
+void sk_on_flushed(void *owner, lsn_t lsn, uint64_t staged)
 {
     struct sk_timeline *t = owner;
     t->flushed_lsn = lsn;
+    t->flushed_staged = staged;
     sk_pump(t);
 }

@@ -18,7 +18,8 @@
  *   H1 events are delivered in order of arrival, none while a list is asleep; TRUNCATED before all.
  *   H2 FLUSHED is never delivered for a sync from before a FLUSH or TRUNCATE.
  *   H3 no record above min(commit, flush) leaves through a stream.
- *   H4 the queue holds at most SK_QUEUE_MAX_BYTES; who sends more is disconnected.
+ *   H4 the queue holds at most SK_QUEUE_MAX_BYTES; who sends more is disconnected. A right writer
+ * has at most its window on the way, also of a large record, which comes in fragments.
  *
  * Threads: the loop thread.
  */
@@ -30,7 +31,7 @@
 #include "safekeeper/store_uv.h"
 
 #define SK_RECENT_BYTES    CO_MIB
-#define SK_QUEUE_MAX_BYTES (CO_TXN_MAX_BYTES + 256 * CO_MIB)
+#define SK_QUEUE_MAX_BYTES (256 * CO_MIB)
 #define SK_STREAMS_MAX     64u
 #define SK_STREAM_WAIT_MS  60000u
 #define SK_IDLE_RELEASE_US 10000000ull

@@ -16,6 +16,7 @@ help:
 	  'make docs-test        every command of README.md and docs/*.md' \
 	  'make sizes            databases of unusual size, in full (make test has small ones)' \
 	  'make sqlite-quarter   a quarter of the scripts of SQLite itself; sqlite-conformance: all, and the table' \
+	  'make large            one transaction of 2 GB by a process that may have 256 MB (MIB=2048)' \
 	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
 	  'make rules            each rule of the VFS is taken out and must be missed by a test' \
@@ -83,6 +84,13 @@ sizes:
 	  ARGS='--slow --only page_sizes --only lock_page --only many_tables --only large_row'
 
 .PHONY: cli-test docs-test
+
+# One transaction of 2 GB by a process that may have 256 MB; minutes, and 8 GB of disk. MIB= for another size.
+.PHONY: large
+large: all
+	@tools/deps test
+	@B=$(B) python3 tests/integration/full_size.py $(or $(MIB),2048)
+
 cli-test: all
 	@tests/cli/run $(B)
 

@@ -46,6 +46,47 @@ def commit_on_demand():
             say("error", e.sqlite_errorname, " ".join(cluster.last_error().split()))
 
 
+def commit_on_demand_in(table):
+    """Each line is a commit of one row of 65,000 bytes in column b."""
+    db = connect()
+    say("open")
+    for _ in sys.stdin:
+        try:
+            db.execute(f"INSERT INTO {table}(b) VALUES(?)", (random.randbytes(65000),))
+            say("ok")
+        except sqlite3.Error as e:
+            say("error", e.sqlite_errorname, " ".join(cluster.last_error().split()))
+
+
+def peak_kib(pid="self"):
+    """Largest resident memory so far."""
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(l.split()[1]) for l in f if l.startswith("VmHWM:"))
+
+
+def large(megabytes, mode="commit"):
+    """`go`: one transaction of so many MiB that do not compress, in table big. Says before and after
+    COMMIT: what it has, its peak memory. Mode `import`: rows are there before, all change."""
+    n = int(megabytes)
+    db = connect()
+    db.execute("PRAGMA cache_size = -2048")
+    db.execute("CREATE TABLE IF NOT EXISTS big(k INTEGER PRIMARY KEY, b BLOB)")
+    db.execute("SELECT count(*) FROM big").fetchone()
+    say("open", peak_kib())
+    for line in sys.stdin:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            for _ in range(n * 16):
+                db.execute("INSERT INTO big(b) VALUES(?)", (random.randbytes(65000),))
+            say("written", peak_kib())
+            began = time.monotonic()
+            db.execute("COMMIT")
+            say("ok", peak_kib(), round(time.monotonic() - began, 3),
+                db.execute("PRAGMA corallite_last_commit").fetchone()[0])
+        except sqlite3.Error as e:
+            say("error", e.sqlite_errorname, " ".join(cluster.last_error().split()))
+
+
 def load(rows, batch):
     """Rows in transactions of `batch`; says how many are in after each."""
     rows, batch = int(rows), int(batch)

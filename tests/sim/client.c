@@ -14,6 +14,44 @@
 
 static void step(struct sim *s, struct client *c, struct pr_event *e);
 
+/* ---- records that are kept beside the core ------------------------------------------------------
+ */
+
+static void spilled_clear(struct client *c)
+{
+    while (c->n_spilled > 0) {
+        co_buf_free(&c->spilled[--c->n_spilled].bytes);
+    }
+}
+
+static void spilled_add(struct client *c, uint64_t id, struct co_buf *record)
+{
+    if (c->n_spilled == c->cap_spilled) {
+        c->cap_spilled = c->cap_spilled ? 2 * c->cap_spilled : 16;
+        c->spilled = realloc(c->spilled, c->cap_spilled * sizeof *c->spilled);
+        co_assert(c->spilled);
+    }
+    c->spilled[c->n_spilled++] = (struct spilled){id, *record};
+    *record = (struct co_buf){0};
+}
+
+static struct spilled *spilled_find(struct sim *s, struct client *c, uint64_t id)
+{
+    for (uint32_t i = 0; i < c->n_spilled; i++) {
+        if (c->spilled[i].id == id) {
+            return &c->spilled[i];
+        }
+    }
+    violation(s, "c%u: its core names a record that it gave back", c->id);
+}
+
+static void spilled_forget(struct sim *s, struct client *c, uint64_t id)
+{
+    struct spilled *r = spilled_find(s, c, id);
+    co_buf_free(&r->bytes);
+    *r = c->spilled[--c->n_spilled];
+}
+
 static uint32_t who(const struct client *c)
 {
     return N_SK + c->id;
@@ -40,6 +78,7 @@ void client_start(struct sim *s, struct client *c)
                            .resend_us = s->w.resend_us,
                            .progress_us = s->w.progress_us,
                            .batch_bytes = s->w.batch_bytes,
+                           .fragment_bytes = s->w.fragment_bytes,
                            .window_bytes = s->w.window_bytes,
                            .tail_bytes = s->w.tail_bytes,
                            .want_received = s->w.want_received};
@@ -89,6 +128,7 @@ void client_crash(struct sim *s, struct client *c)
     to_open(s, c);
     pr_free(c->pr);
     c->pr = NULL;
+    spilled_clear(c);
     c->paused_until = 0;
     for (uint32_t k = 0; k < N_SK; k++) {
         conn_lost(s, c->id, k, true);
@@ -102,6 +142,8 @@ void client_crash(struct sim *s, struct client *c)
 void client_free(struct client *c)
 {
     pr_free(c->pr);
+    spilled_clear(c);
+    free(c->spilled);
     pr_actions_free(&c->actions);
     memset(c, 0, sizeof *c);
 }
@@ -114,6 +156,8 @@ static void commit_one(struct sim *s, struct client *c)
     static const uint8_t empty[512];
     uint8_t page[512] = {0};
     uint64_t id = ++s->n_txns;
+    bool parts = s->w.fragment_bytes < 4096;
+    uint32_t pages = parts && below(s, R_WORK, 2) ? 1 + below(s, R_WORK, 6) : 1;
     uint32_t len = 8 + below(s, R_WORK, below(s, R_WORK, 4) ? 24 : 300);
     if (id >= MAX_TXNS || c->n_inflight >= INFLIGHT) {
         s->n_txns--;
@@ -129,13 +173,15 @@ static void commit_one(struct sim *s, struct client *c)
                               .sealed_lsn = c->durable,
                               .time_us = s->now,
                               .prev_digest = c->digest,
-                              .db_pages = 1};
+                              .db_pages = 8};
     co_put64(stamp.commit_uuid.b, id);
     co_put64(stamp.commit_uuid.b + 8, c->snapshot);
     struct co_buf record;
     wal_builder_reset(s->builder, 512);
-    if (wal_builder_page(s->builder, 1, page, empty, LSN_FIRST)) {
-        violation(s, "c%u: no record: %s", c->id, co_sentence());
+    for (uint32_t i = 1; i <= pages; i++) {
+        if (wal_builder_page(s->builder, i, page, empty, LSN_FIRST)) {
+            violation(s, "c%u: no record: %s", c->id, co_sentence());
+        }
     }
     struct txn *t = &s->txn[id];
     wal_builder_seal(s->builder, &stamp, &record, &t->digest);
@@ -155,6 +201,13 @@ static void commit_one(struct sim *s, struct client *c)
     trace(s, "c%u commits txn %llu at %llu..%llu in term %llu", c->id, (unsigned long long)id,
           (unsigned long long)t->begin, (unsigned long long)t->end, (unsigned long long)t->term);
     struct pr_event e = {.kind = PR_EV_APPEND, .record = &record};
+    struct pr_spilled spill = {.id = id};
+    if (parts && below(s, R_WORK, 2)) {
+        int rc = wal_check(co_buf_span(&record), &spill.header);
+        co_assert(rc == 0);
+        spilled_add(c, id, &record);
+        e.spilled = &spill;
+    }
     step(s, c, &e);
     co_assert(record.data == NULL);
 }
@@ -260,6 +313,18 @@ static void set_timer(struct sim *s, struct client *c, uint64_t at)
     }
 }
 
+/* What the shell reads from where it keeps the record. */
+static void send_spilled(struct sim *s, struct client *c, const struct pr_action *a)
+{
+    const struct spilled *r = spilled_find(s, c, a->spilled);
+    struct q_msg m = a->msg;
+    if (m.fragment_at + m.payload.len > r->bytes.len) {
+        violation(s, "c%u: its core sends more of a record than there is", c->id);
+    }
+    m.payload.data = r->bytes.data + m.fragment_at;
+    net_to_sk(s, c->id, a->node - 1, &m);
+}
+
 static void perform(struct sim *s, struct client *c, const struct pr_action *a)
 {
     switch (a->kind) {
@@ -267,7 +332,16 @@ static void perform(struct sim *s, struct client *c, const struct pr_action *a)
         if (a->msg.type == FRAME_ELECTED) {
             see_elected(s, c, &a->msg);
         }
+        if (a->spilled) {
+            send_spilled(s, c, a);
+            return;
+        }
         net_to_sk(s, c->id, a->node - 1, &a->msg);
+        return;
+    case PR_FORGET:
+        spilled_forget(s, c, a->spilled);
+        return;
+    case PR_PROGRESS:
         return;
     case PR_READY:
         on_ready(s, c, a);

@@ -1,10 +1,11 @@
 /*
  * node.c - a safekeeper: the acceptor core, its shell, and its simulated disk.
  *
- * The disk keeps what was written but not synced apart: [synced, written). A crash keeps a prefix
- * of it, maybe with sectors torn. Control block and history are one atomic copy. A restart does
- * what the daemon's start-up does: scan with wal_check, chain and the live-record rule, cut what is
- * not live, sync the rest, and build sk_boot from it.
+ * The disk keeps what was written but not synced apart: [synced, written), and behind it the staged
+ * fragments of a record in the making. A crash keeps a prefix of it, maybe with sectors torn.
+ * Control block and history are one atomic copy. A restart does what the daemon's start-up does:
+ * scan with wal_check, chain and the live-record rule, cut what is not live, sync the rest, and
+ * build sk_boot from it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -71,19 +72,57 @@ static struct wal_digest digest_at(const struct node *n, uint32_t n_recs)
     return n_recs ? n->recs[n_recs - 1].digest : (struct wal_digest){{0}};
 }
 
-static void disk_append(struct sim *s, struct node *n, lsn_t lsn, struct co_span bytes)
+static void disk_write(struct node *n, uint64_t at, struct co_span bytes)
 {
-    if (lsn != n->written) {
-        violation(s, "sk%u: appends at %llu, its log ends at %llu", n->id + 1,
-                  (unsigned long long)lsn, (unsigned long long)n->written);
-    }
-    size_t at = (size_t)(lsn - LSN_FIRST);
+    at -= LSN_FIRST;
     if (at + bytes.len > n->log_cap) {
         n->log_cap = 2 * (at + bytes.len) + 65536;
         n->log = realloc(n->log, n->log_cap);
         co_assert(n->log);
     }
     memcpy(n->log + at, bytes.data, bytes.len);
+}
+
+/* A fragment goes behind the end of the log; with the last one the record becomes part of it. */
+static void disk_stage(struct sim *s, struct node *n, const struct sk_action *a)
+{
+    struct wal_header h;
+    if (a->lsn != n->written || a->fragment_at != n->staged) {
+        violation(s, "sk%u: stages at %llu+%llu, its log ends at %llu+%llu", n->id + 1,
+                  (unsigned long long)a->lsn, (unsigned long long)a->fragment_at,
+                  (unsigned long long)n->written, (unsigned long long)n->staged);
+    }
+    disk_write(n, a->lsn + a->fragment_at, a->bytes);
+    n->staged += a->bytes.len;
+    s->st->fragments++;
+    if (!a->record) {
+        return;
+    }
+    struct co_span record = co_span_of(n->log + (n->written - LSN_FIRST), (size_t)n->staged);
+    if (wal_check(record, &h) || wal_check_digest(record, &h) || h.begin_lsn != n->written ||
+        h.total_bytes != n->staged || h.end_lsn != a->record->end_lsn ||
+        memcmp(h.digest.b, a->record->digest.b, sizeof h.digest.b) != 0) {
+        violation(s, "sk%u: fragments became an unsound record at %llu", n->id + 1,
+                  (unsigned long long)n->written);
+    }
+    index_record(n, &h);
+    see_record(s, n, &n->recs[n->n_recs - 1]);
+    n->written = h.end_lsn;
+    n->staged = n->staged_synced = 0;
+    s->st->in_fragments++;
+}
+
+static void disk_append(struct sim *s, struct node *n, lsn_t lsn, struct co_span bytes)
+{
+    if (lsn != n->written) {
+        violation(s, "sk%u: appends at %llu, its log ends at %llu", n->id + 1,
+                  (unsigned long long)lsn, (unsigned long long)n->written);
+    }
+    if (n->staged > 0) {
+        violation(s, "sk%u: appends over %llu staged bytes", n->id + 1,
+                  (unsigned long long)n->staged);
+    }
+    disk_write(n, lsn, bytes);
     while (bytes.len > 0) {
         struct wal_header h;
         if (wal_check(bytes, &h) || h.begin_lsn != n->written) {
@@ -105,6 +144,7 @@ static void disk_truncate(struct node *n, lsn_t lsn)
     }
     n->written = lsn < n->written ? lsn : n->written;
     n->synced = n->written;
+    n->staged = n->staged_synced = 0;
     n->log_generation++;
     n->promised = lsn < n->promised ? lsn : n->promised;
 }
@@ -130,6 +170,7 @@ static void disk_persist(struct node *n, const struct sk_durable *d, bool histor
 void node_wipe(struct node *n)
 {
     n->written = n->synced = n->promised = LSN_FIRST;
+    n->staged = n->staged_synced = 0;
     n->n_recs = n->agreed = 0;
     n->ctl.term = 0;
     n->ctl.commit_lsn = n->ctl.floor_lsn = LSN_FIRST;
@@ -176,6 +217,7 @@ static void scan(struct sim *s, struct node *n)
         at += (size_t)r.total_bytes;
     }
     n->written = n->synced = LSN_FIRST + at;
+    n->staged = n->staged_synced = 0;
     if (n->agreed > n->n_recs) {
         n->agreed = n->n_recs;
     }
@@ -243,7 +285,9 @@ void node_crash(struct sim *s, struct node *n)
         return;
     }
     trace(s, "fault: sk%u crashes", n->id + 1);
-    lsn_t keep = n->synced + below(s, R_DISK, (uint32_t)(n->written - n->synced) + 1);
+    /* Staged bytes that were synced stay, and lie behind the end as a torn record. */
+    lsn_t low = n->written == n->synced ? n->written + n->staged_synced : n->synced;
+    lsn_t keep = low + below(s, R_DISK, (uint32_t)(n->written + n->staged - low) + 1);
     if (keep > n->synced && fault(s, F_TORN)) {
         size_t from = (size_t)(n->synced - LSN_FIRST), to = (size_t)(keep - LSN_FIRST);
         for (size_t sector = from / 512; sector <= (to - 1) / 512; sector++) {
@@ -255,6 +299,7 @@ void node_crash(struct sim *s, struct node *n)
         }
     }
     n->written = keep;
+    n->staged = n->staged_synced = 0;
     gone(s, n);
 }
 
@@ -269,6 +314,7 @@ void node_stop(struct sim *s, struct node *n)
     node_event(s, n, &e);
     if (n->up) {
         n->written = n->synced;
+        n->staged = n->staged_synced = 0;
         gone(s, n);
     }
 }
@@ -288,7 +334,7 @@ void node_free(struct node *n)
 
 static void start_sync(struct sim *s, struct node *n)
 {
-    if (n->sync_running || n->written == n->synced) {
+    if (n->sync_running || (n->written == n->synced && n->staged == n->staged_synced)) {
         return;
     }
     n->sync_running = true;
@@ -297,7 +343,8 @@ static void start_sync(struct sim *s, struct node *n)
                            .kind = E_SYNCED,
                            .a = n->id,
                            .b = (uint32_t)n->log_generation,
-                           .n = n->written});
+                           .n = n->written,
+                           .staged = n->staged});
 }
 
 void node_synced(struct sim *s, struct node *n, const struct event *e)
@@ -312,8 +359,11 @@ void node_synced(struct sim *s, struct node *n, const struct event *e)
         return;
     }
     n->synced = e->n;
+    if (n->written == e->n) {
+        n->staged_synced = e->staged;
+    }
     start_sync(s, n);
-    struct sk_event ev = {.kind = SK_EV_FLUSHED, .lsn = e->n};
+    struct sk_event ev = {.kind = SK_EV_FLUSHED, .lsn = e->n, .staged = e->staged};
     node_event(s, n, &ev);
 }
 
@@ -334,6 +384,22 @@ static void read_and_send(struct sim *s, struct node *n, struct sk_action *a)
     size_t at = (size_t)(a->lsn - LSN_FIRST), end = at;
     if ((i < n->n_recs ? n->recs[i].begin : n->written) != a->lsn) {
         return; /* not a boundary here: the asker finds another */
+    }
+    if (i < n->n_recs && n->recs[i].end - n->recs[i].begin > s->w.fragment_bytes) {
+        uint64_t total = n->recs[i].end - n->recs[i].begin;
+        if (a->fragment_at >= total || n->recs[i].end > a->to_lsn) {
+            return;
+        }
+        uint64_t left = total - a->fragment_at;
+        a->msg.fragment = true;
+        a->msg.fragment_at = a->fragment_at;
+        a->msg.to_lsn = n->recs[i].end;
+        a->msg.payload =
+            co_span_of(n->log + at + a->fragment_at,
+                       left < s->w.fragment_bytes ? (size_t)left : s->w.fragment_bytes);
+        s->st->fetched++;
+        net_to_client(s, n->id, a->conn, &a->msg, 500);
+        return;
     }
     size_t most = s->w.batch_bytes < 4096 ? 4 * s->w.batch_bytes : CO_BATCH_BYTES;
     while (i < n->n_recs && n->recs[i].end <= a->to_lsn) {
@@ -361,12 +427,14 @@ static void note_promise(struct node *n, const struct q_msg *m)
 static bool perform(struct sim *s, struct node *n, struct sk_action *a, bool *truncated)
 {
     struct sk_view v;
+    uint64_t had;
     switch (a->kind) {
     case SK_FLUSH:
         if (dies(s, n)) {
             return false;
         }
         n->synced = n->written;
+        n->staged_synced = n->staged;
         n->log_generation++;
         n->sync_running = false;
         return !dies(s, n);
@@ -376,10 +444,12 @@ static bool perform(struct sim *s, struct node *n, struct sk_action *a, bool *tr
         }
         sk_view(n->sk, local_clock(s, n->id), &v);
         see_truncate(s, n, a->lsn, v.commit_lsn);
+        had = n->staged;
         disk_truncate(n, a->lsn);
         n->sync_running = false;
         *truncated = true;
         s->st->truncations++;
+        s->st->unstaged += had > 0;
         return !dies(s, n);
     case SK_PERSIST:
         if (dies(s, n)) {
@@ -389,7 +459,11 @@ static bool perform(struct sim *s, struct node *n, struct sk_action *a, bool *tr
         disk_persist(n, a->durable, a->history_changed);
         return !dies(s, n);
     case SK_APPEND:
-        disk_append(s, n, a->lsn, a->bytes);
+        if (a->fragment) {
+            disk_stage(s, n, a);
+        } else {
+            disk_append(s, n, a->lsn, a->bytes);
+        }
         start_sync(s, n);
         return true;
     case SK_SEND:

@@ -21,6 +21,9 @@ static void clear(struct sim *s)
     for (uint32_t i = 0; i < N_CLIENTS; i++) {
         pr_free(s->client[i].pr);
         s->client[i].pr = NULL;
+        while (s->client[i].n_spilled > 0) {
+            co_buf_free(&s->client[i].spilled[--s->client[i].n_spilled].bytes);
+        }
     }
 }
 

@@ -71,7 +71,7 @@ struct swarm {
     uint32_t delay_min_us, delay_max_us;
     bool fifo, codec, no_floor, alternate;
     uint64_t lease_us, resend_us, progress_us, window_bytes, tail_bytes, sync_min_us, sync_max_us;
-    uint32_t batch_bytes, history_keep, pipeline, tick_us;
+    uint32_t batch_bytes, fragment_bytes, history_keep, pipeline, tick_us;
     bool want_received;
     uint32_t read_ppm, release_ppm, settle_ppm;
     int drift[N_SK + N_CLIENTS];
@@ -106,7 +106,7 @@ struct event {
     uint64_t t, seq;
     enum event_kind kind;
     uint32_t a, b;
-    uint64_t n;
+    uint64_t n, staged;
     bool flag;
     struct flight *flight;
 };
@@ -129,7 +129,8 @@ struct node {
     /* disk */
     uint8_t *log; /* from LSN_FIRST */
     size_t log_cap;
-    lsn_t written, synced;
+    lsn_t written, synced;          /* whole records */
+    uint64_t staged, staged_synced; /* of a record in the making, behind `written` */
     struct rec *recs;
     uint32_t n_recs, cap_recs;
     struct sk_durable ctl; /* history owned */
@@ -187,6 +188,12 @@ struct client {
     uint32_t n_reads;
     uint64_t next_req;
     uint64_t healed_reads;
+    /* records that the core does not hold: see proposer.h, pr_spilled */
+    struct spilled {
+        uint64_t id;
+        struct co_buf bytes;
+    } * spilled;
+    uint32_t n_spilled, cap_spilled;
 };
 
 /* ---- the oracle ---- */
@@ -199,7 +206,7 @@ struct leader_seen {
 struct stats {
     uint64_t seeds, faults, by_fault[N_FAULTS], acked, elections, strict_reads, lease_reads,
         unknown, committed, not_committed, too_old, failures, events, restarts, fetched,
-        truncations, max_history, config_msgs, settled, txns;
+        truncations, max_history, config_msgs, settled, txns, fragments, in_fragments, unstaged;
 };
 
 struct sim {

@@ -81,6 +81,8 @@ void draw_swarm(struct sim *s)
 {
     static const uint32_t leases[] = {300000, 300000, 1000000, 3000000};
     static const uint32_t batches[] = {1, 1, 400, 700, 4096, 1u << 20};
+    static const uint32_t fragments[] = {1u << 20, 1u << 20, 1u << 20, 1u << 20, 1u << 20,
+                                         256,      300,      400,      700};
     static const uint32_t windows[] = {600, 2000, 1u << 20, 1u << 24};
     static const uint32_t tails[] = {0, 600, 3000, 1u << 24};
     static const uint32_t keeps[] = {1, 3, 3, 1024, 1024, 1024};
@@ -117,6 +119,7 @@ void draw_swarm(struct sim *s)
     w->window_bytes = one_of(s, windows, 4);
     w->tail_bytes = one_of(s, tails, 4);
     w->batch_bytes = one_of(s, batches, 6);
+    w->fragment_bytes = one_of(s, fragments, 9);
     w->history_keep = one_of(s, keeps, 6);
     w->pipeline = one_of(s, pipes, 4);
     w->sync_min_us = 50 + below(s, R_SWARM, 500);

@@ -64,3 +64,22 @@ Test(crc32c, goes_on_where_it_stopped)
         cr_assert_eq(co_crc32c_portable(first, bytes + cut, sizeof bytes - cut), whole);
     }
 }
+
+Test(crc32c, crcs_of_pieces_combine_to_that_of_the_whole)
+{
+    uint8_t bytes[5000];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 31 + i / 7);
+    for (size_t cut = 0; cut <= sizeof bytes; cut += 1 + cut / 5) {
+        uint32_t a = co_crc32c(0, bytes, cut), b = co_crc32c(0, bytes + cut, sizeof bytes - cut);
+        cr_assert_eq(co_crc32c_combine(a, b, sizeof bytes - cut),
+                     co_crc32c(0, bytes, sizeof bytes));
+    }
+    /* Zeros of a length that nobody has in memory, in two ways. */
+    uint32_t zeros = 0, one = co_crc32c(0, "\0", 1), power = one;
+    uint64_t len = 1;
+    for (int i = 0; i < 33; i++, len *= 2)
+        power = co_crc32c_combine(power, power, len);
+    zeros = co_crc32c_combine(power, one, 1);
+    cr_assert_eq(co_crc32c_combine(one, power, len), zeros);
+}

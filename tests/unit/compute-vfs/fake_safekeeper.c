@@ -120,6 +120,7 @@ static void ack(struct fake_sk *sk, struct fake_conn *c, const struct q_msg *m)
 
     a.nonce = m->nonce;
     a.flush_lsn = a.write_lsn = flush_lsn(sk);
+    a.staged_bytes = sk->staged.len;
     a.commit_lsn = sk->commit_lsn;
     a.sent_us = m->sent_us;
     if (!sk->no_acks)
@@ -153,6 +154,7 @@ static void on_elected(struct fake_sk *sk, struct fake_conn *c, const struct q_m
         }
         co_assert(part >= sk->commit_lsn);
         sk->log.len = m->start_lsn - LSN_FIRST;
+        co_buf_free(&sk->staged);
         co_assert(m->history.n <= 256);
         memcpy(sk->history, m->history.e, m->history.n * sizeof sk->history[0]);
         sk->n_history = m->history.n;
@@ -161,13 +163,33 @@ static void on_elected(struct fake_sk *sk, struct fake_conn *c, const struct q_m
     ack(sk, c, m);
 }
 
+/* The next bytes of a record; with the last of them it is in the log. */
+static void stage(struct fake_sk *sk, const struct q_msg *m)
+{
+    struct wal_header h;
+    if (m->begin_lsn != flush_lsn(sk) || m->fragment_at > sk->staged.len ||
+        sk->staged.len - m->fragment_at >= m->payload.len)
+        return;
+    size_t skip = sk->staged.len - m->fragment_at;
+    co_assert(co_buf_append(&sk->staged, m->payload.data + skip, m->payload.len - skip) == 0);
+    co_assert(wal_peek(co_buf_span(&sk->staged), &h) == 0);
+    if (sk->staged.len < h.total_bytes)
+        return;
+    co_assert(wal_check(co_buf_span(&sk->staged), &h) == 0);
+    co_assert(co_buf_append(&sk->log, sk->staged.data, sk->staged.len) == 0);
+    co_buf_free(&sk->staged);
+}
+
 static void on_append(struct fake_sk *sk, struct fake_conn *c, const struct q_msg *m)
 {
     sk->appends++;
     if (sk->no_appends || reject(sk, c, m) || m->term != sk->term)
         return;
     lsn_t flush = flush_lsn(sk);
-    if (m->payload.len > 0 && m->begin_lsn <= flush && m->begin_lsn + m->payload.len > flush) {
+    if (m->fragment) {
+        stage(sk, m);
+    } else if (m->payload.len > 0 && m->begin_lsn <= flush &&
+               m->begin_lsn + m->payload.len > flush) {
         size_t skip = flush - m->begin_lsn;
         co_assert(co_buf_append(&sk->log, m->payload.data + skip, m->payload.len - skip) == 0);
     }
@@ -186,8 +208,25 @@ static void on_fetch(struct fake_sk *sk, struct fake_conn *c, const struct q_msg
     data.from_lsn = m->from_lsn;
     data.flush_lsn = flush_lsn(sk);
     data.history = history_of(sk);
-    if (to > m->from_lsn)
-        data.payload = co_span_of(sk->log.data + (m->from_lsn - LSN_FIRST), to - m->from_lsn);
+    if (to > m->from_lsn) {
+        struct co_span all = {sk->log.data + (m->from_lsn - LSN_FIRST), to - m->from_lsn};
+        struct wal_header h;
+        size_t n = 0;
+        co_assert(wal_peek(all, &h) == 0);
+        if (h.total_bytes > CO_BATCH_BYTES) {
+            uint64_t left = h.total_bytes - m->fragment_at;
+            data.fragment = true;
+            data.fragment_at = m->fragment_at;
+            data.to_lsn = h.end_lsn;
+            data.payload = co_span_of(all.data + m->fragment_at,
+                                      left < CO_BATCH_BYTES ? left : CO_BATCH_BYTES);
+        } else {
+            while (n < all.len && wal_peek(co_span_of(all.data + n, all.len - n), &h) == 0 &&
+                   n + h.total_bytes <= CO_BATCH_BYTES)
+                n += h.total_bytes;
+            data.payload = co_span_of(all.data, n);
+        }
+    }
     send_msg(c, &data);
 }
 

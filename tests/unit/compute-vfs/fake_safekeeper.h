@@ -19,7 +19,8 @@ struct fake_sk {
     struct co_id nonce;
     struct q_term history[256];
     uint32_t n_history;
-    struct co_buf log; /* from LSN_FIRST */
+    struct co_buf log;    /* from LSN_FIRST */
+    struct co_buf staged; /* of the record behind it */
     lsn_t commit_lsn;
     struct co_id lease_nonce;
     uint64_t lease_until_us;

@@ -12,6 +12,7 @@
 
 #include "common/assert.h"
 #include "common/clock_file.h"
+#include "proto/limits.h"
 
 void fake_send_raw(struct fake_conn *c, struct co_span frames)
 {
@@ -55,7 +56,7 @@ static void greet(struct fake_conn *c, uint64_t request_id)
 
     s->hellos++;
     ok.has_protocol = ok.has_cluster = ok.has_node = ok.has_time_us = 1;
-    ok.protocol = 1;
+    ok.protocol = CO_PROTOCOL_VERSION;
     ok.cluster = (ProtobufCBinaryData){16, s->cluster.b};
     ok.node = s->node;
     ok.time_us = (uint64_t)((int64_t)co_wall_us() + s->clock_ahead_us);

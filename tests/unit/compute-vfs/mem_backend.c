@@ -395,12 +395,29 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
     return 0;
 }
 
-static void log_append(struct cv_log *base, term_t term, struct co_buf *record, bool want_received)
+/* The bytes of a record, however it was kept. */
+static void whole(struct cv_record *record)
 {
+    struct cv_spilled *s = record->spilled;
+
+    if (!s)
+        return;
+    co_assert(co_buf_append_zeros(&record->bytes, (size_t)s->header.total_bytes) == 0);
+    co_assert(cv_spilled_read(s, 0, record->bytes.data, record->bytes.len) == 0);
+    mem_count.spilled++;
+    cv_spilled_free(s);
+    record->spilled = NULL;
+}
+
+static void log_append(struct cv_log *base, term_t term, struct cv_record *taken_record,
+                       bool want_received)
+{
+    struct co_buf *record = &taken_record->bytes;
     struct mem_log *log = (struct mem_log *)base;
     bool taken = false;
     lsn_t end = 0;
 
+    whole(taken_record);
     mem_count.appends++;
     pthread_mutex_lock(&G);
     if (log->db->leader == log && log->term == term && !log->releasing) {

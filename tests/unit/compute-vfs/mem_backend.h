@@ -37,8 +37,8 @@ struct mem_switches {
 extern struct mem_switches mem;
 
 struct mem_counts {
-    atomic_uint opens, creates, gets, pages, changes, positions, leads, appends, releases, abandons,
-        resolves, logs, logged;
+    atomic_uint opens, creates, gets, pages, changes, positions, leads, appends, spilled, releases,
+        abandons, resolves, logs, logged;
 };
 extern struct mem_counts mem_count;
 

@@ -310,6 +310,67 @@ Test(commit, a_transaction_that_is_too_large_is_full_and_leaves_nothing)
     sql_close(a);
 }
 
+Test(commit, a_large_transaction_is_built_into_a_file)
+{
+    /* S10: what it leaves in memory is the knowledge of what changed; its content is the same. */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+    char want[80];
+
+    cv_commit_spill_bytes = 20000;
+    sql_do(a, "pragma cache_size = 4; create table t(id integer primary key, v blob)");
+    sql_do(a, "begin; with recursive s(i) as (select 1 union all select i+1 from s where i < 400) "
+              "insert into t select i, randomblob(900) from s; commit");
+    cr_assert_eq(mem_count.spilled, 1);
+    cr_assert_str_eq(sql_text(b, "pragma integrity_check"), "ok");
+    snprintf(want, sizeof want, "%s",
+             sql_text(a, "select substr(hex(v), 1, 70) from t where id = 400"));
+    cr_assert_str_eq(sql_text(b, "select substr(hex(v), 1, 70) from t where id = 400"), want);
+    sql_do(b, "begin; update t set v = zeroblob(900); commit");
+    cr_assert_eq(mem_count.spilled, 2, "of deltas, too");
+    cr_assert_eq(sql_int(a, "select count(*) from t where v = zeroblob(900)"), 400);
+    sql_do(a, "begin; update t set v = randomblob(900); rollback");
+    cr_assert_eq(mem_count.spilled, 2);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(commit, later_writers_queue_behind_a_large_transaction_and_readers_go_on)
+{
+    sqlite3 *a = sql_open("db"), *b = sql_open("db"), *c = sql_open("db");
+    struct sql_thread *t;
+
+    sql_do(a, "create table t(v)");
+    cv_commit_spill_bytes = 20000;
+    t = commit_frozen(a, "insert into t values(zeroblob(60000))");
+    cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_BUSY);
+    cr_assert_eq(sql_int(c, "select count(*) from t"), 0);
+    mem.freeze = false;
+    cr_assert_eq(sql_join(t), SQLITE_OK);
+    sql_do(b, "insert into t values(2)");
+    cr_assert_eq(sql_int(c, "select count(*) from t"), 2);
+    sql_close(a);
+    sql_close(b);
+    sql_close(c);
+}
+
+Test(commit, a_large_transaction_that_is_lost_leaves_no_trace)
+{
+    sqlite3 *a = sql_open("db");
+    struct sql_thread *t;
+
+    sql_do(a, "create table t(v); insert into t values(1)");
+    cv_commit_spill_bytes = 20000;
+    t = commit_frozen(a, "insert into t values(zeroblob(60000))");
+    mem_lose_term("db", 0);
+    mem.freeze = false;
+    cr_assert_eq(sql_join(t), SQLITE_IOERR_WRITE);
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 1);
+    cr_assert_str_eq(sql_text(a, "pragma integrity_check"), "ok");
+    sql_do(a, "insert into t values(zeroblob(60000))");
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 2);
+    sql_close(a);
+}
+
 Test(commit, each_step_of_a_commit_is_told_to_whom_asked)
 {
     sqlite3 *a;

@@ -934,3 +934,153 @@ Test(proposer, a_cancelled_question_is_not_answered)
     receive(2, a);
     cr_assert_null(told(PR_POSITION));
 }
+
+/* ---- S10: fragments ---- */
+
+/* A record that the shell keeps, named 9. */
+static lsn_t append_spilled(void)
+{
+    struct co_buf r = record();
+    struct pr_spilled s = {.id = 9};
+    cr_assert_eq(wal_check(co_buf_span(&r), &s.header), 0);
+    lsn_t end = s.header.end_lsn;
+    event((struct pr_event){.kind = PR_EV_APPEND, .spilled = &s});
+    co_buf_free(&r);
+    return end;
+}
+
+static struct q_msg ack_staged(lsn_t flush, uint64_t staged)
+{
+    struct q_msg m = ack(flush);
+    m.staged_bytes = staged;
+    return m;
+}
+
+static void make_small_fragments(uint64_t window)
+{
+    struct pr_options o = options();
+    o.fragment_bytes = 100;
+    o.window_bytes = window;
+    make(o);
+    lead(5000);
+}
+
+Test(proposer, a_large_record_goes_in_fragments_within_the_window)
+{
+    make_small_fragments(150);
+    lsn_t end = append_spilled();
+    const struct q_msg *m = sent(1, FRAME_APPEND);
+    cr_assert(m && m->fragment && m->begin_lsn == 5000 && m->fragment_at == 0);
+    cr_assert_eq(m->payload.len, 100);
+    cr_assert_null(m->payload.data, "the shell reads it");
+    cr_assert_eq(told(PR_SEND)->spilled, 9u);
+    uint64_t total = end - 5000;
+    for (uint64_t had = 100; had < total; had += 100) {
+        receive(1, ack_staged(5000, had));
+        cr_assert_not_null(told(PR_PROGRESS));
+        cr_assert_null(told(PR_DURABLE), "staged bytes are no commit");
+        receive(2, ack_staged(5000, had));
+    }
+    cr_assert_eq(view().commit_lsn, 5000);
+    receive(1, ack(end));
+    receive(2, ack(end));
+    cr_assert_eq(told(PR_DURABLE)->lsn, end);
+}
+
+Test(proposer, after_a_reconnect_it_goes_on_where_the_safekeeper_is)
+{
+    make_small_fragments(1u << 20);
+    append_spilled();
+    receive(1, ack_staged(5000, 100));
+    event((struct pr_event){.kind = PR_EV_DOWN, .node = 1});
+    up(1);
+    const struct q_msg *m = sent(1, FRAME_APPEND);
+    cr_assert(m && m->fragment && m->fragment_at == 0, "what it has now is not known yet");
+    receive(1, ack_staged(5000, 0));
+    wait_us(1000001); /* nothing moved: once more from the begin */
+    m = sent(1, FRAME_APPEND);
+    cr_assert(m && m->fragment_at == 0);
+    receive(1, ack_staged(5000, 100));
+    wait_us(1000001);
+    m = sent(1, FRAME_APPEND);
+    cr_assert(m && m->fragment_at == 100, "what is staged is not sent again");
+}
+
+Test(proposer, moving_bytes_are_progress)
+{
+    /* R8: a leader is not given up while a large record is on its way. */
+    struct pr_options o = options();
+    o.fragment_bytes = 20;
+    o.window_bytes = 20;
+    o.progress_us = 2000000;
+    make(o);
+    lead(5000);
+    append_spilled();
+    for (uint64_t had = 20; had < 160; had += 20) {
+        wait_us(1500000);
+        receive(1, ack_staged(5000, had));
+        cr_assert_eq(view().state, PR_LEADER);
+    }
+    wait_us(2000001);
+    cr_assert_not_null(told(PR_LOST), "and when nothing moves any more it is");
+}
+
+Test(proposer, a_spilled_record_is_given_back_when_everybody_has_it_or_the_term_ends)
+{
+    make_small_fragments(1u << 20);
+    lsn_t end = append_spilled();
+    for (uint32_t k = 1; k <= 3; k++) {
+        if (k == 3) {
+            receive(3, ack(5000)); /* adoption */
+        }
+        receive(k, ack(end));
+    }
+    kind(PR_EV_TIMER);
+    cr_assert_eq(told(PR_FORGET)->spilled, 9u);
+    append_spilled();
+    kind(PR_EV_ABANDON);
+    cr_assert_not_null(told(PR_LOST));
+    kind(PR_EV_TIMER);
+    cr_assert_eq(told(PR_FORGET)->spilled, 9u);
+}
+
+Test(proposer, a_fragment_of_the_donor_goes_on_to_whoever_lags)
+{
+    /* R2: also of a record that is in nobody's memory. */
+    struct pr_options o = options();
+    o.tail_bytes = 0;
+    o.fragment_bytes = 100;
+    make(o);
+    lead(5000);
+    struct co_buf r = record();
+    uint8_t copy[512];
+    size_t len = r.len;
+    memcpy(copy, r.data, len);
+    event((struct pr_event){.kind = PR_EV_APPEND, .record = &r});
+    receive(1, ack(5000 + len));
+    receive(2, ack(5000 + len));
+    receive(3, voted(1, h1, 5000, 5000));
+    receive(3, ack_staged(5000, 0));
+    const struct q_msg *m = sent(1, FRAME_FETCH);
+    m = m ? m : sent(2, FRAME_FETCH);
+    cr_assert(m && m->from_lsn == 5000 && m->fragment_at == 0);
+    uint32_t from = sent(1, FRAME_FETCH) ? 1 : 2;
+    struct q_msg data = {.type = FRAME_DATA,
+                         .term = used_term,
+                         .from_lsn = 5000,
+                         .to_lsn = 5000 + len,
+                         .fragment = true,
+                         .payload = co_span_of(copy, 150)};
+    receive(from, data);
+    m = sent(3, FRAME_APPEND);
+    cr_assert(m && m->fragment && m->begin_lsn == 5000 && m->payload.len == 150);
+    m = sent(from, FRAME_FETCH);
+    cr_assert(m && m->from_lsn == 5000 && m->fragment_at == 150, "and the next is asked for");
+    data.fragment_at = 150;
+    data.payload = co_span_of(copy + 150, len - 150);
+    receive(from, data);
+    m = sent(3, FRAME_APPEND);
+    cr_assert(m && m->fragment_at == 150);
+    receive(3, ack(5000 + len));
+    cr_assert_eq(view().member[2].match_lsn, 5000 + len);
+}

@@ -37,8 +37,22 @@ static bool answer(struct fake *f, const struct fake_poll *p)
     d.timeline = msg_bytes16(p->timeline.b);
     d.from_lsn = p->from;
     d.commit_lsn = d.flush_lsn = *commit;
-    peer_send(p->peer, FRAME_STREAM_DATA, p->request, &d.base,
-              co_span_of(log->data + (p->from - start), (size_t)(*commit - p->from)));
+    struct co_span all = {log->data + (p->from - start), (size_t)(*commit - p->from)};
+    struct wal_header h;
+    size_t n = 0;
+    if (wal_peek(all, &h) == 0 && h.total_bytes > CO_BATCH_BYTES) {
+        uint64_t left = h.total_bytes - p->fragment_at;
+        d.has_fragment = d.has_fragment_at = d.fragment = 1;
+        d.fragment_at = p->fragment_at;
+        n = left < CO_BATCH_BYTES ? left : CO_BATCH_BYTES;
+        all.data += p->fragment_at;
+    } else {
+        while (n < all.len && wal_peek(co_span_of(all.data + n, all.len - n), &h) == 0 &&
+               n + h.total_bytes <= CO_BATCH_BYTES)
+            n += h.total_bytes;
+        n = n ? n : all.len; /* what a test made unsound goes as it is */
+    }
+    peer_send(p->peer, FRAME_STREAM_DATA, p->request, &d.base, co_span_of(all.data, n));
     return true;
 }
 
@@ -138,6 +152,7 @@ static void stream(struct fake_node *n, struct peer *peer, uint64_t request, str
     co_assert(m && m->timeline.len == 16);
     memcpy(p.timeline.b, m->timeline.data, 16);
     p.from = m->from_lsn;
+    p.fragment_at = m->has_fragment_at ? m->fragment_at : 0;
     protobuf_c_message_free_unpacked(&m->base, NULL);
     if (!answer(f, &p)) {
         co_assert(f->n_polls < sizeof f->poll / sizeof *f->poll);

@@ -31,6 +31,7 @@ struct fake_poll {
     uint64_t request;
     struct co_id timeline;
     lsn_t from;
+    uint64_t fragment_at;
 };
 
 struct fake {

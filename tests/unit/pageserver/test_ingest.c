@@ -13,6 +13,7 @@ static struct ps_txn *wr, *rd;
 static struct ps_line line;
 static struct ps_scribe scribe;
 static struct ps_chain chain;
+static struct ps_partial partial;
 static struct co_buf log_bytes;
 static uint8_t back[CO_PAGE_SIZE_MAX];
 
@@ -50,7 +51,7 @@ TestSuite(ingest, .init = setup, .fini = teardown, .timeout = 90);
 static int ingest(void)
 {
     uint32_t n;
-    int rc = ps_ingest_store(wr, &line, &chain, co_buf_span(&log_bytes), &n);
+    int rc = ps_ingest_store(wr, &line, &chain, &partial, co_buf_span(&log_bytes), &n);
     log_bytes.len = 0;
     return rc;
 }
@@ -320,7 +321,7 @@ Test(ingest, killed_within_a_large_record_nothing_shows_and_ingesting_again_is_t
             if (ps_store_open(&o, &store) || ps_write_new(store, &wr))
                 _exit(2);
             ps_ingest_after_commit = on_commit;
-            int rc = ps_ingest_store(wr, &line, &chain, co_buf_span(&log_bytes), &n);
+            int rc = ps_ingest_store(wr, &line, &chain, &partial, co_buf_span(&log_bytes), &n);
             _exit(rc ? 3 : 4);
         }
         int status;
@@ -366,7 +367,7 @@ Test(ingest, killed_at_any_batch_the_store_holds_whole_records_and_their_positio
                 _exit(2);
             for (int i = 0; i < 40; i++) {
                 if (part[i].len && ends[i] > c.last_lsn)
-                    if (ps_ingest_store(wr, &line, &c, co_buf_span(&part[i]), &n) ||
+                    if (ps_ingest_store(wr, &line, &c, &partial, co_buf_span(&part[i]), &n) ||
                         write(fds[1], "x", 1) != 1)
                         _exit(3);
                 usleep(300);
@@ -421,4 +422,89 @@ Test(ingest, the_commit_row_lists_the_changed_pages)
     cr_assert(lsn == scribe.lsn && db_pages == 900 && n == 3 && memcmp(got, a, sizeof a) == 0);
     free(got);
     co_buf_free(&list);
+}
+
+/* -- In pieces --------------------------------------------------------------------------------- */
+
+/* Ingests `bytes` in calls of at most n bytes, until an error. */
+static int in_pieces(struct co_span bytes, size_t n)
+{
+    int rc = 0;
+    uint32_t records;
+    while (!rc && bytes.len) {
+        size_t k = n < bytes.len ? n : bytes.len;
+        rc = ps_ingest_store(wr, &line, &chain, &partial, co_span_of(bytes.data, k), &records);
+        bytes.data += k;
+        bytes.len -= k;
+    }
+    return rc;
+}
+
+Test(ingest, a_large_record_in_pieces_shows_when_it_is_whole)
+{
+    /* S10: between the pieces everything is as before the record. */
+    pgno_t p[] = {1, 2};
+    ps_scribe_txn(&scribe, &log_bytes, p, 2, FILL_TEXT, 1);
+    lsn_t small = scribe.lsn, v;
+    cr_assert_eq(ingest(), 0);
+    large_record();
+    size_t most = log_bytes.len - 1;
+    cr_assert_eq(in_pieces(co_span_of(log_bytes.data, most), 1000003), 0, "%s", co_sentence());
+    cr_assert(progress().last_lsn == small && chain.last_lsn == small);
+    cr_assert(get(1, small, &v) == 0 && v == small);
+    cr_assert_eq(in_pieces(co_span_of(log_bytes.data + most, 1), 1), 0, "%s", co_sentence());
+    cr_assert(progress().last_lsn == scribe.lsn && chain.last_lsn == scribe.lsn);
+    expect_newest(1, 12000);
+    /* The end of one and the begin of the next may come together. */
+    log_bytes.len = 0;
+    large_record();
+    ps_scribe_txn(&scribe, &log_bytes, p, 2, FILL_TEXT, 3);
+    large_record();
+    ps_scribe_txn(&scribe, &log_bytes, p, 2, FILL_TEXT, 4);
+    cr_assert_eq(in_pieces(co_buf_span(&log_bytes), 30000001), 0, "%s", co_sentence());
+    cr_assert_eq(chain.last_lsn, scribe.lsn);
+    expect_newest(1, 12000);
+}
+
+Test(ingest, a_damaged_large_record_leaves_nothing_behind)
+{
+    /* Only its last bytes tell. A version of a page that it should not have had must not show when
+     * the sound record is there. */
+    pgno_t p[] = {1, 2}, q[] = {13000};
+    lsn_t v;
+    ps_scribe_txn(&scribe, &log_bytes, p, 2, FILL_TEXT, 1);
+    ps_scribe_txn(&scribe, &log_bytes, q, 1, FILL_TEXT, 1);
+    lsn_t small = scribe.lsn;
+    cr_assert_eq(ingest(), 0);
+    large_record();
+    /* The last entry: its number becomes that of a page that the record does not change. */
+    struct wal_header h;
+    struct wal_cursor cursor;
+    struct wal_entry e, last = {0};
+    cr_assert_eq(wal_check(co_buf_span(&log_bytes), &h), 0);
+    wal_cursor_init(&cursor, co_buf_span(&log_bytes), &h);
+    while (wal_cursor_next(&cursor, &e))
+        last = e;
+    uint8_t *number =
+        log_bytes.data + (last.data.data - log_bytes.data) - (last.encoding == WAL_DELTA ? 24 : 12);
+    cr_assert_eq(co_get32(number), 12000u);
+    co_put32(number, 13000);
+    cr_assert_eq(in_pieces(co_buf_span(&log_bytes), 1 << 20), CO_ERR_CORRUPT);
+    cr_assert(!partial.active && progress().last_lsn == small);
+    cr_assert(get(13000, UINT64_MAX, &v) == 0 && v == small, "what was put is gone");
+    cr_assert(get(1, UINT64_MAX, &v) == 0 && v < small);
+    co_put32(number, 12000);
+    cr_assert_eq(in_pieces(co_buf_span(&log_bytes), 1 << 20), 0, "%s", co_sentence());
+    expect_newest(1, 13000);
+}
+
+Test(ingest, a_large_record_that_contradicts_the_chain_halts_when_its_crc_proves_it)
+{
+    large_record();
+    chain.digest.b[3] ^= 1;
+    cr_assert_eq(in_pieces(co_buf_span(&log_bytes), 1 << 20), CO_ERR_HALTED);
+    cr_assert(strstr(co_sentence(), "follows another record"), "%s", co_sentence());
+    log_bytes.data[log_bytes.len / 2] ^= 1;
+    cr_assert_eq(in_pieces(co_buf_span(&log_bytes), 1 << 20), CO_ERR_CORRUPT,
+                 "damage is no contradiction");
 }

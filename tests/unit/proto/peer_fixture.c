@@ -11,6 +11,7 @@
 
 #include "common/clock_file.h"
 #include "common/log.h"
+#include "proto/limits.h"
 
 /* -- The server -------------------------------------------------------------------------------- */
 
@@ -25,7 +26,7 @@ static int on_hello(void *owner, struct peer *peer, const Corallite__Hello *hell
     s->local = peer_is_local(peer);
     Corallite__HelloOk answer = CORALLITE__HELLO_OK__INIT;
     answer.has_protocol = answer.has_node = 1;
-    answer.protocol = 1;
+    answer.protocol = CO_PROTOCOL_VERSION;
     answer.node = 2;
     peer_send(peer, FRAME_HELLO_OK, 0, &answer.base, (struct co_span){0});
     return 0;
@@ -232,7 +233,7 @@ Corallite__Hello some_hello(void)
     static char program[] = "test";
     Corallite__Hello hello = CORALLITE__HELLO__INIT;
     hello.has_protocol_min = hello.has_protocol_max = hello.has_role = 1;
-    hello.protocol_min = hello.protocol_max = 1;
+    hello.protocol_min = hello.protocol_max = CO_PROTOCOL_VERSION;
     hello.role = CORALLITE__ROLE__ROLE_TOOL;
     hello.program = program;
     return hello;

@@ -62,7 +62,7 @@ static int call(unsigned type, size_t len, struct frame_header *frame, struct co
 Test(psock, gets_answers_of_all_sizes)
 {
     /* One request, the answer that echoes its id, whole, whatever its size. */
-    static const size_t sizes[] = {1, 100, 65512, 65513, 1 << 20, 20 << 20};
+    static const size_t sizes[] = {1, 100, 65512, 65513, 1 << 20, 3 << 20};
     greet();
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         struct frame_header frame;
@@ -74,8 +74,8 @@ Test(psock, gets_answers_of_all_sizes)
         cr_assert_eq(body.data[body.len - 1], 'q');
         co_buf_free(&body);
     }
-    cr_assert_geq(s.bytes_in, 21u << 20);
-    cr_assert_geq(s.bytes_out, 21u << 20);
+    cr_assert_geq(s.bytes_in, 4u << 20);
+    cr_assert_geq(s.bytes_out, 4u << 20);
 }
 
 Test(psock, gives_the_answer_to_hello)

@@ -93,11 +93,11 @@ Test(peer_server, echoes_frames_of_all_sizes)
 {
     /* A frame's size decides how it is buffered (small, gathered, in one piece), never whether. */
     static const size_t sizes[] = {0,     1,     4072,  4096,   16383,   16384,
-                                   65511, 65512, 65513, 131072, 1 << 20, 9 << 20};
-    uint8_t *payload = malloc(9 << 20);
+                                   65511, 65512, 65513, 131072, 1 << 20, 3 << 20};
+    uint8_t *payload = malloc(3 << 20);
     cr_assert(payload);
     co_random_bytes(payload, 4096);
-    for (size_t i = 4096; i < 9 << 20; i++)
+    for (size_t i = 4096; i < 3 << 20; i++)
         payload[i] = (uint8_t)(payload[i - 4096] + 1);
     int fd = naked_connect(served.port);
     naked_greet(fd);
@@ -215,7 +215,7 @@ Test(peer_server, takes_no_large_frame_before_hello)
     /* Whoever has not been greeted cannot make the server hold much memory. */
     int fd = naked_connect(served.port);
     struct co_buf frame = frame_of(FRAME_APPEND, 7, NULL, 0);
-    co_put32(frame.data, (uint32_t)CO_GIB);
+    co_put32(frame.data, (uint32_t)CO_FRAME_RECORDS_MAX_BYTES);
     naked_send(fd, frame.data, frame.len);
     cr_assert(naked_error(fd, CO_ERR_PROTOCOL, "before Hello"));
     cr_assert(naked_ended(fd));
@@ -249,10 +249,10 @@ Test(peer_server, refuses_a_protocol_it_does_not_speak)
     /* Releases that do not belong together part with a sentence. */
     Corallite__Hello hello = some_hello();
     int fd = naked_connect(served.port);
-    hello.protocol_min = 2;
+    hello.protocol_min = CO_PROTOCOL_VERSION + 1;
     hello.protocol_max = 9;
     hello_with(fd, &hello);
-    cr_assert(naked_error(fd, CO_ERR_VERSION, "protocol 2 to 9"));
+    cr_assert(naked_error(fd, CO_ERR_VERSION, "protocol 3 to 9"));
     cr_assert(naked_ended(fd));
     close(fd);
 }

@@ -122,9 +122,13 @@ static struct q_msg only_used(const struct q_msg *m)
     case FRAME_FETCH:
         u.from_lsn = m->from_lsn;
         u.to_lsn = m->to_lsn;
+        u.fragment_at = m->fragment_at;
         break;
     case FRAME_DATA:
         u.from_lsn = m->from_lsn;
+        u.to_lsn = m->to_lsn;
+        u.fragment = m->fragment;
+        u.fragment_at = m->fragment_at;
         u.flush_lsn = m->flush_lsn;
         u.history = m->history;
         u.payload = m->payload;
@@ -142,6 +146,8 @@ static struct q_msg only_used(const struct q_msg *m)
         u.floor_lsn = m->floor_lsn;
         u.sent_us = m->sent_us;
         u.want_received = m->want_received;
+        u.fragment = m->fragment;
+        u.fragment_at = m->fragment_at;
         u.payload = m->payload;
         break;
     case FRAME_ACK:
@@ -151,6 +157,7 @@ static struct q_msg only_used(const struct q_msg *m)
         u.commit_lsn = m->commit_lsn;
         u.sent_us = m->sent_us;
         u.waiters = m->waiters;
+        u.staged_bytes = m->staged_bytes;
         break;
     case FRAME_READ_POS:
         u.read_id = m->read_id;

@@ -309,28 +309,76 @@ Test(wal_build, small_records_hold_no_memory_beyond_their_bytes)
 
 Test(wal_build, a_transaction_over_the_limit_is_refused_and_the_rest_stays_whole, .timeout = 60)
 {
-    /* S10: transactions over 1 GiB are CO_ERR_FULL with a sentence, before anything is sent. */
+    /* S10: transactions over 4 GiB are CO_ERR_FULL with a sentence, before anything is sent. Memory
+     * is that of what was not drained. */
     static uint8_t page[65536];
     struct rnd r = rnd_begin("wal_build");
     struct wal_builder *b = builder(65536);
     struct wal_header h;
-    struct co_buf record;
+    struct co_buf rest;
+    struct co_span gone;
     struct wal_digest digest;
+    uint8_t head[WAL_HEADER_BYTES];
+    uint64_t at;
     fx_page(&r, page, sizeof page, 1);
     pgno_t pgno = 0;
     int rc = 0;
-    while (rc == 0 && pgno < 20000)
+    while (rc == 0 && pgno < 80000) {
         rc = wal_builder_page(b, ++pgno, page, NULL, 0);
+        if (wal_builder_held(b) > CO_MIB)
+            cr_assert_eq(wal_builder_drain(b, &gone, &at), 0);
+    }
     cr_assert_eq(rc, CO_ERR_FULL);
-    cr_assert(strstr(co_sentence(), "1024 MiB"), "%s", co_sentence());
+    cr_assert(strstr(co_sentence(), "4096 MiB"), "%s", co_sentence());
     cr_assert_eq(pgno - 1, (CO_TXN_MAX_BYTES - 168) / (65536 + 12));
     cr_assert_leq(wal_builder_bytes(b), CO_TXN_MAX_BYTES);
     struct wal_stamp stamp = fx_stamp(pgno);
-    wal_builder_seal(b, &stamp, &record, &digest);
-    cr_assert_eq(wal_check(co_buf_span(&record), &h), 0, "%s", co_sentence());
+    wal_builder_seal_drained(b, &stamp, head, &rest, &at, &digest);
+    cr_assert_eq(wal_peek(co_span_of(head, sizeof head), &h), 0, "%s", co_sentence());
     cr_assert_eq(h.n_entries, pgno - 1);
-    co_buf_free(&record);
+    cr_assert_eq(h.total_bytes, at + rest.len);
+    cr_assert_eq(co_get16(head + 4), 2, "over 1 GiB it is of format version 2");
+    co_buf_free(&rest);
     wal_builder_free(b);
+}
+
+Test(wal_build, a_drained_record_has_the_very_bytes_of_one_built_whole)
+{
+    struct rnd r = rnd_begin("wal_build drained");
+    for (int round = 0; round < 60; round++) {
+        struct wal_builder *whole = builder(512), *parts = builder(512);
+        struct co_buf record, rest, put = {0};
+        struct wal_digest want, got;
+        uint8_t page[512], head[WAL_HEADER_BYTES];
+        uint64_t at;
+        uint32_t n = 1 + rnd_below(&r, 40);
+        for (pgno_t p = 1; p <= n; p++) {
+            struct co_span gone;
+            fx_page(&r, page, sizeof page, (int)rnd_below(&r, 3));
+            cr_assert_eq(wal_builder_page(whole, p, page, NULL, 0), 0);
+            cr_assert_eq(wal_builder_page(parts, p, page, NULL, 0), 0);
+            if (rnd_below(&r, 4))
+                continue;
+            cr_assert_eq(wal_builder_drain(parts, &gone, &at), 0);
+            cr_assert_eq(at, WAL_HEADER_BYTES + put.len);
+            cr_assert_eq(co_buf_append(&put, gone.data, gone.len), 0);
+        }
+        cr_assert_eq(wal_builder_bytes(whole), wal_builder_bytes(parts));
+        struct wal_stamp stamp = fx_stamp(n);
+        wal_builder_seal(whole, &stamp, &record, &want);
+        wal_builder_seal_drained(parts, &stamp, head, &rest, &at, &got);
+        cr_assert_eq(at, WAL_HEADER_BYTES + put.len);
+        cr_assert_eq(co_buf_append(&put, rest.data, rest.len), 0);
+        cr_assert_eq(put.len + WAL_HEADER_BYTES, record.len);
+        cr_assert_eq(memcmp(head, record.data, sizeof head), 0);
+        cr_assert_eq(memcmp(put.data, record.data + sizeof head, put.len), 0);
+        cr_assert_eq(memcmp(&want, &got, sizeof want), 0);
+        co_buf_free(&record);
+        co_buf_free(&rest);
+        co_buf_free(&put);
+        wal_builder_free(whole);
+        wal_builder_free(parts);
+    }
 }
 
 /* -- Misuse by this program's own code stops it -------------------------------------------------

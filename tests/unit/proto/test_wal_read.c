@@ -311,7 +311,7 @@ Test(wal_damage, headers_that_contradict_themselves_are_refused)
         uint64_t value;
         int rc;
     } rows[] = {
-        {"a newer format", WH_VERSION, 2, 2, CO_ERR_VERSION},
+        {"a newer format", WH_VERSION, 2, 3, CO_ERR_VERSION},
         {"format 0", WH_VERSION, 2, 0, CO_ERR_CORRUPT},
         {"another header length", WH_HEADER_BYTES, 2, 152, CO_ERR_CORRUPT},
         {"total too short", WH_TOTAL, 8, 160, CO_ERR_CORRUPT},
@@ -413,6 +413,7 @@ Test(wal_damage, a_header_alone_is_refused_for_each_of_its_fields)
     }
     struct wal_header h;
     uint8_t *copy = fx_exact(fx.bytes.data, WAL_HEADER_BYTES);
+    co_put16(copy + WH_VERSION, 2); /* of a record over 1 GiB */
     co_put64(copy + WH_TOTAL, CO_TXN_MAX_BYTES);
     co_put64(copy + WH_END, 8192 + CO_TXN_MAX_BYTES);
     cr_expect_eq(wal_peek(co_span_of(copy, WAL_HEADER_BYTES), &h), 0, "the largest is possible");
@@ -427,8 +428,9 @@ Test(wal_damage, a_header_alone_is_refused_for_each_of_its_fields)
 Test(wal_damage, a_beginning_tells_its_version_as_soon_as_it_is_there)
 {
     struct wal_header h;
-    cr_expect_eq(wal_peek(co_span_of("CWAL\2", 5), &h), CO_ERR_AGAIN);
-    cr_expect_eq(wal_peek(co_span_of("CWAL\2\0", 6), &h), CO_ERR_VERSION);
+    cr_expect_eq(wal_peek(co_span_of("CWAL\3", 5), &h), CO_ERR_AGAIN);
+    cr_expect_eq(wal_peek(co_span_of("CWAL\3\0", 6), &h), CO_ERR_VERSION);
+    cr_expect_eq(wal_peek(co_span_of("CWAL\2\0", 6), &h), CO_ERR_AGAIN);
     cr_expect_eq(wal_peek(co_span_of("CWAL\0\0", 6), &h), CO_ERR_CORRUPT);
     cr_expect_eq(wal_peek(co_span_of("CWAL\1\0\x90", 7), &h), CO_ERR_AGAIN);
     cr_expect_eq(wal_peek(co_span_of("CWAL\1\0\x90\0", 8), &h), CO_ERR_AGAIN);

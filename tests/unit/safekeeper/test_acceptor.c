@@ -313,6 +313,37 @@ Test(acceptor, the_holder_hears_of_a_waiter_and_the_waiter_of_the_release)
     cr_assert(vote(2, 2, nonce(2, 1))->granted);
 }
 
+Test(acceptor, the_end_of_an_old_connection_leaves_the_lease_of_the_new_one)
+{
+    /* S5: a VOTE that was repeated on the way came over the old connection, after the leader had
+     * renewed its lease over the new one; then the old one ended. Found by the simulator. */
+    struct co_id a = lead_term_1(1);
+    send(12, append(1, a, LSN_FIRST, (struct co_span){0}));
+    cr_assert(vote(10, 1, a)->granted);
+    send(10, append(1, a, LSN_FIRST, (struct co_span){0}));
+    event((struct sk_event){.kind = SK_EV_CLOSED, .conn = 10, .local = true});
+    cr_assert(view().lease_held);
+    event((struct sk_event){.kind = SK_EV_CLOSED, .conn = 12, .local = true});
+    cr_assert_not(view().lease_held);
+}
+
+Test(acceptor, who_holds_the_lease_does_not_wait_for_it)
+{
+    /* S9: refused here because of a lease of before the restart, and elected by the others: it
+     * would ask itself to let go. */
+    struct sk_boot b = birth();
+    struct q_term h[] = {{4, LSN_FIRST}};
+    struct co_id id = nonce(1, 1);
+    b.durable.no_lease = false;
+    b.durable.term = 3;
+    b.durable.voted_nonce = nonce(2, 7);
+    boot(&b);
+    cr_assert_not(vote(10, 4, id)->granted);
+    cr_assert_eq(view().waiters, 1);
+    elected(10, id, 1, h, LSN_FIRST);
+    cr_assert_eq(sent_to(10, FRAME_ACK)->waiters, 0);
+}
+
 Test(acceptor, a_release_of_another_candidate_of_the_term_does_not_count)
 {
     /* S5: it lost, gave its vote back, and the term's leader got no lease while it thought it had
@@ -753,4 +784,122 @@ Test(acceptor, logs_part_where_their_histories_do)
         cr_expect(rc || (one == t[i].part && two == t[i].part), "%s: %llu %llu", t[i].name,
                   (unsigned long long)one, (unsigned long long)two);
     }
+}
+
+/* ---- S10: fragments ---- */
+
+static struct q_msg fragment(term_t term, struct co_id id, lsn_t begin, const struct co_buf *r,
+                             size_t at, size_t n)
+{
+    struct q_msg m = append(term, id, begin, co_span_of(r->data + at, n));
+    m.fragment = true;
+    m.fragment_at = at;
+    return m;
+}
+
+Test(acceptor, staged_bytes_count_for_nothing_before_the_record_is_whole_and_durable)
+{
+    /* S10, I6: what is told are ends of whole records; the record is one with its last byte. */
+    struct co_id a = lead_term_1(1);
+    struct co_buf r = record(1, LSN_FIRST, 1);
+    send(10, fragment(1, a, LSN_FIRST, &r, 0, 150));
+    int at = find(SK_APPEND, 0);
+    cr_assert(at >= 0 && acts.a[at].fragment && !acts.a[at].record);
+    event((struct sk_event){.kind = SK_EV_FLUSHED, .lsn = LSN_FIRST, .staged = 150});
+    const struct q_msg *m = sent_to(10, FRAME_ACK);
+    cr_assert(m && m->flush_lsn == LSN_FIRST && m->write_lsn == LSN_FIRST);
+    cr_assert_eq(m->staged_bytes, 150);
+    send(10, fragment(1, a, LSN_FIRST, &r, 100, r.len - 100)); /* overlaps: the rest is taken */
+    at = find(SK_APPEND, 0);
+    cr_assert(at >= 0 && acts.a[at].fragment_at == 150 && acts.a[at].bytes.len == r.len - 150);
+    cr_assert(acts.a[at].record && acts.a[at].record->end_lsn == LSN_FIRST + r.len);
+    cr_assert_eq(view().write_lsn, LSN_FIRST + r.len);
+    cr_assert_eq(view().flush_lsn, LSN_FIRST, "not before its last byte is durable");
+    event((struct sk_event){.kind = SK_EV_FLUSHED, .lsn = LSN_FIRST + r.len});
+    cr_assert_eq(sent_to(10, FRAME_ACK)->flush_lsn, LSN_FIRST + r.len);
+    cr_assert_eq(memcmp(view().digest.b, tip.b, 16), 0);
+    co_buf_free(&r);
+}
+
+Test(acceptor, a_vote_does_not_count_staged_bytes)
+{
+    struct co_id a = lead_term_1(1);
+    struct co_buf r = record(1, LSN_FIRST, 1);
+    send(10, fragment(1, a, LSN_FIRST, &r, 0, r.len - 8));
+    const struct q_msg *v = vote(10, 2, nonce(1, 2));
+    cr_assert(v->granted && v->flush_lsn == LSN_FIRST);
+    co_buf_free(&r);
+}
+
+Test(acceptor, adopting_a_new_term_drops_what_is_staged)
+{
+    /* S10: the fragments of an older term are never completed by a newer one. */
+    struct co_id a = lead_term_1(1), b = nonce(1, 2);
+    struct co_buf r = record(1, LSN_FIRST, 1);
+    struct q_term h[] = {{1, LSN_FIRST}, {2, LSN_FIRST}};
+    send(10, fragment(1, a, LSN_FIRST, &r, 0, 160));
+    cr_assert(vote(10, 2, b)->granted);
+    elected(10, b, 2, h, LSN_FIRST);
+    int cut = find(SK_TRUNCATE, 0);
+    cr_assert(cut >= 0 && acts.a[cut].lsn == LSN_FIRST);
+    cr_assert_lt(cut, sent_at(FRAME_ACK), "gone before the adoption is acknowledged");
+    event((struct sk_event){.kind = SK_EV_TRUNCATED, .lsn = LSN_FIRST, .config = three(1)});
+    cr_assert_eq(view().staged, 0);
+    send(10, fragment(2, b, LSN_FIRST, &r, 160, r.len - 160));
+    cr_assert_eq(find(SK_APPEND, 0), -1, "a gap, since nothing is staged");
+    cr_assert_eq(sent_to(10, FRAME_ACK)->staged_bytes, 0);
+    co_buf_free(&r);
+}
+
+Test(acceptor, a_gap_between_fragments_is_not_written)
+{
+    struct co_id a = lead_term_1(1);
+    struct co_buf r = record(1, LSN_FIRST, 1);
+    send(10, fragment(1, a, LSN_FIRST, &r, 0, 150));
+    send(10, fragment(1, a, LSN_FIRST, &r, 158, 8));
+    cr_assert_eq(find(SK_APPEND, 0), -1);
+    cr_assert_not_null(sent_to(10, FRAME_ACK), "the sender hears at once where we are");
+    send(10, fragment(1, a, LSN_FIRST, &r, 0, 150));
+    cr_assert_eq(find(SK_APPEND, 0), -1, "a repetition");
+    cr_assert_eq(view().refused, 0);
+    co_buf_free(&r);
+}
+
+Test(acceptor, a_record_that_is_not_what_it_promised_is_dropped)
+{
+    /* S3 over all of it: CRC at the end, place and chain at the begin. */
+    struct co_id a = lead_term_1(1);
+    struct co_buf r = record(1, LSN_FIRST, 1);
+    r.data[r.len - 30] ^= 1;
+    send(10, fragment(1, a, LSN_FIRST, &r, 0, 150));
+    send(10, fragment(1, a, LSN_FIRST, &r, 150, r.len - 150));
+    cr_assert_eq(view().refused, 1);
+    cr_assert_geq(find(SK_TRUNCATE, 0), 0);
+    event((struct sk_event){.kind = SK_EV_TRUNCATED, .lsn = LSN_FIRST, .config = three(1)});
+    cr_assert_eq(view().write_lsn, LSN_FIRST);
+    r.data[r.len - 30] ^= 1;
+    r.data[125] ^= 1; /* the digest of the record before */
+    send(10, fragment(1, a, LSN_FIRST, &r, 0, 150));
+    cr_assert_eq(find(SK_APPEND, 0), -1);
+    cr_assert_eq(view().refused, 2);
+    r.data[125] ^= 1;
+    send(10, fragment(1, a, LSN_FIRST, &r, 0, 143));
+    cr_assert_eq(view().refused, 3, "too short for its header");
+    send(10, fragment(1, a, LSN_FIRST, &r, 0, r.len));
+    cr_assert_eq(view().write_lsn, LSN_FIRST + r.len, "and then it comes sound");
+    co_buf_free(&r);
+}
+
+Test(acceptor, a_whole_record_where_one_is_staged_drops_that_first)
+{
+    struct co_id a = lead_term_1(1);
+    struct co_buf r = record(1, LSN_FIRST, 1);
+    send(10, fragment(1, a, LSN_FIRST, &r, 0, 150));
+    send(10, append(1, a, LSN_FIRST, co_buf_span(&r)));
+    cr_assert_eq(find(SK_APPEND, 0), -1);
+    cr_assert_geq(find(SK_TRUNCATE, 0), 0);
+    event((struct sk_event){.kind = SK_EV_TRUNCATED, .lsn = LSN_FIRST, .config = three(1)});
+    send(10, append(1, a, LSN_FIRST, co_buf_span(&r)));
+    cr_assert_geq(find(SK_APPEND, 0), 0);
+    co_buf_free(&r);
 }

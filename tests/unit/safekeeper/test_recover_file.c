@@ -301,7 +301,7 @@ Test(recover_file, newer_record_format_is_said_to_be_newer)
     cr_assert_eq(sk_log_sync(&files->log), 0);
     crash();
     char path[SK_PATH_MAX];
-    uint8_t version[2] = {2, 0};
+    uint8_t version[2] = {3, 0};
     segment_path(path, second);
     write_at(path, segment_offset(second) + 4, version, sizeof version);
     cr_assert_eq(fixture_reopen(&f), CO_ERR_VERSION, "%s", co_sentence());

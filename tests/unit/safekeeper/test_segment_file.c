@@ -52,6 +52,7 @@ Test(segment_file, records_span_segments_and_read_back)
     struct sk_log log = new_log();
     struct tip tip = tip_first();
     AUTO_BUF all = {0}, back = {0};
+    struct sk_part part;
     for (int i = 0; i < 9; i++) {
         AUTO_BUF one = {0};
         make_record(&tip, 1000, &one); /* 4 MiB: the fourth and the eighth lie across */
@@ -63,8 +64,13 @@ Test(segment_file, records_span_segments_and_read_back)
     cr_assert_eq(log.segments.last, 2);
     for (lsn_t at = LSN_FIRST; at < tip.lsn;) {
         back.len = 0;
-        cr_assert_eq(sk_log_read(&log, at, tip.lsn, CO_BATCH_BYTES, &back), 0, "%s", co_sentence());
-        cr_assert(back.len > 4000000 && back.len < 5000000, "a larger record travels alone");
+        do {
+            size_t had = back.len;
+            cr_assert_eq(sk_log_read(&log, at, had, tip.lsn, CO_BATCH_BYTES, &back, &part), 0, "%s",
+                         co_sentence());
+            cr_assert(part.fragment && part.at == had && back.len - had <= CO_BATCH_BYTES);
+        } while (at + back.len < part.record_end);
+        cr_assert(back.len > 4000000 && back.len < 5000000, "a large record comes in fragments");
         cr_assert_eq(memcmp(back.data, all.data + (at - LSN_FIRST), back.len), 0);
         at += back.len;
     }
@@ -75,6 +81,7 @@ Test(segment_file, read_gives_whole_records_within_the_bound)
 {
     /* The rule: as many whole records as fit, at least one, none above `to`. */
     struct sk_log log = new_log();
+    struct sk_part part;
     struct tip tip = tip_first();
     AUTO_BUF records = {0}, back = {0};
     lsn_t ends[10];
@@ -83,18 +90,109 @@ Test(segment_file, read_gives_whole_records_within_the_bound)
         ends[i] = tip.lsn;
     }
     append(&log, &records);
-    cr_assert_eq(sk_log_read(&log, LSN_FIRST, tip.lsn, ends[2] - LSN_FIRST + 17, &back), 0);
+    cr_assert_eq(sk_log_read(&log, LSN_FIRST, 0, tip.lsn, ends[2] - LSN_FIRST + 17, &back, &part),
+                 0);
     cr_assert_eq(back.len, ends[2] - LSN_FIRST);
     back.len = 0;
-    cr_assert_eq(sk_log_read(&log, ends[0], ends[3], CO_BATCH_BYTES, &back), 0);
+    cr_assert_eq(sk_log_read(&log, ends[0], 0, ends[3], CO_BATCH_BYTES, &back, &part), 0);
     cr_assert_eq(back.len, ends[3] - ends[0]);
     back.len = 0;
-    cr_assert_eq(sk_log_read(&log, ends[0], ends[3], 1, &back), 0);
+    cr_assert_eq(sk_log_read(&log, ends[0], 0, ends[3], 1, &back, &part), 0);
     cr_assert_eq(back.len, ends[1] - ends[0]);
     back.len = 0;
-    cr_assert_eq(sk_log_read(&log, ends[0], ends[0] + 100, CO_BATCH_BYTES, &back), 0);
+    cr_assert_eq(sk_log_read(&log, ends[0], 0, ends[0] + 100, CO_BATCH_BYTES, &back, &part), 0);
     cr_assert_eq(back.len, 0, "a record that ends above `to` stays");
-    cr_assert_eq(sk_log_read(&log, ends[0] + 8, tip.lsn, CO_BATCH_BYTES, &back), CO_ERR_INVAL);
+    cr_assert_eq(sk_log_read(&log, ends[0] + 8, 0, tip.lsn, CO_BATCH_BYTES, &back, &part),
+                 CO_ERR_INVAL);
+    sk_log_close(&log);
+}
+
+/* What the scan and the reader would say of the record at `lsn`. */
+static struct wal_header header_of(const struct co_buf *record)
+{
+    struct wal_header h;
+    cr_assert_eq(wal_check(co_buf_span(record), &h), 0);
+    return h;
+}
+
+Test(segment_file, staged_bytes_are_no_part_of_the_log_until_the_record_is_whole)
+{
+    /* S10: the log never holds half a record; what is dropped is zeros again. */
+    struct sk_log log = new_log();
+    struct tip tip = tip_first();
+    AUTO_BUF first = {0}, large = {0}, back = {0};
+    struct sk_part part;
+    make_record(&tip, 1, &first);
+    append(&log, &first);
+    lsn_t begin = tip.lsn;
+    make_record(&tip, 5000, &large); /* 20 MiB: over a segment's end */
+    struct wal_header h = header_of(&large);
+    for (int round = 0; round < 2; round++) {
+        size_t some = round ? large.len - 1 : large.len / 2;
+        for (size_t at = 0; at < some;) {
+            size_t n = some - at < 700001 ? some - at : 700001;
+            cr_assert_eq(sk_log_stage(&log, begin, at, co_span_of(large.data + at, n), NULL), 0);
+            at += n;
+        }
+        cr_assert_eq(sk_log_sync(&log), 0);
+        cr_assert(log.end_lsn == begin && log.flushed_lsn == begin && log.staged_flushed == some);
+        cr_assert_eq(sk_log_append(&log, begin, co_buf_span(&first)), CO_ERR_BUG);
+        cr_assert_eq(sk_log_stage(&log, begin, some + 8, co_buf_span(&first), NULL), CO_ERR_BUG);
+        if (round == 0)
+            cr_assert_eq(sk_log_truncate(&log, begin), 0, "%s", co_sentence());
+    }
+    cr_assert_eq(
+        sk_log_stage(&log, begin, large.len - 1, co_span_of(large.data + large.len - 1, 1), &h), 0);
+    cr_assert(log.end_lsn == tip.lsn && log.staged == 0 && log.flushed_lsn == begin);
+    cr_assert_eq(sk_log_sync(&log), 0);
+    cr_assert(log.flushed_lsn == tip.lsn);
+    while (back.len < large.len)
+        cr_assert_eq(sk_log_read(&log, begin, back.len, tip.lsn, CO_BATCH_BYTES, &back, &part), 0);
+    cr_assert_eq(memcmp(back.data, large.data, large.len), 0);
+    struct wal_digest digest;
+    struct wal_config config;
+    cr_assert_eq(sk_log_at(&log, tip.lsn, &digest, &config), 0);
+    cr_assert_eq(memcmp(&digest, &h.digest, sizeof digest), 0);
+    sk_log_close(&log);
+}
+
+Test(segment_file, dropped_staging_leaves_only_zeros)
+{
+    struct sk_log log = new_log();
+    struct tip tip = tip_first();
+    AUTO_BUF large = {0};
+    make_record(&tip, 5000, &large);
+    cr_assert_eq(sk_log_stage(&log, LSN_FIRST, 0, co_span_of(large.data, large.len - 8), NULL), 0);
+    cr_assert_eq(log.segments.last, 1);
+    cr_assert_eq(sk_log_truncate(&log, LSN_FIRST), 0);
+    cr_assert_eq(log.segments.last, 0, "a segment that holds nothing else is gone");
+    uint64_t len = sk_segments_end(&log.segments) - LSN_FIRST;
+    uint8_t *bytes = malloc(len);
+    cr_assert_eq(sk_segments_read(&log.segments, LSN_FIRST, bytes, len), 0);
+    for (uint64_t i = 0; i < len; i++)
+        cr_assert_eq(bytes[i], 0, "byte %lu", i);
+    free(bytes);
+    sk_log_close(&log);
+}
+
+Test(segment_file, the_last_fragment_of_a_damaged_record_is_withheld)
+{
+    /* R3, of a reader who goes through it in order. */
+    struct sk_log log = new_log();
+    struct tip tip = tip_first();
+    AUTO_BUF large = {0}, back = {0};
+    struct sk_part part;
+    char path[SK_PATH_MAX];
+    int rc = 0;
+    make_record(&tip, 1000, &large);
+    append(&log, &large);
+    cr_assert_eq(sk_log_sync(&log), 0);
+    snprintf(path, sizeof path, "%s/log/0000000000000000.seg", fixture()->dir);
+    flip(path, segment_offset(LSN_FIRST + 1000000));
+    while (!rc && back.len < large.len)
+        rc = sk_log_read(&log, LSN_FIRST, back.len, tip.lsn, CO_BATCH_BYTES, &back, &part);
+    cr_assert_eq(rc, CO_ERR_CORRUPT);
+    cr_assert(back.len < large.len && strstr(co_sentence(), "damaged"), "%s", co_sentence());
     sk_log_close(&log);
 }
 
@@ -102,6 +200,7 @@ Test(segment_file, read_of_a_damaged_record_is_an_error_that_names_it)
 {
     /* The rule: rot is an error, never data. */
     struct sk_log log = new_log();
+    struct sk_part part;
     struct tip tip = tip_first();
     AUTO_BUF records = {0}, back = {0};
     char path[SK_PATH_MAX];
@@ -112,10 +211,11 @@ Test(segment_file, read_of_a_damaged_record_is_an_error_that_names_it)
     cr_assert_eq(sk_log_sync(&log), 0);
     snprintf(path, sizeof path, "%s/log/0000000000000000.seg", fixture()->dir);
     flip(path, segment_offset(second + 300));
-    cr_assert_eq(sk_log_read(&log, LSN_FIRST, tip.lsn, CO_BATCH_BYTES, &back), 0);
+    cr_assert_eq(sk_log_read(&log, LSN_FIRST, 0, tip.lsn, CO_BATCH_BYTES, &back, &part), 0);
     cr_assert_eq(back.len, second - LSN_FIRST, "the sound one before it is served");
     back.len = 0;
-    cr_assert_eq(sk_log_read(&log, second, tip.lsn, CO_BATCH_BYTES, &back), CO_ERR_CORRUPT);
+    cr_assert_eq(sk_log_read(&log, second, 0, tip.lsn, CO_BATCH_BYTES, &back, &part),
+                 CO_ERR_CORRUPT);
     char at[LSN_TEXT];
     cr_assert(strstr(co_sentence(), lsn_format(second, at)), "%s", co_sentence());
     cr_assert(strstr(co_sentence(), "0000000000000000.seg"), "%s", co_sentence());
