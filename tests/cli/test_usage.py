@@ -5,13 +5,12 @@ from lib import check, matches, test
 # A right use of each verb; what the table of verbs holds and this does not is a failure.
 RIGHT = {
     "up": [], "down": [], "status": ["shop"], "db create": ["books"], "db list": [], "db drop": ["shop", "--yes"],
-    "db name": ["notes.db"], "exec": ["--", "true"],
     "branch create": ["shop/x"], "branch list": ["shop"], "branch rename": ["shop/x", "y"],
     "branch drop": ["shop/x", "--yes"], "branch reset": ["shop/x", "--yes"], "branch protect": ["shop"],
     "branch unprotect": ["shop"], "pin create": ["shop", "p"], "pin list": ["shop"], "pin drop": ["shop", "p"],
     "restore": ["shop", "--to", "latest", "--yes"], "log": ["shop"], "export": ["shop", "-o", "x.db"],
     "import": ["a.db", "b"], "check": ["shop"], "diff": ["shop", "shop/x"], "connect": ["shop", "--lang", "c"],
-    "sql": ["shop", "SELECT 1"], "env": [], "logs": [], "completion": ["bash"], "version": [], "help": []}
+    "sql": ["shop", "SELECT 1"], "exec": ["true"], "db name": ["/a.db"], "env": [], "logs": [], "completion": ["bash"], "version": [], "help": []}
 
 # Verbs that never speak to a server, though they name one.
 TELLS_ONLY = ("connect", "env", "exec")
