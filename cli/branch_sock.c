@@ -10,6 +10,7 @@
 #include "cli/ref.h"
 #include "cli/tree.h"
 #include "common/clock_file.h"
+#include "proto/message.h"
 
 static int no_timeline(void)
 {
@@ -97,20 +98,6 @@ int cli_branch_create(const struct cli_args *args)
 /* -- list ----------------------------------------------------------------------------------------
  */
 
-static const char *state_name(Corallite__TimelineState s)
-{
-    switch (s) {
-    case CORALLITE__TIMELINE_STATE__TIMELINE_ACTIVE:
-        return "active";
-    case CORALLITE__TIMELINE_STATE__TIMELINE_SEALED:
-        return "sealed";
-    case CORALLITE__TIMELINE_STATE__TIMELINE_CREATING:
-        return "creating";
-    default:
-        return "unknown";
-    }
-}
-
 static json_t *branch_json(const Corallite__BranchListed__Branch *b)
 {
     char id[CO_ID_TEXT];
@@ -119,7 +106,7 @@ static json_t *branch_json(const Corallite__BranchListed__Branch *b)
     const char *parent = b->ancestor_name && b->ancestor_name[0] ? b->ancestor_name : NULL;
     return json_pack("{s:s,s:s,s:s,s:s?,s:o,s:o,s:o,s:o,s:I,s:I,s:b,s:o}", "branch",
                      t->branch ? t->branch : "", "timeline", answer_id(t->id, id), "state",
-                     state_name(t->state), "parent", parent, "branch_lsn",
+                     msg_state_name(t->state), "parent", parent, "branch_lsn",
                      child ? answer_lsn(t->ancestor_lsn) : json_null(), "branch_time",
                      child ? answer_moment(b->ancestor_time_us) : json_null(), "head_lsn",
                      answer_lsn(b->head_lsn), "head_time", answer_moment(b->head_time_us), "pages",

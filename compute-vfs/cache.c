@@ -254,12 +254,6 @@ void cv_cache_free(struct cv_cache *c)
     free(c);
 }
 
-void cv_cache_set_budget(struct cv_cache *c, uint64_t budget_bytes)
-{
-    c->budget = budget_bytes;
-    evict(c);
-}
-
 void cv_cache_begin(struct cv_cache *c, lsn_t lsn)
 {
     drop_place(c, FRESH);

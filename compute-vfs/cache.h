@@ -46,7 +46,6 @@ struct cv_cache_stats {
 CO_MUST_CHECK int cv_cache_new(uint64_t budget_bytes, uint64_t fresh_budget_bytes,
                                struct cv_cache **out);
 void cv_cache_free(struct cv_cache *c);
-void cv_cache_set_budget(struct cv_cache *c, uint64_t budget_bytes);
 
 /* Knowledge begins (again) at `lsn`: no version is held open from before, every change after it
  * will be told. Drops all versions but the PENDING ones. */

@@ -10,12 +10,6 @@ char *ps_meta_name(const struct ps_meta *meta, char text[PS_META_NAME_TEXT])
     return text;
 }
 
-const char *ps_state_name(enum ps_state state)
-{
-    static const char *const names[] = {"none", "creating", "active", "dropped", "sealed"};
-    return names[state];
-}
-
 static int take_name(const char *what, const char *wire, char out[CO_NAME_MAX_BYTES + 1])
 {
     if (!wire || name_check(wire))

@@ -18,7 +18,6 @@ enum ps_state {
     PS_DROPPED = 3, /* for ever */
     PS_SEALED = 4,  /* readable, never written again; from ACTIVE, and on to DROPPED only */
 };
-const char *ps_state_name(enum ps_state state);
 
 struct ps_meta {
     struct co_id id, database;

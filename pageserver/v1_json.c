@@ -5,6 +5,7 @@
 
 #include "common/http_text.h"
 #include "proto/limits.h"
+#include "proto/message.h"
 #include "proto/when.h"
 
 json_t *v1_json_id(ProtobufCBinaryData data)
@@ -38,20 +39,6 @@ static json_t *bytes_of(uint32_t pages, uint32_t page_size)
     return v1_json_number((uint64_t)pages * page_size);
 }
 
-static const char *state_name(Corallite__TimelineState state)
-{
-    switch (state) {
-    case CORALLITE__TIMELINE_STATE__TIMELINE_ACTIVE:
-        return "active";
-    case CORALLITE__TIMELINE_STATE__TIMELINE_SEALED:
-        return "sealed";
-    case CORALLITE__TIMELINE_STATE__TIMELINE_CREATING:
-        return "creating";
-    default:
-        return "unknown";
-    }
-}
-
 static json_t *address_of(const Corallite__Safekeeper *node)
 {
     char text[CO_HOST_MAX_BYTES + 16];
@@ -80,7 +67,7 @@ json_t *v1_json_database(const Corallite__DbListed__Db *db)
         json_array_append_new(branches, json_string(db->branches[i]));
     return json_pack(
         "{s:s,s:o,s:s,s:o,s:o,s:o,s:o,s:I,s:I,s:o}", "name", db->name ? db->name : "", "id",
-        v1_json_id(db->id), "state", state_name(db->state), "branches", branches, "created",
+        v1_json_id(db->id), "state", msg_state_name(db->state), "branches", branches, "created",
         v1_json_time(db->created_us), "last_commit", v1_json_time(db->last_commit_us),
         "last_record_lsn", v1_json_lsn(db->last_record_lsn), "pages", (json_int_t)db->db_pages,
         "page_size", (json_int_t)db->page_size, "bytes", bytes_of(db->db_pages, db->page_size));
@@ -93,7 +80,7 @@ json_t *v1_json_branch(const char *database, const Corallite__BranchListed__Bran
     const char *parent = b->ancestor_name && b->ancestor_name[0] ? b->ancestor_name : NULL;
     return json_pack("{s:s,s:s,s:o,s:s,s:s?,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:o,s:b,s:o}", "database",
                      database, "branch", t->branch ? t->branch : "", "timeline", v1_json_id(t->id),
-                     "state", state_name(t->state), "parent", parent, "branch_lsn",
+                     "state", msg_state_name(t->state), "parent", parent, "branch_lsn",
                      v1_json_lsn(child ? t->ancestor_lsn : 0), "branch_time",
                      v1_json_time(child ? b->ancestor_time_us : 0), "created",
                      v1_json_time(t->created_us), "head_lsn", v1_json_lsn(b->head_lsn), "head_time",

@@ -1,4 +1,4 @@
-/* message.c - ids and configurations in and out of protobuf messages. */
+/* message.c - ids, configurations and states in and out of protobuf messages. */
 #include "proto/message.h"
 
 #include "common/assert.h"
@@ -79,4 +79,18 @@ int msg_config_read(const Corallite__Config *pb, struct wal_config *out)
                        co_sentence());
     *out = config;
     return 0;
+}
+
+const char *msg_state_name(Corallite__TimelineState state)
+{
+    switch (state) {
+    case CORALLITE__TIMELINE_STATE__TIMELINE_CREATING:
+        return "creating";
+    case CORALLITE__TIMELINE_STATE__TIMELINE_ACTIVE:
+        return "active";
+    case CORALLITE__TIMELINE_STATE__TIMELINE_SEALED:
+        return "sealed";
+    default:
+        return "unknown";
+    }
 }

@@ -30,4 +30,7 @@ void msg_config_fill(const struct wal_config *config, struct msg_config *out);
 /* The configuration of a message; version 0 when `pb` is NULL. CO_ERR_PROTOCOL with a sentence. */
 CO_MUST_CHECK int msg_config_read(const Corallite__Config *pb, struct wal_config *out);
 
+/* "creating", "active" or "sealed", as people and JSON are told; "unknown" for what no list has. */
+const char *msg_state_name(Corallite__TimelineState state);
+
 #endif

@@ -316,18 +316,6 @@ int sk_segments_open(const char *dir, const struct sk_owner *owner, lsn_t start_
     return rc;
 }
 
-uint64_t sk_segments_disk_bytes(const struct sk_segments *s)
-{
-    uint64_t sum = 0;
-    for (uint64_t n = s->first; n <= s->last; n++) {
-        char path[SK_PATH_MAX];
-        struct stat st;
-        if (path_of(s, n, path) == 0 && stat(path, &st) == 0)
-            sum += (uint64_t)st.st_blocks * 512;
-    }
-    return sum;
-}
-
 /* -- Bytes ------------------------------------------------------------------------------------ */
 
 /* How much of [lsn, lsn + len) lies in the segment of lsn. */

@@ -71,8 +71,6 @@ lsn_t sk_segments_end(const struct sk_segments *s);
 /* Path of the file that holds an LSN, and the LSN's offset in it. For sentences too. */
 CO_MUST_CHECK int sk_segments_path(const struct sk_segments *s, lsn_t lsn, char path[SK_PATH_MAX],
                                    uint64_t *offset);
-/* Bytes that the files take on the disk. */
-uint64_t sk_segments_disk_bytes(const struct sk_segments *s);
 
 /* The first LSN at or behind `lsn` where the files hold bytes that were ever written, else
  * sk_segments_end: what lies between reads as zeros. A file system that keeps no count answers
