@@ -52,7 +52,8 @@ def source_tree():
 def as_nobody(args):
     if os.getuid() != 0:
         return args
-    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *args]
+    # A change of user forgets that it is to die with us.
+    return ["setpriv", "--pdeathsig", "KILL", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *args]
 
 
 def suite(directory, name="veryquick"):
