@@ -52,7 +52,8 @@ def source_tree():
 def as_nobody(args):
     if os.getuid() != 0:
         return args
-    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *args]
+    # A change of user forgets that it is to die with us.
+    return ["setpriv", "--pdeathsig", "KILL", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *args]
 
 
 def suite(directory, name="veryquick"):
@@ -227,7 +228,7 @@ def work_through(args, scripts, tell):
         finally:
             place.end()
 
-    threads = [threading.Thread(target=worker, args=(n,)) for n in range(args.jobs)]
+    threads = [threading.Thread(target=worker, args=(n,), daemon=True) for n in range(args.jobs)]
     for t in threads:
         t.start()
     for t in threads:
@@ -250,7 +251,7 @@ def arguments():
 
 def choose(args, paths):
     names = args.scripts
-    if args.quarter:
+    if args.quarter and not names:
         with open(os.path.join(HERE, "quarter.txt")) as f:
             names = f.read().split()
     if not names:
@@ -259,8 +260,8 @@ def choose(args, paths):
             if any(fnmatch.fnmatch(os.path.basename(p)[:-5], n) for n in names)]
 
 
-def verdict(results, args):
-    """The closing line of a CI run."""
+def verdict(results, wanted):
+    """The closing lines of a CI run of so many scripts."""
     rules, before = explain.load(), explain.known()
     failed = 0
     for r in sorted(results, key=lambda r: r["script"]):
@@ -268,7 +269,7 @@ def verdict(results, args):
         failed += bool(wrong)
         for line in wrong:
             print(f"not ok {r['script']}: {line}")
-    missing = len(choose(args, suite(os.path.dirname(args.work)))) - len(results)
+    missing = wanted - len(results)
     failed += missing
     counts = {name: sum(r["counts"][name] for r in results) for name in COUNTS}
     print(f"# {sum(r['tests'] for r in results)} cases; main databases opened: {counts['main']}, by "
@@ -282,6 +283,7 @@ def verdict(results, args):
 
 def main():
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the cleaning up below
     os.makedirs(os.path.join(args.out, args.backend), exist_ok=True)
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     args.work = tempfile.mkdtemp(prefix="corallite-sqlite-", dir=base)
@@ -315,7 +317,7 @@ def main():
         shutil.rmtree(args.work, ignore_errors=True)
     n = sum(map(clean, results))
     print(f"{args.backend}: {n} of {len(results)} scripts clean")
-    return verdict(results, args) if args.quarter else 0
+    return verdict(results, len(paths)) if args.quarter else 0
 
 
 if __name__ == "__main__":
