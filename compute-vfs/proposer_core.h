@@ -15,6 +15,7 @@
 #define PR_NEVER UINT64_MAX
 /* What a safekeeper said about its lease counts for so long before a campaign asks again. */
 #define PR_FRESH_US  200000u
+#define PR_TURN_US   50000u /* how long a safekeeper keeps the lease for whom it has told FREE */
 #define PR_NODES_MAX (2u * CO_MEMBERS_MAX)
 /* An idle commit is told to the safekeepers at the latest after so long (S5). */
 #define PR_TELL_US   1000u

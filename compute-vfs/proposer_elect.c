@@ -171,7 +171,8 @@ void pr_campaign_tick(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
 void pr_on_free(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
     n->lease_held = false;
-    n->lease_info_us = now;
+    /* Our turn lasts no longer than that; then somebody else may have it. */
+    n->lease_info_us = now > PR_FRESH_US ? now - (PR_FRESH_US - PR_TURN_US) : now;
     if (pr->state != PR_CAMPAIGN) {
         return;
     }

@@ -133,7 +133,8 @@ def constants(source, more=()):
     text = "\n".join([*source.code(("proto", "compute-vfs"), ("h",)).values(), *map(source.read, more)])
     text = re.sub(r"\\\n", " ", without_comments(text))
     values = {}
-    for name, expression in re.findall(r"^#define (C[OV]_\w+|[A-Z_]+_MAX) +(.+)$", text, re.M):
+    defined = re.findall(r"^#define (C[OV]_\w+|[A-Z_]+_MAX) +(.+)$", text, re.M)
+    for name, expression in defined * 2:  # some stand before what they are made of
         expression = re.sub(r"(\d)(?:ull|u|U)\b", r"\1", expression.replace("(uint32_t)", ""))
         expression = re.sub(r"C[OV]_\w+", lambda m: str(values.get(m[0], m[0])), expression)
         if re.fullmatch(r"[\d\s()*/+<-]+", expression):

@@ -133,7 +133,7 @@ void draw_swarm(struct sim *s)
         /* up to 1 % between any two clocks */
         w->drift[i] = skew ? (int)below(s, R_SWARM, 9900) - 4950 : 0;
     }
-    w->heal_us = 6000000 + below(s, R_SWARM, 8000000);
+    w->heal_us = 7000000 + below(s, R_SWARM, 8000000);
 }
 
 /* ---- time --------------------------------------------------------------------------------------
