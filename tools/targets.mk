@@ -24,6 +24,7 @@ help:
 	  'make examples-all     the examples in languages whose packages are large: Node, Go, Java' \
 	  'make bench            the small benchmarks under bench/' \
 	  'make sanitize         unit tests and simulator under ASan and UBSan' \
+	  'make tsan             the products as processes under ThreadSanitizer' \
 	  'make portable         without instructions that only some processors have: unit tests, a cluster' \
 	  'make clang            everything compiled by clang, warnings are errors' \
 	  'make lint             style, layers, READMEs      make fmt   clang-format over all files' \
@@ -123,6 +124,19 @@ sanitize:
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 unit
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 $(B)/sanitize/tests/sim
 	@$(B)/sanitize/tests/sim --seconds 20
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 sanitized-bins
+	@B=$(B)/sanitize /usr/bin/python3 tests/sanitized/run.py address
+
+# The products as real processes under ThreadSanitizer.
+.PHONY: tsan sanitized-bins
+sanitized-bins: all $(B)/tests/integration/crowd $(B)/tests/sanitized/canary
+$(B)/tests/sanitized/canary: $(B)/obj/tests/sanitized/canary.o
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@
+tsan:
+	@tools/deps build test sanitize
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/tsan EXTRA=-fsanitize=thread OPT=-O1 sanitized-bins
+	@B=$(B)/tsan /usr/bin/python3 tests/sanitized/run.py thread
 
 # Every trick with instructions left out, as on a processor that has none: the formats must not change.
 portable:
