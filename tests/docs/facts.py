@@ -132,13 +132,12 @@ def constants(source, more=()):
     """{name: number} of the headers, and of the files `more`."""
     text = "\n".join([*source.code(("proto", "compute-vfs"), ("h",)).values(), *map(source.read, more)])
     text = re.sub(r"\\\n", " ", without_comments(text))
-    values, found = {}, re.findall(r"^#define (C[OV]_\w+|[A-Z_]+_MAX) +(.+)$", text, re.M)
-    for _ in range(4):  # one may be made of others that are defined further down
-        for name, expression in found:
-            expression = re.sub(r"(\d)(?:ull|u|U)\b", r"\1", expression.replace("(uint32_t)", ""))
-            expression = re.sub(r"C[OV]_\w+", lambda m: str(values.get(m[0], m[0])), expression)
-            if re.fullmatch(r"[\d\s()*/+<-]+", expression):
-                values[name] = eval(expression, {"__builtins__": {}})  # digits and operators only
+    values = {}
+    for name, expression in re.findall(r"^#define (C[OV]_\w+|[A-Z_]+_MAX) +(.+)$", text, re.M):
+        expression = re.sub(r"(\d)(?:ull|u|U)\b", r"\1", expression.replace("(uint32_t)", ""))
+        expression = re.sub(r"C[OV]_\w+", lambda m: str(values.get(m[0], m[0])), expression)
+        if re.fullmatch(r"[\d\s()*/+<-]+", expression):
+            values[name] = eval(expression, {"__builtins__": {}})  # digits and operators only
     return values
 
 
