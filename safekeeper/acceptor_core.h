@@ -1,5 +1,6 @@
 /* acceptor_core.h - the state of an acceptor, shared by acceptor.c (the rules), acceptor_log.c (the
- * records of an APPEND) and acceptor_stage.c (its fragments). Nobody else includes it. */
+ * records of an APPEND), acceptor_stage.c (its fragments) and acceptor_lease.c (lease and turns).
+ * Nobody else includes it. */
 #ifndef CORALLITE_SAFEKEEPER_ACCEPTOR_CORE_H
 #define CORALLITE_SAFEKEEPER_ACCEPTOR_CORE_H
 

@@ -10,7 +10,8 @@ RIGHT = {
     "branch unprotect": ["shop"], "pin create": ["shop", "p"], "pin list": ["shop"], "pin drop": ["shop", "p"],
     "restore": ["shop", "--to", "latest", "--yes"], "log": ["shop"], "export": ["shop", "-o", "x.db"],
     "import": ["a.db", "b"], "check": ["shop"], "diff": ["shop", "shop/x"], "connect": ["shop", "--lang", "c"],
-    "sql": ["shop", "SELECT 1"], "exec": ["true"], "db name": ["/a.db"], "env": [], "logs": [], "completion": ["bash"], "version": [], "help": []}
+    "sql": ["shop", "SELECT 1"], "exec": ["true"], "db name": ["/a.db"],
+    "env": [], "logs": [], "completion": ["bash"], "version": [], "help": []}
 
 # Verbs that never speak to a server, though they name one.
 TELLS_ONLY = ("connect", "env", "exec")
