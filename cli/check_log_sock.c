@@ -15,11 +15,11 @@
 #include "common/clock_file.h"
 #include "proto/message.h"
 #include "proto/wal.h"
+#include "proto/wal_stream.h"
 
 #define ASK_TIMEOUT_MS  5000u
-#define TAIL_MAX_BYTES  (64 * CO_MIB) /* of the last transaction; a larger one is not fetched */
-#define TAIL_WAIT_MS    100u          /* for a safekeeper that is a little behind */
-#define CATALOG_TRIES   5             /* it may be changing while it is looked at */
+#define TAIL_WAIT_MS    100u /* for a safekeeper that is a little behind */
+#define CATALOG_TRIES   5    /* it may be changing while it is looked at */
 #define CATALOG_WAIT_NS 300000000
 
 /* -- Lists ---------------------------------------------------------------------------------------
@@ -249,35 +249,82 @@ static int verify(struct co_span bytes, lsn_t *at, lsn_t to, struct wal_digest *
     return 0;
 }
 
+/* A piece of one large record, which is verified as it comes. At its end *at moves behind it. */
+static int verify_piece(struct wal_stream *s, struct co_span piece, lsn_t *at, lsn_t to,
+                        struct wal_digest *digest, bool *found)
+{
+    enum wal_stream_step step = WAL_STREAM_ENTRY;
+    struct wal_entry entry;
+    int rc = piece.len > wal_stream_left(s)
+                 ? co_fail(CO_ERR_CORRUPT, "its log at %016llx holds more of a record than it has",
+                           (unsigned long long)*at)
+                 : wal_stream_feed(s, piece);
+    while (!rc && step == WAL_STREAM_ENTRY)
+        rc = wal_stream_next(s, &step, &entry);
+    if (rc || step != WAL_STREAM_END)
+        return rc;
+    const struct wal_header *h = wal_stream_header(s);
+    if (h->begin_lsn != *at)
+        return co_fail(CO_ERR_CORRUPT, "its log at %016llx holds a record of %016llx",
+                       (unsigned long long)*at, (unsigned long long)h->begin_lsn);
+    *at = h->end_lsn;
+    *digest = h->digest;
+    *found = h->end_lsn == to;
+    wal_stream_reset(s);
+    return 0;
+}
+
+/* One answer of a safekeeper: whole records from `at` on, or a piece of the one that begins there.
+ * *ended: it has no more. */
+static int fetch_some(struct client *c, const struct tail *t, struct wal_stream *s, lsn_t *at,
+                      struct wal_digest *digest, bool *found, bool *ended)
+{
+    Corallite__Stream q = CORALLITE__STREAM__INIT;
+    Corallite__StreamData *m = NULL;
+    struct co_buf records = {0};
+    struct co_id id = t->timeline;
+    q.has_timeline = q.has_from_lsn = q.has_max_bytes = q.has_wait_ms = q.has_fragment_at = 1;
+    q.timeline = (ProtobufCBinaryData){.len = sizeof id.b, .data = id.b};
+    q.from_lsn = *at;
+    q.fragment_at = wal_stream_got(s);
+    q.max_bytes = CO_BATCH_BYTES;
+    q.wait_ms = TAIL_WAIT_MS;
+    int rc = client_call_payload(c, FRAME_STREAM, &q.base, FRAME_STREAM_DATA,
+                                 &corallite__stream_data__descriptor, ASK_TIMEOUT_MS, &m, &records);
+    if (rc)
+        return rc;
+    bool piece = m->has_fragment && m->fragment, fits = m->fragment_at == q.fragment_at;
+    corallite__stream_data__free_unpacked(m, NULL);
+    *ended = records.len == 0;
+    if (*ended)
+        return 0;
+    if (piece ? !fits : q.fragment_at > 0)
+        rc = co_fail(CO_ERR_PROTOCOL, "its log at %016llx does not go on where it was read to",
+                     (unsigned long long)*at);
+    else if (piece)
+        rc = verify_piece(s, co_buf_span(&records), at, t->to, digest, found);
+    else
+        rc = verify(co_buf_span(&records), at, t->to, digest, found);
+    co_buf_free(&records);
+    return rc;
+}
+
 /* What one safekeeper has of the tail. *found false without an error: it is not that far. */
 static int fetch_tail(struct client *c, const struct tail *t, struct wal_digest *digest,
                       bool *found)
 {
+    struct wal_stream *s;
     lsn_t at = t->from;
+    bool ended = false;
     *found = false;
-    while (!*found) {
-        Corallite__Stream q = CORALLITE__STREAM__INIT;
-        Corallite__StreamData *m = NULL;
-        struct co_buf records = {0};
-        struct co_id id = t->timeline;
-        q.has_timeline = q.has_from_lsn = q.has_max_bytes = q.has_wait_ms = 1;
-        q.timeline = (ProtobufCBinaryData){.len = sizeof id.b, .data = id.b};
-        q.from_lsn = at;
-        q.max_bytes = CO_BATCH_BYTES;
-        q.wait_ms = TAIL_WAIT_MS;
-        int rc =
-            client_call_payload(c, FRAME_STREAM, &q.base, FRAME_STREAM_DATA,
-                                &corallite__stream_data__descriptor, ASK_TIMEOUT_MS, &m, &records);
-        if (rc)
-            return rc;
-        corallite__stream_data__free_unpacked(m, NULL);
-        bool ended = records.len == 0;
-        rc = verify(co_buf_span(&records), &at, t->to, digest, found);
-        co_buf_free(&records);
-        if (rc || ended || at > t->to)
-            return rc;
-    }
-    return 0;
+    int rc = wal_stream_new(&s);
+    if (rc)
+        return rc;
+    while (!rc && !*found && !ended && at <= t->to)
+        rc = sqlite_interrupted() ? co_fail(CO_ERR_CANCELED, "check was interrupted")
+                                  : fetch_some(c, t, s, &at, digest, found, &ended);
+    wal_stream_free(s);
+    return rc;
 }
 
 static void compare_logs(struct check_report *r, struct check_branch *b, const struct tail *t)
@@ -337,13 +384,7 @@ int check_safekeepers(struct client *c, struct check_report *r, const char *only
         rc = find_tail(c, b, &pageserver, &t);
         if (rc || !t.to)
             continue;
-        if (t.to - t.from > TAIL_MAX_BYTES)
-            check_say(r->notes,
-                      "%s/%s: the last transaction is larger than 64 MiB; the safekeepers' copies "
-                      "of it were not compared",
-                      b->database, b->branch);
-        else
-            compare_logs(r, b, &t);
+        compare_logs(r, b, &t);
     }
     uint32_t answered = 0;
     for (uint32_t i = 0; i < r->n_nodes; i++) {
