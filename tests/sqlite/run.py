@@ -37,6 +37,8 @@ import explain  # noqa: E402
 SQLITE = os.path.join(lib.BIN, "sqlite")
 FIXTURE = os.path.join(SQLITE, "testfixture")
 PRELUDE = os.path.join(HERE, "prelude.tcl")
+COMMAND = os.path.join(lib.BIN, "corallite")
+TREE = None  # SQLite's sources
 NOBODY = 65534
 COUNTS = ("main", "foreign", "bytes", "created", "dropped", "copied", "commits")
 DATABASES_A_CLUSTER = 150  # a dropped database's log stays on the safekeepers' disks
@@ -49,6 +51,27 @@ def source_tree():
     raise SystemExit("there is no source tree; run make sqlite-harness")
 
 
+def may_all_enter(path):
+    while path != "/":
+        if not os.stat(path).st_mode & 0o001:
+            return False
+        path = os.path.dirname(path)
+    return True
+
+
+def where_nobody_may_read(work):
+    """A checkout below a directory of root's alone is copied: what runs there is not root."""
+    global FIXTURE, PRELUDE, COMMAND, TREE
+    TREE = source_tree()
+    if os.getuid() != 0 or may_all_enter(HERE) and may_all_enter(SQLITE):
+        return
+    copy = os.path.join(work, "tree")
+    os.makedirs(copy)
+    FIXTURE, COMMAND = shutil.copy2(FIXTURE, copy), shutil.copy2(COMMAND, copy)
+    PRELUDE = os.path.join(shutil.copytree(HERE, os.path.join(copy, "scripts")), os.path.basename(PRELUDE))
+    TREE = shutil.copytree(TREE, os.path.join(copy, os.path.basename(TREE)), symlinks=True)
+
+
 def as_nobody(args):
     if os.getuid() != 0:
         return args
@@ -58,7 +81,7 @@ def as_nobody(args):
 
 def suite(directory, name="veryquick"):
     """All scripts of a suite, by path."""
-    done = subprocess.run(as_nobody([FIXTURE, PRELUDE, os.path.join(source_tree(), "test"), name]),
+    done = subprocess.run(as_nobody([FIXTURE, PRELUDE, os.path.join(TREE, "test"), name]),
                           capture_output=True, text=True, cwd=directory, timeout=60,
                           env=dict(os.environ, HARNESS_BACKEND="none"))
     found = [line for line in done.stdout.splitlines() if line.endswith(".test")]
@@ -145,7 +168,7 @@ def run_script(place, path):
     env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": here, "LC_ALL": "C.UTF-8",
            "HARNESS_BACKEND": args.backend, "HARNESS_NAME": re.sub(r"[^A-Za-z0-9]", "-", name),
            "HARNESS_COUNTS": counts, "HARNESS_HIDDEN": hidden,
-           "HARNESS_COMMAND": os.path.join(lib.BIN, "corallite"),
+           "HARNESS_COMMAND": COMMAND,
            "CORALLITE_LOG": os.environ.get("CORALLITE_LOG", "off")}
     if place.cluster:
         env["CORALLITE_SERVER"] = place.cluster.server()
@@ -154,7 +177,7 @@ def run_script(place, path):
     began = time.monotonic()
     with open(log, "wb") as out:
         status = run_bounded(
-            as_nobody([FIXTURE, PRELUDE, os.path.join(source_tree(), "test"), "veryquick", path]),
+            as_nobody([FIXTURE, PRELUDE, os.path.join(TREE, "test"), "veryquick", path]),
             here, env, out, args.timeout)
     seconds = time.monotonic() - began
     result = judge(name, log, status)
@@ -290,6 +313,7 @@ def main():
     os.chmod(args.work, 0o755)
     try:
         os.chmod(args.work, 0o777)
+        where_nobody_may_read(args.work)
         paths = choose(args, suite(args.work))
         file = os.path.join(args.out, args.backend + ".jsonl")
         kept = []
