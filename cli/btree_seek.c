@@ -84,6 +84,21 @@ static int row_child(const struct bt_page *page, int64_t rowid, pgno_t *child,
     return bt_page_child(page, from, child);
 }
 
+/* The page of a tree on the way down. */
+static int enter(struct bt_file *f, pgno_t pgno, bool table, struct bt_page *page)
+{
+    int rc = bt_file_read(f, pgno, f->levels[0]);
+    if (!rc)
+        rc = bt_page_open(page, f->levels[0], f->usable, pgno);
+    if (rc)
+        return rc;
+    if (table && !bt_kind_is_table(page->kind))
+        return bad_file("a table's page is an index's");
+    if (!table && !bt_kind_is_index(page->kind))
+        return bad_file("an index's page is a table's");
+    return 0;
+}
+
 int bt_seek_rowid(struct bt_file *f, pgno_t root, int64_t rowid, pgno_t target, bool *found,
                   struct bt_bounds *bounds)
 {
@@ -96,15 +111,9 @@ int bt_seek_rowid(struct bt_file *f, pgno_t root, int64_t rowid, pgno_t target, 
             *found = true;
             return 0;
         }
-        int rc = bt_file_read(f, pgno, f->levels[0]);
-        if (!rc)
-            rc = bt_page_open(&page, f->levels[0], f->usable, pgno);
-        if (rc)
+        int rc = enter(f, pgno, true, &page);
+        if (rc || page.kind == BT_TABLE_LEAF)
             return rc;
-        if (!bt_kind_is_table(page.kind))
-            return bad_file("a table's page is an index's");
-        if (page.kind == BT_TABLE_LEAF)
-            return 0;
         rc = row_child(&page, rowid, &pgno, bounds);
         if (rc)
             return rc;
@@ -196,15 +205,9 @@ int bt_seek_key(struct bt_file *f, pgno_t root, const struct bt_key *key,
             *found = true;
             return 0;
         }
-        int rc = bt_file_read(f, pgno, f->levels[0]);
-        if (!rc)
-            rc = bt_page_open(&page, f->levels[0], f->usable, pgno);
-        if (rc)
+        int rc = enter(f, pgno, false, &page);
+        if (rc || page.kind == BT_INDEX_LEAF)
             return rc;
-        if (!bt_kind_is_index(page.kind))
-            return bad_file("an index's page is a table's");
-        if (page.kind == BT_INDEX_LEAF)
-            return 0;
         rc = key_child(f, &page, key, values, &pgno);
         if (rc || !pgno)
             return rc;

@@ -512,9 +512,8 @@ static bool somebody_lags(const struct cv_quorum *q)
 /* What is in flight gets its majority and the lease goes back, as far as the deadline allows. A
  * majority is enough for COMMIT; but nobody else brings the last one up to date before the next
  * writer comes, so those who are there get a moment to take the rest. */
-static void wind_up(struct cv_quorum *q, uint32_t deadline_ms)
+static void wind_up(struct cv_quorum *q, uint64_t deadline_us)
 {
-    uint64_t deadline_us = deadline_of(deadline_ms);
     uint64_t moment_us = co_now_us() + CV_PARTING_US;
 
     while (q->reign != NULL && cv_reign_open(q->reign) && wait_slice(q, deadline_us))
@@ -537,10 +536,13 @@ static void wind_up(struct cv_quorum *q, uint32_t deadline_ms)
 
 /* A socket that is closed with answers unread is reset, and what the other side has not read yet is
  * lost with it. So it is told that no more comes, and heard until it closes. The thread is gone. */
-static void part(struct cv_quorum *q)
+static void part(struct cv_quorum *q, uint64_t deadline_us)
 {
     uint64_t until_us = co_now_us() + CV_PARTING_US;
     uint8_t unread[4096];
+
+    if (until_us > deadline_us)
+        until_us = deadline_us;
 
     for (uint32_t i = 0; i < q->n_links; i++) {
         if (q->link[i].state == CV_LINK_UP)
@@ -559,6 +561,7 @@ static void part(struct cv_quorum *q)
 
 static void quorum_close(struct cv_log *log, uint32_t deadline_ms)
 {
+    uint64_t deadline_us = deadline_of(deadline_ms);
     struct cv_quorum *q = enter(log);
     bool child = q == NULL;
 
@@ -569,12 +572,12 @@ static void quorum_close(struct cv_log *log, uint32_t deadline_ms)
         if (pthread_mutex_trylock(&q->lock) != 0)
             return;
     } else {
-        wind_up(q, deadline_ms);
+        wind_up(q, deadline_us);
         q->stopping = true;
         cv_quorum_kick(q);
         pthread_mutex_unlock(&q->lock);
         pthread_join(q->thread, NULL);
-        part(q);
+        part(q, deadline_us);
         pthread_cond_destroy(&q->changed);
         pthread_mutex_destroy(&q->lock);
     }

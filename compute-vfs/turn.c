@@ -228,12 +228,12 @@ int cv_turn_lead(struct cv_database *db, struct cv_handle *h)
         return rc;
     pthread_mutex_lock(&db->lock);
     rc = take_role(db);
-    if (!rc && !db->leading) {
-        pthread_mutex_unlock(&db->lock);
-        rc = become_leader(db);
-        pthread_mutex_lock(&db->lock);
-        role_is_free(db);
-    } else if (!rc) {
+    if (!rc) {
+        if (!db->leading) {
+            pthread_mutex_unlock(&db->lock);
+            rc = become_leader(db);
+            pthread_mutex_lock(&db->lock);
+        }
         role_is_free(db);
     }
     if (!rc)
