@@ -219,6 +219,7 @@ static void on_waiter(void *owner)
 
     pthread_mutex_lock(&db->lock);
     db->others_wait = true;
+    db->told_writing_us = 0;
     pthread_cond_signal(&db->keeper_wake);
     pthread_mutex_unlock(&db->lock);
 }

@@ -29,6 +29,7 @@ void pr_campaign(struct pr_proposer *pr, uint64_t now, uint64_t delay_us)
 {
     if (pr->state != PR_CAMPAIGN) {
         pr->campaign_since_us = now;
+        pr->in_use_until_us = 0;
     }
     pr->state = PR_CAMPAIGN;
     pr->phase = PR_PHASE_WAIT;
@@ -171,6 +172,7 @@ void pr_campaign_tick(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
 void pr_on_free(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
     n->lease_held = false;
+    pr->in_use_until_us = 0;
     /* Our turn lasts no longer than that; then somebody else may have it. */
     n->lease_info_us = now > PR_FRESH_US ? now - (PR_FRESH_US - PR_TURN_US) : now;
     if (pr->state != PR_CAMPAIGN) {
@@ -331,9 +333,21 @@ static int try_elect(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
     return pr_quorum(pr, c, is_granted, 0) ? lead_from(pr, donor, now, wall_us) : 0;
 }
 
+/* Not an answer to a VOTE, but a word of whoever holds the lease, passed on. */
+static void on_in_use(struct pr_proposer *pr, uint64_t now)
+{
+    if (pr->state == PR_CAMPAIGN && pr->phase != PR_PHASE_VOTE) {
+        pr->in_use_until_us = now + PR_IN_USE_US;
+    }
+}
+
 int pr_on_voted(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, uint64_t now,
                 uint64_t wall_us)
 {
+    if (m->writing) {
+        on_in_use(pr, now);
+        return 0;
+    }
     if (!co_id_eq(&m->nonce, &pr->nonce)) {
         return 0; /* of an earlier campaign */
     }

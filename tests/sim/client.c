@@ -499,6 +499,9 @@ void client_tick(struct sim *s, struct client *c)
                            .a = c->id,
                            .n = c->incarnation});
     lead_or_let_go(s, c);
+    if (c->leads && below(s, R_WORK, 8) == 0) {
+        step(s, c, &(struct pr_event){.kind = PR_EV_WRITING});
+    }
     lease_read(s, c);
     if (c->n_reads < MAX_READS && chance(s, R_WORK, s->healed ? 300000 : s->w.read_ppm)) {
         strict_read(s, c);

@@ -197,6 +197,12 @@ static void on_append(struct fake_sk *sk, struct fake_conn *c, const struct q_ms
     if (commit > sk->commit_lsn)
         sk->commit_lsn = commit;
     extend_lease(sk, c, m);
+    for (unsigned i = 0; i < 8 && m->writing; i++) {
+        struct q_msg told = message(sk, FRAME_VOTED);
+        told.lease_held = told.writing = true;
+        if (sk->waiting[i] != NULL)
+            send_msg(sk->waiting[i], &told);
+    }
     ack(sk, c, m);
 }
 

@@ -55,7 +55,8 @@ struct mem_db {
     uint64_t time_us;
     term_t term, first_term; /* the leader of first_term begins the log */
     struct mem_log *leader;
-    term_t held_term; /* hold_resolve */
+    uint64_t writing_until_us; /* as the leader said last */
+    term_t held_term;          /* hold_resolve */
     lsn_t held_kept;
     struct mem_log *held_log;
 };
@@ -377,6 +378,10 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
             other->telling--;
             continue;
         }
+        if (db->leader && db->leader != log && co_now_us() < db->writing_until_us) {
+            pthread_mutex_unlock(&G);
+            return co_fail(CO_ERR_LOCKED, "the other one has a transaction open");
+        }
         if (!wait_ms(until)) {
             pthread_mutex_unlock(&G);
             return co_fail(mem.refuse ? CO_ERR_NO_QUORUM : CO_ERR_BUSY, "no lease in %u ms",
@@ -472,8 +477,22 @@ static void log_release(struct cv_log *base)
 
     mem_count.releases++;
     pthread_mutex_lock(&G);
-    if (log->db->leader == log)
+    if (log->db->leader == log) {
         log->releasing = true;
+        log->db->writing_until_us = 0;
+    }
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&G);
+}
+
+static void log_writing(struct cv_log *base)
+{
+    struct mem_log *log = (struct mem_log *)base;
+
+    mem_count.writings++;
+    pthread_mutex_lock(&G);
+    if (log->db->leader == log)
+        log->db->writing_until_us = co_now_us() + 250000;
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&G);
 }
@@ -553,6 +572,7 @@ static const struct cv_log_ops log_ops = {
     .append = log_append,
     .position = log_position,
     .release = log_release,
+    .writing = log_writing,
     .abandon = log_abandon,
     .status = log_status,
     .stats = log_stats,

@@ -38,7 +38,7 @@ extern struct mem_switches mem;
 
 struct mem_counts {
     atomic_uint opens, creates, gets, pages, changes, positions, leads, appends, spilled, releases,
-        abandons, resolves, logs, logged;
+        writings, abandons, resolves, logs, logged;
 };
 extern struct mem_counts mem_count;
 

@@ -529,6 +529,28 @@ Test(quorum_sock, a_holder_that_does_not_let_go_is_busy)
     cr_assert_geq(a.n_waiter, 1u);
 }
 
+Test(quorum_sock, a_holder_that_says_that_it_writes_ends_the_wait)
+{
+    /* M9: and its word does not outlive its lease */
+    struct cv_lead got;
+    int rc = CO_ERR_BUSY;
+
+    side_open(&b);
+    cr_assert_eq(lead(&a, 3000), 0);
+    uint64_t begin = co_now_us();
+    while (rc != CO_ERR_LOCKED && co_now_us() < begin + 2000000) {
+        rc = b.log->ops->lead(b.log, 20, NULL, NULL, &got);
+        a.log->ops->writing(a.log);
+    }
+    cr_assert_eq(rc, CO_ERR_LOCKED, "%d %s", rc, co_sentence());
+    begin = co_now_us();
+    cr_assert_eq(lead(&b, 3000), CO_ERR_LOCKED, "known: not asked for again");
+    cr_assert_lt(co_now_us() - begin, 200000u);
+    a.log->ops->release(a.log);
+    cr_assert(UNTIL(b.log->ops->lead(b.log, 3000, NULL, NULL, &got) == 0, 1000), "%s",
+              co_sentence());
+}
+
 Test(quorum_sock, closing_frees_the_lease_at_once)
 {
     /* 2-compute-vfs: closing the last connection releases the lease */
