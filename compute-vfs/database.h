@@ -154,6 +154,7 @@ struct cv_database {
     bool leading;
     bool role_busy;   /* somebody is in lead() or release() */
     bool release_due; /* the keeper is to call release(); role_busy is set */
+    bool contested;   /* the term was lost, the lease perhaps not: the keeper is to see to it */
     term_t term, lost_term;
     struct wal_digest digest; /* at the tip */
     uint64_t time_us;         /* of the newest record */

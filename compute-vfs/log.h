@@ -26,8 +26,10 @@ struct cv_log_events {
     /* A majority has everything up to lsn in memory. */
     void (*received)(void *owner, term_t term, lsn_t lsn);
     /* Leadership of `term` ended: nothing more will become durable in it by itself; appends are
-     * refused. The log goes on by itself to find out what was kept, and says it with `resolved`. */
-    void (*lost)(void *owner, term_t term, const char *reason);
+     * refused. The log goes on by itself to find out what was kept, and says it with `resolved`.
+     * contested: perhaps only a minority follows another term, and nobody writes in it. The lease
+     * was not given back: lead() at once wins it again before others can, release() lets it go. */
+    void (*lost)(void *owner, term_t term, bool contested, const char *reason);
     /* Of the records appended in `term`: those that end at or below kept_lsn are committed, all
      * others surely are not and never will be. */
     void (*resolved)(void *owner, term_t term, lsn_t kept_lsn);

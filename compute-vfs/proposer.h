@@ -88,7 +88,7 @@ enum pr_action_kind {
     PR_DURABLE,  /* lsn: committed up to here in term */
     PR_RECEIVED, /* lsn: a majority has it in memory */
     PR_LOST,    /* term: no longer leader; reason. Outcome of records above the last DURABLE is open
-                   until RESOLVED is asked for */
+                   until RESOLVED is asked for. contested: see pr_action */
     PR_REFUSED, /* a campaign failed; reason; another follows by itself */
     PR_POSITION, /* req, lsn: newest committed boundary; every commit acknowledged before is below
                   */
@@ -114,6 +114,9 @@ struct pr_action {
     enum pr_verdict verdict;
     uint64_t at_us;
     const char *reason;
+    /* LOST: a higher term was seen, perhaps at a minority only. The lease was not given back, and a
+     * campaign for it is under way as after LEAD; ABANDON ends both. */
+    bool contested;
 };
 
 struct pr_actions {

@@ -304,6 +304,10 @@ static void quorum_release(struct cv_log *log)
     /* Whoever else waits in lead() goes on with this term. */
     if (cv_quorum_ready(q) && q->leading == 0)
         cv_quorum_release(q);
+    else if (q->leading == 0 && q->asked)
+        q->linger_until_us = 0; /* a campaign ends with it: the thread sees to that */
+    if (q->linger_until_us == 0)
+        cv_quorum_kick(q);
     leave(q);
 }
 

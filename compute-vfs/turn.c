@@ -213,7 +213,7 @@ static int become_leader(struct cv_database *db)
 /* Something changed that the keeper's plan depends on. Lock held. */
 static void tell_keeper(struct cv_database *db)
 {
-    if (db->others_wait || db->release_due || db->stop)
+    if (db->others_wait || db->release_due || db->contested || db->stop)
         pthread_cond_signal(&db->keeper_wake);
 }
 
@@ -397,6 +397,30 @@ static void release(struct cv_database *db)
     role_is_free(db);
 }
 
+/* R6: a higher term was seen, perhaps at a minority only. For a transaction that is open the lease
+ * is taken again before anybody else can write; else it goes back. Lock held. */
+static void contest(struct cv_database *db)
+{
+    int rc = CO_ERR_LOST;
+
+    db->contested = false;
+    if (db->leading || db->role_busy)
+        return;
+    db->role_busy = true;
+    if (db->writer && !db->writer->dead) {
+        pthread_mutex_unlock(&db->lock);
+        rc = become_leader(db);
+        pthread_mutex_lock(&db->lock);
+    }
+    if (!rc && db->writer && at_tip(db, db->writer) == 0) {
+        role_is_free(db);
+        return;
+    }
+    if (!rc)
+        db->leading = false; /* somebody has written: the lease is of no use to it */
+    release(db);
+}
+
 static void *keep(void *arg)
 {
     struct cv_database *db = arg;
@@ -407,6 +431,8 @@ static void *keep(void *arg)
 
         if (db->release_due)
             release(db);
+        else if (db->contested)
+            contest(db);
         else if (at == 0)
             pthread_cond_wait(&db->keeper_wake, &db->lock);
         else if (at > co_now_us())

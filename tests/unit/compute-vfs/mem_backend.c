@@ -75,6 +75,7 @@ struct mem_log {
     struct flight *first, *last;
     lsn_t tip;
     bool releasing, stop;
+    bool contested;   /* its term is lost, it still has the lease */
     unsigned telling; /* events under way */
     pthread_t thread;
 };
@@ -308,7 +309,7 @@ static void *quorum(void *arg)
 }
 
 /* G held; dropped around the events. */
-static void depose(struct mem_log *log, unsigned keep)
+static void depose(struct mem_log *log, unsigned keep, bool contested)
 {
     term_t term = log->term;
     struct mem_db *db = log->db;
@@ -319,12 +320,13 @@ static void depose(struct mem_log *log, unsigned keep)
     kept = db->end;
     free_flights(take_flights(log));
     log->releasing = false;
-    if (db->leader == log)
+    log->contested = contested;
+    if (db->leader == log && !contested)
         db->leader = NULL;
     db->term++;
     log->telling++;
     pthread_mutex_unlock(&G);
-    log->events.lost(log->events.owner, term, "a test took the term away");
+    log->events.lost(log->events.owner, term, contested, "a test took the term away");
     if (!mem.hold_resolve)
         log->events.resolved(log->events.owner, term, kept);
     pthread_mutex_lock(&G);
@@ -366,7 +368,8 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
     if (refuses(log, true))
         return refuses(log, true);
     pthread_mutex_lock(&G);
-    while (mem.refuse || db->leader || log->first || log->telling) {
+    while (mem.refuse || (db->leader && !(db->leader == log && log->contested)) || log->first ||
+           log->telling) {
         if (db->leader && db->leader != log && !asked && !mem.hold_lease) {
             struct mem_log *other = db->leader;
 
@@ -389,6 +392,7 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
         }
     }
     db->leader = log;
+    log->contested = false;
     log->term = ++db->term;
     if (db->term == db->first_term)
         append_config(db);
@@ -504,7 +508,7 @@ static void log_abandon(struct cv_log *base, term_t term)
     mem_count.abandons++;
     pthread_mutex_lock(&G);
     if (log->db->leader == log && log->term == term)
-        depose(log, 0);
+        depose(log, 0, false);
     pthread_mutex_unlock(&G);
 }
 
@@ -999,7 +1003,7 @@ void mem_restore(const char *name, lsn_t lsn, const char *keep_as)
     db = find(name);
     co_assert(!db->leader || !db->leader->first);
     if (db->leader)
-        depose(db->leader, 0);
+        depose(db->leader, 0, false);
     db->timeline.sealed = true;
     snprintf(db->name, sizeof db->name, "%.63s/%s", name, keep_as);
     copy(db, name, lsn);
@@ -1048,7 +1052,18 @@ void mem_lose_term(const char *name, unsigned keep)
     pthread_mutex_lock(&G);
     db = find(name);
     if (db && db->leader)
-        depose(db->leader, keep);
+        depose(db->leader, keep, false);
+    pthread_mutex_unlock(&G);
+}
+
+void mem_contest(const char *name)
+{
+    struct mem_db *db;
+
+    pthread_mutex_lock(&G);
+    db = find(name);
+    if (db && db->leader)
+        depose(db->leader, 0, true);
     pthread_mutex_unlock(&G);
 }
 

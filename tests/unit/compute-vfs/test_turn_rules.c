@@ -277,6 +277,40 @@ Test(turn, who_sleeps_beside_one_who_is_refused_for_another_process_sleeps_his_t
     sql_close(c);
 }
 
+Test(turn, a_term_lost_to_a_minority_does_not_cost_an_open_transaction)
+{
+    /* R6: the lease is kept for it, whoever waits */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+    unsigned leads;
+
+    sql_do(a, "create table t(v)");
+    sql_do(a, "begin immediate");
+    leads = mem_count.leads;
+    mem_contest("db");
+    cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_BUSY);
+    cr_assert_geq(mem_count.leads, leads + 2, "by the keeper, not by COMMIT");
+    sql_do(a, "insert into t values(1); commit");
+    sql_do(b, "insert into t values(2)");
+    cr_assert_eq(sql_int(a, "select count(*) from t"), 2);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(turn, a_term_lost_to_a_minority_while_idle_gives_the_lease_back)
+{
+    /* R6, M9 */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+    uint64_t began;
+
+    sql_do(a, "create table t(v)");
+    mem_contest("db");
+    began = co_now_us();
+    cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_OK);
+    cr_assert_lt(co_now_us() - began, 500000);
+    sql_close(a);
+    sql_close(b);
+}
+
 Test(turn, the_last_close_gives_the_lease_up)
 {
     sqlite3 *a = sql_open("db"), *b;
