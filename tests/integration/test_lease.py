@@ -5,8 +5,10 @@ import sqlite3
 import threading
 import time
 
-from lib.cluster import EXTENSION, check, line, tell
+from lib import hosts
+from lib.cluster import check, line, tell
 from lib.registry import test
+from test_concurrency import crowd, is_whole, told
 
 SLACK = 0.7  # what a busy machine may add to a time that was asked for
 
@@ -101,3 +103,127 @@ def busy_timeouts_across_processes(t):
         t.note(f"free after 0.5 s: written after {took:.2f} s; an idle holder, busy_timeout=0: written after "
                f"{took2 * 1000:.0f} ms")
         idle.close()
+
+
+def hold(worker, text):
+    """Something that a worker of commit_on_demand does."""
+    tell(worker, text)
+    said = line(worker)
+    check(said == "ok", f"'{text}': {said}")
+
+
+def writer(c, host=None):
+    w = c.worker("commit_on_demand", host=host)
+    check(line(w) == "open", "open")
+    return w
+
+
+def waits_to_write(db):
+    """A thread that begins a transaction as soon as it can; .granted is when."""
+    def begin():
+        db.execute("BEGIN IMMEDIATE")
+        thread.granted = time.monotonic()
+        db.execute("COMMIT")
+
+    thread = threading.Thread(target=begin, daemon=True)
+    thread.granted = None
+    thread.start()
+    return thread
+
+
+def granted_after(thread, since):
+    thread.join(30)
+    check(thread.granted is not None, "the lease was not had within 30 s")
+    return thread.granted - since
+
+
+def ms(seconds):
+    return f"{seconds * 1000:.0f} ms"
+
+
+@test("the lease changes hands: within 50 ms of idle, both of a holder that sleeps and of one whose transaction "
+      "has just ended; at once after kill -9 of its holder on this host, in a transaction or not", 120)
+def lease_changes_hands(t):
+    rounds = 20
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a);")
+        other, db = writer(c), c.connect(timeout=20.0)
+        insert(db)()
+
+        idle, ended = [], []
+        for _ in range(rounds):
+            hold(other, "row")  # the lease is there now
+            time.sleep(0.06)
+            thread = waits_to_write(db)
+            idle.append(granted_after(thread, time.monotonic()))
+            hold(other, "begin row")
+            thread = waits_to_write(db)
+            time.sleep(0.06)
+            hold(other, "commit")
+            ended.append(granted_after(thread, time.monotonic()))
+        idle, ended = sorted(idle), sorted(max(e, 0) for e in ended)
+        t.note(f"{rounds} times: from a sleeping holder in {ms(idle[rounds // 2])}, longest {ms(idle[-1])}; after the "
+               f"holder's COMMIT returned {ms(ended[rounds // 2])}, longest {ms(ended[-1])}")
+        check(idle[rounds // 2] <= 0.05 and ended[rounds // 2] <= 0.05, "a hand-over takes more than 50 ms")
+
+        died = []
+        for begins in (True, False) * 3:
+            hold(other, "begin row" if begins else "row")
+            thread = waits_to_write(db) if begins else None
+            time.sleep(0.3)
+            other.kill()
+            since = time.monotonic()
+            died.append(granted_after(thread or waits_to_write(db), since))
+            other = writer(c)
+        t.note(f"kill -9 of the holder, {len(died)} times: the next one writes after {ms(sorted(died)[len(died) // 2])}, "
+               f"longest {ms(max(died))}")
+        check(max(died) <= 1.0, "the lease of a dead process was waited for")
+        got = c.shell("SELECT a, count(*) FROM t GROUP BY a;").stdout.split()
+        check(got == [f"row|{2 * rounds + 3}", "waiter|1"], f"rows: {got}")
+
+
+@test("the lease of a host that is cut off ends within its time to live, 3 s; a process of another host that ends "
+      "cleanly gives it back at once", 90)
+def lease_of_another_host(t):
+    t.needs("ip")
+    with hosts.two() as (here, there):
+        with t.cluster(host=here.address) as c:
+            c.shell("CREATE TABLE t(a);")
+            db = c.connect(timeout=20.0)
+            insert(db)()
+
+            left = []
+            for _ in range(3):
+                other = writer(c, there)
+                hold(other, "row")
+                other.stdin.close()
+                check(other.wait(10) == 0, "a clean end")
+                left.append(granted_after(waits_to_write(db), time.monotonic()))
+
+            other = writer(c, there)
+            hold(other, "begin lost")
+            thread = waits_to_write(db)
+            time.sleep(0.3)
+            hosts.ip("-n", there.name, "link", "set", "v0", "down")
+            took = granted_after(thread, time.monotonic())
+            other.kill()
+            t.note(f"after a clean end: {', '.join(ms(s) for s in left)}; after the host was cut off, in a transaction: "
+                   f"{took:.2f} s of 3")
+            check(max(left) <= 0.5, "a clean end did not give the lease back")
+            check(1.5 <= took <= 3 + SLACK, f"{took:.2f} s")
+            got = c.shell("SELECT a, count(*) FROM t GROUP BY a;").stdout.split()
+            check(got == ["row|3", "waiter|1"], f"rows: {got}")
+
+
+@test("two processes that write without pause each have at least 30 % of the commits", 60)
+def two_writers_share(t):
+    seconds = 60 if t.slow() else 5
+    with t.cluster() as c:
+        told(crowd(c, 1, 0, 0.1), 30)
+        both = [crowd(c, 1, 0, seconds) for _ in range(2)]
+        done = [told(p, seconds + 60)["writer"][0] for p in both]
+        total = sum(w[1] for w in done)
+        t.note(f"{seconds} s: {total / seconds:.0f} commits/s, shares {' '.join(f'{w[1] / total:.0%}' for w in done)}, "
+               f"longest wait {max(w[2] for w in done) / 1000:.0f} ms")
+        check(min(w[1] for w in done) >= 0.3 * total, f"commits: {[w[1] for w in done]}")
+        is_whole(c)
