@@ -225,7 +225,7 @@ static int lead_again(struct cv_database *db, struct cv_handle *h, uint32_t time
     do
         rc = cv_turn_lead(db, h);
     while ((rc == CO_ERR_NO_QUORUM || rc == CO_ERR_TIMEOUT) && co_now_us() < until);
-    return rc == CO_ERR_BUSY ? CO_ERR_AGAIN : rc;
+    return rc == CO_ERR_BUSY || rc == CO_ERR_LOCKED ? CO_ERR_AGAIN : rc;
 }
 
 static int admit(struct cv_database *db, struct cv_handle *h, const struct cv_commit_input *in)

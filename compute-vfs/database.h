@@ -47,6 +47,9 @@
 #define CV_WANT_TIP_US        100000u /* M7 */
 #define CV_SETTLE_MS          200u /* own log ahead of its own events for so long: no longer leader */
 #define CV_LEAD_TIMEOUT_MS    ((uint32_t)(CO_LEASE_US / 1000 + 1000))
+/* Others who wait hear that a write transaction is open here once it is for so long, and again. A
+ * shorter one they wait for within their call. */
+#define CV_TELL_WRITING_US 100000u
 /* Who hears "busy" and comes again at once (a busy handler) is not made to wait that long each
  * time: SQLite counts its own pauses only. */
 #define CV_LEAD_AGAIN_MS 100u
@@ -151,18 +154,21 @@ struct cv_database {
     bool leading;
     bool role_busy;   /* somebody is in lead() or release() */
     bool release_due; /* the keeper is to call release(); role_busy is set */
+    bool contested;   /* the term was lost, the lease perhaps not: the keeper is to see to it */
     term_t term, lost_term;
     struct wal_digest digest; /* at the tip */
     uint64_t time_us;         /* of the newest record */
     uint64_t led_at_us, active_at_us;
     uint64_t not_led_at_us; /* the last try to lead failed then */
     bool others_wait;
+    uint64_t told_writing_us; /* when they were told; 0: somebody new has come since */
 
     struct cv_flight *flights;
     uint32_t n_flights, first_flight, cap_flights;
     uint64_t inflight_bytes;
 
     struct cv_handle *writer;
+    uint64_t writer_since_us;
     struct cv_handle *reserved;
     uint64_t reserved_until_us;
     struct cv_handle *queue_first, *queue_last;

@@ -183,7 +183,7 @@ static void on_progress(void *owner, term_t term)
     pthread_mutex_unlock(&db->lock);
 }
 
-static void on_lost(void *owner, term_t term, const char *reason)
+static void on_lost(void *owner, term_t term, bool contested, const char *reason)
 {
     struct cv_database *db = owner;
 
@@ -193,6 +193,10 @@ static void on_lost(void *owner, term_t term, const char *reason)
         cv_era_end(db, false);
     else if (term > db->lost_term)
         db->lost_term = term; /* before lead() returned it */
+    if (contested && !db->role_busy) {
+        db->contested = true;
+        pthread_cond_signal(&db->keeper_wake);
+    }
     pthread_mutex_unlock(&db->lock);
 }
 
@@ -219,6 +223,7 @@ static void on_waiter(void *owner)
 
     pthread_mutex_lock(&db->lock);
     db->others_wait = true;
+    db->told_writing_us = 0;
     pthread_cond_signal(&db->keeper_wake);
     pthread_mutex_unlock(&db->lock);
 }

@@ -26,8 +26,10 @@ struct cv_log_events {
     /* A majority has everything up to lsn in memory. */
     void (*received)(void *owner, term_t term, lsn_t lsn);
     /* Leadership of `term` ended: nothing more will become durable in it by itself; appends are
-     * refused. The log goes on by itself to find out what was kept, and says it with `resolved`. */
-    void (*lost)(void *owner, term_t term, const char *reason);
+     * refused. The log goes on by itself to find out what was kept, and says it with `resolved`.
+     * contested: perhaps only a minority follows another term, and nobody writes in it. The lease
+     * was not given back: lead() at once wins it again before others can, release() lets it go. */
+    void (*lost)(void *owner, term_t term, bool contested, const char *reason);
     /* Of the records appended in `term`: those that end at or below kept_lsn are committed, all
      * others surely are not and never will be. */
     void (*resolved)(void *owner, term_t term, lsn_t kept_lsn);
@@ -61,7 +63,8 @@ struct cv_log_ops {
     void (*close)(struct cv_log *log, uint32_t deadline_ms);
     /* Becomes (or is) leader: elects when the lease is free, asks an idle holder for it. Blocks.
      * `interrupted` (may be NULL) is asked every few ms. CO_ERR_TIMEOUT, CO_ERR_NO_QUORUM,
-     * CO_ERR_BUSY (held by a compute that did not let go), CO_ERR_CANCELED, CO_ERR_DROPPED. */
+     * CO_ERR_LOCKED (at once: its holder says that a write transaction is open there), CO_ERR_BUSY
+     * (held by a compute that did not let go), CO_ERR_CANCELED, CO_ERR_DROPPED. */
     int (*lead)(struct cv_log *log, uint32_t timeout_ms, bool (*interrupted)(void *), void *arg,
                 struct cv_lead *out);
     /* Takes a record (emptied) sealed for (term, tip). Never blocks, never fails: a loss is told by
@@ -74,6 +77,9 @@ struct cv_log_ops {
     int (*position)(struct cv_log *log, uint32_t timeout_ms, lsn_t *out);
     /* Gives the lease up when all that is in flight is committed; returns at once. */
     void (*release)(struct cv_log *log);
+    /* A write transaction is open here while others wait for the lease: tells them, so that their
+     * lead() ends. Holds for some 250 ms; returns at once. */
+    void (*writing)(struct cv_log *log);
     /* Leaves `term` with commits in flight: `lost` follows, then (when it can be known) `resolved`.
      */
     void (*abandon)(struct cv_log *log, term_t term);

@@ -320,6 +320,9 @@ static int on_event(struct pr_proposer *pr, const struct pr_event *ev)
     case PR_EV_CANCEL:
         pr_ask_cancel(pr, ev->req);
         return 0;
+    case PR_EV_WRITING:
+        pr_tell_writing(pr, ev->now_us);
+        return 0;
     }
     return 0;
 }
@@ -431,6 +434,7 @@ void pr_view(const struct pr_proposer *pr, struct pr_view *out)
         out->received_lsn = pr->received_lsn;
         out->tip_digest = pr->tip_digest;
     }
+    out->in_use_until_us = pr->state == PR_CAMPAIGN ? pr->in_use_until_us : 0;
     if (pr->state == PR_LEADER) {
         out->lease_until_us = pr_lease_until(pr);
     } else if (co_mutated(READ_AFTER_RELEASE)) {

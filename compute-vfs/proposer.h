@@ -54,6 +54,7 @@ enum pr_event_kind {
     PR_EV_POSITION, /* req: where does the log end, strictly? (3-round: READ_POS to a quorum) */
     PR_EV_RESOLVE,  /* req, resolve_term, resolve_lsn: was the record that began there committed? */
     PR_EV_CANCEL,   /* req: nobody waits for it any more */
+    PR_EV_WRITING,  /* a write transaction is open: told to those who wait for the lease */
 };
 
 /* A record that the shell keeps where it has room. Sends of it name it, FORGET gives it back. */
@@ -87,7 +88,7 @@ enum pr_action_kind {
     PR_DURABLE,  /* lsn: committed up to here in term */
     PR_RECEIVED, /* lsn: a majority has it in memory */
     PR_LOST,    /* term: no longer leader; reason. Outcome of records above the last DURABLE is open
-                   until RESOLVED is asked for */
+                   until RESOLVED is asked for. contested: see pr_action */
     PR_REFUSED, /* a campaign failed; reason; another follows by itself */
     PR_POSITION, /* req, lsn: newest committed boundary; every commit acknowledged before is below
                   */
@@ -113,6 +114,9 @@ struct pr_action {
     enum pr_verdict verdict;
     uint64_t at_us;
     const char *reason;
+    /* LOST: a higher term was seen, perhaps at a minority only. The lease was not given back, and a
+     * campaign for it is under way as after LEAD; ABANDON ends both. */
+    bool contested;
 };
 
 struct pr_actions {
@@ -141,6 +145,9 @@ struct pr_view {
     /* End of the lease as a quorum has granted it, margin taken off; a local read at commit_lsn is
      * strict while READY and now_us < lease_until_us. 0: none. */
     uint64_t lease_until_us;
+    /* Campaigning: until then the newest word counts that whoever holds the lease has a write
+     * transaction open. 0: none. */
+    uint64_t in_use_until_us;
     struct {
         uint32_t node;
         bool up, adopted;

@@ -14,7 +14,9 @@
 
 #define PR_NEVER UINT64_MAX
 /* What a safekeeper said about its lease counts for so long before a campaign asks again. */
-#define PR_FRESH_US  200000u
+#define PR_FRESH_US 200000u
+/* A holder repeats every 100 ms that its transaction is open; one that stops has ended it. */
+#define PR_IN_USE_US 250000u
 #define PR_TURN_US   50000u /* how long a safekeeper keeps the lease for whom it has told FREE */
 #define PR_NODES_MAX (2u * CO_MEMBERS_MAX)
 /* An idle commit is told to the safekeepers at the latest after so long (S5). */
@@ -121,6 +123,7 @@ struct pr_proposer {
     enum pr_phase phase;
     uint64_t phase_until_us;
     uint64_t campaign_since_us; /* the first of those that followed each other */
+    uint64_t in_use_until_us;   /* the lease's holder has a transaction open; 0: not heard of */
     uint32_t unheard;           /* campaigns in a row that were over before a quorum had answered */
     term_t term;
     struct co_id nonce;
@@ -194,6 +197,8 @@ void pr_tail_trim(struct pr_proposer *pr);
 void pr_on_ack(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m, uint64_t now);
 CO_MUST_CHECK int pr_on_data(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m,
                              uint64_t now);
+/* A write transaction is open here. */
+void pr_tell_writing(struct pr_proposer *pr, uint64_t now);
 void pr_announce(struct pr_proposer *pr); /* READY, once, to an owner that wants it */
 void pr_drive(struct pr_proposer *pr, uint64_t now);
 uint64_t pr_log_deadline(const struct pr_proposer *pr);

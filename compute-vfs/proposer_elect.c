@@ -29,6 +29,7 @@ void pr_campaign(struct pr_proposer *pr, uint64_t now, uint64_t delay_us)
 {
     if (pr->state != PR_CAMPAIGN) {
         pr->campaign_since_us = now;
+        pr->in_use_until_us = 0;
     }
     pr->state = PR_CAMPAIGN;
     pr->phase = PR_PHASE_WAIT;
@@ -171,6 +172,7 @@ void pr_campaign_tick(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
 void pr_on_free(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
     n->lease_held = false;
+    pr->in_use_until_us = 0;
     /* Our turn lasts no longer than that; then somebody else may have it. */
     n->lease_info_us = now > PR_FRESH_US ? now - (PR_FRESH_US - PR_TURN_US) : now;
     if (pr->state != PR_CAMPAIGN) {
@@ -331,9 +333,21 @@ static int try_elect(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
     return pr_quorum(pr, c, is_granted, 0) ? lead_from(pr, donor, now, wall_us) : 0;
 }
 
+/* Not an answer to a VOTE, but a word of whoever holds the lease, passed on. */
+static void on_in_use(struct pr_proposer *pr, uint64_t now)
+{
+    if (pr->state == PR_CAMPAIGN && pr->phase != PR_PHASE_VOTE) {
+        pr->in_use_until_us = now + PR_IN_USE_US;
+    }
+}
+
 int pr_on_voted(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, uint64_t now,
                 uint64_t wall_us)
 {
+    if (m->writing) {
+        on_in_use(pr, now);
+        return 0;
+    }
     if (!co_id_eq(&m->nonce, &pr->nonce)) {
         return 0; /* of an earlier campaign */
     }
@@ -385,6 +399,14 @@ void pr_send_elected(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 /* ---- the end of a leadership -------------------------------------------------------------------
  */
 
+static void tell_lost(struct pr_proposer *pr, const char *reason, bool contested)
+{
+    struct pr_action *a = pr_emit(pr, PR_LOST);
+    a->term = pr->term;
+    a->reason = reason;
+    a->contested = pr->want_lead = contested;
+}
+
 void pr_step_down(struct pr_proposer *pr, const char *reason)
 {
     bool had = pr->announced;
@@ -397,10 +419,7 @@ void pr_step_down(struct pr_proposer *pr, const char *reason)
     pr->state = PR_FOLLOW;
     pr->announced = pr->releasing = pr->settling = false;
     if (had) {
-        struct pr_action *a = pr_emit(pr, PR_LOST);
-        a->term = pr->term;
-        a->reason = reason;
-        pr->want_lead = false;
+        tell_lost(pr, reason, false);
     }
     if (pr->tell_released) {
         pr->tell_released = false;
@@ -408,12 +427,26 @@ void pr_step_down(struct pr_proposer *pr, const char *reason)
     }
 }
 
+/* R6. The term is over; the lease need not be. One safekeeper that has voted for somebody else, and
+ * nobody follows him, deposes a leader that all others still promise to follow. Were the lease
+ * given back now, the next who waits would write before whoever has a transaction open here. So it
+ * is kept for a campaign of our own, which it does not stand against; the owner says whether he
+ * wants that.
+ */
 void pr_on_newer_term(struct pr_proposer *pr, term_t term, uint64_t now)
 {
-    (void)term;
+    static const char reason[] = "another compute took the lease over";
     bool again = !pr->announced && (pr->want_lead || pr->settling);
     bool settling = pr->settling;
-    pr_step_down(pr, "another compute took the lease over");
+    (void)term;
+    if (pr->announced && !pr->releasing) {
+        pr->announced = pr->settling = false;
+        tell_lost(pr, reason, true);
+        pr->state = PR_FOLLOW;
+        pr_campaign(pr, now, 0);
+        return;
+    }
+    pr_step_down(pr, reason);
     if (again) {
         pr->settling = settling;
         refused(pr, now, round_us(pr) / 8, "another compute was faster");

@@ -314,6 +314,17 @@ static bool send_append(struct pr_proposer *pr, struct pr_node *n, struct co_spa
     return true;
 }
 
+void pr_tell_writing(struct pr_proposer *pr, uint64_t now)
+{
+    for (uint32_t i = 0; i < pr->n_nodes && pr->announced; i++) {
+        struct pr_node *n = &pr->nodes[i];
+        struct q_msg *m = n->adopted && !n->broken ? begin_append(pr, n, now) : NULL;
+        if (m) {
+            m->writing = true;
+        }
+    }
+}
+
 /* The next bytes of the record of `total` bytes at n->sent_lsn. */
 static bool send_fragment(struct pr_proposer *pr, struct pr_node *n, struct co_span bytes,
                           uint64_t spilled, uint64_t total, uint64_t now)

@@ -202,6 +202,8 @@ static int lead_locked(struct cv_quorum *q, uint32_t timeout_ms, bool (*interrup
         rc = start_leading(q);
         if (rc != 0)
             return rc;
+        if (co_now_us() < q->view.in_use_until_us)
+            return co_fail(CO_ERR_LOCKED, "another process has a write transaction open");
         if (q->wrecks != NULL)
             cv_quorum_kick(q);
         if (!wait_slice(q, deadline_us))
@@ -302,6 +304,21 @@ static void quorum_release(struct cv_log *log)
     /* Whoever else waits in lead() goes on with this term. */
     if (cv_quorum_ready(q) && q->leading == 0)
         cv_quorum_release(q);
+    else if (q->leading == 0 && q->asked)
+        q->linger_until_us = 0; /* a campaign ends with it: the thread sees to that */
+    if (q->linger_until_us == 0)
+        cv_quorum_kick(q);
+    leave(q);
+}
+
+static void quorum_writing(struct cv_log *log)
+{
+    struct pr_event event = {.kind = PR_EV_WRITING};
+    struct cv_quorum *q = enter(log);
+
+    if (q == NULL)
+        return;
+    (void)!cv_quorum_step(q, &event); /* without memory: it is said again */
     leave(q);
 }
 
@@ -606,6 +623,7 @@ const struct cv_log_ops cv_quorum_ops = {
     .append = quorum_append,
     .position = quorum_position,
     .release = quorum_release,
+    .writing = quorum_writing,
     .abandon = quorum_abandon,
     .status = quorum_status,
     .stats = quorum_stats,

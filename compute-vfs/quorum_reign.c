@@ -141,6 +141,12 @@ void cv_tales_add(struct cv_tales *t, enum cv_tale_kind kind, term_t term, lsn_t
     snprintf(tale->reason, sizeof tale->reason, "%s", reason != NULL ? reason : "");
 }
 
+void cv_tales_add_lost(struct cv_tales *t, term_t term, bool contested, const char *reason)
+{
+    cv_tales_add(t, CV_TALE_LOST, term, 0, reason);
+    t->q[(t->head + t->n - 1) % CV_TALES_MAX].contested = contested;
+}
+
 bool cv_tales_take(struct cv_tales *t, struct cv_tale *out)
 {
     if (t->n == 0)
@@ -165,7 +171,7 @@ void cv_tale_tell(const struct cv_tale *tale, const struct cv_log_events *events
         events->progress(events->owner, tale->term);
         break;
     case CV_TALE_LOST:
-        events->lost(events->owner, tale->term, tale->reason);
+        events->lost(events->owner, tale->term, tale->contested, tale->reason);
         break;
     case CV_TALE_RESOLVED:
         events->resolved(events->owner, tale->term, tale->lsn);

@@ -77,6 +77,7 @@ struct cv_tale {
     enum cv_tale_kind kind;
     term_t term;
     lsn_t lsn;
+    bool contested; /* LOST */
     char reason[160];
 };
 
@@ -91,6 +92,8 @@ struct cv_tales {
 
 void cv_tales_add(struct cv_tales *t, enum cv_tale_kind kind, term_t term, lsn_t lsn,
                   const char *reason);
+/* LOST */
+void cv_tales_add_lost(struct cv_tales *t, term_t term, bool contested, const char *reason);
 /* false: empty */
 bool cv_tales_take(struct cv_tales *t, struct cv_tale *out);
 /* Tells one. */

@@ -94,17 +94,20 @@ static struct cv_reign *find_wreck(struct cv_quorum *q, uint64_t req)
 }
 
 /* The term is over; what was open becomes a wreck, unless nothing was. */
-static void end_reign(struct cv_quorum *q, const char *reason)
+static void end_reign(struct cv_quorum *q, bool contested, const char *reason)
 {
     struct cv_reign *r = q->reign;
 
     q->reign = NULL;
-    q->owned = q->releasing = q->asked = false;
+    q->owned = q->releasing = false;
+    q->asked = contested;
+    if (contested) /* time for the owner to say whether he wants it again */
+        q->linger_until_us = co_now_us() + CV_LINGER_US;
     if (!r->told) { /* the owner never heard of it */
         cv_reign_free(r);
         return;
     }
-    cv_tales_add(&q->tales, CV_TALE_LOST, r->term, 0, reason);
+    cv_tales_add_lost(&q->tales, r->term, contested, reason);
     if (!cv_reign_open(r)) {
         cv_tales_add(&q->tales, CV_TALE_RESOLVED, r->term, r->durable_lsn, NULL);
         cv_reign_free(r);
@@ -129,7 +132,7 @@ static void on_ready(struct cv_quorum *q, const struct pr_action *a)
 static void on_lost(struct cv_quorum *q, const struct pr_action *a)
 {
     if (q->reign != NULL && q->reign->term == a->term)
-        end_reign(q, a->reason != NULL ? a->reason : "leadership ended");
+        end_reign(q, a->contested, a->reason != NULL ? a->reason : "leadership ended");
 }
 
 static void on_progress(struct cv_quorum *q, const struct pr_action *a)
@@ -271,7 +274,7 @@ static void carry_out(struct cv_quorum *q, const struct pr_action *a)
         break;
     case PR_RELEASED:
         if (q->reign != NULL)
-            end_reign(q, "the lease was given back");
+            end_reign(q, false, "the lease was given back");
         q->releasing = false;
         break;
     }

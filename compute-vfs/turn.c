@@ -6,6 +6,10 @@
  * his place (M6). A newcomer waits for a reservation to be used or to lapse, so he hears BUSY only
  * because of a transaction that is really open. Not so one who came to xSleep when he was last
  * refused: he has a busy handler, and gets his place in the queue at once.
+ *
+ * Between processes the same holds, in other ways (M9). A lease that is held idle, or in use for a
+ * short transaction, is waited for in the call. Of a longer one its holder's keeper tells those who
+ * wait, and their applications hear BUSY: how long to try is their busy handlers' business.
  */
 #include <signal.h>
 #include <string.h>
@@ -209,7 +213,7 @@ static int become_leader(struct cv_database *db)
 /* Something changed that the keeper's plan depends on. Lock held. */
 static void tell_keeper(struct cv_database *db)
 {
-    if (db->others_wait || db->release_due || db->stop)
+    if (db->others_wait || db->release_due || db->contested || db->stop)
         pthread_cond_signal(&db->keeper_wake);
 }
 
@@ -296,6 +300,7 @@ int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, 
         goto done;
     }
     db->writer = h;
+    db->writer_since_us = co_now_us();
     h->has_turn = true;
     cv_turn_forget(db, h);
     pthread_cond_broadcast(&db->changed);
@@ -310,6 +315,11 @@ int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, 
     h->has_turn = false;
     if (rc == CO_ERR_AGAIN) {
         stale(db, h, comes_again);
+        rc = 0;
+    } else if (rc == CO_ERR_LOCKED) {
+        /* Nobody here can have it: whoever sleeps is not woken, or his time would run too fast. */
+        pthread_cond_broadcast(&db->changed);
+        *out = CV_TURN_BUSY;
         rc = 0;
     } else {
         reserve_next(db);
@@ -360,6 +370,24 @@ static uint64_t release_at(const struct cv_database *db)
     return quiet < held ? quiet : held;
 }
 
+/* When those who wait are to hear that a transaction is open, 0: not yet. Lock held. */
+static uint64_t tell_writing_at(const struct cv_database *db)
+{
+    uint64_t at = db->writer_since_us > db->led_at_us ? db->writer_since_us : db->led_at_us;
+
+    if (!db->others_wait || !db->leading || db->role_busy || !db->writer)
+        return 0;
+    return (db->told_writing_us > at ? db->told_writing_us : at) + CV_TELL_WRITING_US;
+}
+
+static void tell_writing(struct cv_database *db)
+{
+    db->told_writing_us = co_now_us();
+    pthread_mutex_unlock(&db->lock);
+    db->log->ops->writing(db->log);
+    pthread_mutex_lock(&db->lock);
+}
+
 static void release(struct cv_database *db)
 {
     pthread_mutex_unlock(&db->lock);
@@ -369,22 +397,50 @@ static void release(struct cv_database *db)
     role_is_free(db);
 }
 
+/* R6: a higher term was seen, perhaps at a minority only. For a transaction that is open the lease
+ * is taken again before anybody else can write; else it goes back. Lock held. */
+static void contest(struct cv_database *db)
+{
+    int rc = CO_ERR_LOST;
+
+    db->contested = false;
+    if (db->leading || db->role_busy)
+        return;
+    db->role_busy = true;
+    if (db->writer && !db->writer->dead) {
+        pthread_mutex_unlock(&db->lock);
+        rc = become_leader(db);
+        pthread_mutex_lock(&db->lock);
+    }
+    if (!rc && db->writer && at_tip(db, db->writer) == 0) {
+        role_is_free(db);
+        return;
+    }
+    if (!rc)
+        db->leading = false; /* somebody has written: the lease is of no use to it */
+    release(db);
+}
+
 static void *keep(void *arg)
 {
     struct cv_database *db = arg;
 
     pthread_mutex_lock(&db->lock);
     while (!db->stop) {
-        uint64_t at = release_at(db);
+        uint64_t at = db->writer ? tell_writing_at(db) : release_at(db);
 
         if (db->release_due)
             release(db);
+        else if (db->contested)
+            contest(db);
         else if (at == 0)
             pthread_cond_wait(&db->keeper_wake, &db->lock);
-        else if (at <= co_now_us())
-            begin_release(db);
-        else
+        else if (at > co_now_us())
             (void)cv_wait_on(db, &db->keeper_wake, at);
+        else if (db->writer)
+            tell_writing(db);
+        else
+            begin_release(db);
     }
     pthread_mutex_unlock(&db->lock);
     return NULL;

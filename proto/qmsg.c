@@ -44,6 +44,7 @@ enum {
     U_FRAGMENT_AT = 1u << 22,
     U_STAGED = 1u << 23,
     U_WAITED = 1u << 25,
+    U_WRITING = 1u << 26,
     U_KNOWN = 1u << 31, /* it is a type of the quorum log at all */
 };
 
@@ -56,7 +57,7 @@ static uint32_t uses(unsigned type)
         return U_KNOWN | U_NONCE;
     case FRAME_VOTED:
         return U_KNOWN | U_NONCE | U_GRANTED | U_LEASE | U_FLUSH | U_COMMIT | U_FLOOR | U_START |
-               U_DIGEST | U_HISTORY | U_CONFIG;
+               U_DIGEST | U_HISTORY | U_CONFIG | U_WRITING;
     case FRAME_FETCH:
         return U_KNOWN | U_FROM | U_TO | U_FRAGMENT_AT;
     case FRAME_DATA:
@@ -66,7 +67,7 @@ static uint32_t uses(unsigned type)
         return U_KNOWN | U_NONCE | U_HISTORY | U_START | U_SENT;
     case FRAME_APPEND:
         return U_KNOWN | U_NONCE | U_BEGIN | U_COMMIT | U_FLOOR | U_SENT | U_WANT_RECEIVED |
-               U_PAYLOAD | U_FRAGMENT | U_FRAGMENT_AT;
+               U_PAYLOAD | U_FRAGMENT | U_FRAGMENT_AT | U_WRITING;
     case FRAME_ACK:
         return U_KNOWN | U_NONCE | U_FLUSH | U_WRITE | U_COMMIT | U_SENT | U_WAITERS | U_STAGED;
     case FRAME_READ_POS:
@@ -106,7 +107,8 @@ static uint32_t uses(unsigned type)
     X(U_READ_ID, read_id, false)                                                                   \
     X(U_FRAGMENT, fragment, false)                                                                 \
     X(U_FRAGMENT_AT, fragment_at, false)                                                           \
-    X(U_STAGED, staged_bytes, false)
+    X(U_STAGED, staged_bytes, false)                                                               \
+    X(U_WRITING, writing, false)
 
 /* -- Encoding ---------------------------------------------------------------------------------- */
 

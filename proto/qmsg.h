@@ -9,14 +9,15 @@
  *
  *   VOTE      nonce, waited_us (for the lease until now)   compute -> safekeeper
  *   VOTED     nonce (echoed), granted, lease_held, flush_lsn, commit_lsn, floor_lsn, start_lsn,
- *             digest (at flush_lsn), history (cut at flush_lsn), config (in force at flush_lsn)
+ *             digest (at flush_lsn), history (cut at flush_lsn), config (in force at flush_lsn),
+ *             writing (not asked for: the lease that you wait for is in use)
  *   FETCH     from_lsn, to_lsn, fragment_at                proposer -> donor
  *   DATA      from_lsn, to_lsn (of a fragment: end of its record), flush_lsn, history, fragment,
  *             fragment_at, payload: records from from_lsn on (may be fewer than asked)
  *   ELECTED   nonce, history, start_lsn (where streaming to this safekeeper begins), sent_us
  *   APPEND    nonce, begin_lsn, commit_lsn, floor_lsn (history may be collapsed below), sent_us,
- *             want_received, fragment, fragment_at, payload: records (none: a heartbeat, renews
- *             the lease)
+ *             want_received, fragment, fragment_at, writing (a transaction is open: for those who
+ *             wait), payload: records (none: a heartbeat, renews the lease)
  *   ACK       nonce (echoed), flush_lsn, write_lsn, commit_lsn, sent_us (echoed), waiters,
  *             staged_bytes
  *   RELEASE   nonce: the lease is given up
@@ -70,7 +71,7 @@ struct q_msg {
     uint32_t config_version;
     term_t term;
     struct co_id nonce;
-    bool granted, lease_held, want_received, want_history;
+    bool granted, lease_held, want_received, want_history, writing;
     term_t last_log_term;
     lsn_t begin_lsn, start_lsn, from_lsn, to_lsn;
     lsn_t flush_lsn, write_lsn, commit_lsn, floor_lsn;

@@ -16,7 +16,7 @@
 #include "common/mutation.h"
 #include "proto/qhist.h"
 
-/* The longest list: FREE or WAITER to each waiter, and what a message brings about. */
+/* The longest list: FREE, WAITER or VOTED to each waiter, and what a message brings about. */
 #define ACTIONS_MAX (SK_WAITERS_MAX + 16u)
 
 /* ---- actions ----------------------------------------------------------------------------------
@@ -377,6 +377,9 @@ static int on_append(struct sk_acceptor *sk, const struct sk_event *ev, struct s
         return 0;
     }
     sk_lease_extend(sk, ev, out);
+    if (m->writing) {
+        sk_lease_writing(sk, out);
+    }
     if (m->floor_lsn > sk->floor_hint) {
         sk->floor_hint = m->floor_lsn;
     }

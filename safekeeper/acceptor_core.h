@@ -101,6 +101,8 @@ void sk_lease_hold_vote(struct sk_acceptor *sk, const struct sk_event *ev);
 void sk_lease_end(struct sk_acceptor *sk, uint64_t now, struct sk_actions *out);
 /* The sender of a refused VOTE waits. */
 void sk_lease_wait(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out);
+/* Its holder has a write transaction open: those who wait hear it (M9). */
+void sk_lease_writing(struct sk_acceptor *sk, struct sk_actions *out);
 void sk_lease_closed(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out);
 /* At the end of each step: passes on what has run out, and sets the timer. */
 void sk_lease_tick(struct sk_acceptor *sk, uint64_t now, struct sk_actions *out);

@@ -9,6 +9,10 @@
  * safekeepers agree on the order though their clocks and the arrival of messages differ. A turn
  * that is not used goes to the next.
  *
+ * Nobody is told why the lease is held, but for one thing: a holder whose transaction is open for
+ * longer than a hand-over takes says so in a heartbeat, and each that waits hears it. It can then
+ * say "busy" to its application and need not wait for the lease to end (M9).
+ *
  *   held ----RELEASE, ran out, holder's process gone----> turn of the longest waiting
  *     ^                                                    |  VOTE   | SK_TURN_US without one
  *     |<---------------------------------------------------+         v
@@ -125,6 +129,15 @@ void sk_lease_wait(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_
     }
     if (sk->lease_conn && sk->lease_until_us > ev->now_us) {
         sk_emit_send(sk, out, sk->lease_conn, FRAME_WAITER);
+    }
+}
+
+void sk_lease_writing(struct sk_acceptor *sk, struct sk_actions *out)
+{
+    for (uint32_t i = 0; i < sk->n_waiters && !sk->released; i++) {
+        struct q_msg *m = sk_emit_send(sk, out, sk->waiters[i].conn, FRAME_VOTED);
+        m->nonce = sk->waiters[i].nonce;
+        m->lease_held = m->writing = true;
     }
 }
 

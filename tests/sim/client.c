@@ -89,7 +89,7 @@ void client_start(struct sim *s, struct client *c)
     c->incarnation++;
     c->timer_at = NEVER;
     c->timer_queued = 0;
-    c->wants = c->leads = c->releasing = false;
+    c->wants = c->leads = c->releasing = c->contested = false;
     c->n_inflight = c->n_reads = 0;
     memset(c->open_req, 0, sizeof c->open_req);
     memset(c->conn, 0, sizeof c->conn);
@@ -159,7 +159,7 @@ static void commit_one(struct sim *s, struct client *c)
     bool parts = s->w.fragment_bytes < 4096;
     uint32_t pages = parts && below(s, R_WORK, 2) ? 1 + below(s, R_WORK, 6) : 1;
     uint32_t len = 8 + below(s, R_WORK, below(s, R_WORK, 4) ? 24 : 300);
-    if (id >= MAX_TXNS || c->n_inflight >= INFLIGHT) {
+    if (id >= MAX_TXNS || c->n_inflight >= INFLIGHT || c->n_open + INFLIGHT >= MAX_OPEN) {
         s->n_txns--;
         return;
     }
@@ -237,6 +237,8 @@ static void on_ready(struct sim *s, struct client *c, const struct pr_action *a)
     trace(s, "c%u READY in term %llu at %llu", c->id, (unsigned long long)a->term,
           (unsigned long long)a->lsn);
     see_ready(s, c, a->term, a->lsn);
+    s->st->regained += c->contested && a->lsn == c->lost_tip;
+    c->contested = false;
     c->leads = true;
     c->releasing = false;
     c->term = a->term;
@@ -273,6 +275,9 @@ static void on_lost(struct sim *s, struct client *c, const struct pr_action *a)
     c->leads = c->wants = c->releasing = false;
     to_open(s, c);
     c->think_until = s->now + below(s, R_WORK, 150000);
+    s->st->contested += a->contested;
+    c->contested = a->contested;
+    c->lost_tip = c->durable;
 }
 
 static void on_position(struct sim *s, struct client *c, const struct pr_action *a)
@@ -457,8 +462,22 @@ static void ask_outcomes(struct sim *s, struct client *c)
     }
 }
 
+/* A term was lost, and its lease perhaps not: who has a transaction open wants it again. */
+static void contest(struct sim *s, struct client *c)
+{
+    struct pr_event e = {.kind = PR_EV_ABANDON};
+    c->wants = below(s, R_WORK, 2) && c->n_open + INFLIGHT < MAX_OPEN;
+    if (!c->wants) {
+        c->contested = false;
+        step(s, c, &e);
+    }
+}
+
 static void lead_or_let_go(struct sim *s, struct client *c)
 {
+    if (c->contested && !c->wants && !c->leads) {
+        contest(s, c);
+    }
     if (!c->leads) {
         bool room = c->n_open + INFLIGHT < MAX_OPEN;
         if (!c->wants && room && s->now >= c->think_until && below(s, R_WORK, 4) == 0) {
@@ -499,6 +518,9 @@ void client_tick(struct sim *s, struct client *c)
                            .a = c->id,
                            .n = c->incarnation});
     lead_or_let_go(s, c);
+    if (c->leads && below(s, R_WORK, 8) == 0) {
+        step(s, c, &(struct pr_event){.kind = PR_EV_WRITING});
+    }
     lease_read(s, c);
     if (c->n_reads < MAX_READS && chance(s, R_WORK, s->healed ? 300000 : s->w.read_ppm)) {
         strict_read(s, c);

@@ -173,6 +173,8 @@ struct client {
     uint64_t timer_at, timer_queued;
     /* leadership as the core told it */
     bool wants, leads, releasing;
+    bool contested; /* the last term was lost, perhaps to a minority; it ended at lost_tip */
+    lsn_t lost_tip;
     term_t term;
     lsn_t tip, durable, snapshot;
     struct wal_digest digest;
@@ -206,7 +208,8 @@ struct leader_seen {
 struct stats {
     uint64_t seeds, faults, by_fault[N_FAULTS], acked, elections, strict_reads, lease_reads,
         unknown, committed, not_committed, too_old, failures, events, restarts, fetched,
-        truncations, max_history, config_msgs, settled, txns, fragments, in_fragments, unstaged;
+        truncations, max_history, config_msgs, settled, txns, fragments, in_fragments, unstaged,
+        contested, regained;
 };
 
 struct sim {

@@ -55,7 +55,8 @@ struct mem_db {
     uint64_t time_us;
     term_t term, first_term; /* the leader of first_term begins the log */
     struct mem_log *leader;
-    term_t held_term; /* hold_resolve */
+    uint64_t writing_until_us; /* as the leader said last */
+    term_t held_term;          /* hold_resolve */
     lsn_t held_kept;
     struct mem_log *held_log;
 };
@@ -74,6 +75,7 @@ struct mem_log {
     struct flight *first, *last;
     lsn_t tip;
     bool releasing, stop;
+    bool contested;   /* its term is lost, it still has the lease */
     unsigned telling; /* events under way */
     pthread_t thread;
 };
@@ -307,7 +309,7 @@ static void *quorum(void *arg)
 }
 
 /* G held; dropped around the events. */
-static void depose(struct mem_log *log, unsigned keep)
+static void depose(struct mem_log *log, unsigned keep, bool contested)
 {
     term_t term = log->term;
     struct mem_db *db = log->db;
@@ -318,12 +320,13 @@ static void depose(struct mem_log *log, unsigned keep)
     kept = db->end;
     free_flights(take_flights(log));
     log->releasing = false;
-    if (db->leader == log)
+    log->contested = contested;
+    if (db->leader == log && !contested)
         db->leader = NULL;
     db->term++;
     log->telling++;
     pthread_mutex_unlock(&G);
-    log->events.lost(log->events.owner, term, "a test took the term away");
+    log->events.lost(log->events.owner, term, contested, "a test took the term away");
     if (!mem.hold_resolve)
         log->events.resolved(log->events.owner, term, kept);
     pthread_mutex_lock(&G);
@@ -365,7 +368,8 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
     if (refuses(log, true))
         return refuses(log, true);
     pthread_mutex_lock(&G);
-    while (mem.refuse || db->leader || log->first || log->telling) {
+    while (mem.refuse || (db->leader && !(db->leader == log && log->contested)) || log->first ||
+           log->telling) {
         if (db->leader && db->leader != log && !asked && !mem.hold_lease) {
             struct mem_log *other = db->leader;
 
@@ -377,6 +381,10 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
             other->telling--;
             continue;
         }
+        if (db->leader && db->leader != log && co_now_us() < db->writing_until_us) {
+            pthread_mutex_unlock(&G);
+            return co_fail(CO_ERR_LOCKED, "the other one has a transaction open");
+        }
         if (!wait_ms(until)) {
             pthread_mutex_unlock(&G);
             return co_fail(mem.refuse ? CO_ERR_NO_QUORUM : CO_ERR_BUSY, "no lease in %u ms",
@@ -384,6 +392,7 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
         }
     }
     db->leader = log;
+    log->contested = false;
     log->term = ++db->term;
     if (db->term == db->first_term)
         append_config(db);
@@ -472,8 +481,22 @@ static void log_release(struct cv_log *base)
 
     mem_count.releases++;
     pthread_mutex_lock(&G);
-    if (log->db->leader == log)
+    if (log->db->leader == log) {
         log->releasing = true;
+        log->db->writing_until_us = 0;
+    }
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&G);
+}
+
+static void log_writing(struct cv_log *base)
+{
+    struct mem_log *log = (struct mem_log *)base;
+
+    mem_count.writings++;
+    pthread_mutex_lock(&G);
+    if (log->db->leader == log)
+        log->db->writing_until_us = co_now_us() + 250000;
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&G);
 }
@@ -485,7 +508,7 @@ static void log_abandon(struct cv_log *base, term_t term)
     mem_count.abandons++;
     pthread_mutex_lock(&G);
     if (log->db->leader == log && log->term == term)
-        depose(log, 0);
+        depose(log, 0, false);
     pthread_mutex_unlock(&G);
 }
 
@@ -553,6 +576,7 @@ static const struct cv_log_ops log_ops = {
     .append = log_append,
     .position = log_position,
     .release = log_release,
+    .writing = log_writing,
     .abandon = log_abandon,
     .status = log_status,
     .stats = log_stats,
@@ -979,7 +1003,7 @@ void mem_restore(const char *name, lsn_t lsn, const char *keep_as)
     db = find(name);
     co_assert(!db->leader || !db->leader->first);
     if (db->leader)
-        depose(db->leader, 0);
+        depose(db->leader, 0, false);
     db->timeline.sealed = true;
     snprintf(db->name, sizeof db->name, "%.63s/%s", name, keep_as);
     copy(db, name, lsn);
@@ -1028,7 +1052,18 @@ void mem_lose_term(const char *name, unsigned keep)
     pthread_mutex_lock(&G);
     db = find(name);
     if (db && db->leader)
-        depose(db->leader, keep);
+        depose(db->leader, keep, false);
+    pthread_mutex_unlock(&G);
+}
+
+void mem_contest(const char *name)
+{
+    struct mem_db *db;
+
+    pthread_mutex_lock(&G);
+    db = find(name);
+    if (db && db->leader)
+        depose(db->leader, 0, true);
     pthread_mutex_unlock(&G);
 }
 

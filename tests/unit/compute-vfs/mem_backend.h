@@ -38,7 +38,7 @@ extern struct mem_switches mem;
 
 struct mem_counts {
     atomic_uint opens, creates, gets, pages, changes, positions, leads, appends, spilled, releases,
-        abandons, resolves, logs, logged;
+        writings, abandons, resolves, logs, logged;
 };
 extern struct mem_counts mem_count;
 
@@ -49,6 +49,9 @@ void mem_reset(void);
 
 /* The leader of `db` is deposed by a newer term that keeps the first `keep` records in flight. */
 void mem_lose_term(const char *db, unsigned keep);
+/* A minority saw a higher term: the leader of `db` is deposed, keeps nothing that is in flight, and
+ * has the lease until it releases it. */
+void mem_contest(const char *db);
 /* Tells the fate that hold_resolve held back. */
 void mem_resolve(const char *db);
 /* A branch of `db` as it was at `lsn` (0: its start). */

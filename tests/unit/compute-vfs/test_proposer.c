@@ -259,6 +259,45 @@ Test(proposer, a_held_lease_is_waited_for_without_disturbing_the_others)
     cr_assert_eq(sent(3, FRAME_VOTE)->term, 5);
 }
 
+Test(proposer, that_the_lease_is_in_use_is_known_until_it_is_free)
+{
+    /* M9 */
+    struct q_msg held = pos(4, 0, LSN_FIRST, LSN_FIRST);
+    struct q_msg writing = {.type = FRAME_VOTED, .term = 4, .lease_held = true, .writing = true};
+    held.lease_held = true;
+    for (uint32_t k = 1; k <= 3; k++) {
+        up(k);
+    }
+    receive(1, writing);
+    cr_assert_eq(view().in_use_until_us, 0, "nobody wants to know");
+    kind(PR_EV_LEAD);
+    receive(1, held);
+    receive(2, held);
+    cr_assert_eq(view().in_use_until_us, 0, "held, but perhaps idle");
+    writing.nonce = used;
+    receive(2, writing);
+    cr_assert_gt(view().in_use_until_us, now + 100000, "longer than until it is said again");
+    cr_assert_lt(view().in_use_until_us, now + 500000, "not much longer");
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+    receive(1, (struct q_msg){.type = FRAME_FREE, .term = 4});
+    cr_assert_eq(view().in_use_until_us, 0);
+}
+
+Test(proposer, a_transaction_that_is_open_is_said_in_a_heartbeat)
+{
+    /* M9: to those that have adopted us; the others know of no lease of ours */
+    kind(PR_EV_WRITING);
+    cr_assert_null(sent(1, FRAME_APPEND));
+    lead(5000);
+    kind(PR_EV_WRITING);
+    cr_assert(sent(1, FRAME_APPEND) && sent(1, FRAME_APPEND)->writing);
+    cr_assert_eq(sent(1, FRAME_APPEND)->payload.len, 0);
+    cr_assert(sent(2, FRAME_APPEND) && sent(2, FRAME_APPEND)->writing);
+    cr_assert_null(sent(3, FRAME_APPEND));
+    append();
+    cr_assert_not(sent(1, FRAME_APPEND)->writing);
+}
+
 Test(proposer, the_donor_is_the_most_advanced_by_term_then_lsn)
 {
     /* R1: a longer log of an older term is not the donor. */
@@ -433,14 +472,58 @@ Test(proposer, a_higher_term_ends_the_leadership)
     /* R6 */
     lead(5000);
     append();
-    receive(3, (struct q_msg){.type = FRAME_REJECT, .term = used_term + 3});
-    cr_assert_eq(told(PR_LOST)->term, used_term);
-    cr_assert_eq(view().state, PR_FOLLOW);
+    term_t led = used_term;
+    receive(3, (struct q_msg){.type = FRAME_REJECT, .term = led + 3});
+    cr_assert_eq(told(PR_LOST)->term, led);
+    cr_assert(told(PR_LOST)->contested);
+    cr_assert_eq(view().state, PR_CAMPAIGN);
     struct co_buf late = {0};
     cr_assert_eq(co_buf_append_zeros(&late, 200), 0);
     event((struct pr_event){.kind = PR_EV_APPEND, .record = &late});
     cr_assert_null(sent(1, FRAME_APPEND), "what comes late for a lost term goes nowhere");
     cr_assert_null(late.data);
+}
+
+Test(proposer, a_leader_that_a_minority_deposes_keeps_its_lease_for_a_term_above)
+{
+    /* R6: nobody who waits gets in between; the safekeepers do not hold our lease against us. */
+    struct q_msg held = pos(2, 1, 5000, 5000);
+    held.lease_held = true;
+    lead(5000);
+    term_t seen = used_term + 3;
+    wait_us(900000);
+    receive(3, (struct q_msg){.type = FRAME_REJECT, .term = seen});
+    cr_assert_null(sent(1, FRAME_RELEASE));
+    cr_assert_null(sent(2, FRAME_RELEASE));
+    cr_assert_not_null(sent(1, FRAME_READ_POS), "at once");
+    receive(1, held);
+    receive(2, held);
+    cr_assert_eq(used_term, seen + 1);
+    receive(1, voted(1, h1, 5000, 5000));
+    receive(2, voted(1, h1, 5000, 5000));
+    receive(1, ack(5000));
+    receive(2, ack(5000));
+    cr_assert_eq(told(PR_READY)->lsn, 5000);
+    cr_assert_eq(view().state, PR_LEADER);
+}
+
+Test(proposer, a_deposed_leader_that_is_not_wanted_gives_its_votes_back)
+{
+    /* R6: the owner says ABANDON */
+    struct q_msg held = pos(2, 1, 5000, 5000);
+    held.lease_held = true;
+    lead(5000);
+    wait_us(900000);
+    receive(3, (struct q_msg){.type = FRAME_REJECT, .term = used_term + 3});
+    receive(1, held);
+    receive(1, voted(1, h1, 5000, 5000));
+    kind(PR_EV_ABANDON);
+    cr_assert_not_null(sent(1, FRAME_RELEASE));
+    cr_assert_eq(sent(1, FRAME_RELEASE)->term, used_term);
+    cr_assert_null(told(PR_LOST), "told already");
+    cr_assert_eq(view().state, PR_FOLLOW);
+    wait_us(10000000);
+    cr_assert_null(sent(1, FRAME_READ_POS));
 }
 
 Test(proposer, abandon_gives_up_the_term)

@@ -24,7 +24,7 @@ struct side {
     lsn_t durable, received, kept;
     bool want_received;
     unsigned progress; /* told so often that bytes of a large record move */
-    unsigned n_lost, n_resolved, n_waiter;
+    unsigned n_lost, n_contested, n_resolved, n_waiter;
     char reason[160];
     char disorder[160]; /* first breach of the order of events */
 };
@@ -71,7 +71,7 @@ static void on_progress(void *owner, term_t term)
     pthread_mutex_unlock(&s->lock);
 }
 
-static void on_lost(void *owner, term_t term, const char *reason)
+static void on_lost(void *owner, term_t term, bool contested, const char *reason)
 {
     struct side *s = owner;
 
@@ -80,6 +80,7 @@ static void on_lost(void *owner, term_t term, const char *reason)
         breach(s, "a term lost twice");
     s->lost_term = term;
     s->n_lost++;
+    s->n_contested += contested;
     snprintf(s->reason, sizeof s->reason, "%s", reason);
     pthread_mutex_unlock(&s->lock);
 }
@@ -527,6 +528,72 @@ Test(quorum_sock, a_holder_that_does_not_let_go_is_busy)
     append(&a);
     cr_assert(is_durable(&a, 1000), "the holder is not harmed");
     cr_assert_geq(a.n_waiter, 1u);
+}
+
+Test(quorum_sock, a_holder_that_says_that_it_writes_ends_the_wait)
+{
+    /* M9: and its word does not outlive its lease */
+    struct cv_lead got;
+    int rc = CO_ERR_BUSY;
+
+    side_open(&b);
+    cr_assert_eq(lead(&a, 3000), 0);
+    uint64_t begin = co_now_us();
+    while (rc != CO_ERR_LOCKED && co_now_us() < begin + 2000000) {
+        rc = b.log->ops->lead(b.log, 20, NULL, NULL, &got);
+        a.log->ops->writing(a.log);
+    }
+    cr_assert_eq(rc, CO_ERR_LOCKED, "%d %s", rc, co_sentence());
+    begin = co_now_us();
+    cr_assert_eq(lead(&b, 3000), CO_ERR_LOCKED, "known: not asked for again");
+    cr_assert_lt(co_now_us() - begin, 200000u);
+    a.log->ops->release(a.log);
+    cr_assert(UNTIL(b.log->ops->lead(b.log, 3000, NULL, NULL, &got) == 0, 1000), "%s",
+              co_sentence());
+}
+
+Test(quorum_sock, a_term_lost_to_a_minority_is_led_again_before_who_waits)
+{
+    /* R6: one safekeeper has voted for somebody whom nobody follows */
+    struct cv_lead got;
+    int rc;
+
+    side_open(&b);
+    cr_assert_eq(lead(&a, 3000), 0);
+    append(&a);
+    cr_assert(is_durable(&a, 1000));
+    lsn_t tip = a.tip;
+    cr_assert_neq(b.log->ops->lead(b.log, 300, NULL, NULL, &got), 0, "it waits");
+    pthread_mutex_lock(&fc.sk[2].server.lock);
+    fc.sk[2].term += 5;
+    pthread_mutex_unlock(&fc.sk[2].server.lock);
+    append(&a); /* learns of it */
+    cr_assert(UNTIL(a.n_lost == 1, 3000));
+    cr_assert_eq(a.n_contested, 1);
+    rc = b.log->ops->lead(b.log, 50, NULL, NULL, &got);
+    cr_assert(rc == CO_ERR_BUSY || rc == CO_ERR_TIMEOUT, "%d %s", rc, co_sentence());
+    cr_assert_eq(lead(&a, 3000), 0, "%s", co_sentence());
+    cr_assert_geq(a.lead.tip_lsn, tip);
+    a.log->ops->release(a.log);
+    cr_assert(UNTIL(b.log->ops->lead(b.log, 3000, NULL, NULL, &got) == 0, 1000));
+}
+
+Test(quorum_sock, a_contested_lease_that_is_not_wanted_goes_on_at_once)
+{
+    /* R6, M9 */
+    struct cv_lead got;
+
+    side_open(&b);
+    cr_assert_eq(lead(&a, 3000), 0);
+    pthread_mutex_lock(&fc.sk[2].server.lock);
+    fc.sk[2].term += 5;
+    pthread_mutex_unlock(&fc.sk[2].server.lock);
+    append(&a);
+    cr_assert(UNTIL(a.n_lost == 1, 3000));
+    a.log->ops->release(a.log);
+    uint64_t begin = co_now_us();
+    cr_assert_eq(b.log->ops->lead(b.log, 2500, NULL, NULL, &got), 0, "%s", co_sentence());
+    cr_assert_lt(co_now_us() - begin, 1500000u, "well below the lease");
 }
 
 Test(quorum_sock, closing_frees_the_lease_at_once)

@@ -82,6 +82,7 @@ static void random_msg(struct rnd *r, struct q_msg *m, struct q_term *terms, uin
         .floor_lsn = random_lsn(r),
         .sent_us = rnd_any(r),
         .waited_us = rnd_any(r),
+        .writing = rnd_below(r, 2),
         .waiters = (uint32_t)rnd_any(r),
         .read_id = rnd_any(r),
     };
@@ -118,6 +119,7 @@ static struct q_msg only_used(const struct q_msg *m)
         u.digest = m->digest;
         u.history = m->history;
         u.config = m->config;
+        u.writing = m->writing;
         break;
     case FRAME_FETCH:
         u.from_lsn = m->from_lsn;
@@ -148,6 +150,7 @@ static struct q_msg only_used(const struct q_msg *m)
         u.want_received = m->want_received;
         u.fragment = m->fragment;
         u.fragment_at = m->fragment_at;
+        u.writing = m->writing;
         u.payload = m->payload;
         break;
     case FRAME_ACK:
@@ -210,6 +213,7 @@ static void assert_same(const struct q_msg *a, const struct q_msg *b)
     SAME(floor_lsn);
     SAME(sent_us);
     SAME(waited_us);
+    SAME(writing);
     SAME(waiters);
     SAME(read_id);
 #undef SAME

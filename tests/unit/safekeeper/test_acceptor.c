@@ -313,6 +313,37 @@ Test(acceptor, the_holder_hears_of_a_waiter_and_the_waiter_of_the_release)
     cr_assert(vote(2, 2, nonce(2, 1))->granted);
 }
 
+Test(acceptor, who_waits_hears_that_a_transaction_is_open)
+{
+    /* M9: the holder's word goes to each that waits, and to nobody when the lease is not its. */
+    struct co_id a = lead_term_1(1);
+    struct q_msg writing = append(1, a, LSN_FIRST, (struct co_span){0}), plain = writing;
+    writing.writing = true;
+    vote(2, 2, nonce(2, 1));
+    vote(3, 2, nonce(3, 9));
+    send(10, plain);
+    cr_assert_null(sent_to(2, FRAME_VOTED));
+    send(10, writing);
+    const struct q_msg *m = sent_to(2, FRAME_VOTED);
+    cr_assert(m && m->writing && m->lease_held && !m->granted);
+    m = sent_to(3, FRAME_VOTED);
+    cr_assert(m && m->writing && co_id_eq(&m->nonce, &(struct co_id){{3, [12] = 9}}));
+    cr_assert_not_null(sent_to(10, FRAME_ACK), "it renews the lease as any heartbeat");
+    /* the end of the wait, of the lease, of the term */
+    event((struct sk_event){.kind = SK_EV_CLOSED, .conn = 3});
+    send(10, writing);
+    cr_assert_null(sent_to(3, FRAME_VOTED));
+    cr_assert_not_null(sent_to(2, FRAME_VOTED));
+    vote(4, 2, nonce(4, 1));
+    send(10, (struct q_msg){.type = FRAME_RELEASE, .term = 1, .nonce = a});
+    cr_assert_not_null(sent_to(2, FRAME_FREE));
+    send(10, writing);
+    cr_assert_null(sent_to(4, FRAME_VOTED), "late, from one that has given the lease back");
+    cr_assert(vote(2, 2, nonce(2, 1))->granted);
+    send(10, writing);
+    cr_assert_null(sent_to(4, FRAME_VOTED), "an older term");
+}
+
 Test(acceptor, the_end_of_an_old_connection_leaves_the_lease_of_the_new_one)
 {
     /* S5: a VOTE that was repeated on the way came over the old connection, after the leader had
