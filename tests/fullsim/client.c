@@ -19,7 +19,6 @@ static struct user users[MAX_USERS];
 static uint32_t next_server = 1, next_conn;
 static bool set_up, checking;
 lsn_t setup_lsn;
-uint32_t committing;
 
 /* ---- SQL --------------------------------------------------------------------------------------- */
 
@@ -142,9 +141,7 @@ static void end(struct conn *c, enum txn_state state)
 int client_commit(struct conn *c, const char *sql)
 {
     c->committing = true;
-    committing++;
     int rc = run(c, sql);
-    committing--;
     c->committing = false;
     if (!c->timeline)
         c->timeline = n_timelines ? &timelines[0] : NULL;
@@ -218,11 +215,19 @@ static void reopen(struct conn *c)
     }
 }
 
+/* SQLite that cannot read says "no such table" by the schema that it knew. */
+static void read_schema(struct conn *c)
+{
+    int rc;
+    while (client_int(c, &rc, "select count(*) from sqlite_schema where name='log'") != 1)
+        task_sleep(10000);
+}
+
 static void *conn_main(void *arg)
 {
     struct conn *c = arg;
     reopen(c);
-    if (c->id == 0) {
+    if (c->user->index == 0 && !set_up && c == c->user->conns[0]) {
         while (work_setup(c))
             task_sleep(20000);
         set_up = true;
@@ -232,6 +237,8 @@ static void *conn_main(void *arg)
         task_sleep(5000 + below(R_WORK, 5000));
     if (!c->timeline)
         c->timeline = &timelines[0];
+    task_sleep(2000 * (uint64_t)sim.w.staleness_ms); /* so old may be what is read */
+    read_schema(c);
     for (;;) {
         work_resolve(c);
         if (sim.healed ? c->after_heal >= MORE : !budget_is_left()) {
@@ -269,7 +276,7 @@ static void start(struct user *u)
         co_assert(c != NULL);
         c->user = u;
         c->id = next_conn++;
-        c->full = !chance(R_WORK, sim.w.normal_ppm);
+        c->full = (u->index == 0 && k == 0) || !chance(R_WORK, sim.w.normal_ppm);
         u->conns[k] = c;
         (void)task_new(u->proc, conn_main, c);
     }
@@ -294,11 +301,8 @@ static void kill_user(struct user *u)
 {
     struct proc *p = u->proc;
     net_proc_died(p, below(R_NEMESIS, 2) == 0);
-    for (uint32_t k = 0; k < sim.w.threads; k++) {
+    for (uint32_t k = 0; k < sim.w.threads; k++)
         txns_killed(u->conns[k]->id);
-        if (u->conns[k]->committing)
-            committing--;
-    }
     u->restarting = true;
     after(20000 + below(R_NEMESIS, 1000000), restart, u, 0);
     proc_kill(p);
@@ -323,20 +327,12 @@ bool client_kill_one(bool in_commit)
     return false;
 }
 
-void client_pause_one(uint64_t us)
+struct proc *client_proc(uint32_t host)
 {
-    struct user *u = &users[below(R_NEMESIS, sim.w.n_users)];
-    if (u->proc->alive)
-        u->proc->paused_until = sim.now + us;
+    return users[host - HOST_USERS].proc;
 }
 
 bool clients_done(void)
 {
     return set_up && !budget_is_left();
-}
-
-void clients_heal(void)
-{
-    for (uint32_t i = 0; i < sim.w.n_users; i++)
-        users[i].proc->paused_until = 0;
 }

@@ -32,7 +32,6 @@ struct conn {
 };
 
 extern lsn_t setup_lsn; /* from here on the sums hold */
-extern uint32_t committing; /* connections that are in COMMIT */
 
 /* client.c */
 sqlite3 *client_open(struct conn *c, const char *branch, lsn_t at, int *rc);
@@ -51,6 +50,8 @@ int work_setup(struct conn *c);
 void work_one(struct conn *c);
 void work_read(struct conn *c, const char *why);
 void work_resolve(struct conn *c);
+/* The same connection, on another branch or at a moment; NULL db: it cannot be had now. */
+struct conn work_other(struct conn *c, struct timeline *t, lsn_t at);
 
 /* check.c */
 void check_all(struct conn *c);

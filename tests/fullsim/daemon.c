@@ -90,13 +90,22 @@ static void on_terminate(uv_signal_t *h, int number)
     sk_server_stop(k->server);
 }
 
+/* An I/O error is the nemesis's, and somebody starts it again. */
+static void cannot_start(struct keeper *k, int rc)
+{
+    trace("safekeeper %u does not start: %s", k->host, co_sentence());
+    if (rc != CO_ERR_IO || sim.healed)
+        violation("safekeeper %u does not start: %s", k->host, co_sentence());
+    end_keeper(k, false);
+}
+
 static void *keeper_main(void *arg)
 {
     struct keeper *k = arg;
     char address[32];
     int rc = co_identity_open(k->dir, "safekeeper", k->host, &cluster_id, &k->identity);
     if (rc)
-        violation("safekeeper %u does not start: %s", k->host, co_sentence());
+        cannot_start(k, rc);
     uv_loop_init(&k->loop);
     snprintf(address, sizeof address, "10.0.0.%u", k->host);
     struct sk_server_options o = {.dir = k->dir,
@@ -107,7 +116,7 @@ static void *keeper_main(void *arg)
                                   .owner = k};
     rc = sk_server_start(&k->loop, &o, &k->server);
     if (rc)
-        violation("safekeeper %u does not start: %s", k->host, co_sentence());
+        cannot_start(k, rc);
     uv_signal_init(&k->loop, &k->terminate);
     k->terminate.data = k;
     uv_signal_start(&k->terminate, on_terminate, SIGTERM);

@@ -35,7 +35,7 @@ struct file {
     uint32_t host;
     uint8_t **page, **synced; /* NULL: a hole; synced only where dirty */
     uint8_t *dirty;
-    uint32_t n_pages;
+    uint32_t n_pages, dirty_from, dirty_to; /* no dirty page lies outside */
     uint64_t size, synced_size;
 };
 
@@ -153,6 +153,12 @@ static void touch(struct file *f, uint32_t i)
 {
     if (f->dirty[i])
         return;
+    if (f->dirty_from == f->dirty_to) {
+        f->dirty_from = i;
+        f->dirty_to = i + 1;
+    }
+    f->dirty_from = i < f->dirty_from ? i : f->dirty_from;
+    f->dirty_to = i >= f->dirty_to ? i + 1 : f->dirty_to;
     f->dirty[i] = 1;
     f->synced[i] = f->page[i];
     if (f->page[i] && f->page[i] != zeros) {
@@ -210,7 +216,7 @@ static size_t get(const struct file *f, uint64_t at, uint8_t *out, size_t len)
 
 static void settle(struct file *f)
 {
-    for (uint32_t i = 0; i < f->n_pages; i++) {
+    for (uint32_t i = f->dirty_from; i < f->dirty_to; i++) {
         if (!f->dirty[i])
             continue;
         if (f->synced[i] != f->page[i])
@@ -218,6 +224,7 @@ static void settle(struct file *f)
         f->synced[i] = NULL;
         f->dirty[i] = 0;
     }
+    f->dirty_from = f->dirty_to = 0;
     f->synced_size = f->size;
 }
 
@@ -227,7 +234,7 @@ static bool lose(struct file *f)
     bool any = false;
     uint32_t how = below(R_DISK, 3); /* all of it, none of it, some of it */
     bool torn = fault(F_TORN);
-    for (uint32_t i = 0; i < f->n_pages; i++) {
+    for (uint32_t i = f->dirty_from; i < f->dirty_to; i++) {
         uint8_t kept[PAGE];
         if (!f->dirty[i])
             continue;
@@ -251,6 +258,7 @@ static bool lose(struct file *f)
             memcpy(f->page[i], kept, PAGE);
         }
     }
+    f->dirty_from = f->dirty_to = 0;
     if (f->size != f->synced_size && below(R_DISK, 2)) {
         f->size = f->synced_size;
         any = true;
@@ -279,8 +287,10 @@ void disk_full(uint32_t host, bool is_full)
     full[host] = is_full;
 }
 
+/* 0: it is well again, and nothing more fails. */
 void disk_slow(uint32_t host, uint64_t until)
 {
+    eio[host] = eio[host] && until;
     slow_until[host] = until;
 }
 
@@ -413,6 +423,8 @@ static int sync_ours(struct open_file *o)
     }
     if (eio[host]) {
         eio[host] = false;
+        if (!o->f->dir)
+            (void)lose(o->f);
         return no(EIO);
     }
     if (!o->f->dir)

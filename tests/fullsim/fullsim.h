@@ -125,6 +125,7 @@ struct swarm {
     uint32_t wake_us;   /* at most so late does a thread begin that may run */
     uint32_t preempt_ppm;
     uint32_t strokes_us; /* the nemesis comes so often, on average */
+    uint32_t strokes_a_heavy;
     int rate_ppm[MAX_HOSTS];
     uint32_t n_users, threads, txns; /* computes; connections of each; transactions of the seed */
     uint32_t page_size, cache_pages, auto_vacuum, cache_mb;
@@ -237,7 +238,7 @@ void loop_forget(struct proc *p);
 void disk_crash(uint32_t host, bool power);
 void disk_full(uint32_t host, bool full);
 void disk_slow(uint32_t host, uint64_t until);
-void disk_eio(uint32_t host); /* the next sync fails */
+void disk_eio(uint32_t host); /* the next sync fails, and what it was for is lost */
 
 /* daemon.c */
 void daemons_start(void);
@@ -245,7 +246,6 @@ void daemon_keeper_end(uint32_t k, bool power); /* and restarts it later */
 void daemon_keeper_stop(uint32_t k);
 void daemon_pages_end(bool clean);
 bool daemon_all_up(void);
-void daemons_heal(void);
 struct proc *daemon_proc(uint32_t host);
 extern struct co_id cluster_id;
 
@@ -253,8 +253,7 @@ extern struct co_id cluster_id;
 void clients_start(void);
 bool clients_done(void);
 bool client_kill_one(bool in_commit);
-void client_pause_one(uint64_t us);
-void clients_heal(void);
+struct proc *client_proc(uint32_t host);
 
 /* nemesis.c */
 void swarm_draw(void);

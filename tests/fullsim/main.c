@@ -39,9 +39,9 @@ int main(int argc, char **argv)
     for (uint64_t i = 0; i < runs; i++, o.seed++) {
         struct outcome out;
         run_seed(&o, &out);
-        printf("seed %llu %s hash=%016llx commits=%llu events=%llu virtual=%.1f pages=%llu %s\n",
+        printf("seed %llu %s hash=%016llx commits=%llu faults=%llu events=%llu virtual=%.1f pages=%llu %s\n",
                (unsigned long long)o.seed, out.failed ? "FAIL" : "ok",
-               (unsigned long long)out.hash, (unsigned long long)out.stats.commits,
+               (unsigned long long)out.hash, (unsigned long long)out.stats.commits, (unsigned long long)out.faults,
                (unsigned long long)out.events, (double)out.virtual_us / 1e6,
                (unsigned long long)out.stats.pages_checked, out.why);
     }

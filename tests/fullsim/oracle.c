@@ -372,6 +372,41 @@ static void see_action(struct timeline *t, const struct pr_action *a)
     }
 }
 
+static bool leads(const struct pr_view *v)
+{
+    return v->state == PR_RECOVER || v->state == PR_LEADER;
+}
+
+/* Committed up to there, says an action of somebody who leads. */
+static lsn_t told(const struct pr_action *a)
+{
+    if (a->kind == PR_SEND && a->msg.type == FRAME_APPEND)
+        return a->msg.commit_lsn;
+    return a->kind == PR_POSITION ? a->lsn : 0;
+}
+
+/* What it holds to be committed lies on the way back from the end of the log that it leads, or led
+ * until this step: an election that only settles a dead writer's tail ends within the step that
+ * commits it, and what it commits is told as a position. */
+static void see_commit(struct timeline *t, const struct pr_view *before, const struct pr_view *now,
+                       const struct pr_actions *out)
+{
+    const struct pr_view *v = leads(now) ? now : leads(before) ? before : NULL;
+    lsn_t commit = leads(now) ? now->commit_lsn : 0;
+    if (!v)
+        return;
+    for (uint32_t i = 0; i < out->n; i++)
+        if (told(&out->a[i]) > commit)
+            commit = told(&out->a[i]);
+    if (commit <= t->end)
+        return;
+    struct record *r = find(&v->tip_digest);
+    while (r && r->h.end_lsn > commit)
+        r = find(&r->h.prev_digest);
+    if (r && r->h.end_lsn == commit)
+        extend(t, &r->h.digest, commit);
+}
+
 int __real_pr_step(struct pr_proposer *pr, const struct pr_event *event, struct pr_actions *out);
 int __wrap_pr_step(struct pr_proposer *pr, const struct pr_event *event, struct pr_actions *out);
 int __wrap_pr_step(struct pr_proposer *pr, const struct pr_event *event, struct pr_actions *out)
@@ -390,9 +425,14 @@ int __wrap_pr_step(struct pr_proposer *pr, const struct pr_event *event, struct 
         x->end = h.end_lsn;
         see_record(co_buf_span(event->record), x->id);
     }
+    struct pr_view before, now;
+    pr_view(pr, &before);
     int rc = __real_pr_step(pr, event, out);
     for (uint32_t i = 0; !rc && i < out->n; i++)
         see_action(t, &out->a[i]);
+    pr_view(pr, &now);
+    if (!rc)
+        see_commit(t, &before, &now, out);
     return rc;
 }
 

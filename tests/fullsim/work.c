@@ -8,6 +8,10 @@
 #include <string.h>
 
 #include "common/assert.h"
+#include "common/clock_file.h"
+#include "proto/message.h"
+#include "proto/peer_sock.h"
+#include "proto/unpack.h"
 #include "tests/fullsim/client.h"
 
 /* ---- setting up -------------------------------------------------------------------------------- */
@@ -15,6 +19,7 @@
 /* The transaction by which everything begins; tried until it is there. */
 int work_setup(struct conn *c)
 {
+    char vacuum[40];
     int rc = 0;
     long long done = client_int(c, &rc, "select count(*) from sqlite_schema where name='log'");
     if (!rc && done == 1) {
@@ -24,8 +29,11 @@ int work_setup(struct conn *c)
     }
     if (!rc)
         rc = client_sql(c, "pragma page_size=%u", sim.w.page_size);
-    if (!rc)
-        rc = client_sql(c, "pragma auto_vacuum=%u", sim.w.auto_vacuum);
+    if (rc)
+        return rc;
+    client_begin(c); /* on an empty database it is a transaction */
+    snprintf(vacuum, sizeof vacuum, "pragma auto_vacuum=%u", sim.w.auto_vacuum);
+    rc = client_commit(c, vacuum);
     if (rc)
         return rc;
     client_begin(c);
@@ -307,38 +315,150 @@ static int take_text(void *out, int n, char **values, char **names)
 }
 
 /* Whoever is at it asks for all of them. */
+static void ask(struct conn *c, struct txn *x)
+{
+    char id[64], word[40] = "", sql[160];
+    lsn_commit_id_format(x->term, x->begin, id);
+    snprintf(sql, sizeof sql, "select corallite_commit_status('%s')", id);
+    int rc = sqlite3_exec(c->db, sql, take_text, word, NULL);
+    trace("status of %s: %d %s", id, rc, word);
+    if (!rc && x->state == T_UNKNOWN && strcmp(word, "unknown") != 0)
+        txn_verdict(x, word);
+}
+
 void work_resolve(struct conn *c)
 {
     for (uint32_t i = 1; i <= n_txns; i++) {
         struct txn *x = &txns[i];
-        char id[64], word[40] = "", sql[160];
-        if (x->state != T_UNKNOWN || !c->timeline || !co_id_eq(&x->timeline, &c->timeline->id))
+        if (x->state != T_UNKNOWN)
             continue;
-        lsn_commit_id_format(x->term, x->begin, id);
-        snprintf(sql, sizeof sql, "select corallite_commit_status('%s')", id);
-        int rc = sqlite3_exec(c->db, sql, take_text, word, NULL);
-        trace("status of %s: %d %s", id, rc, word);
-        if (rc || x->state != T_UNKNOWN)
+        if (co_id_eq(&x->timeline, &c->timeline->id)) {
+            ask(c, x);
             continue;
-        if (strcmp(word, "unknown") != 0)
-            txn_verdict(x, word);
+        }
+        struct conn other = work_other(c, timeline_of(&x->timeline), 0);
+        if (other.db) {
+            ask(&other, x);
+            sqlite3_close(other.db);
+        }
     }
+}
+
+/* ---- branches and moments ---------------------------------------------------------------------- */
+
+struct conn work_other(struct conn *c, struct timeline *t, lsn_t at)
+{
+    struct conn other = *c;
+    int rc;
+    other.timeline = t;
+    other.db = client_open(&other, t->branch, at, &rc);
+    if (!other.db)
+        client_check_code(&other, rc, "opening a branch or a moment");
+    return other;
+}
+
+static void make_branch(struct conn *c)
+{
+    Corallite__Hello hello = CORALLITE__HELLO__INIT;
+    Corallite__BranchCreate q = CORALLITE__BRANCH_CREATE__INIT;
+    struct timeline *from = &timelines[below(R_WORK, n_timelines)];
+    struct co_id id = co_id_random();
+    char name[32], at[64], digits[LSN_TEXT], host[32];
+    lsn_t lsn = any_lsn(from);
+    struct psock s;
+    if (lsn < setup_lsn)
+        return;
+    uint64_t deadline = co_now_us() + 3000000;
+    snprintf(name, sizeof name, "b%u", c->id * 1000 + n_timelines);
+    snprintf(at, sizeof at, "lsn:%s", lsn_format(lsn, digits));
+    snprintf(host, sizeof host, "10.0.%u.9", c->user->server);
+    hello.has_protocol_min = hello.has_protocol_max = hello.has_role = 1;
+    hello.protocol_min = hello.protocol_max = CO_PROTOCOL_VERSION;
+    hello.role = CORALLITE__ROLE__ROLE_TOOL;
+    q.database = (char *)(uintptr_t) "shop";
+    q.branch = name;
+    q.from_branch = from->branch;
+    q.at = at;
+    q.has_id = 1;
+    q.id = msg_bytes16(id.b);
+    q.has_deadline_ms = 1;
+    q.deadline_ms = 2500;
+    if (psock_connect(&s, host, 6400, &hello, deadline, NULL))
+        return;
+    struct frame_header frame;
+    struct co_buf body;
+    int rc = psock_call(&s, FRAME_BRANCH_CREATE, &q.base, co_span_of(NULL, 0), deadline, &frame,
+                        &body, NULL);
+    trace("branch %s from %s at %s: %d", name, from->branch, at, rc);
+    if (!rc) {
+        Corallite__Branched *m = NULL;
+        if (frame.type == FRAME_BRANCHED)
+            m = message_unpack(&corallite__branched__descriptor,
+                               co_span_of(body.data, frame.message_bytes));
+        if (!m || m->lsn != lsn)
+            violation("branch %s was asked for at %llx and made at %llx", name,
+                      (unsigned long long)lsn, m ? (unsigned long long)m->lsn : 0);
+        timeline_make(&id, name, gold_at(from, lsn) && lsn <= from->base ? from->parent : from, lsn);
+        run_stats.branches++;
+        corallite__branched__free_unpacked(m, NULL);
+        co_buf_free(&body);
+    }
+    psock_close(&s);
+}
+
+static void some(struct conn *c);
+
+static void go_to_branch(struct conn *c)
+{
+    if (n_timelines < 2 || (n_timelines < 6 && below(R_WORK, 3) == 0)) {
+        make_branch(c);
+        return;
+    }
+    struct conn other = work_other(c, &timelines[1 + below(R_WORK, n_timelines - 1)], 0);
+    if (!other.db)
+        return;
+    for (uint32_t n = 1 + below(R_WORK, 4); n > 0; n--)
+        some(&other);
+    c->after_heal = other.after_heal;
+    sqlite3_close(other.db);
+}
+
+static void go_to_past(struct conn *c)
+{
+    struct timeline *t = &timelines[below(R_WORK, n_timelines)];
+    lsn_t lsn = any_lsn(t);
+    if (lsn < setup_lsn)
+        return;
+    struct conn other = work_other(c, t, lsn);
+    if (!other.db)
+        return;
+    work_read(&other, "a read of the past");
+    probe(P_PAST_READ);
+    sqlite3_close(other.db);
 }
 
 /* ------------------------------------------------------------------------------------------------ */
 
-void work_one(struct conn *c)
+static void some(struct conn *c)
 {
-    uint32_t all = sim.w.bank + sim.w.append + sim.w.paged, pick;
-    if (below(R_WORK, 4) == 0) {
+    uint32_t pick = below(R_WORK, sim.w.bank + sim.w.append + sim.w.paged);
+    if (below(R_WORK, 4) == 0)
         work_read(c, "a read");
-        return;
-    }
-    pick = below(R_WORK, all);
-    if (pick < sim.w.bank)
+    else if (pick < sim.w.bank)
         transfer(c);
     else if (pick < sim.w.bank + sim.w.append)
         append(c);
     else
         paged(c);
+}
+
+void work_one(struct conn *c)
+{
+    uint32_t pick = below(R_WORK, 100);
+    if (pick < sim.w.branch)
+        go_to_branch(c);
+    else if (pick < sim.w.branch + sim.w.past)
+        go_to_past(c);
+    else
+        some(c);
 }
