@@ -136,4 +136,5 @@ $(B)/tests/sim: $(call objs,$(wildcard tests/sim/*.c)) $(SIM_CORES) $(BASE)
 
 include tools/targets.mk
 -include tools/sim.mk
+-include tools/fullsim.mk
 include tools/sqlite.mk

@@ -53,7 +53,9 @@ static int apply(struct cv_database *db, lsn_t since, lsn_t upto, const struct c
     /* Somebody else's commits stand where this process thought to be writing. */
     if (db->tip.pos > db->known.pos)
         cv_era_end(db, false);
-    if (!db->known_valid || ch->all)
+    /* Asked when nothing was known (since 0), the answer lists nothing; meanwhile another thread may
+     * have learned an older state. */
+    if (!db->known_valid || ch->all || since == LSN_NONE)
         cv_cache_begin(db->cache, upto);
     else
         rc = apply_list(db, since, co_buf_span(&ch->list));
@@ -161,14 +163,14 @@ static int learn(struct cv_database *db, uint32_t timeout_ms)
     return rc;
 }
 
+/* Also for the tip: who leads asks nobody while its lease runs, and may have been displaced when it
+ * does not. */
 static bool must_learn(struct cv_database *db, const struct cv_pin_request *request)
 {
     bool must = true;
 
     pthread_mutex_lock(&db->lock);
-    if (db->known_valid && request->want_tip && db->leading)
-        must = false; /* its COMMIT will prove it */
-    else if (db->known_valid && request->staleness_ms)
+    if (db->known_valid && request->staleness_ms)
         must = co_now_us() - db->position_at_us >= (uint64_t)request->staleness_ms * 1000 ||
                db->returned_lsn > db->known.txn;
     pthread_mutex_unlock(&db->lock);

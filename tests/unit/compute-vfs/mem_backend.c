@@ -368,6 +368,8 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
     if (refuses(log, true))
         return refuses(log, true);
     pthread_mutex_lock(&G);
+    if (mem.lease_lapsed && db->leader != log && db->leader && !db->leader->first)
+        db->leader = NULL;
     while (mem.refuse || (db->leader && !(db->leader == log && log->contested)) || log->first ||
            log->telling) {
         if (db->leader && db->leader != log && !asked && !mem.hold_lease) {
@@ -791,7 +793,7 @@ static int pages_resolve(struct cv_pages *p, const char *name, const char *branc
         db ? find_moment(db, at, &c) : co_fail(CO_ERR_NOT_FOUND, "there is no %s/%s", name, branch);
     if (!rc) {
         out->timeline = db->timeline.timeline;
-        out->head_lsn = db->end;
+        out->head_lsn = mem.hold_ingest ? db->ingested : db->end;
     }
     if (c) {
         out->lsn = c->end;

@@ -26,6 +26,7 @@ struct mem_switches {
     atomic_bool hold_ingest;   /* the pageserver stays where it is */
     atomic_bool hold_resolve;  /* the fate of a lost term is told by mem_resolve() only */
     atomic_bool hold_lease;    /* a leader does not let go for others */
+    atomic_bool lease_lapsed;  /* lead() displaces a leader, who does not hear of it */
     atomic_int fail_get;       /* pages->get answers this code */
     atomic_int fail_open;      /* pages->open answers this code */
     atomic_uint no_quorum_ms;  /* what no_quorum_ms() answers */

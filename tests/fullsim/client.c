@@ -1,0 +1,338 @@
+/*
+ * client.c - the computes: virtual processes with one to three connections each, every connection on
+ * its own thread. A process that is killed leaves all that it had, and another comes in its place.
+ */
+#include "tests/fullsim/client.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/assert.h"
+#include "tests/fullsim/wrap.h"
+
+#define MAX_USERS 6u
+#define MORE      2u /* commits of each connection after the healing */
+
+static struct user users[MAX_USERS];
+static uint32_t next_server = 1, next_conn;
+static bool set_up, checking;
+lsn_t setup_lsn;
+
+/* ---- SQL --------------------------------------------------------------------------------------- */
+
+sqlite3 *client_open(struct conn *c, const char *branch, lsn_t at, int *rc)
+{
+    char uri[400], moment[64] = "", lsn[LSN_TEXT];
+    sqlite3 *db = NULL;
+    if (at)
+        snprintf(moment, sizeof moment, "&at=lsn:%s", lsn_format(at, lsn));
+    snprintf(uri, sizeof uri,
+             "file:shop/%s?vfs=corallite&server=10.0.%u.9:6400&commit_timeout=%u&staleness=%u"
+             "&cache_mb=%u%s",
+             branch, c->user->server, sim.w.commit_timeout_ms, sim.w.staleness_ms, sim.w.cache_mb,
+             moment);
+    *rc = sqlite3_open_v2(uri, &db,
+                          SQLITE_OPEN_URI | SQLITE_OPEN_READWRITE |
+                              (at ? 0 : SQLITE_OPEN_CREATE),
+                          NULL);
+    if (*rc) {
+        *rc = db ? sqlite3_extended_errcode(db) : *rc;
+        sqlite3_close(db);
+        return NULL;
+    }
+    char pragmas[160];
+    sqlite3_busy_timeout(db, 400);
+    snprintf(pragmas, sizeof pragmas,
+             "pragma temp_store=memory; pragma cache_size=%u; pragma synchronous=%s",
+             sim.w.cache_pages, c->full ? "full" : "normal");
+    (void)sqlite3_exec(db, pragmas, NULL, NULL, NULL);
+    return db;
+}
+
+/* The codes that the VFS may answer under faults. Everything else is a finding. */
+void client_check_code(struct conn *c, int rc, const char *what)
+{
+    switch (rc & 0xff) {
+    case SQLITE_OK:
+    case SQLITE_BUSY:
+    case SQLITE_IOERR:
+    case SQLITE_CANTOPEN:
+    case SQLITE_FULL:
+        return;
+    default:
+        violation("connection %u: %.200s: code %d: %s", c->id, what, rc,
+                  c->db ? sqlite3_errmsg(c->db) : "");
+    }
+}
+
+static int run(struct conn *c, const char *sql)
+{
+    int rc = sqlite3_exec(c->db, sql, NULL, NULL, NULL);
+    if (rc)
+        rc = sqlite3_extended_errcode(c->db);
+    if (rc)
+        trace("sql %.60s: %d %s", sql, rc, sqlite3_errmsg(c->db));
+    client_check_code(c, rc, sql);
+    if ((rc & 0xff) == SQLITE_BUSY)
+        probe(rc == SQLITE_BUSY_SNAPSHOT ? P_BUSY_SNAPSHOT : P_BUSY);
+    return rc;
+}
+
+int client_sql(struct conn *c, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *sql = sqlite3_vmprintf(format, args);
+    va_end(args);
+    co_assert(sql != NULL);
+    int rc = run(c, sql);
+    if (!rc && c->txn)
+        txn_sql(c->txn, sql);
+    sqlite3_free(sql);
+    return rc;
+}
+
+static int take_int(void *out, int n, char **values, char **names)
+{
+    (void)names;
+    if (n && values[0])
+        *(long long *)out = atoll(values[0]);
+    return 0;
+}
+
+long long client_int(struct conn *c, int *rc, const char *format, ...)
+{
+    va_list args;
+    long long out = -1;
+    va_start(args, format);
+    char *sql = sqlite3_vmprintf(format, args);
+    va_end(args);
+    co_assert(sql != NULL);
+    *rc = sqlite3_exec(c->db, sql, take_int, &out, NULL);
+    if (*rc)
+        *rc = sqlite3_extended_errcode(c->db);
+    client_check_code(c, *rc, sql);
+    if (*rc)
+        trace("sql %.60s: %d %s", sql, *rc, sqlite3_errmsg(c->db));
+    sqlite3_free(sql);
+    return out;
+}
+
+void client_begin(struct conn *c)
+{
+    c->txn = txn_begin(c->id, c->timeline, c->full);
+    co_assert(c->txn != NULL);
+    sim.current->txn = c->txn;
+}
+
+static void end(struct conn *c, enum txn_state state)
+{
+    sim.current->txn = NULL;
+    if (c->txn->has_record) /* the timeline of a database is known only when it was born */
+        co_assert(c->timeline != NULL);
+    if (c->timeline)
+        c->txn->timeline = c->timeline->id;
+    txn_end(c->txn, state, NULL);
+    c->txn = NULL;
+}
+
+int client_commit(struct conn *c, const char *sql)
+{
+    c->committing = true;
+    int rc = run(c, sql);
+    c->committing = false;
+    if (!c->timeline)
+        c->timeline = n_timelines ? &timelines[0] : NULL;
+    if (rc == SQLITE_OK) {
+        if (strcmp(sql, "commit") != 0)
+            txn_sql(c->txn, sql);
+        end(c, T_ACKED);
+        if (sim.healed)
+            c->after_heal++;
+    } else if (rc == SQLITE_IOERR_FSYNC) {
+        if (strcmp(sql, "commit") != 0)
+            txn_sql(c->txn, sql);
+        end(c, c->txn->has_record ? T_UNKNOWN : T_NOT_COMMITTED);
+    } else if (!c->txn->has_record || rc == SQLITE_IOERR_WRITE || (rc & 0xff) == SQLITE_FULL) {
+        end(c, T_NOT_COMMITTED);
+    } else {
+        violation("connection %u: %.100s: code %d, and a record was written: is it committed? %s",
+                  c->id, sql, rc, sqlite3_errmsg(c->db));
+    }
+    if (!sqlite3_get_autocommit(c->db))
+        (void)run(c, "rollback");
+    return rc;
+}
+
+void client_rollback(struct conn *c, int rc)
+{
+    (void)rc;
+    if (!sqlite3_get_autocommit(c->db))
+        (void)run(c, "rollback");
+    if (c->txn)
+        end(c, T_NOT_COMMITTED);
+}
+
+/* ---- life -------------------------------------------------------------------------------------- */
+
+static bool budget_is_left(void)
+{
+    uint32_t limit = sim.txn_limit < sim.w.txns ? sim.txn_limit : sim.w.txns;
+    return run_stats.begun < limit;
+}
+
+static bool unknown_left(void)
+{
+    for (uint32_t i = 1; i <= n_txns; i++)
+        if (txns[i].state == T_UNKNOWN)
+            return true;
+    return false;
+}
+
+static bool all_finished(void)
+{
+    for (uint32_t i = 0; i < sim.w.n_users; i++) {
+        if (!users[i].proc->alive)
+            return false;
+        for (uint32_t k = 0; k < sim.w.threads; k++)
+            if (!users[i].conns[k] || !users[i].conns[k]->finished)
+                return false;
+    }
+    return true;
+}
+
+static void reopen(struct conn *c)
+{
+    int rc;
+    while (!c->db) {
+        c->db = client_open(c, "main", 0, &rc);
+        if (!c->db) {
+            client_check_code(c, rc, "open");
+            task_sleep(20000 + below(R_WORK, 100000));
+        }
+    }
+}
+
+/* SQLite that cannot read says "no such table" by the schema that it knew. */
+static void read_schema(struct conn *c)
+{
+    int rc;
+    while (client_int(c, &rc, "select count(*) from sqlite_schema where name='log'") != 1)
+        task_sleep(10000);
+}
+
+static void *conn_main(void *arg)
+{
+    struct conn *c = arg;
+    reopen(c);
+    if (c->user->index == 0 && !set_up && c == c->user->conns[0]) {
+        while (work_setup(c))
+            task_sleep(20000);
+        set_up = true;
+        trace("set up at %llx", (unsigned long long)setup_lsn);
+    }
+    while (!set_up)
+        task_sleep(5000 + below(R_WORK, 5000));
+    if (!c->timeline)
+        c->timeline = &timelines[0];
+    task_sleep(2000 * (uint64_t)sim.w.staleness_ms); /* so old may be what is read */
+    read_schema(c);
+    for (;;) {
+        work_resolve(c);
+        if (sim.healed ? c->after_heal >= MORE : !budget_is_left()) {
+            if (sim.healed && !unknown_left())
+                break;
+            task_sleep(20000);
+            continue;
+        }
+        work_one(c);
+        if (below(R_WORK, 40) == 0 && sqlite3_close(c->db) == SQLITE_OK) {
+            c->db = NULL;
+            reopen(c);
+        }
+        task_sleep(1 + below(R_WORK, sim.w.think_us));
+    }
+    c->finished = true;
+    if (checking || !all_finished())
+        return NULL;
+    checking = true;
+    check_all(c);
+    sim.over = true;
+    return NULL;
+}
+
+static void start(struct user *u)
+{
+    char name[24];
+    snprintf(name, sizeof name, "user%u", u->index);
+    u->restarting = false;
+    u->proc = proc_new(name, u->host);
+    u->server = next_server++;
+    co_assert(next_server < 255);
+    for (uint32_t k = 0; k < sim.w.threads; k++) {
+        struct conn *c = calloc(1, sizeof *c);
+        co_assert(c != NULL);
+        c->user = u;
+        c->id = next_conn++;
+        c->full = (u->index == 0 && k == 0) || !chance(R_WORK, sim.w.normal_ppm);
+        u->conns[k] = c;
+        (void)task_new(u->proc, conn_main, c);
+    }
+}
+
+static void restart(void *a, uint64_t b)
+{
+    (void)b;
+    start(a);
+}
+
+void clients_start(void)
+{
+    for (uint32_t i = 0; i < sim.w.n_users; i++) {
+        users[i].index = i;
+        users[i].host = HOST_USERS + i;
+        start(&users[i]);
+    }
+}
+
+static void kill_user(struct user *u)
+{
+    struct proc *p = u->proc;
+    net_proc_died(p, below(R_NEMESIS, 2) == 0);
+    for (uint32_t k = 0; k < sim.w.threads; k++)
+        txns_killed(u->conns[k]->id);
+    u->restarting = true;
+    after(20000 + below(R_NEMESIS, 1000000), restart, u, 0);
+    proc_kill(p);
+}
+
+/* false: there is nobody of that kind now. */
+bool client_kill_one(bool in_commit)
+{
+    uint32_t first = below(R_NEMESIS, sim.w.n_users);
+    for (uint32_t i = 0; i < sim.w.n_users; i++) {
+        struct user *u = &users[(first + i) % sim.w.n_users];
+        bool fits = u->proc->alive && set_up;
+        bool commits = false;
+        for (uint32_t k = 0; k < sim.w.threads && fits; k++)
+            commits = commits || u->conns[k]->committing;
+        if (!fits || (in_commit && !commits))
+            continue;
+        if (fault_now(in_commit ? F_COMMIT_KILL : F_USER_KILL))
+            kill_user(u);
+        return true;
+    }
+    return false;
+}
+
+struct proc *client_proc(uint32_t host)
+{
+    return users[host - HOST_USERS].proc;
+}
+
+bool clients_done(void)
+{
+    return set_up && !budget_is_left();
+}

@@ -1,0 +1,660 @@
+/*
+ * disk.c - a file system for each safekeeper: what is written lies in the page cache until it is
+ * synced; a loss of power keeps, drops or tears what was not, sector by sector. Paths below /sim/
+ * are here, all others are the machine's own (the pageserver's LMDB lies on a tmpfs).
+ *
+ * Names are durable at once: that a directory was not synced is level C's (crash points of the
+ * storage code, one by one). A page that was only zeroed takes no memory.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "common/assert.h"
+#include "tests/fullsim/fullsim.h"
+#include "tests/fullsim/wrap.h"
+
+#define FD_BASE  200000
+#define MAX_FDS  65536
+#define PAGE     4096u
+#define SECTOR   512u
+#define MAX_FILE 4096u
+#define DIR_MARK 0x51f1d1f5u
+
+static uint8_t zeros[PAGE];
+
+struct file {
+    char path[200];
+    bool dir, gone;
+    uint32_t host;
+    uint8_t **page, **synced; /* NULL: a hole; synced only where dirty */
+    uint8_t *dirty;
+    uint32_t n_pages, dirty_from, dirty_to; /* no dirty page lies outside */
+    uint64_t size, synced_size;
+};
+
+struct open_file {
+    struct file *f;
+    struct proc *owner;
+    uint64_t at;
+    bool open, locked;
+};
+
+struct dir_stream {
+    uint32_t mark;
+    int fd;
+    uint32_t next;
+    struct dirent entry;
+};
+
+static struct file *files[MAX_FILE];
+static uint32_t n_files;
+static struct open_file fds[MAX_FDS];
+static uint32_t n_fds;
+static bool full[MAX_HOSTS], eio[MAX_HOSTS];
+static uint64_t slow_until[MAX_HOSTS];
+
+static bool is_ours(const char *path)
+{
+    return strncmp(path, "/sim/", 5) == 0 || strcmp(path, "/sim") == 0;
+}
+
+static struct file *find(const char *path)
+{
+    for (uint32_t i = 0; i < n_files; i++)
+        if (!files[i]->gone && strcmp(files[i]->path, path) == 0)
+            return files[i];
+    return NULL;
+}
+
+static struct file *make(const char *path, bool dir)
+{
+    struct file *f = calloc(1, sizeof *f);
+    co_assert(f && n_files < MAX_FILE && strlen(path) < sizeof f->path);
+    snprintf(f->path, sizeof f->path, "%s", path);
+    f->dir = dir;
+    f->host = here() ? here()->host : 0;
+    files[n_files++] = f;
+    return f;
+}
+
+static bool parent_is_there(const char *path)
+{
+    char up[200];
+    const char *slash = strrchr(path, '/');
+    snprintf(up, sizeof up, "%.*s", (int)(slash - path), path);
+    struct file *f = find(up);
+    return strcmp(up, "/sim") == 0 || up[0] == 0 || (f && f->dir);
+}
+
+static int no(int error)
+{
+    errno = error;
+    return -1;
+}
+
+static struct open_file *of(int fd)
+{
+    if (fd < FD_BASE || fd >= FD_BASE + (int)n_fds || !fds[fd - FD_BASE].open)
+        return NULL;
+    return &fds[fd - FD_BASE];
+}
+
+static int fd_new(struct file *f)
+{
+    co_assert(n_fds < MAX_FDS);
+    fds[n_fds] = (struct open_file){.f = f, .open = true, .owner = here()};
+    return FD_BASE + (int)n_fds++;
+}
+
+/* "." and names below an open directory. */
+static const char *resolve(int dir, const char *path, char out[400])
+{
+    struct open_file *o = of(dir);
+    if (path[0] == '/' || !o)
+        return path;
+    if (strcmp(path, ".") == 0)
+        snprintf(out, 400, "%s", o->f->path);
+    else
+        snprintf(out, 400, "%s/%s", o->f->path, path);
+    return out;
+}
+
+/* ---- contents ---------------------------------------------------------------------------------- */
+
+static void room_for(struct file *f, uint32_t pages)
+{
+    if (pages <= f->n_pages)
+        return;
+    f->page = realloc(f->page, pages * sizeof *f->page);
+    f->synced = realloc(f->synced, pages * sizeof *f->synced);
+    f->dirty = realloc(f->dirty, pages);
+    co_assert(f->page && f->synced && f->dirty);
+    memset(f->page + f->n_pages, 0, (pages - f->n_pages) * sizeof *f->page);
+    memset(f->synced + f->n_pages, 0, (pages - f->n_pages) * sizeof *f->synced);
+    memset(f->dirty + f->n_pages, 0, pages - f->n_pages);
+    f->n_pages = pages;
+}
+
+static void page_free(uint8_t *p)
+{
+    if (p != zeros)
+        free(p);
+}
+
+/* The page may change now; what a crash could bring back is kept. */
+static void touch(struct file *f, uint32_t i)
+{
+    if (f->dirty[i])
+        return;
+    if (f->dirty_from == f->dirty_to) {
+        f->dirty_from = i;
+        f->dirty_to = i + 1;
+    }
+    f->dirty_from = i < f->dirty_from ? i : f->dirty_from;
+    f->dirty_to = i >= f->dirty_to ? i + 1 : f->dirty_to;
+    f->dirty[i] = 1;
+    f->synced[i] = f->page[i];
+    if (f->page[i] && f->page[i] != zeros) {
+        uint8_t *copy = malloc(PAGE);
+        co_assert(copy != NULL);
+        memcpy(copy, f->page[i], PAGE);
+        f->page[i] = copy;
+    }
+}
+
+static void put(struct file *f, uint64_t at, const uint8_t *data, size_t len)
+{
+    room_for(f, (uint32_t)((at + len + PAGE - 1) / PAGE));
+    while (len) {
+        uint32_t i = (uint32_t)(at / PAGE), off = (uint32_t)(at % PAGE);
+        size_t n = PAGE - off < len ? PAGE - off : len;
+        touch(f, i);
+        if (n == PAGE && memcmp(data, zeros, PAGE) == 0) {
+            if (f->page[i] != f->synced[i])
+                page_free(f->page[i]);
+            f->page[i] = zeros;
+        } else {
+            if (!f->page[i] || f->page[i] == zeros) {
+                f->page[i] = calloc(1, PAGE);
+                co_assert(f->page[i] != NULL);
+            }
+            memcpy(f->page[i] + off, data, n);
+        }
+        at += n;
+        data += n;
+        len -= n;
+    }
+    if (at > f->size)
+        f->size = at;
+}
+
+static size_t get(const struct file *f, uint64_t at, uint8_t *out, size_t len)
+{
+    size_t got = 0;
+    if (at >= f->size)
+        return 0;
+    if (len > f->size - at)
+        len = (size_t)(f->size - at);
+    while (got < len) {
+        uint64_t i = at / PAGE;
+        uint32_t off = (uint32_t)(at % PAGE);
+        size_t n = PAGE - off < len - got ? PAGE - off : len - got;
+        const uint8_t *p = i < f->n_pages && f->page[i] ? f->page[i] : zeros;
+        memcpy(out + got, p + off, n);
+        got += n;
+        at += n;
+    }
+    return got;
+}
+
+static void settle(struct file *f)
+{
+    for (uint32_t i = f->dirty_from; i < f->dirty_to; i++) {
+        if (!f->dirty[i])
+            continue;
+        if (f->synced[i] != f->page[i])
+            page_free(f->synced[i]);
+        f->synced[i] = NULL;
+        f->dirty[i] = 0;
+    }
+    f->dirty_from = f->dirty_to = 0;
+    f->synced_size = f->size;
+}
+
+/* Each sector of what was not synced is there or not. */
+static bool lose(struct file *f)
+{
+    bool any = false;
+    uint32_t how = below(R_DISK, 3); /* all of it, none of it, some of it */
+    bool torn = fault(F_TORN);
+    for (uint32_t i = f->dirty_from; i < f->dirty_to; i++) {
+        uint8_t kept[PAGE];
+        if (!f->dirty[i])
+            continue;
+        const uint8_t *old = f->synced[i] ? f->synced[i] : zeros;
+        const uint8_t *now = f->page[i] ? f->page[i] : zeros;
+        bool whole = how == 0 || (how == 2 && below(R_DISK, 2));
+        for (uint32_t s = 0; s < PAGE; s += SECTOR) {
+            bool keep = torn ? below(R_DISK, 2) : whole;
+            memcpy(kept + s, (keep ? now : old) + s, SECTOR);
+        }
+        any = any || memcmp(kept, now, PAGE) != 0;
+        if (f->synced[i] != f->page[i])
+            page_free(f->synced[i]);
+        f->synced[i] = NULL;
+        f->dirty[i] = 0;
+        if (f->page[i] && f->page[i] != zeros) {
+            memcpy(f->page[i], kept, PAGE);
+        } else if (memcmp(kept, zeros, PAGE) != 0) {
+            f->page[i] = malloc(PAGE);
+            co_assert(f->page[i] != NULL);
+            memcpy(f->page[i], kept, PAGE);
+        }
+    }
+    f->dirty_from = f->dirty_to = 0;
+    if (f->size != f->synced_size && below(R_DISK, 2)) {
+        f->size = f->synced_size;
+        any = true;
+    }
+    f->synced_size = f->size;
+    return any;
+}
+
+/* ---- faults ------------------------------------------------------------------------------------ */
+
+void disk_crash(uint32_t host, bool power)
+{
+    for (uint32_t i = 0; i < n_fds; i++)
+        if (fds[i].open && fds[i].owner && fds[i].owner->host == host)
+            fds[i].open = fds[i].locked = false;
+    if (!power)
+        return;
+    eio[host] = false;
+    for (uint32_t i = 0; i < n_files; i++)
+        if (!files[i]->gone && !files[i]->dir && files[i]->host == host && lose(files[i]))
+            probe(P_TORN_TAIL);
+}
+
+void disk_full(uint32_t host, bool is_full)
+{
+    full[host] = is_full;
+}
+
+/* 0: it is well again, and nothing more fails. */
+void disk_slow(uint32_t host, uint64_t until)
+{
+    eio[host] = eio[host] && until;
+    slow_until[host] = until;
+}
+
+void disk_eio(uint32_t host)
+{
+    eio[host] = true;
+}
+
+/* ---- the C library's calls --------------------------------------------------------------------- */
+
+static int open_ours(const char *path, int flags)
+{
+    struct file *f = find(path);
+    if (!f && strcmp(path, "/sim") == 0)
+        f = make(path, true);
+    if (!f && !(flags & O_CREAT))
+        return no(ENOENT);
+    if (f && (flags & O_CREAT) && (flags & O_EXCL))
+        return no(EEXIST);
+    if (!f && !parent_is_there(path))
+        return no(ENOENT);
+    if (!f)
+        f = make(path, false);
+    if ((flags & O_DIRECTORY) && !f->dir)
+        return no(ENOTDIR);
+    if ((flags & O_TRUNC) && f->size) {
+        for (uint32_t i = 0; i < f->n_pages; i++) {
+            touch(f, i);
+            if (f->page[i] != f->synced[i])
+                page_free(f->page[i]);
+            f->page[i] = NULL;
+        }
+        f->size = 0;
+    }
+    return fd_new(f);
+}
+
+int __wrap_open(const char *path, int flags, ...)
+{
+    va_list args;
+    va_start(args, flags);
+    int mode = flags & O_CREAT ? va_arg(args, int) : 0;
+    va_end(args);
+    /* A host that lost its power has another boot id; a process that was killed has the same. */
+    if (here() && strcmp(path, "/proc/sys/kernel/random/boot_id") == 0) {
+        char at[64], text[40];
+        snprintf(at, sizeof at, "/sim/boot.%u", here()->host);
+        struct file *f = find(at) ? find(at) : make(at, false);
+        int n = snprintf(text, sizeof text, "00000000-0000-0000-%04x-%012llx\n", here()->host,
+                         (unsigned long long)here()->boot);
+        put(f, 0, (uint8_t *)text, (size_t)n);
+        settle(f);
+        return fd_new(f);
+    }
+    return is_ours(path) ? open_ours(path, flags) : __real_open(path, flags, mode);
+}
+
+int __wrap_openat(int dir, const char *path, int flags, ...)
+{
+    char full_path[400];
+    va_list args;
+    va_start(args, flags);
+    int mode = flags & O_CREAT ? va_arg(args, int) : 0;
+    va_end(args);
+    if (!of(dir))
+        return __real_openat(dir, path, flags, mode);
+    return open_ours(resolve(dir, path, full_path), flags);
+}
+
+int __wrap_close(int fd)
+{
+    struct open_file *o = of(fd);
+    if (sock_of(fd)) {
+        sock_close(sock_of(fd));
+        return 0;
+    }
+    if (!o)
+        return __real_close(fd);
+    o->open = o->locked = false;
+    return 0;
+}
+
+ssize_t __wrap_pread(int fd, void *out, size_t len, off_t at)
+{
+    struct open_file *o = of(fd);
+    return o ? (ssize_t)get(o->f, (uint64_t)at, out, len) : __real_pread(fd, out, len, at);
+}
+
+ssize_t __wrap_read(int fd, void *out, size_t len)
+{
+    struct open_file *o = of(fd);
+    if (sock_of(fd))
+        return net_read(sock_of(fd), out, len);
+    if (!o)
+        return __real_read(fd, out, len);
+    size_t n = get(o->f, o->at, out, len);
+    o->at += n;
+    return (ssize_t)n;
+}
+
+ssize_t __wrap_pwrite(int fd, const void *data, size_t len, off_t at)
+{
+    struct open_file *o = of(fd);
+    if (!o)
+        return __real_pwrite(fd, data, len, at);
+    put(o->f, (uint64_t)at, data, len);
+    return (ssize_t)len;
+}
+
+ssize_t __wrap_write(int fd, const void *data, size_t len)
+{
+    struct open_file *o = of(fd);
+    if (sock_of(fd))
+        return net_write(sock_of(fd), data, len);
+    if (!o)
+        return __real_write(fd, data, len);
+    put(o->f, o->at, data, len);
+    o->at += len;
+    return (ssize_t)len;
+}
+
+static int sync_ours(struct open_file *o)
+{
+    uint32_t host = o->f->host;
+    if (sim.current) {
+        uint64_t us = sim.w.sync_min_us + below(R_DISK, sim.w.sync_max_us - sim.w.sync_min_us + 1);
+        if (slow_until[host] > sim.now)
+            us += below(R_DISK, 300000);
+        task_sleep(us);
+    }
+    if (eio[host]) {
+        eio[host] = false;
+        if (!o->f->dir)
+            (void)lose(o->f);
+        return no(EIO);
+    }
+    if (!o->f->dir)
+        settle(o->f);
+    return 0;
+}
+
+int __wrap_fsync(int fd)
+{
+    struct open_file *o = of(fd);
+    return o ? sync_ours(o) : __real_fsync(fd);
+}
+
+int __wrap_fdatasync(int fd)
+{
+    struct open_file *o = of(fd);
+    return o ? sync_ours(o) : __real_fdatasync(fd);
+}
+
+int __wrap_ftruncate(int fd, off_t len)
+{
+    struct open_file *o = of(fd);
+    if (!o)
+        return __real_ftruncate(fd, len);
+    room_for(o->f, (uint32_t)(((uint64_t)len + PAGE - 1) / PAGE));
+    for (uint32_t i = (uint32_t)(((uint64_t)len + PAGE - 1) / PAGE); i < o->f->n_pages; i++) {
+        touch(o->f, i);
+        if (o->f->page[i] != o->f->synced[i])
+            page_free(o->f->page[i]);
+        o->f->page[i] = NULL;
+    }
+    o->f->size = (uint64_t)len;
+    return 0;
+}
+
+off_t __wrap_lseek(int fd, off_t at, int whence)
+{
+    struct open_file *o = of(fd);
+    if (!o)
+        return __real_lseek(fd, at, whence);
+    co_assert(whence == SEEK_HOLE || whence == SEEK_DATA);
+    if ((uint64_t)at >= o->f->size)
+        return no(ENXIO);
+    for (uint64_t i = (uint64_t)at / PAGE;; i++) {
+        bool data = i < o->f->n_pages && o->f->page[i];
+        uint64_t begin = i * PAGE > (uint64_t)at ? i * PAGE : (uint64_t)at;
+        if (begin >= o->f->size)
+            return whence == SEEK_HOLE ? (off_t)o->f->size : no(ENXIO);
+        if (data == (whence == SEEK_DATA))
+            return (off_t)begin;
+    }
+}
+
+int __wrap_flock(int fd, int op)
+{
+    struct open_file *o = of(fd);
+    if (!o)
+        return __real_flock(fd, op);
+    for (uint32_t i = 0; i < n_fds; i++)
+        if (fds[i].open && fds[i].locked && fds[i].f == o->f && &fds[i] != o)
+            return no(EWOULDBLOCK);
+    o->locked = true;
+    return 0;
+}
+
+static int stat_of(const struct file *f, struct stat *out)
+{
+    if (!f)
+        return no(ENOENT);
+    memset(out, 0, sizeof *out);
+    out->st_mode = f->dir ? S_IFDIR | 0700 : S_IFREG | 0600;
+    out->st_size = (off_t)f->size;
+    for (uint32_t i = 0; i < f->n_pages; i++)
+        out->st_blocks += f->page[i] ? PAGE / 512 : 0;
+    return 0;
+}
+
+int __wrap_fstat(int fd, struct stat *out)
+{
+    struct open_file *o = of(fd);
+    return o ? stat_of(o->f, out) : __real_fstat(fd, out);
+}
+
+int __wrap_stat(const char *path, struct stat *out)
+{
+    return is_ours(path) ? stat_of(find(path), out) : __real_stat(path, out);
+}
+
+int __wrap_fstatat(int dir, const char *path, struct stat *out, int flags)
+{
+    char full_path[400];
+    if (!of(dir))
+        return __real_fstatat(dir, path, out, flags);
+    return stat_of(find(resolve(dir, path, full_path)), out);
+}
+
+int __wrap_statvfs(const char *path, struct statvfs *out)
+{
+    if (!here())
+        return __real_statvfs(path, out);
+    memset(out, 0, sizeof *out);
+    out->f_frsize = out->f_bsize = PAGE;
+    out->f_blocks = 1u << 24;
+    out->f_bavail = out->f_bfree = full[here()->host] ? 16 : 1u << 23;
+    return 0;
+}
+
+int __wrap_mkdir(const char *path, mode_t mode)
+{
+    if (!is_ours(path))
+        return __real_mkdir(path, mode);
+    if (strcmp(path, "/sim") == 0 || find(path))
+        return no(EEXIST);
+    if (!parent_is_there(path))
+        return no(ENOENT);
+    make(path, true);
+    return 0;
+}
+
+static int remove_ours(const char *path, bool dir)
+{
+    struct file *f = find(path);
+    if (!f)
+        return no(ENOENT);
+    if (f->dir != dir)
+        return no(dir ? ENOTDIR : EISDIR);
+    f->gone = true;
+    return 0;
+}
+
+int __wrap_rmdir(const char *path)
+{
+    return is_ours(path) ? remove_ours(path, true) : __real_rmdir(path);
+}
+
+int __wrap_unlink(const char *path)
+{
+    return is_ours(path) ? remove_ours(path, false) : __real_unlink(path);
+}
+
+static int rename_ours(const char *from, const char *to)
+{
+    struct file *f = find(from), *there = find(to);
+    size_t n = strlen(from);
+    char path[400];
+    if (!f)
+        return no(ENOENT);
+    if (there)
+        there->gone = true;
+    if (f->dir) {
+        for (uint32_t i = 0; i < n_files; i++) {
+            if (files[i]->gone || strncmp(files[i]->path, from, n) || files[i]->path[n] != '/')
+                continue;
+            snprintf(path, sizeof path, "%s%s", to, files[i]->path + n);
+            snprintf(files[i]->path, sizeof files[i]->path, "%.*s",
+                     (int)sizeof files[i]->path - 1, path);
+        }
+    }
+    snprintf(f->path, sizeof f->path, "%s", to);
+    return 0;
+}
+
+int __wrap_rename(const char *from, const char *to)
+{
+    return is_ours(from) ? rename_ours(from, to) : __real_rename(from, to);
+}
+
+int __wrap_renameat(int a, const char *from, int b, const char *to)
+{
+    char x[400], y[400];
+    if (!of(a))
+        return __real_renameat(a, from, b, to);
+    return rename_ours(resolve(a, from, x), resolve(b, to, y));
+}
+
+DIR *__wrap_fdopendir(int fd)
+{
+    if (!of(fd))
+        return __real_fdopendir(fd);
+    struct dir_stream *d = calloc(1, sizeof *d);
+    co_assert(d != NULL);
+    d->mark = DIR_MARK;
+    d->fd = fd;
+    return (DIR *)d;
+}
+
+DIR *__wrap_opendir(const char *path)
+{
+    if (!is_ours(path))
+        return __real_opendir(path);
+    int fd = open_ours(path, O_RDONLY | O_DIRECTORY);
+    return fd < 0 ? NULL : __wrap_fdopendir(fd);
+}
+
+static struct dir_stream *stream_of(DIR *d)
+{
+    struct dir_stream *s = (struct dir_stream *)(void *)d;
+    return s->mark == DIR_MARK ? s : NULL;
+}
+
+struct dirent *__wrap_readdir(DIR *d)
+{
+    struct dir_stream *s = stream_of(d);
+    if (!s)
+        return __real_readdir(d);
+    const char *dir = of(s->fd)->f->path;
+    size_t n = strlen(dir);
+    while (s->next < n_files) {
+        struct file *f = files[s->next++];
+        if (f->gone || strncmp(f->path, dir, n) || f->path[n] != '/' || strchr(f->path + n + 1, '/'))
+            continue;
+        snprintf(s->entry.d_name, sizeof s->entry.d_name, "%s", f->path + n + 1);
+        s->entry.d_type = f->dir ? DT_DIR : DT_REG;
+        return &s->entry;
+    }
+    return NULL;
+}
+
+int __wrap_closedir(DIR *d)
+{
+    struct dir_stream *s = stream_of(d);
+    if (!s)
+        return __real_closedir(d);
+    (void)__wrap_close(s->fd);
+    free(s);
+    return 0;
+}
+
+int __wrap_dirfd(DIR *d)
+{
+    struct dir_stream *s = stream_of(d);
+    return s ? s->fd : __real_dirfd(d);
+}

@@ -1,0 +1,290 @@
+/*
+ * fullsim.h - the deterministic simulator of the whole system (level B).
+ *
+ * The product's own object files, whole: SQLite with the VFS, its proposer and its sockets' code,
+ * three safekeeper daemons, the pageserver daemon with LMDB. What is replaced lies below them: the
+ * C library's threads, clocks, sockets and files (the linker's --wrap) and libuv. Each thread of a
+ * virtual process is a coroutine on one real thread; each blocking call gives the turn to an event
+ * heap ordered by (virtual time, sequence). README.md has the map.
+ *
+ *   sched.c     time, randomness, coroutines, processes, the trace
+ *   threads.c   pthread_*, clocks, random sources
+ *   net.c       TCP between virtual hosts, poll, eventfd
+ *   loop.c      libuv
+ *   disk.c      a file system a host, with what a crash may do to it
+ *   daemon.c    safekeepers and the pageserver as processes: start, kill, restart
+ *   client.c    virtual processes that use SQLite; work_*.c what they do
+ *   oracle.c    what must hold; replay.c the plain file beside it
+ *   nemesis.c   faults
+ *   run.c       one seed; main.c the command line
+ */
+#ifndef CORALLITE_TESTS_FULLSIM_FULLSIM_H
+#define CORALLITE_TESTS_FULLSIM_FULLSIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+#include "common/id.h"
+#include "common/mutation.h"
+#include "proto/lsn.h"
+
+#define NEVER      UINT64_MAX
+#define N_KEEPERS  3u
+#define MAX_TASKS  4096u
+#define MAX_PROCS  256u
+#define MAX_KEYS   32u
+#define HOST_PAGES 9u  /* of the pageserver; keepers are 1 to 3 */
+#define HOST_USERS 20u /* the first compute's */
+#define MAX_HOSTS  32u
+
+/* ---- randomness: one stream a purpose, so that a draw more in one does not shift the others ---- */
+enum stream { R_NET, R_DISK, R_NEMESIS, R_WORK, R_SWARM, R_SCHED, R_ENTROPY, N_STREAMS };
+uint64_t draw(enum stream r);
+uint32_t below(enum stream r, uint32_t n); /* 0 when n is 0 */
+bool chance(enum stream r, uint32_t ppm);
+
+/* ---- faults ------------------------------------------------------------------------------------ */
+#define FAULTS(X)                                                                                  \
+    X(SPIKE, "delay-spike")                                                                        \
+    X(SPLIT, "split-segment")                                                                      \
+    X(RESET, "connection-reset")                                                                   \
+    X(HALF_OPEN, "half-open")                                                                      \
+    X(CORRUPT, "corrupt-byte")                                                                     \
+    X(CUT, "partition")                                                                            \
+    X(ASYM, "asymmetric-cut")                                                                      \
+    X(CLOG, "clogged-link")                                                                        \
+    X(KEEPER_KILL, "keeper-kill")                                                                  \
+    X(KEEPER_POWER, "keeper-power-loss")                                                           \
+    X(TORN, "torn-sector")                                                                         \
+    X(EIO, "fsync-eio")                                                                            \
+    X(DISK_FULL, "disk-full")                                                                      \
+    X(KEEPER_STOP, "keeper-clean-restart")                                                         \
+    X(PAGES_KILL, "pageserver-kill")                                                               \
+    X(PAGES_STOP, "pageserver-clean-restart")                                                      \
+    X(USER_KILL, "compute-kill")                                                                   \
+    X(COMMIT_KILL, "compute-kill-in-commit")                                                       \
+    X(PAUSE, "pause")                                                                              \
+    X(SLOW_DISK, "slow-disk")
+enum fault {
+#define X(name, text) F_##name,
+    FAULTS(X)
+#undef X
+        N_FAULTS
+};
+extern const char *const fault_name[N_FAULTS];
+/* true: it happens now (counted, hashed, and within what the shrinker allows). */
+bool fault(enum fault f);
+/* The same without a chance of its own: the caller has decided. */
+bool fault_now(enum fault f);
+
+/* ---- rare situations: each must be seen within a CI run ----------------------------------------- */
+#define PROBES(X)                                                                                  \
+    X(OTHERS_COMMIT, "a commit whose writer was killed was kept by another")                       \
+    X(KILLED_COMMIT_LOST, "a commit whose writer was killed was not kept")                         \
+    X(UNKNOWN_KEPT, "an unknown outcome was resolved: committed")                                  \
+    X(UNKNOWN_LOST, "an unknown outcome was resolved: not committed")                              \
+    X(SURELY_NOT, "COMMIT failed and said: surely not")                                            \
+    X(INGEST_WAIT, "a reader waited for ingest")                                                   \
+    X(EPOCH_DROP, "the end of an epoch dropped cached pages")                                      \
+    X(BUSY_SNAPSHOT, "a write on an old snapshot was refused")                                     \
+    X(BUSY, "a writer met another's transaction")                                                  \
+    X(SPECULATIVE_PIN, "a transaction was pinned on a commit in flight")                           \
+    X(GAP_CLOSED, "a gap in what is known was closed by CHANGES_SINCE")                            \
+    X(ALL_CHANGED, "CHANGES_SINCE answered: everything")                                           \
+    X(PAST_READ, "a page of the past was read")                                                    \
+    X(BRANCH_READ, "a branch read a page of its ancestor")                                         \
+    X(BRANCH_WRITE, "a branch was written to")                                                     \
+    X(DELTA, "a page was committed as a delta")                                                    \
+    X(DELTA_OF_ANCESTOR, "a delta was built on a version of the ancestor")                         \
+    X(TWO_TERMS, "a commit followed one of an older term")                                         \
+    X(VACUUM, "VACUUM was committed")                                                              \
+    X(SHRUNK, "a commit made the database smaller")                                                \
+    X(DDL, "a change of the schema was committed")                                                 \
+    X(BIG, "a transaction of more than 100 pages was committed")                                   \
+    X(SPILL, "a transaction spilled before its commit")                                            \
+    X(SAVEPOINT, "a savepoint was rolled back in a transaction that committed")                    \
+    X(PAGES_RESTART, "the pageserver was restarted")                                               \
+    X(TORN_TAIL, "a safekeeper came back with a torn tail")
+enum probe {
+#define X(name, text) P_##name,
+    PROBES(X)
+#undef X
+        N_PROBES
+};
+extern const char *const probe_name[N_PROBES];
+void probe(enum probe p);
+
+/* ---- what a seed draws for itself --------------------------------------------------------------- */
+struct swarm {
+    uint32_t ppm[N_FAULTS];
+    uint32_t delay_min_us, delay_max_us, spike_us;
+    uint32_t sync_min_us, sync_max_us;
+    uint32_t send_room; /* of a connection, bytes */
+    uint32_t wake_us;   /* at most so late does a thread begin that may run */
+    uint32_t preempt_ppm;
+    uint32_t strokes_us; /* the nemesis comes so often, on average */
+    uint32_t strokes_a_heavy;
+    int rate_ppm[MAX_HOSTS];
+    uint32_t n_users, threads, txns; /* computes; connections of each; transactions of the seed */
+    uint32_t page_size, cache_pages, auto_vacuum, cache_mb;
+    uint32_t staleness_ms, commit_timeout_ms, normal_ppm, think_us;
+    uint32_t bank, append, paged, branch, past; /* weights of what is done */
+    uint64_t heal_us;
+};
+
+/* ---- processes and their threads ---------------------------------------------------------------- */
+struct proc {
+    uint32_t id, host;
+    char name[24];
+    bool alive;
+    uint64_t paused_until;
+    uint64_t boot; /* counts the host's starts */
+    int exit_code; /* of one that ended by itself */
+    bool exited;
+    void (*on_exit)(struct proc *p);
+    void *data;
+};
+
+struct task {
+    ucontext_t ctx;
+    void *stack;
+    struct proc *proc;
+    uint32_t id;
+    bool blocked, dead, ended, timed_out, waking;
+    uint64_t gen, wait_seq;
+    const void *wait_on;
+    void *specific[MAX_KEYS];
+    void *(*fn)(void *);
+    void *arg, *result;
+    struct txn *txn; /* of the workload (oracle.h), while this thread is in one */
+};
+
+struct sim {
+    uint64_t seed, now, seq, hash, events, switches;
+    struct swarm w;
+    uint64_t fault_limit, faults, by_fault[N_FAULTS];
+    uint32_t fault_mask;
+    uint32_t txn_limit;
+    bool trace, healed, over;
+    uint64_t by_probe[N_PROBES];
+    char why[600];
+    struct task *current; /* NULL: the scheduler */
+    struct proc proc[MAX_PROCS];
+    uint32_t n_procs, n_tasks;
+    bool cut[MAX_HOSTS][MAX_HOSTS];
+    char dir[128]; /* of the pageserver's stores */
+};
+extern struct sim sim;
+
+/* sched.c */
+void sched_begin(uint64_t seed);
+typedef void event_fn(void *a, uint64_t b);
+void after(uint64_t delay_us, event_fn *fn, void *a, uint64_t b);
+/* Runs events until there are none, sim.over, or virtual `until`. */
+void sched_run(uint64_t until);
+struct proc *proc_new(const char *name, uint32_t host);
+/* Its threads stop where they are, its connections end. Does not return if the caller is of it. */
+void proc_kill(struct proc *p);
+struct task *task_new(struct proc *p, void *(*fn)(void *), void *arg);
+/* Blocks the caller until woken or `until` (virtual); true: woken. */
+bool task_block(const void *on, uint64_t until);
+void task_sleep(uint64_t us);
+void task_wake(struct task *t);
+/* Wakes the one that has waited longest on `on`; false: nobody does. */
+bool task_wake_one(const void *on);
+void task_wake_all(const void *on);
+bool task_gone(uint32_t id); /* its process was killed */
+uint64_t local_us(const struct proc *p);                 /* its clock */
+uint64_t global_us(const struct proc *p, uint64_t local); /* when its clock says `local` */
+void fold(uint64_t v);
+void fold_bytes(const void *data, size_t len);
+__attribute__((format(printf, 1, 2))) void trace(const char *format, ...);
+/* The seed is over: something that must hold does not. */
+__attribute__((noreturn, format(printf, 1, 2))) void violation(const char *format, ...);
+
+/* threads.c */
+struct proc *here(void); /* the current process; NULL: none */
+
+/* net.c */
+struct sock;
+struct sock *sock_of(int fd);
+struct sock *sock_listen(struct proc *p, uint16_t port);
+struct sock *sock_connect(struct proc *p, uint32_t host, uint16_t port);
+struct sock *sock_accept(struct sock *listener); /* NULL: nobody */
+long sock_send(struct sock *s, const void *data, size_t len); /* or -errno */
+long sock_recv(struct sock *s, void *data, size_t len);
+bool sock_readable(const struct sock *s), sock_writable(const struct sock *s);
+bool sock_connecting(const struct sock *s);
+int sock_error(struct sock *s); /* and forgets it */
+void sock_finish(struct sock *s); /* sends FIN */
+void sock_close(struct sock *s);
+int sock_fd(const struct sock *s);
+void sock_name(const struct sock *s, bool remote, uint32_t *host, uint16_t *port);
+void sock_watch(struct sock *s, struct task *t);
+void net_proc_died(struct proc *p, bool silent);
+void net_heal(void);
+void net_cut(uint32_t a, uint32_t b, bool on);
+void net_reset_one(bool half);
+void net_corrupt_one(void);
+void net_clog(uint32_t a, uint32_t b, uint64_t us);
+
+/* loop.c */
+void loop_signal(struct proc *p, int number); /* as kill(1) */
+void loop_forget(struct proc *p);
+
+/* disk.c */
+void disk_crash(uint32_t host, bool power);
+void disk_full(uint32_t host, bool full);
+void disk_slow(uint32_t host, uint64_t until);
+void disk_eio(uint32_t host); /* the next sync fails, and what it was for is lost */
+
+/* daemon.c */
+void daemons_start(void);
+void daemon_keeper_end(uint32_t k, bool power); /* and restarts it later */
+void daemon_keeper_stop(uint32_t k);
+void daemon_pages_end(bool clean);
+bool daemon_all_up(void);
+struct proc *daemon_proc(uint32_t host);
+extern struct co_id cluster_id;
+
+/* client.c */
+void clients_start(void);
+bool clients_done(void);
+bool client_kill_one(bool in_commit);
+struct proc *client_proc(uint32_t host);
+
+/* nemesis.c */
+void swarm_draw(void);
+void nemesis_start(void);
+void nemesis_heal(void);
+
+/* oracle.c */
+void oracle_begin(void);
+void oracle_end(void);
+struct run_stats {
+    uint64_t commits, begun, unknown, kept, lost, pages_checked, reads_checked, records, past_pages,
+        branches, sums, appends_checked, strict_pins, replayed;
+};
+extern struct run_stats run_stats;
+
+/* run.c */
+struct outcome {
+    bool failed;
+    uint64_t seed, hash, faults, events, virtual_us;
+    uint64_t by_fault[N_FAULTS], by_probe[N_PROBES];
+    struct run_stats stats;
+    char why[600];
+};
+struct run_options {
+    uint64_t seed, fault_limit;
+    uint32_t fault_mask, txn_limit;
+    uint64_t until_us; /* the healing begins here at the latest */
+    bool trace;
+    enum co_mutation mutation;
+};
+/* In a child process of its own: what a killed virtual process leaves behind goes with it. */
+void run_seed(const struct run_options *o, struct outcome *out);
+
+#endif

@@ -1,0 +1,222 @@
+/* nemesis.c - what a seed is, and the faults that come over it. */
+#include <stdlib.h>
+
+#include "tests/fullsim/fullsim.h"
+
+static uint32_t of(const uint32_t *list, uint32_t n)
+{
+    return list[below(R_SWARM, n)];
+}
+#define ONE_OF(...)                                                                                \
+    of((const uint32_t[]){__VA_ARGS__},                                                            \
+       (uint32_t)(sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t)))
+
+/* A third of the classes is off; how often the others come differs by two orders. */
+static uint32_t weight(uint32_t most)
+{
+    uint32_t third = below(R_SWARM, 3), v = 1 + below(R_SWARM, most);
+    return third == 0 ? 0 : v;
+}
+
+void swarm_draw(void)
+{
+    struct swarm *w = &sim.w;
+    *w = (struct swarm){0};
+    for (uint32_t f = 0; f < N_FAULTS; f++)
+        w->ppm[f] = weight(f <= F_SPLIT ? 40000 : f == F_TORN ? 900000 : 100);
+    w->delay_min_us = ONE_OF(20, 50, 200);
+    w->delay_max_us = w->delay_min_us + ONE_OF(50, 400, 3000);
+    w->spike_us = ONE_OF(2000, 20000, 200000);
+    w->sync_min_us = ONE_OF(30, 100);
+    w->sync_max_us = w->sync_min_us + ONE_OF(100, 1000, 6000);
+    w->send_room = ONE_OF(1u << 20, 1u << 20, 65536, 3000);
+    w->wake_us = ONE_OF(0, 5, 100);
+    w->preempt_ppm = ONE_OF(0, 1000, 10000);
+    w->strokes_us = ONE_OF(30000, 60000, 120000);
+    for (uint32_t h = 0; h < MAX_HOSTS; h++)
+        w->rate_ppm[h] = (int)below(R_SWARM, 9000) - 4500;
+    w->n_users = 2 + below(R_SWARM, 3);
+    w->threads = 1 + below(R_SWARM, 3);
+    w->txns = 230 + below(R_SWARM, 60);
+    w->page_size = ONE_OF(1024, 4096, 4096, 8192);
+    w->cache_pages = ONE_OF(10, 40, 500);
+    w->auto_vacuum = below(R_SWARM, 3);
+    w->cache_mb = 1;
+    w->staleness_ms = ONE_OF(0, 0, 0, 200);
+    w->commit_timeout_ms = ONE_OF(300, 1000, 3000);
+    w->normal_ppm = ONE_OF(0, 0, 200000, 500000);
+    w->think_us = ONE_OF(20000, 60000, 150000);
+    w->bank = 1 + below(R_SWARM, 4);
+    w->append = below(R_SWARM, 3);
+    w->paged = below(R_SWARM, 5);
+    w->branch = ONE_OF(0, 3, 8);
+    w->past = ONE_OF(0, 5, 10);
+    w->strokes_a_heavy = ONE_OF(4, 8, 16);
+    w->heal_us = 40000000 + below(R_SWARM, 20000000);
+}
+
+/* Lights come often; what takes somebody away for long comes seldom, or nothing would be done. */
+static bool is_heavy(enum fault f)
+{
+    return f >= F_CUT && f != F_CLOG && f != F_SLOW_DISK && f != F_TORN;
+}
+
+/* ---- strokes ----------------------------------------------------------------------------------- */
+
+static uint32_t any_host(void)
+{
+    uint32_t n = below(R_NEMESIS, N_KEEPERS + 1 + sim.w.n_users);
+    if (n < N_KEEPERS)
+        return n + 1;
+    return n == N_KEEPERS ? HOST_PAGES : HOST_USERS + n - N_KEEPERS - 1;
+}
+
+static uint64_t a_while(void)
+{
+    static const uint32_t most[] = {20000, 20000, 200000, 200000, 1500000, 4000000};
+    return 1000 + below(R_NEMESIS, most[below(R_NEMESIS, 6)]);
+}
+
+static void uncut(void *a, uint64_t b)
+{
+    (void)a;
+    net_cut((uint32_t)(b >> 8), (uint32_t)(b & 0xff), false);
+}
+
+static void cut(uint32_t a, uint32_t b, uint64_t us)
+{
+    net_cut(a, b, true);
+    after(us, uncut, NULL, (uint64_t)a << 8 | b);
+}
+
+/* One host from some others, or from all. */
+static void partition(bool both)
+{
+    uint32_t a = any_host(), all = below(R_NEMESIS, 2);
+    uint64_t us = a_while();
+    for (uint32_t b = 1; b < MAX_HOSTS; b++) {
+        if (b == a || (!all && below(R_NEMESIS, 2)))
+            continue;
+        bool out = below(R_NEMESIS, 2);
+        if (both || out)
+            cut(a, b, us);
+        if (both || !out)
+            cut(b, a, us);
+    }
+}
+
+static void disk_is_well(void *a, uint64_t b)
+{
+    (void)a;
+    disk_full((uint32_t)b, false);
+}
+
+static struct proc *proc_at(uint32_t host)
+{
+    return host >= HOST_USERS ? client_proc(host) : daemon_proc(host);
+}
+
+static void strike(enum fault f)
+{
+    uint32_t keeper = below(R_NEMESIS, N_KEEPERS);
+    switch (f) {
+    case F_USER_KILL:
+    case F_COMMIT_KILL:
+        (void)client_kill_one(f == F_COMMIT_KILL);
+        return;
+    default:
+        break;
+    }
+    if (!fault_now(f))
+        return;
+    switch (f) {
+    case F_RESET:
+    case F_HALF_OPEN:
+        net_reset_one(f == F_HALF_OPEN);
+        return;
+    case F_CORRUPT:
+        net_corrupt_one();
+        return;
+    case F_CUT:
+    case F_ASYM:
+        partition(f == F_CUT);
+        return;
+    case F_CLOG:
+        net_clog(any_host(), any_host(), a_while());
+        return;
+    case F_KEEPER_KILL:
+    case F_KEEPER_POWER:
+        daemon_keeper_end(keeper, f == F_KEEPER_POWER);
+        return;
+    case F_EIO:
+        disk_eio(keeper + 1);
+        return;
+    case F_DISK_FULL:
+        disk_full(keeper + 1, true);
+        after(a_while(), disk_is_well, NULL, keeper + 1);
+        return;
+    case F_KEEPER_STOP:
+        daemon_keeper_stop(keeper);
+        return;
+    case F_PAGES_KILL:
+    case F_PAGES_STOP:
+        daemon_pages_end(f == F_PAGES_STOP);
+        return;
+    case F_PAUSE: {
+        struct proc *p = proc_at(any_host());
+        p->paused_until = sim.now + a_while();
+        return;
+    }
+    case F_SLOW_DISK:
+        disk_slow(keeper + 1, sim.now + a_while());
+        return;
+    default:
+        return;
+    }
+}
+
+static void stroke(void *a, uint64_t b)
+{
+    uint32_t sum = 0, pick;
+    (void)a;
+    (void)b;
+    if (sim.healed)
+        return;
+    if (clients_done()) {
+        nemesis_heal();
+        return;
+    }
+    after(1 + below(R_NEMESIS, 2 * sim.w.strokes_us), stroke, NULL, 0);
+    bool heavy = below(R_NEMESIS, sim.w.strokes_a_heavy) == 0;
+    for (uint32_t f = F_RESET; f < N_FAULTS; f++)
+        sum += f == F_TORN || is_heavy(f) != heavy ? 0 : sim.w.ppm[f];
+    pick = below(R_NEMESIS, sum);
+    for (uint32_t f = F_RESET; f < N_FAULTS; f++) {
+        uint32_t mine = f == F_TORN || is_heavy(f) != heavy ? 0 : sim.w.ppm[f];
+        if (pick < mine) {
+            strike(f);
+            return;
+        }
+        pick -= mine;
+    }
+}
+
+void nemesis_start(void)
+{
+    after(300000, stroke, NULL, 0);
+}
+
+void nemesis_heal(void)
+{
+    if (sim.healed)
+        return;
+    trace("healed");
+    sim.healed = true;
+    net_heal();
+    for (uint32_t k = 0; k < N_KEEPERS; k++) {
+        disk_full(k + 1, false);
+        disk_slow(k + 1, 0);
+    }
+    for (uint32_t i = 0; i < sim.n_procs; i++)
+        sim.proc[i].paused_until = 0;
+}

@@ -1,0 +1,130 @@
+/*
+ * run.c - one seed, in a child process of its own: SQLite, LMDB and the product keep what a killed
+ * virtual process held, and it goes with the child. The outcome comes back by a pipe.
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/assert.h"
+#include "common/log.h"
+#include "tests/fullsim/fullsim.h"
+#include "tests/fullsim/oracle.h"
+#include "tests/fullsim/wrap.h"
+
+#define WALL_LIMIT_S 120u
+
+static int result_fd = -1;
+
+#ifdef CO_MUTATIONS
+enum co_mutation co_mutation;
+#endif
+
+static void report(bool failed)
+{
+    struct outcome o = {.failed = failed,
+                        .seed = sim.seed,
+                        .hash = sim.hash,
+                        .faults = sim.faults,
+                        .events = sim.events,
+                        .virtual_us = sim.now,
+                        .stats = run_stats};
+    memcpy(o.by_fault, sim.by_fault, sizeof o.by_fault);
+    memcpy(o.by_probe, sim.by_probe, sizeof o.by_probe);
+    memcpy(o.why, sim.why, sizeof o.why);
+    fflush(stdout);
+    ssize_t n = __real_write(result_fd, &o, sizeof o);
+    _exit(n == (ssize_t)sizeof o ? 0 : 3);
+}
+
+void violation(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sim.why, sizeof sim.why, format, args);
+    va_end(args);
+    trace("VIOLATION %s", sim.why);
+    report(true);
+    abort();
+}
+
+/* A failed assertion of the product is a finding like any other. */
+static void on_abort(int number)
+{
+    (void)number;
+    snprintf(sim.why, sizeof sim.why, "an assertion of the product failed, or it crashed (signal %d)",
+             number);
+    report(true);
+}
+
+static void child(const struct run_options *o)
+{
+    signal(SIGABRT, on_abort);
+    signal(SIGALRM, on_abort);
+    alarm(WALL_LIMIT_S);
+#ifdef CO_MUTATIONS
+    co_mutation = o->mutation;
+#endif
+    sim.fault_limit = o->fault_limit;
+    sim.fault_mask = o->fault_mask;
+    sim.txn_limit = o->txn_limit;
+    sim.trace = o->trace;
+    sched_begin(o->seed);
+    swarm_draw();
+    if (o->until_us < sim.w.heal_us)
+        sim.w.heal_us = o->until_us;
+    oracle_begin();
+    daemons_start();
+    clients_start();
+    nemesis_start();
+    sched_run(sim.w.heal_us);
+    if (!sim.over) {
+        nemesis_heal();
+        sched_run(sim.now + 120000000);
+    }
+    if (!sim.over)
+        violation("no liveness: two minutes after everything was healed the work is not done");
+    oracle_end();
+    replay_all();
+    report(false);
+}
+
+void run_seed(const struct run_options *o, struct outcome *out)
+{
+    int fd[2], status = 0;
+    char dir[128];
+    memset(out, 0, sizeof *out);
+    out->seed = o->seed;
+    out->failed = true;
+    snprintf(dir, sizeof dir, "/dev/shm/fullsim.%ld.%llx", (long)getpid(),
+             (unsigned long long)o->seed);
+    co_assert(pipe(fd) == 0 && __real_mkdir(dir, 0700) == 0);
+    fflush(stdout);
+    pid_t pid = fork();
+    co_assert(pid >= 0);
+    if (pid == 0) {
+        __real_close(fd[0]);
+        result_fd = fd[1];
+        memcpy(sim.dir, dir, sizeof dir);
+        child(o);
+        _exit(4);
+    }
+    __real_close(fd[1]);
+    ssize_t n = __real_read(fd[0], out, sizeof *out);
+    __real_close(fd[0]);
+    waitpid(pid, &status, 0);
+    if (n != (ssize_t)sizeof *out) {
+        out->failed = true;
+        out->seed = o->seed;
+        snprintf(out->why, sizeof out->why, "the run ended with status %x and without a result",
+                 (unsigned)status);
+    }
+    char command[200];
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    co_assert(system(command) == 0);
+}
