@@ -44,7 +44,10 @@
     X(STALE_CONNECTION_LEASE, "a leader keeps the lease of a connection that it closed", 2000, 0) \
     X(STAGED_COUNTS,       "staged bytes of a record count in the flush LSN",               5, 0) \
     X(FRAGMENT_OLD_TERM,   "a newer term completes the staged fragments of an older one",   20, 0) \
-    X(FRAGMENT_GAP,        "fragments that were lost in between leave a gap",              20, 0)
+    X(FRAGMENT_GAP,        "fragments that were lost in between leave a gap",              20, 0) \
+    X(CONFIG_ONCE_COMMITTED, "a configuration is used only once it is committed",         501, 0) \
+    X(CONFIG_NOT_JOINT,    "members change without a joint phase",                        200, 0) \
+    X(CONFIG_OVERLAP,      "a change of members overlaps an uncommitted one",            1000, 0)
 /* clang-format on */
 
 enum co_mutation {

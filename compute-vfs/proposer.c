@@ -88,12 +88,20 @@ struct pr_node *pr_node_of(struct pr_proposer *pr, uint32_t node)
             return &pr->nodes[i];
         }
     }
-    if (pr->n_nodes == PR_NODES_MAX) {
-        return NULL;
+    if (pr->n_nodes < PR_NODES_MAX) {
+        pr->nodes[pr->n_nodes].node = node;
+        return &pr->nodes[pr->n_nodes++];
     }
-    struct pr_node *n = &pr->nodes[pr->n_nodes++];
-    n->node = node;
-    return n;
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        struct pr_node *n = &pr->nodes[i];
+        if (!n->up && !q_is_member(&pr->hint, n->node) && !q_is_member(&pr->config, n->node)) {
+            free(n->state.history.e); /* it left long ago */
+            free(n->pos.history.e);
+            *n = (struct pr_node){.node = node};
+            return n;
+        }
+    }
+    return NULL;
 }
 
 void pr_know_config(struct pr_proposer *pr, const struct wal_config *config)
@@ -191,7 +199,8 @@ static int on_msg(struct pr_proposer *pr, const struct pr_event *ev, struct pr_n
     if (m->term > pr->max_term) {
         pr->max_term = m->term;
     }
-    if (m->config.version > pr->hint.version) {
+    bool newer = m->config.version > pr->hint.version;
+    if (newer) {
         pr_know_config(pr, &m->config);
     }
     if (pr_leads(pr) && m->term > pr->term &&
@@ -216,9 +225,9 @@ static int on_msg(struct pr_proposer *pr, const struct pr_event *ev, struct pr_n
     case FRAME_FREE:
         pr_on_free(pr, n, ev->now_us);
         return 0;
-    case FRAME_REJECT_CONFIG:
-        if (pr_leads(pr) && m->config.version > pr->config.version) {
-            pr_step_down(pr, "a newer configuration exists");
+    case FRAME_REJECT_CONFIG: /* S21: of a VOTE; on_msg has learnt the configuration */
+        if (newer) {
+            pr_on_reject_config(pr, ev->now_us);
         }
         return 0;
     default:
@@ -308,6 +317,8 @@ static int on_event(struct pr_proposer *pr, const struct pr_event *ev)
     case PR_EV_APPEND:
         return ev->spilled ? pr_tail_add_spilled(pr, ev->spilled, ev->now_us)
                            : pr_tail_add(pr, ev->record, ev->want_received, ev->now_us);
+    case PR_EV_CHANGE:
+        return pr_change(pr, ev->config, ev->now_us, ev->wall_us);
     case PR_EV_RELEASE:
         on_release(pr, ev->now_us);
         return 0;
@@ -358,6 +369,11 @@ int pr_step(struct pr_proposer *pr, const struct pr_event *event, struct pr_acti
     pr_tail_trim(pr); /* here, because actions of the step before may have borrowed from it */
     int rc = on_event(pr, event);
     if (rc == 0) {
+        if (pr->finish_due) {
+            pr->finish_due = false;
+            pr_members_finish(pr, event->now_us, event->wall_us);
+            pr_advance(pr, event->now_us);
+        }
         pr_campaign_tick(pr, event->now_us, event->wall_us);
         pr_drive(pr, event->now_us);
         pr_ask_tick(pr, event->now_us);
@@ -442,8 +458,9 @@ void pr_view(const struct pr_proposer *pr, struct pr_view *out)
         out->commit_lsn = pr->commit_lsn;
         out->lease_until_us = pr->stale_lease_us;
     }
-    for (uint32_t i = 0; i < pr->n_nodes && out->n_members < CO_MEMBERS_MAX; i++) {
+    for (uint32_t i = 0; i < pr->n_nodes && out->n_members < PR_NODES_MAX; i++) {
         const struct pr_node *n = &pr->nodes[i];
+        out->untold += leads && !q_is_member(&pr->config, n->node) && pr_is_told(pr, n);
         if (q_is_member(&out->config, n->node)) {
             out->member[out->n_members].node = n->node;
             out->member[out->n_members].up = n->up;

@@ -53,6 +53,8 @@ enum pr_event_kind {
     PR_EV_ABANDON, /* give up: stop campaigning, or leave the term with commits in flight */
     PR_EV_POSITION, /* req: where does the log end, strictly? (3-round: READ_POS to a quorum) */
     PR_EV_RESOLVE,  /* req, resolve_term, resolve_lsn: was the record that began there committed? */
+    PR_EV_CHANGE,   /* config (n and members only): one step towards these members; when leading.
+                       CONFIG follows when it is committed, or CHANGE_REFUSED. It moves the tip */
     PR_EV_CANCEL,   /* req: nobody waits for it any more */
     PR_EV_WRITING,  /* a write transaction is open: told to those who wait for the lease */
 };
@@ -76,6 +78,7 @@ struct pr_event {
     uint64_t req;
     term_t resolve_term;
     lsn_t resolve_lsn;
+    const struct wal_config *config; /* CHANGE */
 };
 
 enum pr_action_kind {
@@ -93,9 +96,11 @@ enum pr_action_kind {
     PR_POSITION, /* req, lsn: newest committed boundary; every commit acknowledged before is below
                   */
     PR_RESOLVED, /* req, verdict */
-    PR_WAITER,   /* another compute waits for the lease */
-    PR_RELEASED, /* RELEASE is done */
-    PR_TIMER,    /* deliver PR_EV_TIMER at at_us; replaces the earlier one */
+    PR_CONFIG,   /* term, lsn, config: this configuration is committed */
+    PR_CHANGE_REFUSED, /* reason */
+    PR_WAITER,         /* another compute waits for the lease */
+    PR_RELEASED,       /* RELEASE is done */
+    PR_TIMER,          /* deliver PR_EV_TIMER at at_us; replaces the earlier one */
 };
 
 enum pr_verdict { PR_UNKNOWN, PR_COMMITTED, PR_NOT_COMMITTED };
@@ -142,6 +147,7 @@ struct pr_view {
     lsn_t start_lsn, tip_lsn, commit_lsn, received_lsn;
     struct wal_digest tip_digest;
     struct wal_config config;
+    uint32_t untold; /* nodes that have left by the configuration in force and were not told yet */
     /* End of the lease as a quorum has granted it, margin taken off; a local read at commit_lsn is
      * strict while READY and now_us < lease_until_us. 0: none. */
     uint64_t lease_until_us;
@@ -152,7 +158,7 @@ struct pr_view {
         uint32_t node;
         bool up, adopted;
         lsn_t match_lsn;
-    } member[CO_MEMBERS_MAX];
+    } member[2 * CO_MEMBERS_MAX];
     uint32_t n_members;
 };
 void pr_view(const struct pr_proposer *pr, struct pr_view *out);

@@ -1,9 +1,10 @@
 /*
- * proposer_core.h - the state of a proposer, shared by its four files and nobody else:
+ * proposer_core.h - the state of a proposer, shared by its five files and nobody else:
  *
  *   proposer.c        events, timers, life; calls the others
  *   proposer_elect.c  R1, R2: campaign, donor, adoption, end of a leadership
  *   proposer_log.c    R3, R5, R8: the tail in memory, APPEND and catch-up, commit, lease
+ *   proposer_members.c  CONFIG records: the members change in two steps
  *   proposer_ask.c    strict positions and "was it committed?" (3 rules), settling an open tail
  */
 #ifndef CORALLITE_COMPUTE_VFS_PROPOSER_CORE_H
@@ -132,10 +133,15 @@ struct pr_proposer {
     lsn_t start_lsn, tip_lsn, commit_lsn, received_lsn;
     lsn_t want_received_lsn; /* below it ACKs before the sync are wanted */
     struct wal_digest tip_digest;
-    struct wal_config config; /* in force at the tip */
-    lsn_t ready_lsn;          /* own start and the first CONFIG record */
-    lsn_t quorum_lsn;         /* a quorum has adopted our history and flushed so far */
-    uint64_t stale_lease_us;  /* of a mistake; see common/mutation.h */
+    struct wal_config config;        /* in force at the tip */
+    lsn_t config_lsn;                /* its record ends at or below this */
+    struct wal_config config_before; /* the one before, */
+    struct wal_config gone;          /* and whom it named: who has left is told (n 0: nobody) */
+    bool config_told;                /* its owner knows that it is committed */
+    bool finish_due;                 /* see pr_members_due */
+    lsn_t ready_lsn;                 /* own start, and CONFIG records that come before READY */
+    lsn_t quorum_lsn;                /* a quorum has adopted our history and flushed so far */
+    uint64_t stale_lease_us;         /* of a mistake; see common/mutation.h */
     uint64_t time_us;
     uint64_t moved_us; /* R8 */
     uint64_t commit_moved_us;
@@ -176,6 +182,8 @@ void pr_campaign_tick(struct pr_proposer *pr, uint64_t now, uint64_t wall_us);
 CO_MUST_CHECK int pr_on_voted(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m,
                               uint64_t now, uint64_t wall_us);
 void pr_send_vote(struct pr_proposer *pr, const struct pr_node *node, uint64_t now);
+/* A VOTE of ours named an old configuration: the newer one is known now. */
+void pr_on_reject_config(struct pr_proposer *pr, uint64_t now);
 void pr_on_free(struct pr_proposer *pr, struct pr_node *node, uint64_t now);
 void pr_send_elected(struct pr_proposer *pr, struct pr_node *node, uint64_t now);
 /* A term above ours was seen. */
@@ -199,10 +207,27 @@ CO_MUST_CHECK int pr_on_data(struct pr_proposer *pr, struct pr_node *node, const
                              uint64_t now);
 /* A write transaction is open here. */
 void pr_tell_writing(struct pr_proposer *pr, uint64_t now);
-void pr_announce(struct pr_proposer *pr); /* READY, once, to an owner that wants it */
+void pr_advance(struct pr_proposer *pr, uint64_t now); /* R3 */
+void pr_announce(struct pr_proposer *pr);              /* READY, once, to an owner that wants it */
 void pr_drive(struct pr_proposer *pr, uint64_t now);
 uint64_t pr_log_deadline(const struct pr_proposer *pr);
 uint64_t pr_lease_until(const struct pr_proposer *pr);
+
+/* proposer_members.c */
+/* Puts a configuration in the log, at the tip. */
+CO_MUST_CHECK int pr_config_append(struct pr_proposer *pr, const struct wal_config *config,
+                                   uint64_t now, uint64_t wall_us);
+CO_MUST_CHECK int pr_change(struct pr_proposer *pr, const struct wal_config *target, uint64_t now,
+                            uint64_t wall_us);
+/* Before READY: is the second step of a change to be taken, and taking it. */
+bool pr_members_due(const struct pr_proposer *pr);
+void pr_members_finish(struct pr_proposer *pr, uint64_t now, uint64_t wall_us);
+/* Tells the owner, once, that the configuration is committed. */
+void pr_members_committed(struct pr_proposer *pr);
+/* Is this node being told that it has left? */
+bool pr_is_told(const struct pr_proposer *pr, const struct pr_node *n);
+/* Does it get our log? */
+bool pr_is_driven(const struct pr_proposer *pr, const struct pr_node *n);
 
 /* proposer_ask.c */
 CO_MUST_CHECK int pr_ask_add(struct pr_proposer *pr, const struct pr_event *event);

@@ -188,6 +188,19 @@ void pr_on_free(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
     }
 }
 
+void pr_on_reject_config(struct pr_proposer *pr, uint64_t now)
+{
+    if (pr->state != PR_CAMPAIGN || pr->phase == PR_PHASE_WAIT) {
+        return;
+    }
+    /* With the version that is known now, to all: whoever it names may not have been asked yet. */
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        if (pr->phase == PR_PHASE_VOTE && !pr->nodes[i].granted) {
+            pr_send_vote(pr, &pr->nodes[i], now);
+        }
+    }
+}
+
 /* ---- VOTE --------------------------------------------------------------------------------------
  */
 
@@ -241,28 +254,6 @@ static struct pr_node *pick_donor(struct pr_proposer *pr)
     return donor;
 }
 
-/* The first leader of an empty log puts the configuration in it. */
-static int first_record(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
-{
-    struct wal_stamp stamp = {.cluster = pr->o.cluster,
-                              .timeline = pr->o.timeline,
-                              .term = pr->term,
-                              .begin_lsn = pr->start_lsn,
-                              .sealed_lsn = pr->start_lsn,
-                              .time_us = wall_us,
-                              .commit_uuid = pr->nonce,
-                              .prev_digest = pr->tip_digest};
-    struct co_buf record = {0};
-    struct wal_digest digest;
-    int rc = wal_build_config(&pr->config, &stamp, &record, &digest);
-    if (rc == 0) {
-        rc = pr_tail_add(pr, &record, false, now);
-    }
-    co_buf_free(&record);
-    pr->time_us = wall_us;
-    return rc;
-}
-
 static void reset_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
     n->adopted = n->broken = false;
@@ -298,6 +289,9 @@ static int lead_from(struct pr_proposer *pr, const struct pr_node *donor, uint64
     pr->start_lsn = donor->state.flush_lsn;
     pr->history.e[pr->history.n++] = (struct q_term){pr->term, pr->start_lsn};
     pr->config = donor->state.config.version ? donor->state.config : pr->hint;
+    pr->config_lsn = pr->start_lsn;
+    pr->gone.n = pr->gone.n_new = 0;
+    pr->config_told = pr->finish_due = false;
     pr->tip_lsn = pr->start_lsn;
     pr->tip_digest = donor->state.digest;
     pr->commit_lsn = pr->quorum_lsn = pr->received_lsn = pr->want_received_lsn = 0;
@@ -313,8 +307,9 @@ static int lead_from(struct pr_proposer *pr, const struct pr_node *donor, uint64
     if (pr->commit_lsn > pr->start_lsn) {
         pr->commit_lsn = pr->start_lsn;
     }
-    if (pr->start_lsn == donor->state.start_lsn) {
-        rc = first_record(pr, now, wall_us);
+    if (pr->start_lsn == donor->state.start_lsn) { /* the log begins with its configuration */
+        struct wal_config first = pr->config;
+        rc = pr_config_append(pr, &first, now, wall_us);
     }
     pr->ready_lsn = pr->tip_lsn;
     if (rc) {
@@ -382,7 +377,10 @@ void pr_send_elected(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
     lsn_t part = 0;
     if (n->state_known) {
         struct q_history ours = history_of(&pr->history), theirs = history_of(&n->state.history);
-        if (q_diverge(&ours, UINT64_MAX, &theirs, n->state.flush_lsn, n->state.start_lsn, &part)) {
+        lsn_t known =
+            n->state.commit_lsn > n->state.start_lsn ? n->state.commit_lsn : n->state.start_lsn;
+        if (q_diverge(&ours, UINT64_MAX, &theirs, n->state.flush_lsn, n->state.start_lsn, known,
+                      &part)) {
             part = 0; /* it will see the contradiction itself, and halt */
         }
     }

@@ -159,6 +159,9 @@ int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, bool want_receive
     }
     size_t len = record->len;
     memcpy(pr->tip_digest.b, record->data + len - WAL_TRAILER_BYTES, sizeof pr->tip_digest.b);
+    if (h.time_us > pr->time_us) {
+        pr->time_us = h.time_us;
+    }
     int rc = store(pr, record);
     if (rc) {
         return rc;
@@ -245,6 +248,12 @@ static uint64_t record_bytes(const struct pr_chunk *c, lsn_t lsn)
     return first.total_bytes;
 }
 
+/* Does the record at `at` have to go in fragments? A configuration always goes whole. */
+static bool is_large(const struct pr_proposer *pr, const uint8_t *at)
+{
+    return co_get64(at + 8) > pr->o.fragment_bytes && at[16] != WAL_CONFIG; /* wal.h */
+}
+
 /* Records from `lsn` on: at most a batch, at least one; none behind the first that has to go in
  * fragments. */
 static struct co_span records_from(const struct pr_proposer *pr, const struct pr_chunk *c,
@@ -253,7 +262,7 @@ static struct co_span records_from(const struct pr_proposer *pr, const struct pr
     size_t at = (size_t)(lsn - c->begin), end = at;
     while (end < c->len) {
         size_t len = (size_t)co_get64(c->data + end + 8); /* total bytes: wal.h */
-        if (end > at && (end + len - at > pr->o.batch_bytes || len > pr->o.fragment_bytes)) {
+        if (end > at && (end + len - at > pr->o.batch_bytes || is_large(pr, c->data + end))) {
             break;
         }
         end += len;
@@ -410,7 +419,8 @@ static void pump(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
             n->lease_until_us = 0;
             return;
         }
-        bool parts = c->spilled || total > pr->o.fragment_bytes || n->part_sent > 0;
+        bool parts = c->spilled || n->part_sent > 0 ||
+                     is_large(pr, c->data + (n->sent_lsn - c->begin));
         if (parts ? !send_part(pr, n, c, total, now)
                   : !send_append(pr, n, records_from(pr, c, n->sent_lsn), now)) {
             return;
@@ -544,7 +554,7 @@ void pr_drive(struct pr_proposer *pr, uint64_t now)
         return;
     }
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
-        if (pr->nodes[i].up && q_is_member(&pr->config, pr->nodes[i].node)) {
+        if (pr_is_driven(pr, &pr->nodes[i])) {
             drive_node(pr, &pr->nodes[i], now);
         }
     }
@@ -562,7 +572,7 @@ uint64_t pr_log_deadline(const struct pr_proposer *pr)
     }
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         const struct pr_node *n = &pr->nodes[i];
-        if (!n->up || n->broken || !q_is_member(&pr->config, n->node)) {
+        if (!pr_is_driven(pr, n)) {
             continue;
         }
         uint64_t t;
@@ -641,7 +651,15 @@ void pr_announce(struct pr_proposer *pr)
     a->time_us = pr->time_us;
 }
 
-static void advance(struct pr_proposer *pr, uint64_t now)
+/* What counts for quorums. */
+static const struct wal_config *config_in_force(const struct pr_proposer *pr)
+{
+    bool early = co_mutated(CONFIG_ONCE_COMMITTED) && pr->commit_lsn < pr->config_lsn &&
+                 pr->config_before.n > 0 && pr->config_lsn > pr->start_lsn;
+    return early ? &pr->config_before : &pr->config;
+}
+
+void pr_advance(struct pr_proposer *pr, uint64_t now)
 {
     lsn_t received = pr->received_lsn;
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
@@ -649,11 +667,12 @@ static void advance(struct pr_proposer *pr, uint64_t now)
         if (!n->adopted) {
             continue;
         }
-        if (n->match_lsn >= pr->quorum_lsn && pr_quorum(pr, &pr->config, has_match, n->match_lsn)) {
+        if (n->match_lsn >= pr->quorum_lsn &&
+            pr_quorum(pr, config_in_force(pr), has_match, n->match_lsn)) {
             pr->quorum_lsn = n->match_lsn;
         }
         lsn_t w = larger(n->match_lsn, n->written_lsn);
-        if (w > received && pr_quorum(pr, &pr->config, has_written, w)) {
+        if (w > received && pr_quorum(pr, config_in_force(pr), has_written, w)) {
             received = w;
         }
     }
@@ -667,9 +686,14 @@ static void advance(struct pr_proposer *pr, uint64_t now)
             a->lsn = pr->commit_lsn;
         }
     }
-    if (pr->state == PR_RECOVER && pr->quorum_lsn >= pr->ready_lsn) {
-        pr->state = PR_LEADER;
-        pr_announce(pr);
+    pr_members_committed(pr);
+    if (pr->state == PR_RECOVER && pr->quorum_lsn >= pr->ready_lsn && !pr->finish_due) {
+        if (pr_members_due(pr)) {
+            pr->finish_due = true; /* in this step, by pr_step, which knows the wall clock */
+        } else {
+            pr->state = PR_LEADER;
+            pr_announce(pr);
+        }
     }
     if (received > pr->received_lsn) {
         pr->received_lsn = received;
@@ -740,7 +764,7 @@ void pr_on_ack(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m,
     if (n->up) {
         count_lease(pr, n, m->sent_us, now);
     }
-    advance(pr, now);
+    pr_advance(pr, now);
     if (m->waiters > 0 && pr->announced) {
         pr_emit(pr, PR_WAITER);
     }

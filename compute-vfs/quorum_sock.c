@@ -253,6 +253,9 @@ static void carry_out(struct cv_quorum *q, const struct pr_action *a)
     case PR_RECEIVED:
         on_progress(q, a);
         return;
+    case PR_CONFIG: /* of a change that only the tool asks for */
+    case PR_CHANGE_REFUSED:
+        return;
     case PR_WAITER:
         cv_tales_add(&q->tales, CV_TALE_WAITER, 0, 0, NULL);
         return;

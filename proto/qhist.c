@@ -27,16 +27,18 @@ static lsn_t min_lsn(lsn_t a, lsn_t b)
 }
 
 int q_diverge(const struct q_history *a, lsn_t a_end, const struct q_history *b, lsn_t b_end,
-              lsn_t start, lsn_t *out)
+              lsn_t start, lsn_t known, lsn_t *out)
 {
-    lsn_t same = start; /* everything below is common */
-    if (a->n > 0 && a->e[0].start > same) {
-        same = a->e[0].start;
+    bool collapsed = (a->n > 0 && a->e[0].start > start) || (b->n > 0 && b->e[0].start > start);
+    lsn_t same = collapsed ? known : start;
+    uint32_t i = 0, j = 0;
+    while (i < a->n && j < b->n && a->e[i].term != b->e[j].term) {
+        if (a->e[i].term < b->e[j].term) { /* the other one has forgotten it */
+            i++;
+        } else {
+            j++;
+        }
     }
-    if (b->n > 0 && b->e[0].start > same) {
-        same = b->e[0].start;
-    }
-    uint32_t i = q_history_index(a, same), j = q_history_index(b, same);
     while (i < a->n && j < b->n && a->e[i].term == b->e[j].term) {
         if (a->e[i].start != b->e[j].start) {
             return co_fail(CO_ERR_CORRUPT,
@@ -76,17 +78,62 @@ bool q_is_quorum(const struct wal_config *config, const uint32_t *nodes, uint32_
            (config->n_new == 0 || majority(config->new_members, config->n_new, nodes, n));
 }
 
-bool q_is_member(const struct wal_config *config, uint32_t node)
+bool q_in_group(const struct wal_member *members, uint32_t n, uint32_t node)
 {
-    for (uint32_t i = 0; i < config->n; i++) {
-        if (config->members[i].node_id == node) {
-            return true;
-        }
-    }
-    for (uint32_t i = 0; i < config->n_new; i++) {
-        if (config->new_members[i].node_id == node) {
+    for (uint32_t i = 0; i < n; i++) {
+        if (members[i].node_id == node) {
             return true;
         }
     }
     return false;
+}
+
+bool q_is_member(const struct wal_config *config, uint32_t node)
+{
+    return q_in_group(config->members, config->n, node) ||
+           q_in_group(config->new_members, config->n_new, node);
+}
+
+bool q_same_group(const struct wal_member *a, uint32_t n_a, const struct wal_member *b,
+                  uint32_t n_b)
+{
+    for (uint32_t i = 0; n_a == n_b && i < n_a; i++) {
+        if (a[i].node_id != b[i].node_id) {
+            return false;
+        }
+    }
+    return n_a == n_b;
+}
+
+bool q_config_step(const struct wal_config *from, const struct wal_config *target,
+                   struct wal_config *out)
+{
+    bool old = q_same_group(target->members, target->n, from->members, from->n);
+    bool new = q_same_group(target->members, target->n, from->new_members, from->n_new);
+    *out = *from;
+    if (from->n_new == 0 && old) {
+        return true;
+    }
+    if (from->n_new > 0 && !old && !new) {
+        return false;
+    }
+    out->version++;
+    if (from->n_new > 0 || co_mutated(CONFIG_NOT_JOINT)) {
+        out->n = target->n;
+        memcpy(out->members, target->members, sizeof out->members);
+        out->n_new = 0;
+        memset(out->new_members, 0, sizeof out->new_members);
+    } else {
+        out->n_new = target->n;
+        memcpy(out->new_members, target->members, sizeof out->new_members);
+    }
+    return true;
+}
+
+bool q_left(bool left, const struct wal_config *before, const struct wal_config *now, uint32_t node)
+{
+    if (node == 0 || q_is_member(now, node)) {
+        return false;
+    }
+    return left || q_is_member(before, node);
 }

@@ -115,10 +115,6 @@ void sk_flushed(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out)
     if (lsn > sk->flush_lsn) {
         sk->flush_lsn = lsn;
     }
-    if (sk->next_config_lsn && sk->next_config_lsn <= sk->flush_lsn) {
-        sk->config = sk->next_config;
-        sk->next_config_lsn = 0;
-    }
     sk_commit(sk, sk->leader_commit, out);
 }
 
@@ -146,6 +142,29 @@ void sk_commit(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out)
     }
 }
 
+/* The configuration in force. */
+static const struct wal_config *sk_config(const struct sk_acceptor *sk)
+{
+#ifdef CO_MUTATIONS
+    if (co_mutated(CONFIG_ONCE_COMMITTED) && sk->commit_lsn < sk->config_lsn) {
+        return &sk->config_before;
+    }
+#endif
+    return &sk->config;
+}
+
+void sk_configure(struct sk_acceptor *sk, const struct wal_config *config, lsn_t lsn)
+{
+#ifdef CO_MUTATIONS
+    sk->config_before = *sk_config(sk);
+    sk->config_lsn = lsn;
+#else
+    (void)lsn;
+#endif
+    sk->left = q_left(sk->left, &sk->config, config, sk->node);
+    sk->config = *config;
+}
+
 /* ---- S1 vote ----------------------------------------------------------------------------------
  */
 
@@ -161,7 +180,7 @@ static void send_voted(struct sk_acceptor *sk, const struct sk_event *ev, bool g
     m->commit_lsn = sk->commit_lsn;
     m->floor_lsn = sk->d.floor_lsn;
     m->start_lsn = sk->start_lsn;
-    m->config = sk->config;
+    m->config = *sk_config(sk);
     if (sk->flush_lsn == sk->write_lsn) {
         m->digest = sk->digest;
     }
@@ -173,6 +192,10 @@ static void on_vote(struct sk_acceptor *sk, const struct sk_event *ev, struct sk
     const struct q_msg *m = ev->msg;
     bool again = m->term == sk->d.term && co_id_eq(&m->nonce, &sk->d.voted_nonce) && m->term > 0;
 
+    if (sk->left || (m->config_version != 0 && m->config_version < sk_config(sk)->version)) {
+        sk_emit_send(sk, out, ev->conn, FRAME_REJECT_CONFIG)->config = *sk_config(sk); /* S21 */
+        return;
+    }
     if (sk_lease_blocks(sk, &m->nonce, ev->now_us)) {
         send_voted(sk, ev, false, out);
         sk_lease_wait(sk, ev, out);
@@ -217,6 +240,9 @@ static void take_history(struct sk_acceptor *sk, const struct q_history *h, stru
 {
     lsn_t floor = sk->floor_hint < sk->commit_lsn ? sk->floor_hint : sk->commit_lsn;
     uint32_t first = q_history_index(h, floor);
+    while (first > 0 && h->e[first].term > sk->floor_term) {
+        first--; /* terms without a record: not every member has this one */
+    }
     uint32_t most = h->n > sk->history_keep ? h->n - sk->history_keep : 0;
     first = first < most ? first : most;
     memcpy(copy, h->e + first, (h->n - first) * sizeof *copy);
@@ -250,7 +276,6 @@ static void cut_log(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out)
     sk_unstage(sk);
     sk->write_lsn = sk->flush_lsn = lsn;
     sk->digest_known = false; /* TRUNCATED brings it, as the next event */
-    sk->next_config_lsn = 0;
     sk_seen_cut(sk, lsn);
 }
 
@@ -305,7 +330,8 @@ static int on_elected(struct sk_acceptor *sk, const struct sk_event *ev, struct 
 
     struct q_history h = sk_history(sk);
     struct q_history mine = q_history_cut(&h, sk->write_lsn); /* as it will be after the flush */
-    int rc = q_diverge(&m->history, UINT64_MAX, &mine, sk->write_lsn, sk->start_lsn, &part);
+    int rc = q_diverge(&m->history, UINT64_MAX, &mine, sk->write_lsn, sk->start_lsn, sk->commit_lsn,
+                       &part);
     bool cuts = rc == 0 && part == m->start_lsn;
     if (cuts && part < sk->commit_lsn) {
         sk_halt(sk, out, "an elected leader asks to truncate below what is known to be committed");
@@ -380,20 +406,22 @@ static int on_append(struct sk_acceptor *sk, const struct sk_event *ev, struct s
     if (m->writing) {
         sk_lease_writing(sk, out);
     }
-    if (m->floor_lsn > sk->floor_hint) {
+    if (m->floor_lsn >= sk->floor_hint) {
         sk->floor_hint = m->floor_lsn;
+        sk->floor_term = m->term;
     }
     sk_commit(sk, m->commit_lsn, out);
 
     bool fresh = sk->write_lsn > before || sk->staged > staged_before;
-    if (sk->write_lsn > sk->flush_lsn || sk->staged > sk->staged_flushed) {
+    bool durable = sk->write_lsn == sk->flush_lsn && sk->staged == sk->staged_flushed;
+    if (!durable) {
         sk->ack_due = true;
         sk->ack_conn = ev->conn;
         sk->ack_sent_us = m->sent_us;
         sk->ack_nonce = m->nonce;
         sk->ack_term = m->term;
     }
-    if (!fresh || m->want_received || co_mutated(ACK_BEFORE_FSYNC)) {
+    if (!fresh || durable || m->want_received || co_mutated(ACK_BEFORE_FSYNC)) {
         sk_send_ack(sk, ev->conn, &m->nonce, m->sent_us, out);
         if (co_mutated(APPEND_LOWER_TERM) || co_mutated(LEASE_ONLY_FENCE)) {
             out->a[out->n - 1].msg.term = m->term;
@@ -450,7 +478,7 @@ static void on_read_pos(struct sk_acceptor *sk, const struct sk_event *ev, struc
     m->last_log_term = q_last_log_term(&h, sk->flush_lsn);
     m->flush_lsn = sk->flush_lsn;
     m->commit_lsn = sk->commit_lsn;
-    m->config = sk->config;
+    m->config = *sk_config(sk);
     m->lease_held = sk_lease_taken(sk, ev->now_us);
     if (ev->msg->want_history) {
         m->history = q_history_cut(&h, sk->flush_lsn);
@@ -462,10 +490,6 @@ static int on_msg(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_a
     const struct q_msg *m = ev->msg;
     if (!co_id_eq(&m->timeline, &sk->timeline)) {
         sk->refused++;
-        return 0;
-    }
-    if (m->config_version != 0 && m->config_version < sk->config.version) { /* S21 */
-        sk_emit_send(sk, out, ev->conn, FRAME_REJECT_CONFIG)->config = sk->config;
         return 0;
     }
     switch (m->type) {
@@ -615,6 +639,8 @@ int sk_acceptor_new(const struct sk_boot *boot, struct sk_acceptor **out)
     sk->digest = boot->digest;
     sk->digest_known = true;
     sk->config = boot->config;
+    sk->node = boot->node;
+    sk->left = boot->left;
     /* S5: a lease promised before the restart is still honoured, unless there was none (S7). */
     if (!d->no_lease && !co_mutated(LEASE_FORGOTTEN)) {
         sk->quiet_until_us = boot->now_us + boot->lease_us;
@@ -652,5 +678,6 @@ void sk_view(const struct sk_acceptor *sk, uint64_t now_us, struct sk_view *out)
                             .waiters = sk->n_waiters,
                             .refused = sk->refused,
                             .history = h,
-                            .config = sk->config};
+                            .config = sk->config,
+                            .left = sk->left};
 }

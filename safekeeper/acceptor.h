@@ -30,6 +30,15 @@
  * flushed. I7 by the order of actions. I9 records chain: begin == end of the previous, base ==
  * begin, digest of the previous.
  *
+ * Members. The configuration in force is that of the last CONFIG record on the disk, committed or
+ * not; such a record is synced with the step that takes it, so that flush_lsn and configuration
+ * never disagree. A node that an earlier configuration named and the last one does not has left: it
+ * gives no vote, and says who the members are (REJECT_CONFIG); all else it does as before. A node
+ * that no configuration has named yet does vote: whoever asks it has a log that names it, and its
+ * node id was never used by anybody else. A VOTE with an older configuration version is answered
+ * with the newer record (S21); only a VOTE, because ELECTED has to reach a log with an uncommitted
+ * newer record in order to cut it, and POS carries the configuration anyway.
+ *
  * A lease belongs to one compute: the last four bytes of a nonce count its campaigns, so two nonces
  * that agree in the first twelve are the same holder.
  *
@@ -66,6 +75,8 @@ struct sk_boot {
     lsn_t flush_lsn;          /* end of the live log */
     struct wal_digest digest; /* chain digest there */
     struct wal_config config; /* last CONFIG record of the log, else the timeline's birth config */
+    uint32_t node;            /* our node id; 0: of no configuration */
+    bool left;                /* an earlier one named us, the last one does not (q_left) */
     uint64_t now_us;
     uint64_t lease_us; /* L */
     /* So many history entries are kept even below the floor, so that old commits can be asked for;
@@ -159,6 +170,7 @@ struct sk_view {
     uint64_t refused; /* messages that a right proposer of this timeline would not have sent */
     struct q_history history; /* borrowed until the next step */
     struct wal_config config;
+    bool left;
 };
 void sk_view(const struct sk_acceptor *sk, uint64_t now_us, struct sk_view *out);
 

@@ -37,11 +37,16 @@ struct sk_acceptor {
     lsn_t write_lsn, flush_lsn, commit_lsn;
     struct wal_digest digest; /* at write_lsn */
     bool digest_known;        /* false between TRUNCATE and TRUNCATED */
-    struct wal_config config; /* in force at flush_lsn */
-    struct wal_config next_config;
-    lsn_t next_config_lsn; /* end of an unflushed CONFIG record; 0: none */
-    lsn_t leader_commit;   /* as its leader says, maybe above flush_lsn */
-    lsn_t floor_hint;      /* M16: every member has flushed so far */
+    struct wal_config config; /* in force at flush_lsn, and at write_lsn */
+    uint32_t node;
+    bool left; /* no configuration names us any more */
+#ifdef CO_MUTATIONS
+    struct wal_config config_before; /* of a mistake: the one before `config`, */
+    lsn_t config_lsn;                /*   until this is committed */
+#endif
+    lsn_t leader_commit; /* as its leader says, maybe above flush_lsn */
+    lsn_t floor_hint;      /* M16: every member has flushed so far, */
+    term_t floor_term;     /*   under the history of this term */
 
     struct co_id lease_nonce;
     uint64_t lease_until_us, quiet_until_us;
@@ -79,6 +84,8 @@ void sk_halt(struct sk_acceptor *sk, struct sk_actions *out, const char *reason)
 struct q_history sk_history(const struct sk_acceptor *sk);
 term_t sk_history_term(const struct sk_acceptor *sk);
 void sk_flushed(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out);
+/* A CONFIG record that ends at `lsn` was appended. */
+void sk_configure(struct sk_acceptor *sk, const struct wal_config *config, lsn_t lsn);
 /* Everything that was appended becomes durable here and now. */
 void sk_flush_now(struct sk_acceptor *sk, struct sk_actions *out);
 void sk_commit(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out);

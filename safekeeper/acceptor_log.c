@@ -156,8 +156,8 @@ bool sk_take_records(struct sk_acceptor *sk, const struct q_msg *m, struct sk_ac
     sk->write_lsn = b.end;
     sk->digest = b.digest;
     if (b.config) {
-        sk->next_config = b.new_config;
-        sk->next_config_lsn = b.config_lsn;
+        sk_configure(sk, &b.new_config, b.config_lsn);
+        sk_flush_now(sk, out);
     }
     return true;
 }

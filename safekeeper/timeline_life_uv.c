@@ -7,6 +7,7 @@
 #include "common/clock_file.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "proto/qhist.h"
 
 static struct co_metric m_halted = {.name = "corallite_safekeeper_halted_timelines",
                                     .help = "Timelines that are not served because of damage.",
@@ -32,6 +33,18 @@ void sk_become_halted(struct sk_timeline *t, int code, const char *sentence)
     sk_end_streams(t, code, t->refusal);
 }
 
+/* Has a configuration in the log named this node, and the last one does not? */
+static bool has_left(const struct sk_timeline *t, const struct sk_log *log)
+{
+    const struct wal_config *before = &t->birth_config;
+    bool left = false;
+    for (uint32_t i = 0; i < log->n_configs; i++) {
+        left = q_left(left, before, &log->configs[i].config, t->birth.owner.node);
+        before = &log->configs[i].config;
+    }
+    return left;
+}
+
 static int start_acceptor(struct sk_timeline *t, struct sk_files *files)
 {
     struct sk_boot boot = {
@@ -50,6 +63,8 @@ static int start_acceptor(struct sk_timeline *t, struct sk_files *files)
         .digest = files->log.end_digest,
         .config = files->log.n_configs ? files->log.configs[files->log.n_configs - 1].config
                                        : t->birth_config,
+        .node = t->birth.owner.node,
+        .left = has_left(t, &files->log),
         .now_us = co_now_us(),
         .lease_us = CO_LEASE_US,
     };

@@ -6,10 +6,12 @@
  * it needs to know across a crash (open commits) is kept by the simulator, as a client program
  * would keep its commit ids.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/assert.h"
+#include "proto/qhist.h"
 #include "tests/sim/sim.h"
 
 static void step(struct sim *s, struct client *c, struct pr_event *e);
@@ -93,7 +95,7 @@ void client_start(struct sim *s, struct client *c)
     c->n_inflight = c->n_reads = 0;
     memset(c->open_req, 0, sizeof c->open_req);
     memset(c->conn, 0, sizeof c->conn);
-    for (uint32_t k = 0; k < N_SK; k++) {
+    for (uint32_t k = 0; k < s->w.n_sk; k++) {
         push(s, (struct event){.t = s->now + 100 + below(s, R_NET, 20000),
                                .kind = E_CONNECT,
                                .a = c->id,
@@ -130,7 +132,7 @@ void client_crash(struct sim *s, struct client *c)
     c->pr = NULL;
     spilled_clear(c);
     c->paused_until = 0;
-    for (uint32_t k = 0; k < N_SK; k++) {
+    for (uint32_t k = 0; k < s->w.n_sk; k++) {
         conn_lost(s, c->id, k, true);
         c->conn[k] = 0;
     }
@@ -368,6 +370,12 @@ static void perform(struct sim *s, struct client *c, const struct pr_action *a)
     case PR_RESOLVED:
         on_resolved(s, c, a);
         return;
+    case PR_CONFIG:
+        s->st->finished += a->config.n_new == 0 && a->lsn > LSN_FIRST && a->config.version > 1;
+        return;
+    case PR_CHANGE_REFUSED:
+        s->st->refused_changes++;
+        return;
     case PR_WAITER:
         if (c->leads && !c->releasing) {
             c->plan = below(s, R_WORK, 3);
@@ -431,6 +439,88 @@ void client_timer(struct sim *s, struct client *c)
     c->timer_at = NEVER;
     struct pr_event e = {.kind = PR_EV_TIMER};
     client_event(s, c, &e);
+}
+
+/* ---- members ------------------------------------------------------------------------------------
+ */
+
+static bool was_ever_member(const struct sim *s, uint32_t node)
+{
+    for (uint32_t i = 0; i < s->n_gold; i++) {
+        if (s->gold[i].config && (s->gold[i].named >> node & 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One member out, another node in. The product never takes a node a second time, for its id is used
+ * up; half of the seeds do, as it is, and without the refusal of votes by those that have left. */
+static struct wal_config other_members(struct sim *s, const struct wal_config *from)
+{
+    struct wal_config to = {.n = from->n};
+    uint32_t in = 1 + below(s, R_WORK, s->w.n_sk), out = below(s, R_WORK, from->n), at = 0;
+    if (q_is_member(from, in) || (!s->w.come_back && was_ever_member(s, in))) {
+        in = 0;
+    }
+    for (uint32_t id = 1; id <= s->w.n_sk && at < to.n; id++) {
+        if (id == in || (q_in_group(from->members, from->n, id) &&
+                         (in == 0 || from->members[out].node_id != id))) {
+            to.members[at++].node_id = id;
+        }
+    }
+    return to;
+}
+
+static const char *config_text(const struct wal_config *c, char out[64])
+{
+    int at = 0;
+    for (uint32_t i = 0; i < c->n; i++) {
+        at += snprintf(out + at, 64 - (size_t)at, "%u ", c->members[i].node_id);
+    }
+    for (uint32_t i = 0; i < c->n_new; i++) {
+        at +=
+            snprintf(out + at, 64 - (size_t)at, "%s%u", i ? " " : "+ ", c->new_members[i].node_id);
+    }
+    return out;
+}
+
+/* What the tool does, by one who may die at any moment: a step towards other members; when one is
+ * under way the next step of it, now and then the way back. */
+static void change_members(struct sim *s, struct client *c)
+{
+    struct pr_view v;
+    pr_view(c->pr, &v);
+    struct wal_config to = {0};
+    if (v.config.n_new == 0) {
+        to = other_members(s, &v.config);
+    } else if (below(s, R_WORK, 4)) {
+        to.n = v.config.n_new;
+        memcpy(to.members, v.config.new_members, sizeof to.members);
+    } else {
+        to.n = v.config.n;
+        memcpy(to.members, v.config.members, sizeof to.members);
+    }
+    struct pr_event e = {.kind = PR_EV_CHANGE, .config = &to};
+    step(s, c, &e);
+    pr_view(c->pr, &v);
+    if (c->up && c->leads && v.tip_lsn > c->tip) {
+        s->st->changes++;
+        c->tip = c->snapshot = v.tip_lsn;
+        c->digest = v.tip_digest;
+        char text[64];
+        trace(s, "c%u puts configuration %u in its log, up to %llu: %s", c->id, v.config.version,
+              (unsigned long long)v.tip_lsn, config_text(&v.config, text));
+    }
+}
+
+static void maybe_change_members(struct sim *s, struct client *c)
+{
+    while (c->up && c->leads && !c->releasing && !s->healed && chance(s, R_WORK, s->w.change_ppm)) {
+        do {
+            change_members(s, c);
+        } while (c->up && c->leads && below(s, R_WORK, 2)); /* at once again: mostly refused */
+    }
 }
 
 /* ---- workload ----------------------------------------------------------------------------------
@@ -521,6 +611,7 @@ void client_tick(struct sim *s, struct client *c)
     if (c->leads && below(s, R_WORK, 8) == 0) {
         step(s, c, &(struct pr_event){.kind = PR_EV_WRITING});
     }
+    maybe_change_members(s, c);
     lease_read(s, c);
     if (c->n_reads < MAX_READS && chance(s, R_WORK, s->healed ? 300000 : s->w.read_ppm)) {
         strict_read(s, c);

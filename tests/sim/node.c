@@ -19,7 +19,7 @@ static void execute(struct sim *s, struct node *n);
 /* ---- disk --------------------------------------------------------------------------------------
  */
 
-static struct wal_config config_at(struct sim *s, const struct node *n, uint32_t n_recs)
+struct wal_config config_at(struct sim *s, const struct node *n, uint32_t n_recs)
 {
     for (uint32_t i = n_recs; i > 0; i--) {
         const struct rec *r = &n->recs[i - 1];
@@ -36,20 +36,32 @@ static struct wal_config config_at(struct sim *s, const struct node *n, uint32_t
     return s->config;
 }
 
-static void index_record(struct node *n, const struct wal_header *h)
+static void index_record(struct node *n, const struct wal_header *h, struct co_span record)
 {
     if (n->n_recs == n->cap_recs) {
         n->cap_recs = n->cap_recs ? 2 * n->cap_recs : 256;
         n->recs = realloc(n->recs, n->cap_recs * sizeof *n->recs);
         co_assert(n->recs);
     }
-    n->recs[n->n_recs++] = (struct rec){.begin = h->begin_lsn,
+    struct wal_config config;
+    bool is_config = h->kind == WAL_CONFIG;
+    uint32_t named = 0;
+    if (is_config) {
+        if (wal_read_config(record, h, &config)) {
+            co_assert(false);
+        }
+        for (uint32_t id = 1; id <= N_SK; id++) {
+            named |= q_is_member(&config, id) ? 1u << id : 0;
+        }
+    }
+    n->recs[n->n_recs++] = (struct rec){.named = named,
+                                        .begin = h->begin_lsn,
                                         .end = h->end_lsn,
                                         .term = h->term,
                                         .digest = h->digest,
                                         .id = co_get64(h->commit_uuid.b),
                                         .built_on = co_get64(h->commit_uuid.b + 8),
-                                        .config = h->kind == WAL_CONFIG};
+                                        .config = is_config};
 }
 
 /* Number of records that end at or below lsn. */
@@ -105,7 +117,7 @@ static void disk_stage(struct sim *s, struct node *n, const struct sk_action *a)
         violation(s, "sk%u: fragments became an unsound record at %llu", n->id + 1,
                   (unsigned long long)n->written);
     }
-    index_record(n, &h);
+    index_record(n, &h, record);
     see_record(s, n, &n->recs[n->n_recs - 1]);
     n->written = h.end_lsn;
     n->staged = n->staged_synced = 0;
@@ -128,9 +140,12 @@ static void disk_append(struct sim *s, struct node *n, lsn_t lsn, struct co_span
         if (wal_check(bytes, &h) || h.begin_lsn != n->written) {
             violation(s, "sk%u: an unsound record reached the disk", n->id + 1);
         }
-        index_record(n, &h);
+        index_record(n, &h, bytes);
         see_record(s, n, &n->recs[n->n_recs - 1]);
         n->written = h.end_lsn;
+        if (h.kind == WAL_CONFIG) {
+            see_config(s, n);
+        }
         bytes.data += h.total_bytes;
         bytes.len -= (size_t)h.total_bytes;
     }
@@ -188,6 +203,24 @@ void node_birth(struct sim *s, struct node *n)
     n->boots = 0;
 }
 
+/* Has it left, by the configurations in its log? */
+static bool has_left(struct sim *s, const struct node *n)
+{
+    uint32_t before = 0;
+    bool left = false;
+    for (uint32_t id = 1; id <= s->config.n; id++) {
+        before |= 1u << id;
+    }
+    for (uint32_t i = 0; i < n->n_recs; i++) {
+        if (n->recs[i].config) {
+            bool now = n->recs[i].named >> (n->id + 1) & 1;
+            left = !now && (left || before >> (n->id + 1) & 1);
+            before = n->recs[i].named;
+        }
+    }
+    return left;
+}
+
 /* As a daemon at start: what is live stays, the rest is cut, the whole is synced. */
 static void scan(struct sim *s, struct node *n)
 {
@@ -211,7 +244,7 @@ static void scan(struct sim *s, struct node *n)
         if (n->n_recs < known && n->recs[n->n_recs].begin == begin) {
             n->n_recs++;
         } else {
-            index_record(n, &r);
+            index_record(n, &r, co_span_of(n->log + at, len - at));
         }
         chain = r.digest;
         at += (size_t)r.total_bytes;
@@ -247,6 +280,8 @@ void node_start(struct sim *s, struct node *n)
                            .flush_lsn = n->written,
                            .digest = digest_at(n, n->n_recs),
                            .config = config_at(s, n, n->n_recs),
+                           .node = s->w.come_back ? 0 : n->id + 1,
+                           .left = !s->w.come_back && has_left(s, n),
                            .now_us = local_clock(s, n->id),
                            .lease_us = s->w.lease_us,
                            .history_keep = s->w.history_keep};
@@ -385,7 +420,8 @@ static void read_and_send(struct sim *s, struct node *n, struct sk_action *a)
     if ((i < n->n_recs ? n->recs[i].begin : n->written) != a->lsn) {
         return; /* not a boundary here: the asker finds another */
     }
-    if (i < n->n_recs && n->recs[i].end - n->recs[i].begin > s->w.fragment_bytes) {
+    if (i < n->n_recs && !n->recs[i].config &&
+        n->recs[i].end - n->recs[i].begin > s->w.fragment_bytes) {
         uint64_t total = n->recs[i].end - n->recs[i].begin;
         if (a->fragment_at >= total || n->recs[i].end > a->to_lsn) {
             return;

@@ -135,28 +135,115 @@ static bool alike(const struct node *a, const struct node *b, lsn_t lsn)
     return k == m && (k == 0 || same(&a->recs[k - 1].digest, &b->recs[m - 1].digest));
 }
 
-/* I10: a majority of disks holds one and the same log up to lsn. */
-static void prove(struct sim *s, term_t term, lsn_t lsn, const char *what)
+/* Does every quorum of the configuration have a node of the set? A majority of one group is enough
+ * for that: what its leader had in its own log, but on no disk yet, may have been the group alone.
+ */
+static bool covers(const struct wal_config *c, const uint32_t *set, uint32_t n)
 {
-    uint32_t most = 0;
-    for (uint32_t i = 0; i < N_SK; i++) {
-        uint32_t have = 0;
-        for (uint32_t j = 0; j < N_SK && holds(&s->node[i], term, lsn); j++) {
-            have += holds(&s->node[j], term, lsn) && alike(&s->node[i], &s->node[j], lsn);
+    struct wal_config old = *c, new = *c;
+    old.n_new = 0;
+    new.n = c->n_new;
+    memcpy(new.members, c->new_members, sizeof new.members);
+    new.n_new = 0;
+    return q_is_quorum(&old, set, n) || (c->n_new > 0 && q_is_quorum(&new, set, n));
+}
+
+/* Is the log of disk i up to lsn, under that term, on a quorum of disks? `config` is the leader's;
+ * NULL: nobody's in particular, then any in force at lsn or put in the log behind it will do. */
+static bool on_quorum(struct sim *s, uint32_t i, term_t term, lsn_t lsn,
+                      const struct wal_config *config)
+{
+    const struct node *n = &s->node[i];
+    uint32_t set[N_SK], have = 0;
+    for (uint32_t j = 0; j < s->w.n_sk && holds(n, term, lsn); j++) {
+        if (holds(&s->node[j], term, lsn) && alike(n, &s->node[j], lsn)) {
+            set[have++] = j + 1;
         }
-        if (have >= 2) {
+    }
+    if (config) {
+        return q_is_quorum(config, set, have);
+    }
+    for (uint32_t k = node_recs_below(n, lsn); have && k <= n->n_recs; k++) {
+        struct wal_config c = config_at(s, n, k);
+        if (covers(&c, set, have)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* I10: a quorum of disks holds one and the same log up to lsn. */
+static void prove(struct sim *s, term_t term, lsn_t lsn, const struct wal_config *config,
+                  const char *what)
+{
+    for (uint32_t i = 0; i < s->w.n_sk; i++) {
+        if (on_quorum(s, i, term, lsn, config)) {
             agree(s, &s->node[i], lsn);
             return;
         }
-        most = have > most ? have : most;
     }
-    violation(s, "I10: %s %llu of term %llu is on %u of %u disks", what, U(lsn), U(term), most,
-              N_SK);
+    violation(s, "I10: %s %llu of term %llu is on no quorum of disks", what, U(lsn), U(term));
+}
+
+/* A mistake is to be caught by what it does to users, not by a message that looks wrong. */
+static bool mistaken(void)
+{
+#ifdef CO_MUTATIONS
+    return co_mutation != CO_MUTATION_NONE;
+#else
+    return false;
+#endif
+}
+
+/* I14: of the configurations in a log only the last may be uncommitted. */
+void see_config(struct sim *s, const struct node *n)
+{
+    bool last = true;
+    for (uint32_t k = n->n_recs; k > 0 && !mistaken(); k--) {
+        const struct rec *r = &n->recs[k - 1];
+        if (!r->config) {
+            continue;
+        }
+        if (last) {
+            last = false;
+            continue;
+        }
+        bool committed = r->end <= gold_end(s);
+        for (uint32_t i = 0; i < s->w.n_sk && !committed; i++) {
+            committed = node_recs_below(&s->node[i], r->end) == k &&
+                        same(&s->node[i].recs[k - 1].digest, &r->digest) &&
+                        on_quorum(s, i, 0, r->end, NULL);
+        }
+        if (!committed) {
+            violation(s, "I14: sk%u has a configuration behind one at %llu that is not committed",
+                      n->id + 1, U(r->begin));
+        }
+        return;
+    }
 }
 
 void see_sk_commit(struct sim *s, struct node *n, lsn_t lsn)
 {
     agree(s, n, lsn);
+}
+
+/* Is it a member, and has it taken part since it became one? What it had before counts nowhere. */
+static bool participates(const struct sim *s, const struct node *n)
+{
+    term_t since = 0;
+    bool named = n->id < N_MEMBERS;
+    for (uint32_t i = s->n_gold; i > 0; i--) {
+        const struct rec *r = &s->gold[i - 1];
+        if (r->config && !(r->named >> (n->id + 1) & 1)) {
+            named = since > 0;
+            break;
+        }
+        if (r->config) {
+            since = r->term;
+            named = true;
+        }
+    }
+    return named && disk_term(n) >= since;
 }
 
 void see_truncate(struct sim *s, struct node *n, lsn_t lsn, lsn_t commit)
@@ -165,6 +252,9 @@ void see_truncate(struct sim *s, struct node *n, lsn_t lsn, lsn_t commit)
     if (lsn < commit) {
         violation(s, "I5: sk%u truncates to %llu below its commit LSN %llu", n->id + 1, U(lsn),
                   U(commit));
+    }
+    if (!participates(s, n)) {
+        return; /* it may have to begin anew from what it knows to be committed */
     }
     if (k < n->n_recs && k < s->n_gold && same(&s->gold[k].digest, &n->recs[k].digest) &&
         n->recs[k].end <= n->synced) {
@@ -227,7 +317,9 @@ void see_ready(struct sim *s, struct client *c, term_t term, lsn_t lsn)
         memcmp(s->leader[term].nonce.b, c->nonce.b, 12)) {
         violation(s, "I1: c%u leads term %llu of another", c->id, U(term));
     }
-    prove(s, term, lsn, "the start of a leader,");
+    struct pr_view v;
+    pr_view(c->pr, &v);
+    prove(s, term, lsn, mistaken() ? NULL : &v.config, "the start of a leader,");
 }
 
 void see_durable(struct sim *s, struct client *c, term_t term, lsn_t lsn)
@@ -242,7 +334,9 @@ void see_durable(struct sim *s, struct client *c, term_t term, lsn_t lsn)
                       U(t->term));
         }
     }
-    prove(s, term, lsn, "commit");
+    struct pr_view v;
+    pr_view(c->pr, &v);
+    prove(s, term, lsn, v.state == PR_LEADER && !mistaken() ? &v.config : NULL, "commit");
 }
 
 /* ---- what users are told -----------------------------------------------------------------------
@@ -288,7 +382,7 @@ void see_position(struct sim *s, lsn_t lsn, lsn_t floor, const char *what)
                   U(lsn), U(floor));
     }
     if (lsn > gold_end(s)) {
-        prove(s, 0, lsn, what);
+        prove(s, 0, lsn, NULL, what);
     }
     uint32_t lo = 0, hi = s->n_gold;
     while (lo < hi) {
@@ -315,7 +409,7 @@ void see_verdict(struct sim *s, uint64_t id, enum pr_verdict v)
     switch (v) {
     case PR_COMMITTED:
         if (t->end > gold_end(s)) {
-            prove(s, 0, t->end, "a commit said to be durable,");
+            prove(s, 0, t->end, NULL, "a commit said to be durable,");
         }
         if (!t->in_gold) {
             violation(s, "I17: txn %llu is said to be committed and is not", U(id));
@@ -347,16 +441,6 @@ void see_verdict(struct sim *s, uint64_t id, enum pr_verdict v)
 /* ---- the end -----------------------------------------------------------------------------------
  */
 
-/* A mistake is to be caught by what it does to users, not by a message that looks wrong. */
-static bool mistaken(void)
-{
-#ifdef CO_MUTATIONS
-    return co_mutation != CO_MUTATION_NONE;
-#else
-    return false;
-#endif
-}
-
 void see_gone(struct sim *s, struct node *n)
 {
     struct sk_view v;
@@ -367,10 +451,30 @@ void see_gone(struct sim *s, struct node *n)
     }
 }
 
+/* Is the set of nodes a quorum by the last committed configuration, or by one that stands behind it
+ * in the log of one of them? */
+static bool enough(struct sim *s, const uint32_t *set, uint32_t n)
+{
+    uint32_t last = s->n_gold;
+    while (last > 0 && !s->gold[last - 1].config) {
+        last--;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const struct node *d = &s->node[set[i] - 1];
+        for (uint32_t k = last; k <= d->n_recs; k++) {
+            struct wal_config c = config_at(s, d, k);
+            if (covers(&c, set, n)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 void see_end(struct sim *s)
 {
-    uint32_t have = 0;
-    for (uint32_t i = 0; i < N_SK; i++) {
+    uint32_t set[N_SK], have = 0;
+    for (uint32_t i = 0; i < s->w.n_sk; i++) {
         struct node *n = &s->node[i];
         if (n->up) {
             struct sk_view v;
@@ -383,10 +487,13 @@ void see_end(struct sim *s)
         for (uint32_t r = 0; all && r < k; r++) {
             all = same(&n->recs[r].digest, &s->gold[r].digest);
         }
-        have += all;
+        if (all) {
+            set[have++] = i + 1;
+        }
     }
-    if (have < 2) {
-        violation(s, "at the end %u of %u safekeepers have every acknowledged commit", have, N_SK);
+    if (!enough(s, set, have)) {
+        violation(s, "at the end %u of %u safekeepers have every acknowledged commit", have,
+                  s->w.n_sk);
     }
     for (uint64_t id = 1; id <= s->n_txns; id++) {
         const struct txn *t = &s->txn[id];

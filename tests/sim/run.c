@@ -71,8 +71,8 @@ static void birth(struct sim *s)
         memset(s->cluster.b, 0xc1, sizeof s->cluster.b);
         memset(s->timeline.b, 0x71, sizeof s->timeline.b);
         s->config.version = 1;
-        s->config.n = N_SK;
-        for (uint32_t i = 0; i < N_SK; i++) {
+        s->config.n = N_MEMBERS;
+        for (uint32_t i = 0; i < N_MEMBERS; i++) {
             s->config.members[i].node_id = i + 1;
         }
     }
@@ -82,7 +82,7 @@ static void birth(struct sim *s)
     if (s->until_us < s->w.heal_us) {
         s->w.heal_us = s->until_us;
     }
-    for (uint32_t i = 0; i < N_SK; i++) {
+    for (uint32_t i = 0; i < s->w.n_sk; i++) {
         s->node[i].id = i;
         node_birth(s, &s->node[i]);
         node_start(s, &s->node[i]);

@@ -24,7 +24,8 @@
 #include "proto/wal.h"
 #include "safekeeper/acceptor.h"
 
-#define N_SK      3u
+#define N_SK      5u /* nodes; only three of them when members do not change */
+#define N_MEMBERS 3u
 #define N_CLIENTS 3u
 #define MAX_TXNS  16384u
 #define MAX_TERMS 8192u
@@ -69,7 +70,8 @@ struct rng {
 struct swarm {
     uint32_t ppm[N_FAULTS];
     uint32_t delay_min_us, delay_max_us;
-    bool fifo, codec, no_floor, alternate;
+    bool fifo, codec, no_floor, alternate, come_back;
+    uint32_t n_sk, change_ppm; /* nodes that there are; how often members change */
     uint64_t lease_us, resend_us, progress_us, window_bytes, tail_bytes, sync_min_us, sync_max_us;
     uint32_t batch_bytes, fragment_bytes, history_keep, pipeline, tick_us;
     bool want_received;
@@ -118,6 +120,7 @@ struct rec {
     struct wal_digest digest;
     uint64_t id, built_on; /* from the commit uuid */
     bool config;
+    uint32_t named; /* by a configuration: a bit a node id */
 };
 
 struct node {
@@ -209,7 +212,7 @@ struct stats {
     uint64_t seeds, faults, by_fault[N_FAULTS], acked, elections, strict_reads, lease_reads,
         unknown, committed, not_committed, too_old, failures, events, restarts, fetched,
         truncations, max_history, config_msgs, settled, txns, fragments, in_fragments, unstaged,
-        contested, regained;
+        changes, finished, refused_changes, contested, regained;
 };
 
 struct sim {
@@ -296,6 +299,7 @@ void node_event(struct sim *s, struct node *n, struct sk_event *e);
 void node_synced(struct sim *s, struct node *n, const struct event *e);
 void node_timer(struct sim *s, struct node *n);
 void node_wipe(struct node *n);
+struct wal_config config_at(struct sim *s, const struct node *n, uint32_t n_recs);
 uint32_t node_recs_below(const struct node *n, lsn_t lsn);
 
 /* client.c */
@@ -320,6 +324,7 @@ void see_durable(struct sim *s, struct client *c, term_t term, lsn_t lsn);
 void see_ack(struct sim *s, uint64_t id);
 void see_position(struct sim *s, lsn_t lsn, lsn_t floor, const char *what);
 void see_verdict(struct sim *s, uint64_t id, enum pr_verdict v);
+void see_config(struct sim *s, const struct node *n);
 void see_gone(struct sim *s, struct node *n);
 void see_end(struct sim *s);
 

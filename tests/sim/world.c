@@ -128,6 +128,10 @@ void draw_swarm(struct sim *s)
     w->tick_us = 8000 + below(s, R_SWARM, 20000);
     w->read_ppm = 50000 + below(s, R_SWARM, 200000);
     w->release_ppm = below(s, R_SWARM, 400000);
+    bool members = below(s, R_SWARM, 3) == 0;
+    w->n_sk = members ? N_SK : N_MEMBERS;
+    w->come_back = below(s, R_SWARM, 2);
+    w->change_ppm = members ? 5000 + below(s, R_SWARM, 200000) : 0;
     bool skew = below(s, R_SWARM, 2);
     for (unsigned i = 0; i < N_SK + N_CLIENTS; i++) {
         /* up to 1 % between any two clocks */
@@ -397,8 +401,8 @@ void conn_lost(struct sim *s, uint32_t c, uint32_t k, bool by_client_end)
 
 void isolate(struct sim *s, uint32_t c)
 {
-    uint32_t keep = below(s, R_NEMESIS, N_SK);
-    for (uint32_t k = 0; k < N_SK; k++) {
+    uint32_t keep = below(s, R_NEMESIS, s->w.n_sk);
+    for (uint32_t k = 0; k < s->w.n_sk; k++) {
         s->cut[N_SK + c][k] = s->cut[k][N_SK + c] = k != keep;
     }
     trace(s, "fault: c%u sees only sk%u", c, keep + 1);
@@ -417,9 +421,9 @@ static void partition(struct sim *s)
 
 void nemesis(struct sim *s)
 {
-    struct node *n = &s->node[below(s, R_NEMESIS, N_SK)];
+    struct node *n = &s->node[below(s, R_NEMESIS, s->w.n_sk)];
     struct client *c = &s->client[below(s, R_NEMESIS, N_CLIENTS)];
-    uint32_t any = below(s, R_NEMESIS, N_SK);
+    uint32_t any = below(s, R_NEMESIS, s->w.n_sk);
     if (fault(s, F_SK_CRASH)) {
         node_crash(s, n);
     }
@@ -439,7 +443,7 @@ void nemesis(struct sim *s)
     }
     if (fault(s, F_RESET) && c->up && c->paused_until <= s->now) {
         bool all = below(s, R_NEMESIS, 3) == 0;
-        for (uint32_t k = 0; k < N_SK; k++) {
+        for (uint32_t k = 0; k < s->w.n_sk; k++) {
             if (all || k == any) {
                 trace(s, "fault: connection c%u-sk%u reset", c->id, k + 1);
                 conn_lost(s, c->id, k, c->local);

@@ -149,7 +149,8 @@ static void on_elected(struct fake_sk *sk, struct fake_conn *c, const struct q_m
     if (!adopted) {
         struct q_history ours = history_of(sk);
         lsn_t part = 0;
-        co_assert(q_diverge(&m->history, UINT64_MAX, &ours, flush_lsn(sk), LSN_FIRST, &part) == 0);
+        co_assert(q_diverge(&m->history, UINT64_MAX, &ours, flush_lsn(sk), LSN_FIRST, LSN_FIRST,
+                            &part) == 0);
         if (part != m->start_lsn) { /* S2: not what it takes us for */
             voted(sk, c, m, true, false);
             return;
