@@ -199,7 +199,7 @@ HARM = {
     acknowledged_is_missing: {"lost"},
     lost_update: {"lost-update"},
     stale_read: {"stale-read", "reordered"},
-    stale_beyond_its_bound: {"stale-read", "reordered"},
+    stale_beyond_its_bound: {"stale-read", "reordered", "session"},
     reordered: {"reordered", "stale-read"},
     write_skew: {"write-skew"},
     read_of_a_failed_one: {"undead"},
