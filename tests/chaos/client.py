@@ -7,7 +7,7 @@ there). Readers look at accounts, lists and sets of now and a little ago. What h
 the form of history.py, a line a write, which a kill -9 cannot take back. Keys are those of the WINDOW (1 s) in which
 they are used, counted from BEGAN (CLOCK_MONOTONIC, ns), so that no list grows for ever.
 
-KIND is writer, reader, or stale-reader (staleness=STALE_MS). CORALLITE_SERVER says where.
+KIND is writer, reader, or stale-reader (staleness=STALE_MS). CORALLITE_SERVER says where, CHAOS_DB which database.
 """
 
 import json
@@ -22,14 +22,15 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "integration")]
 
-from lib import bank, cluster  # noqa: E402
+from lib import cluster  # noqa: E402
 import history  # noqa: E402
+from board import Board  # noqa: E402
 
-DB = "chaos"
+DB = os.environ.get("CHAOS_DB", "chaos")
 ACCOUNTS, EACH = 12, 1000
 LISTS, SETS = 10, 12  # of one window
 STALE_MS = 500
-COMMIT_TIMEOUT = "1s"
+COMMIT_TIMEOUTS = ("300ms", "1s", "3s")
 BUSY_S = 2.0
 # A damaged database, a wrong use of the library, a row that was not to be: no fault of ours explains these.
 NEVER = ("CORRUPT", "NOTADB", "INTERNAL", "MISUSE", "PROTOCOL", "CONSTRAINT", "ERROR")
@@ -62,8 +63,8 @@ class Client:
         self.number, self.began, self.window_ns = number, began, int(window_s * 1e9)
         self.random = random.Random(f"{seed} {number}")
         self.out = os.open(os.path.join(directory, f"{number}.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        self.board = bank.Board(os.path.join(directory, "board"))
-        self.db, self.connection, self.n, self.done = None, 0, 0, 0
+        self.board = Board(os.path.join(directory, "board"))
+        self.db, self.connection, self.n = None, 0, 0
         self.pending, self.asked = [], 0.0  # commit ids whose outcome is not known; when we last asked
         self.going = True
         signal.signal(signal.SIGTERM, self.stop)
@@ -88,7 +89,7 @@ class Client:
             self.db = None
         if not self.db:
             stale = f"&staleness={self.stale_ms}" if self.stale_ms else ""
-            self.db = sqlite3.connect(f"file:{DB}?vfs=corallite&commit_timeout={COMMIT_TIMEOUT}{stale}", uri=True,
+            self.db = sqlite3.connect(f"file:{DB}?vfs=corallite&commit_timeout={self.random.choice(COMMIT_TIMEOUTS)}{stale}", uri=True,
                                       isolation_level=None, timeout=BUSY_S)
             self.connection += 1
 
@@ -124,14 +125,34 @@ class Client:
             except sqlite3.Error as e:
                 self.error(e)
 
-    def succeeded(self, begin):
-        """For those who watch: when the last one that succeeded began, how many did."""
-        self.done += 1
-        self.board.put(self.number, begin, self.done)
+    def look(self, begin):
+        """A transaction that only reads."""
+        r, db, ops = self.random, self.db, []
+        db.execute("BEGIN")
+        if r.random() < 0.6:
+            ops += read_accounts(db)
+        for _ in range(r.randint(1, 3)):
+            ops.append(read_list(db, self.key(LISTS)))
+            if r.random() < 0.5:
+                ops.append(read_set(db, self.key(SETS)))
+        if r.random() < 0.1:
+            time.sleep(r.random() * 0.1)
+            ops += read_accounts(db)
+        db.execute("COMMIT")
+        stale = {"stale_ms": self.stale_ms} if self.stale_ms else {}
+        self.say("read", n=self.n, k=self.connection, t=begin, end=time.monotonic_ns(), ops=ops, **stale)
+        self.board.succeeded(self.number, begin)
 
 
 class Writer(Client):
     def once(self, begin):
+        """Some only look: whoever holds the lease reads without asking anybody."""
+        if self.random.random() < 0.2:
+            self.look(begin)
+        else:
+            self.write(begin)
+
+    def write(self, begin):
         r, db = self.random, self.db
         me, ops, values = history.uid(self.number, self.n), [], 0
         db.execute(r.choice(("BEGIN IMMEDIATE", "BEGIN IMMEDIATE", "BEGIN")))
@@ -161,13 +182,15 @@ class Writer(Client):
                    (key, me * 8 + values, r.choice((0, 0, 100, 5000))))
         ops.append(["sa", key, me * 8 + values])
         self.say("invoke", n=self.n, k=self.connection, t=begin, ops=ops)
+        self.board.committing(self.number, True)
         try:
             db.execute("COMMIT")
         except sqlite3.Error as e:
             self.failed(e, time.monotonic_ns())
+            self.board.committing(self.number, False)
             return
         self.say("ok", n=self.n, t=time.monotonic_ns())
-        self.succeeded(begin)
+        self.board.succeeded(self.number, begin)
 
     def transfer(self, ops, me):
         source, target = self.random.sample(range(ACCOUNTS), 2)
@@ -198,21 +221,7 @@ class Writer(Client):
 
 class Reader(Client):
     def once(self, begin):
-        r, db, ops = self.random, self.db, []
-        db.execute("BEGIN")
-        if r.random() < 0.6:
-            ops += read_accounts(db)
-        for _ in range(r.randint(1, 3)):
-            ops.append(read_list(db, self.key(LISTS)))
-            if r.random() < 0.5:
-                ops.append(read_set(db, self.key(SETS)))
-        if r.random() < 0.1:
-            time.sleep(r.random() * 0.1)
-            ops += read_accounts(db)
-        db.execute("COMMIT")
-        stale = {"stale_ms": self.stale_ms} if self.stale_ms else {}
-        self.say("read", n=self.n, k=self.connection, t=begin, end=time.monotonic_ns(), ops=ops, **stale)
-        self.succeeded(begin)
+        self.look(begin)
         time.sleep(0.01)
 
 

@@ -109,6 +109,8 @@ class Disk:
 
 
 class Field(Cluster):
+    db = "chaos"
+
     def __init__(self, directory, hub, spokes, disks):
         """spokes: {name: hosts.Host}"""
         super().__init__(directory, start=False, host=hub.address)
@@ -140,8 +142,7 @@ class Field(Cluster):
         return args
 
     def client_env(self):
-        return dict(os.environ, CORALLITE_SERVER=f"127.0.0.1:{self.near[PAGESERVER]}", CORALLITE_LOG="off",
-                    PYTHONDONTWRITEBYTECODE="1")
+        return self.env(CORALLITE_SERVER=f"127.0.0.1:{self.near[PAGESERVER]}", CORALLITE_LOG="off", CHAOS_DB=self.db)
 
     def alive(self, node):
         return self.process[node].poll() is None

@@ -6,10 +6,10 @@ import os
 
 import time
 
-from lib import bank
 from lib.cluster import Failure, check, popen, until
 import client
 import history
+from board import Board
 
 WRITERS, READERS = 4, 4
 RECOVERY_S = 40  # after the end of all faults: a strict read that began within them may have 30 s left
@@ -23,10 +23,10 @@ class Clients:
         self.field, self.directory, self.seed = field, directory, seed
         self.began = time.monotonic_ns()
         self.kinds = ["writer"] * writers + ["reader", "stale-reader", "reader", "reader"][:readers]
-        self.board = bank.Board(os.path.join(directory, "board"))
+        self.board = Board(os.path.join(directory, "board"))
         self.process, self.number = {}, {}
         self.next = 1
-        db = field.connect(client.DB, timeout=20.0)
+        db = field.connect(field.db, timeout=20.0)
         for sql in client.SCHEMA:
             db.execute(sql)
         db.close()
@@ -37,7 +37,7 @@ class Clients:
 
     def start(self, place):
         self.number[place], self.next = self.next, self.next + 1
-        host = list(self.field.spokes.values())[place % len(self.field.spokes)]
+        host = self.field.spokes[self.host(place)]
         with open(os.path.join(self.directory, f"client-{place}.log"), "ab") as log:
             self.process[place] = popen(
                 ["/usr/bin/python3", client.__file__, self.kinds[place], str(self.number[place]), self.directory,
@@ -55,8 +55,21 @@ class Clients:
         self.kill(place)
         self.start(place)
 
-    def done(self, place):
-        return self.board.get(self.number[place])[1]
+    def host(self, place):
+        """Its name."""
+        return list(self.field.spokes)[place % len(self.field.spokes)]
+
+    def writers(self):
+        return [p for p, kind in enumerate(self.kinds) if kind == "writer"]
+
+    def in_commit(self, seconds=0.3):
+        """The place of a writer that is in COMMIT now; of the one that was last, if none is so long."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for place in self.writers():
+                if self.board.get(self.number[place])[3]:
+                    return place
+        return max(self.writers(), key=lambda p: self.board.get(self.number[p])[1])
 
     def go_on(self, seconds):
         """Seconds until each has succeeded with what it began after now."""
@@ -87,7 +100,7 @@ class Clients:
 
 def final(field, directory):
     """Asks for each outcome that was unknown, and reads everything."""
-    db = field.connect(client.DB, timeout=20.0)
+    db = field.connect(field.db, timeout=20.0)
     db.execute("BEGIN IMMEDIATE")  # settles what a dead writer has left
     db.execute("COMMIT")
     ids = {e["id"] for path in glob.glob(os.path.join(directory, "*.jsonl")) for e in unknown(path)}

@@ -1,7 +1,7 @@
 """What is done to the field, and when: a mix names the steps, a seed draws from them, and so a schedule can be had again.
 
 plan(mix, seed, seconds) is a list of Step: at which second, what, to whom, for how long. Nothing in it depends on how the
-run goes. MIXES has the mixes: the steps of each with their weights.
+run goes, but for which writer is in COMMIT at that moment. MIXES has the mixes: the steps of each with their weights.
 """
 
 import os
@@ -40,7 +40,8 @@ def kill_client(r):
 
 
 def kill_writer(r):
-    return (r.choice(CLIENTS[:4]),), 0
+    """One that is in COMMIT at that moment."""
+    return ("in commit",), 0
 
 
 def restart(r):
@@ -61,13 +62,18 @@ def pause_client(r):
     return (r.choice(CLIENTS),), r.choice(LONG + (5.0,))
 
 
+def pause_writer(r):
+    """In COMMIT: what it has sent is there or not, and others go on before it wakes."""
+    return ("in commit",), r.choice(LONG + (5.0,))
+
+
 def links(r, command, wide):
     """Of one place, to one daemon or to several; a host without any of its safekeepers is one such."""
     place = r.choice(PLACES)
     nodes = some(r, *(wide if place != "hub" else (3, 1, 1)))
     if place != "hub" and r.random() < 0.25:
         nodes = (*nodes, PAGESERVER)
-    return (place, nodes, command), r.choice(LONG[:4])
+    return (place, nodes, command), r.choice((0.2, 0.5, 1.3, 2.0, 3.5) if command.startswith("cut") else LONG[:4])
 
 
 def partition(r):
@@ -86,6 +92,26 @@ def cut_answers(r):
 
 def cut_requests(r):
     return links(r, "cut in", (2, 4, 3))
+
+
+def fence(command, nodes, seconds):
+    """The host of a writer that is in COMMIT loses the safekeepers for longer than its lease: the other host takes over,
+    and what has not arrived by then never will."""
+    return ("writer's", nodes, command), seconds
+
+
+def fence_off(r):
+    return fence("cut", some(r, 0, 1, 2), r.choice((3.3, 4.5)))
+
+
+def fence_answers(r):
+    """Here it arrives."""
+    return fence("cut out", some(r, 0, 1, 2), r.choice((3.3, 4.5)))
+
+
+def fence_requests(r):
+    """Here it does not."""
+    return fence("cut in", NODES, 4.5)
 
 
 def delay(r):
@@ -137,10 +163,10 @@ def full_pageserver(r):
 
 
 KILLS = {kill_safekeepers: 3, kill_pageserver: 1.5, kill_writer: 2}
-NETWORK = {partition: 2, partition_node: 1, cut_answers: 2, cut_requests: 2, delay: 1, jitter: 1, stall: 1.5, reset: 1.5,
-           half_open: 1, refuse: 1, corrupt: 1}
+NETWORK = {partition: 2, partition_node: 1, cut_answers: 2, cut_requests: 2, fence_answers: 1, fence_requests: 1, delay: 1, jitter: 1, stall: 1.5, reset: 1.5,
+           fence_off: 1, half_open: 1, refuse: 1, corrupt: 1}
 DISKS = {power_safekeepers: 1.5, power_pageserver: 0.7, power_all: 0.5, full_safekeepers: 1.5, full_pageserver: 0.7}
-PAUSES = {pause_safekeepers: 3, pause_pageserver: 1, pause_client: 3}
+PAUSES = {pause_safekeepers: 3, pause_pageserver: 1, pause_client: 1, pause_writer: 2}
 
 MIXES = {
     "none": {},
@@ -149,8 +175,8 @@ MIXES = {
     "kill-clients": {kill_writer: 3, kill_client: 1},
     "restarts": {restart: 1},
     "pauses": PAUSES,
-    "partitions": {partition: 3, partition_node: 2},
-    "one-way": {cut_answers: 1, cut_requests: 1},
+    "partitions": {partition: 3, partition_node: 2, fence_off: 1},
+    "one-way": {cut_answers: 3, cut_requests: 3, fence_answers: 1, fence_requests: 1},
     "slow": {delay: 2, jitter: 2, stall: 2},
     "broken-connections": {reset: 3, half_open: 2, refuse: 2, corrupt: 2},
     "power-loss": {power_safekeepers: 4, power_pageserver: 2, power_all: 1},
@@ -164,11 +190,12 @@ def needs_disks(mix):
 
 
 def plan(mix, seed, seconds):
-    """The schedule; the last step is early enough for everybody to go on within the time."""
+    """The schedule: each step of the mix once, in any order, and then as they are drawn."""
     r, steps, at = random.Random(f"{mix} {seed}"), [], 0.5
     choices = MIXES[mix]
+    first = r.sample(list(choices), len(choices))
     while choices and at < seconds - 1:
-        draw = r.choices(list(choices), list(choices.values()))[0]
+        draw = first.pop() if first else r.choices(list(choices), list(choices.values()))[0]
         who, how_long = draw(r)
         steps.append(Step(round(at, 2), draw.__name__, who, how_long))
         at += r.choice(PAUSE)
@@ -286,9 +313,13 @@ class Nemesis:
             self.surprises.append(f"{node} did not end within 10 s of SIGTERM")
             self.field.kill9(node)
 
-    def kill_client(self, numbers, _):
-        for number in numbers:
-            self.clients.replace(number)
+    def place(self, who):
+        return self.clients.in_commit() if who == "in commit" else who
+
+    def kill_client(self, who, _):
+        place = self.place(who[0])
+        self.wrote("client", place, self.clients.number[place])
+        self.clients.replace(place)
 
     kill_writer = kill_client
 
@@ -313,23 +344,30 @@ class Nemesis:
             self.stopped[node] = 0
             os.kill(self.field.pid(node), signal.SIGCONT)
 
-    def pause_client(self, numbers, seconds):
-        for number in numbers:
-            process = self.clients.process[number]
-            process.send_signal(signal.SIGSTOP)
-            self.later(seconds, "continue client", process.send_signal, signal.SIGCONT)
+    def pause_client(self, who, seconds):
+        place = self.place(who[0])
+        process = self.clients.process[place]
+        self.wrote("client", place, self.clients.number[place])
+        process.send_signal(signal.SIGSTOP)
+        self.later(seconds, "continue client", process.send_signal, signal.SIGCONT)
+
+    pause_writer = pause_client
 
     # -- the network
 
     def links(self, who, seconds):
         place, nodes, command = who
+        if place == "writer's":
+            place = self.clients.host(self.clients.in_commit())
+            self.wrote("host", place)
         for (p, node), proxy in self.field.link.items():
             if place in (p, "*") and node in nodes:
                 proxy.do(command)
                 self.bad[(p, node)] += 1
                 self.later(seconds, "resume", self.resume, p, node)
 
-    partition = partition_node = cut_answers = cut_requests = delay = jitter = stall = links
+    partition = partition_node = cut_answers = cut_requests = links
+    fence_off = fence_answers = fence_requests = delay = jitter = stall = links
     reset = half_open = refuse = corrupt = links
 
     def resume(self, place, node):

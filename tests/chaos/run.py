@@ -10,9 +10,11 @@ with its reason, figures behind `#`; ends with `N passed, N failed, N skipped`. 
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -105,6 +107,8 @@ def in_child(mix, seed, seconds):
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
+        cluster.die_with_parent()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         status = 1
         with open(out, "w") as f, open(os.path.join(directory, "errors"), "wb") as errors:
             os.dup2(errors.fileno(), 2)
@@ -170,6 +174,18 @@ def both_ways(total, mixes):
     return "not ok", text
 
 
+def checkers_tests():
+    """(passed, failed): the checker is tested before it judges."""
+    done = subprocess.run(["/usr/bin/python3", os.path.join(HERE, "test_checker.py")], capture_output=True, text=True,
+                          timeout=300)
+    last = re.search(r"^(\d+) passed, (\d+) failed, 0 skipped$", done.stdout, re.M)
+    if done.returncode != 0 or not last:
+        print(done.stdout + done.stderr)
+        return int(last[1]) if last else 0, max(1, int(last[2]) if last else 1)
+    print(f"ok checker: {last[1]} tests of its own")
+    return int(last[1]), int(last[2])
+
+
 def main():
     parse = argparse.ArgumentParser(prog="run.py", description=__doc__.split("\n\n")[0])
     parse.add_argument("--seconds", type=float, default=30)
@@ -193,15 +209,19 @@ def main():
                 print(f"{step.at:8.2f} {step.what} {step.who} {step.seconds}")
         return 0
     print(f"seed {args.seed}: again with make chaos SECONDS={args.seconds:g} SEED={args.seed} [MIX=NAME]")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
     results, total = Counter(), Counter()
+    results["ok"], results["not ok"] = checkers_tests()
+    ran = 0
     for mix in mixes:
         began = time.monotonic()
         result, reason, notes, figures = in_child(mix, args.seed, args.seconds)
         print(f"{result} chaos {mix}" + (f": {reason}" if result != "ok" else f" ({time.monotonic() - began:.1f} s)"))
         print("".join(line + "\n" for line in notes), end="", flush=True)
         results[result] += 1
+        ran += result == "ok"
         total.update(figures)
-    result, text = both_ways(total, mixes) if results["ok"] else ("skip", "no mix was run to its end")
+    result, text = both_ways(total, mixes) if ran else ("skip", "no mix was run to its end")
     print(f"{result} unknown_both_ways: {text}")
     results[result] += 1
     print(f"{results['ok']} passed, {results['not ok']} failed, {results['skip']} skipped")
