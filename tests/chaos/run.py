@@ -33,7 +33,8 @@ import history  # noqa: E402
 import match  # noqa: E402
 import nemesis  # noqa: E402
 
-COMMITS = 10000 / 600  # acknowledged commits a second that a run needs
+COMMITS = 10000 / 600  # acknowledged commits a second that a run needs, over its mixes together,
+EACH = COMMITS / 10    # and each of them
 EVENTS = 20 / 60       # faults a second
 ALWAYS = ("one-way", "power-loss", "everything")  # of --ci; three more are drawn
 DOCTORED = 5           # harms that the checker has to find in the history of the run itself
@@ -69,8 +70,8 @@ def one(mix, seed, seconds, directory, note):
     steps = nemesis.plan(mix, seed, seconds)
     with open(os.path.join(directory, "plan"), "w") as f:
         f.writelines(f"{s.at:8.2f} {s.what} {s.who} {s.seconds}\n" for s in steps)
-    fields.own_mounts()
     with hosts.star(2) as (hub, a, b):
+        fields.own_mounts()
         where = os.path.join(directory, "field")
         with fields.Field(where, hub, {"a": a, "b": b}, nemesis.needs_disks(mix)) as field:
             clients = match.Clients(field, directory, seed)
@@ -95,8 +96,8 @@ def one(mix, seed, seconds, directory, note):
         note("found when done to this history: " + ", ".join(harms_are_found(directory, seed)))
     else:
         check(events >= EVENTS * seconds, f"{events} faults in {seconds} s are fewer than {EVENTS * 60:.0f} a minute")
-    check(figures["ok"] >= COMMITS * seconds, f"{figures['ok']} acknowledged commits in {lasted:.0f} s are fewer than "
-                                              f"{COMMITS * seconds:.0f}")
+    check(figures["ok"] >= EACH * seconds, f"{figures['ok']} acknowledged commits in {lasted:.0f} s are fewer than "
+                                           f"{EACH * seconds:.0f}")
     return {k: figures[k] for k in ("ok", "unknown", "unknown, committed", "unknown, not committed")} | {"faults": events}
 
 
@@ -174,6 +175,11 @@ def both_ways(total, mixes):
     return "not ok", text
 
 
+def enough(total, seconds):
+    text = f"{total['ok']} acknowledged commits in {seconds:.0f} s; {COMMITS * seconds:.0f} are needed"
+    return "ok" if total["ok"] >= COMMITS * seconds else "not ok", text
+
+
 def checkers_tests():
     """(passed, failed): the checker is tested before it judges."""
     done = subprocess.run(["/usr/bin/python3", os.path.join(HERE, "test_checker.py")], capture_output=True, text=True,
@@ -221,9 +227,11 @@ def main():
         results[result] += 1
         ran += result == "ok"
         total.update(figures)
-    result, text = both_ways(total, mixes) if ran else ("skip", "no mix was run to its end")
-    print(f"{result} unknown_both_ways: {text}")
-    results[result] += 1
+    nothing = ("skip", "no mix was run to its end")
+    for name, (result, text) in (("unknown_both_ways", both_ways(total, mixes) if ran else nothing),
+                                 ("enough_commits", enough(total, ran * args.seconds) if ran else nothing)):
+        print(f"{result} {name}: {text}")
+        results[result] += 1
     print(f"{results['ok']} passed, {results['not ok']} failed, {results['skip']} skipped")
     return 1 if results["not ok"] else 0
 
