@@ -13,6 +13,8 @@ help:
 	  'make test             install what is missing, build, run every test; ends with the totals' \
 	  'make unit [M=common]  unit tests only (of one module)' \
 	  'make integration      tests on real processes only; make cli-test  those of the command' \
+	  'make chaos SECONDS=   faults of every kind against real processes, and a checker (MIX=NAME SEED=N)' \
+	  'make kills N=10000    kill -9 by turns: recovery, and nothing lost' \
 	  'make docs-test        every command of README.md and docs/*.md' \
 	  'make sizes            databases of unusual size, in full (make test has small ones)' \
 	  'make sqlite-quarter   a quarter of the scripts of SQLite itself; sqlite-conformance: all, and the table' \
@@ -67,6 +69,33 @@ $(B)/tests/branch-client: $(B)/obj/tests/integration/lib/branch_client.o $(BASE)
 integration: all $(INTEGRATION_BINS) $(B)/tests/chaos-proxy $(B)/tests/branch-client
 	@tools/deps test
 	@B=$(B) python3 tests/integration/run.py $(ARGS)
+
+# Faults of every kind against real processes (tests/chaos): each mix for so long, or MIX=; chaos-ci: six of them.
+.PHONY: chaos chaos-ci chaos-bins
+SECONDS ?= 30
+chaos-bins: all $(B)/tests/chaos-proxy
+chaos: chaos-bins
+	@tools/deps test
+	@B=$(B) /usr/bin/python3 tests/chaos/run.py --seconds $(SECONDS) $(addprefix --mix ,$(MIX)) \
+	  $(if $(filter command environment,$(origin SEED)),--seed $(SEED)) $(ARGS)
+# kill -9 of writer, safekeeper, pageserver by turns, N times, and the time to the next COMMIT.
+.PHONY: kills
+kills: all
+	@tools/deps test
+	@B=$(B) /usr/bin/python3 tests/chaos/kills.py --kills $(or $(N),10000) $(ARGS)
+
+# The same against products that make one known mistake (common/mutation.h): it must be found.
+.PHONY: chaos-mistakes
+chaos-mistakes:
+	@tools/deps build test
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/mutations EXTRA=-DCO_MUTATIONS \
+	  $(B)/mutations/obj/tests/chaos/mistake.o
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/mutations EXTRA=-DCO_MUTATIONS \
+	  LDFLAGS=$(B)/mutations/obj/tests/chaos/mistake.o chaos-bins
+	@B=$(B)/mutations /usr/bin/python3 tests/chaos/mistakes.py $(ARGS)
+chaos-ci: chaos-bins
+	@tools/deps test
+	@B=$(B) /usr/bin/python3 tests/chaos/run.py --ci
 
 # Programs of others: preloaded, by plain paths, the examples in each language. Those whose packages
 # are large (Node where there is no npm yet, Go, Java) by examples-all.

@@ -107,6 +107,30 @@ def proxy_delays_and_stalls(_):
         check(p.stats()["lost"] == 0, "nothing was lost")
 
 
+@test("the bad network's jitter delays by up to what was asked, not always the same, and in order", 30)
+def proxy_jitters(_):
+    with echo() as (port, _), Proxy(port) as p:
+        s = connect(p)
+        check(ask(s) == b"hello", "an echo")
+        p.do("jitter 120 in")
+        took = []
+        for _ in range(12):
+            began = time.monotonic()
+            check(ask(s) == b"hello", "an echo, late")
+            took.append(time.monotonic() - began)
+        check(max(took) < 1 and max(took) - min(took) > 0.02, f"twelve echoes took {took}")
+        for i in range(50):
+            s.sendall(b"%02d" % i)
+            time.sleep(0.002)
+        got = b""
+        while len(got) < 100:
+            got += s.recv(1000)
+        check(got == b"".join(b"%02d" % i for i in range(50)), f"out of order: {got}")
+        p.do("resume")
+        began = time.monotonic()
+        check(ask(s) == b"hello" and time.monotonic() - began < 0.1, "an echo at once")
+
+
 @test("the bad network cuts one way or both, and resets what lost bytes", 30)
 def proxy_cuts(_):
     with echo() as (port, _), Proxy(port) as p:

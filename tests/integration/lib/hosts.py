@@ -1,6 +1,7 @@
 """Hosts of a test: network namespaces joined by a pair of virtual interfaces.
 
     with hosts.two() as (here, there): ...
+    with hosts.star(2) as (hub, *others): ...     each of the others reaches the hub, not one another
 
 The calling process moves into `here` for good (each test has a process of its own); processes are
 started on the other with popen(..., host=there). Needs root and iproute2. What was made is removed at
@@ -49,13 +50,18 @@ def _remove_abandoned():
             ip("netns", "del", name, ok=False)
 
 
-@contextlib.contextmanager
-def two():
+def _subnet():
+    """Of this process, where nothing of ours is from before."""
     if os.getuid() != 0:
         raise Skip("network namespaces need root")
     _remove_abandoned()
     pid = os.getpid()
-    subnet = f"10.{97 + pid // 250 % 100}.{pid % 250}"
+    return f"10.{97 + pid // 250 % 100}.{pid % 250}"
+
+
+@contextlib.contextmanager
+def two():
+    subnet, pid = _subnet(), os.getpid()
     pair = [Host(f"{PREFIX}{pid}-{letter}", f"{subnet}.{n}") for n, letter in ((1, "a"), (2, "b"))]
     try:
         for host in pair:
@@ -70,4 +76,30 @@ def two():
         yield pair
     finally:
         for host in pair:
+            ip("netns", "del", host.name, ok=False)
+
+
+@contextlib.contextmanager
+def star(spokes):
+    """The hub's address is the same from everywhere: it is one of its loopback."""
+    subnet, pid = _subnet(), os.getpid()
+    hub = Host(f"{PREFIX}{pid}-hub", f"{subnet}.1")
+    around = [Host(f"{PREFIX}{pid}-{n}", f"{subnet}.{4 * n + 2}") for n in range(1, spokes + 1)]
+    try:
+        for host in (hub, *around):
+            ip("netns", "add", host.name)
+            ip("-n", host.name, "link", "set", "lo", "up")
+        ip("-n", hub.name, "addr", "add", f"{hub.address}/32", "dev", "lo")
+        for n, host in enumerate(around, 1):
+            ip("-n", hub.name, "link", "add", f"v{n}", "type", "veth", "peer", "name", "v0", "netns",
+               host.name)
+            ip("-n", hub.name, "addr", "add", f"{subnet}.{4 * n + 1}/30", "dev", f"v{n}")
+            ip("-n", hub.name, "link", "set", f"v{n}", "up")
+            ip("-n", host.name, "addr", "add", f"{host.address}/30", "dev", "v0")
+            ip("-n", host.name, "link", "set", "v0", "up")
+            ip("-n", host.name, "route", "add", f"{hub.address}/32", "via", f"{subnet}.{4 * n + 1}")
+        hub.enter()
+        yield [hub, *around]
+    finally:
+        for host in (hub, *around):
             ip("netns", "del", host.name, ok=False)

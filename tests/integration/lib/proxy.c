@@ -6,12 +6,13 @@
  * the one who connects to the target, "out" the way back; without either, both are meant.
  *
  *   delay MS [in|out]   every byte is handed on so much later, in order
+ *   jitter MS [in|out]  each piece is handed on later by up to so much beside the delay, in order
  *   stall [in|out]      bytes are taken (up to 1 MiB a connection) and kept
  *   cut [in|out]        bytes are taken and vanish: a network that loses one direction
  *   corrupt [in|out]    one bit of the next byte that is handed on is turned
  *   halfopen            the target loses its present connections, the other side is not told
  *   refuse              new connections are refused
- *   resume              ends stall, cut, refuse and delay; connections that lost bytes or their
+ *   resume              ends stall, cut, refuse, delay and jitter; connections that lost bytes or their
  *                       other end are reset, as by a host that knows nothing of them
  *   reset               every connection is reset, on both sides
  *   stats               "in=BYTES out=BYTES lost=BYTES connections=NOW total=EVER", handed on
@@ -62,7 +63,7 @@ struct connection {
 static struct connection connections[CONNECTIONS_MAX];
 static struct {
     bool stall, cut, corrupt;
-    uint64_t delay_ms, bytes;
+    uint64_t delay_ms, jitter_ms, bytes;
 } ways[2];
 static uint64_t lost, total, last_due_ms;
 static int listener = -1;
@@ -173,7 +174,8 @@ static void receive(struct connection *c, int w)
         k->next = NULL;
         k->len = (size_t)n;
         k->sent = 0;
-        k->due_ms = now_ms() + ways[w].delay_ms;
+        k->due_ms = now_ms() + ways[w].delay_ms +
+                    (ways[w].jitter_ms ? (uint64_t)rand() % (ways[w].jitter_ms + 1) : 0);
         last_due_ms = k->due_ms > last_due_ms ? k->due_ms : last_due_ms;
         *p->last = k;
         p->last = &k->next;
@@ -270,7 +272,7 @@ static void resume(void)
     refusing = false;
     for (int w = IN; w <= OUT; w++) {
         ways[w].stall = ways[w].cut = false;
-        ways[w].delay_ms = 0;
+        ways[w].delay_ms = ways[w].jitter_ms = 0;
     }
     for (struct connection *c = connections; c < connections + CONNECTIONS_MAX; c++) {
         if (c->used && (c->lost_bytes || half_open(c)))
@@ -299,7 +301,7 @@ static bool known(const char *word)
 {
     char spaced[20];
     snprintf(spaced, sizeof spaced, " %s ", word);
-    return strstr(" delay stall cut corrupt halfopen refuse reset stats resume quit ", spaced);
+    return strstr(" delay jitter stall cut corrupt halfopen refuse reset stats resume quit ", spaced);
 }
 
 /* One line; standard input is unbuffered, so that poll knows of the next. */
@@ -310,10 +312,11 @@ static void obey(void)
         exit(0);
     char word[16] = "", a[16] = "", b[16] = "";
     int n = sscanf(line, "%15s %15s %15s", word, a, b);
-    bool delay = strcmp(word, "delay") == 0;
-    const char *which = delay ? b : a;
+    bool delay = strcmp(word, "delay") == 0, jitter = strcmp(word, "jitter") == 0;
+    bool takes_ms = delay || jitter;
+    const char *which = takes_ms ? b : a;
     int w = strcmp(which, "in") == 0 ? IN : strcmp(which, "out") == 0 ? OUT : BOTH;
-    if (!known(word) || (*which && w == BOTH) || (delay && (n < 2 || a[strspn(a, "0123456789")]))) {
+    if (!known(word) || (*which && w == BOTH) || (takes_ms && (n < 2 || a[strspn(a, "0123456789")]))) {
         printf("error: not a command: %s", line);
         return;
     }
@@ -321,6 +324,7 @@ static void obey(void)
         if (w != BOTH && w != i)
             continue;
         ways[i].delay_ms = delay ? strtoull(a, NULL, 10) : ways[i].delay_ms;
+        ways[i].jitter_ms = jitter ? strtoull(a, NULL, 10) : ways[i].jitter_ms;
         ways[i].stall |= strcmp(word, "stall") == 0;
         ways[i].cut |= strcmp(word, "cut") == 0;
         ways[i].corrupt |= strcmp(word, "corrupt") == 0;

@@ -1,4 +1,4 @@
-"""A bad network: the chaos proxy (proxy.c has its commands) between a client and a port of loopback."""
+"""A bad network: the chaos proxy (proxy.c has its commands) between a client and a port."""
 
 import os
 import re
@@ -8,11 +8,13 @@ from .cluster import BIN, Failure, popen
 
 
 class Proxy:
-    """with Proxy(port) as p: connect to p.port; p.do("stall in"); p.do("resume")."""
+    """with Proxy(port) as p: connect to p.port; p.do("stall in"); p.do("resume").
 
-    def __init__(self, to_port, port=0):
+    It listens on loopback of this host, or of `host` (hosts.Host), and goes on to `to`."""
+
+    def __init__(self, to_port, port=0, to="127.0.0.1", host=None):
         program = os.path.join(BIN, "tests", "chaos-proxy")
-        self.process = popen([program, "--listen", str(port), "--to", f"127.0.0.1:{to_port}"],
+        self.process = popen([program, "--listen", str(port), "--to", f"{to}:{to_port}"], host=host,
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         match = re.fullmatch(r"listening (\d+)\n", self.process.stdout.readline())
         if not match:
