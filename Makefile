@@ -138,3 +138,4 @@ include tools/targets.mk
 -include tools/sim.mk
 -include tools/fullsim.mk
 include tools/sqlite.mk
+include tools/fuzz.mk

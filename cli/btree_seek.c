@@ -224,8 +224,9 @@ int bt_each_free(struct bt_file *f, bool (*visit)(void *context, pgno_t pgno), v
     if (rc)
         return rc;
     pgno_t trunk = co_get32be(f->spare + AT_FREE_TRUNK);
-    for (pgno_t seen = 0; trunk; seen++) {
-        if (seen > f->n_pages)
+    pgno_t left = f->n_pages; /* no more pages can be free than there are */
+    while (trunk) {
+        if (left-- == 0)
             return bad_file("the list of free pages goes round");
         if (!visit(context, trunk))
             return 0;
@@ -235,6 +236,9 @@ int bt_each_free(struct bt_file *f, bool (*visit)(void *context, pgno_t pgno), v
         uint32_t n = co_get32be(f->spare + 4);
         if (n > f->usable / 4 - 2)
             return bad_file("a trunk of free pages has more than fit");
+        if (n > left)
+            return bad_file("its list of free pages is longer than it has pages");
+        left -= n;
         for (uint32_t i = 0; i < n; i++)
             if (!visit(context, co_get32be(f->spare + 8 + 4 * i)))
                 return 0;

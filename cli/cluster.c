@@ -44,7 +44,7 @@ int cluster_parse_port_base(const char *text, uint16_t *out)
 {
     char *end;
     unsigned long port = strtoul(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || port < 1024 || port + CLUSTER_PORTS > 65536)
+    if (*text < '0' || *text > '9' || *end || port < 1024 || port > 65536 - CLUSTER_PORTS)
         return co_fail(
             CO_ERR_INVAL,
             "--port-base is a port from 1024 to %u (the %u ports from there on are used), "

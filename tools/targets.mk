@@ -21,6 +21,7 @@ help:
 	  'make large            one transaction of 2 GB by a process that may have 256 MB (MIB=2048)' \
 	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
+	  'make fuzz [SECONDS=60] [F=frames]  each decoder under libFuzzer, ASan and UBSan' \
 	  'make rules            each rule of the VFS is taken out and must be missed by a test' \
 	  'make languages        programs of others: preloaded, by plain paths, the examples' \
 	  'make examples-all     the examples in languages whose packages are large: Node, Go, Java' \
@@ -141,7 +142,7 @@ docs-test: all
 
 # tools/test builds by itself (through make), so that a test that does not compile is counted.
 test:
-	@tools/deps build test docs examples sqlite
+	@tools/deps build test docs examples fuzz sqlite
 	@MAKE='$(MAKE)' B='$(B)' tools/test
 
 # ---- variants: each in a build directory of its own ----------------------------------------------

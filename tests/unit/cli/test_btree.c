@@ -174,6 +174,11 @@ Test(btree, no_walk_goes_round)
     unsigned visits = 0;
     cr_assert_eq(bt_each_free(&f, go_on, &visits), CO_ERR_CORRUPT);
     cr_assert_lt(visits, 10);
+    /* a loop of trunks that are full of leaves: no more pages are free than there are */
+    pages[2][7] = 100;
+    visits = 0;
+    cr_assert_eq(bt_each_free(&f, go_on, &visits), CO_ERR_CORRUPT);
+    cr_assert_leq(visits, 4);
     struct bt_cell cell = {.bytes = 100000, .overflow = 3};
     struct bt_value value;
     memset(pages[2] + 4, 0xff, 9); /* a header without end */

@@ -55,7 +55,8 @@ Test(cluster, a_port_base_that_leaves_no_room_is_refused)
     cr_assert_eq(cluster_parse_port_base("7400", &base), 0);
     cr_assert_eq(base, 7400);
     cr_assert_eq(cluster_parse_port_base("65520", &base), 0);
-    static const char *const wrong[] = {"65521", "80", "", "x", "7400x", "-1", " 7400", "99999999"};
+    static const char *const wrong[] = {
+        "65521", "80", "", "x", "7400x", "-1", " 7400", "99999999", "99999999999999999999"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         cr_assert_eq(cluster_parse_port_base(wrong[i], &base), CO_ERR_INVAL, "'%s'", wrong[i]);
 }
