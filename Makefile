@@ -137,3 +137,4 @@ $(B)/tests/sim: $(call objs,$(wildcard tests/sim/*.c)) $(SIM_CORES) $(BASE)
 include tools/targets.mk
 -include tools/sim.mk
 include tools/sqlite.mk
+include tools/bench.mk
