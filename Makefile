@@ -139,3 +139,4 @@ include tools/targets.mk
 -include tools/fullsim.mk
 include tools/sqlite.mk
 include tools/fuzz.mk
+include tools/bench.mk

@@ -25,7 +25,7 @@ help:
 	  'make rules            each rule of the VFS is taken out and must be missed by a test' \
 	  'make languages        programs of others: preloaded, by plain paths, the examples' \
 	  'make examples-all     the examples in languages whose packages are large: Node, Go, Java' \
-	  'make bench            the small benchmarks under bench/' \
+	  'make bench            Corallite, local SQLite, PostgreSQL, dqlite, etcd side by side, 15 minutes; bench-full: more' \
 	  'make sanitize         unit tests and simulator under ASan and UBSan' \
 	  'make tsan             the products as processes under ThreadSanitizer' \
 	  'make portable         without instructions that only some processors have: unit tests, a cluster' \
@@ -193,9 +193,9 @@ lint: all
 fmt:
 	clang-format-14 -i $(C_FILES)
 
-# ---- demonstration and benchmarks ----------------------------------------------------------------
+# ---- demonstration -------------------------------------------------------------------------------
 
-.PHONY: run stop bench
+.PHONY: run stop
 run:
 	@tools/deps build demo
 	@$(MAKE) $(JOBS) --no-print-directory all
@@ -203,13 +203,6 @@ run:
 
 stop:
 	@$(B)/corallite down --dir $(B)/demo
-
-BENCH_BINS := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
-$(B)/bench/%: $(B)/obj/bench/%.o $(B)/libpageserver.a $(BASE)
-	$(call say,LINK,$@)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS) -llmdb -lsqlite3 -lm
-bench: $(BENCH_BINS)
-	@for program in $(BENCH_BINS); do echo "== $$program"; $$program || exit 1; done
 
 # ---- installation --------------------------------------------------------------------------------
 

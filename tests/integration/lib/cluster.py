@@ -49,7 +49,7 @@ _started = []
 
 
 def popen(args, host=None, **kwargs):
-    """A process that ends with us, whatever happens to us. host: a hosts.Host that it runs on."""
+    """A process that ends with us, whatever happens to us. host: what it enters first (hosts.Host)."""
     def before():
         if host:
             host.enter()
@@ -110,9 +110,11 @@ def free_ports(n):
 
 
 class Cluster:
-    def __init__(self, directory, start=True, host="127.0.0.1"):
-        """host: the address of this machine (or of a network namespace) that all daemons listen on."""
+    def __init__(self, directory, start=True, host="127.0.0.1", place=None):
+        """host: the address of this machine (or of a network namespace) that all daemons listen on.
+        place: what each daemon enters before it runs, as with popen."""
         self.dir = directory
+        self.place = place
         self.host = host
         self.id = secrets.token_hex(16)
         os.makedirs(directory, exist_ok=True)
@@ -148,7 +150,8 @@ class Cluster:
     def start(self, node, wait=True, command=None):
         with open(self.log(node), "ab") as log:
             self.process[node] = popen(command or self.command(node), stdin=subprocess.DEVNULL,
-                                       stdout=log, stderr=log, cwd=self.dir)
+                                       stdout=log, stderr=log, cwd=self.dir,
+                                       host=self.place)
         if wait:
             self.wait_ready((node,))
 

@@ -1,0 +1,1 @@
+"""What the driver of the benchmarks is made of."""

@@ -1,0 +1,32 @@
+#!/usr/bin/python3
+"""page.py BENCH.JSON PAGE.MD - puts the tables of a run into a page, between its two markers.
+
+What stands between `<!-- bench: begin -->` and `<!-- bench: end -->` is replaced; the rest is kept.
+"""
+
+import json
+import sys
+
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+
+
+def main(source, page):
+    with open(source) as f:
+        run = json.load(f)
+    if run["size"] == "smoke":
+        sys.exit(f"page.py: {source} is of a smoke run, whose times mean nothing; run make bench")
+    with open(page) as f:
+        text = f.read()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        sys.exit(f"page.py: {page} has no place for the tables: {BEGIN} and {END}, once each, in this order")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    with open(page, "w") as f:
+        f.write(f"{before}{BEGIN}\n\n{run['markdown']}\n{END}{after}")
+    print(f"{page}: the run of {run['when']}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__.split("\n")[0])
+    main(sys.argv[1], sys.argv[2])
