@@ -8,6 +8,9 @@
 #define COMMIT_HEAD_BYTES 32u
 #define COMMIT_CHUNK      2000u /* stays inline: head and list of all but large commits */
 #define PROGRESS_BYTES    24u
+/* What the rows of a commit take in tables commit and time. */
+#define PS_COMMIT_BYTES(len, chunks)                                                               \
+    ((len) + (chunks) * (PS_COMMIT_KEY_BYTES + 8u) + PS_TIME_KEY_BYTES + 8u)
 
 static void encode_head(uint8_t out[COMMIT_HEAD_BYTES], const struct ps_commit *commit)
 {
@@ -33,6 +36,11 @@ int ps_commit_put(struct ps_txn *txn, tlno_t no, const struct ps_commit *commit,
         rc = ps_put(txn, T_COMMIT, co_span_of(key, PS_COMMIT_KEY_BYTES),
                     co_span_of(row.data + at, len));
     }
+    if (!rc)
+        rc = ps_usage_add(
+            txn, no,
+            &(struct ps_usage_change){.commits = 1,
+                                      .commit_bytes = (int64_t)PS_COMMIT_BYTES(row.len, k.chunk)});
     co_buf_free(&row);
     if (rc)
         return rc;
