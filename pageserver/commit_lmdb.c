@@ -216,6 +216,48 @@ int ps_commit_at_time(struct ps_txn *txn, const struct ps_line *line, uint64_t t
     return rc == CO_ERR_NOT_FOUND ? co_fail(rc, "there is no commit that early") : rc;
 }
 
+int ps_commit_from(struct ps_txn *txn, tlno_t no, lsn_t lsn, lsn_t *out)
+{
+    struct ps_commit_key key;
+    MDB_val value;
+    int rc = seek(txn, no, lsn, &key, &value);
+    if (!rc)
+        *out = key.lsn;
+    return rc;
+}
+
+int ps_commit_delete(struct ps_txn *txn, tlno_t no, lsn_t lsn)
+{
+    struct ps_commit_key key;
+    struct ps_commit commit;
+    struct ps_usage_change change = {.commits = -1,
+                                     .commit_bytes = -(int64_t)(PS_TIME_KEY_BYTES + 8)};
+    uint8_t time_key[PS_TIME_KEY_BYTES];
+    MDB_val value;
+    bool had;
+    int rc = seek(txn, no, lsn, &key, &value);
+    if (!rc && (key.lsn != lsn || key.chunk != 0))
+        rc = CO_ERR_NOT_FOUND;
+    if (!rc)
+        rc = decode_head(txn, lsn, ps_span(value), &commit);
+    if (rc)
+        return rc;
+    while (!rc && key.lsn == lsn) {
+        change.commit_bytes -= (int64_t)(value.mv_size + PS_COMMIT_KEY_BYTES + 8);
+        rc = mdb_cursor_del(txn->commit, 0);
+        if (rc)
+            return ps_lmdb_fail(txn->store, rc, "deleting a commit");
+        txn->cost += PS_PUT_COST;
+        rc = seek(txn, no, lsn, &key, &value);
+    }
+    if (rc && rc != CO_ERR_NOT_FOUND)
+        return rc;
+    struct ps_time_key t = {.no = no, .time_us = commit.time_us, .lsn = lsn};
+    ps_time_key_put(time_key, &t);
+    rc = ps_del(txn, T_TIME, co_span_of(time_key, sizeof time_key), &had);
+    return rc ? rc : ps_usage_add(txn, no, &change);
+}
+
 /* -- Change lists ------------------------------------------------------------------------------ */
 
 struct change_list {

@@ -6,7 +6,18 @@
 
 #include "pageserver/store_lmdb.h"
 
-enum ps_table { T_META, T_TIMELINE, T_PROGRESS, T_PAGE, T_COMMIT, T_TIME, T_PIN, T_USAGE, T_COUNT };
+enum ps_table {
+    T_META,
+    T_TIMELINE,
+    T_PROGRESS,
+    T_PAGE,
+    T_COMMIT,
+    T_TIME,
+    T_PIN,
+    T_USAGE,
+    T_GC,
+    T_COUNT
+};
 
 #define PS_PUT_COST 4096u /* what one put or deletion dirties, at most: a leaf */
 
@@ -53,6 +64,10 @@ int ps_put(struct ps_txn *txn, enum ps_table table, struct co_span key, struct c
 /* mdb_del likewise. *had: there was one. */
 int ps_del(struct ps_txn *txn, enum ps_table table, struct co_span key, bool *had);
 
+/* commit_lmdb.c: the first commit of this timeline at or above lsn. CO_ERR_NOT_FOUND: none. */
+int ps_commit_from(struct ps_txn *txn, tlno_t no, lsn_t lsn, lsn_t *out);
+/* Takes a commit's rows away. */
+int ps_commit_delete(struct ps_txn *txn, tlno_t no, lsn_t lsn);
 /* usage_lmdb.c: counts what this transaction changes of timeline `no`; ps_usage_flush writes it. */
 int ps_usage_add(struct ps_txn *txn, tlno_t no, const struct ps_usage_change *change);
 int ps_usage_flush(struct ps_txn *txn);

@@ -15,8 +15,8 @@
 static const char magic[8] = {'C', 'O', 'R', 'A', 'L', 'P', 'S', '1'};
 #define STORE_ROW_BYTES 48u
 
-static const char *const table_names[T_COUNT] = {"meta",   "timeline", "progress", "page",
-                                                 "commit", "time",     "pin",      "usage"};
+static const char *const table_names[T_COUNT] = {"meta", "timeline", "progress", "page", "commit",
+                                                 "time", "pin",      "usage",    "gc"};
 
 static int open_cursors(struct ps_txn *txn);
 static void close_cursors(struct ps_txn *txn);

@@ -15,6 +15,7 @@
  *             created us. Of this store alone: nothing else holds pins
  *   usage     line key -> u64 versions, images among them, bytes of table page, commits, bytes of
  *             tables commit and time; bytes are those of keys, values and LMDB's 8 an entry
+ *   gc        line key -> u64 LSN from which on the timeline is read (gc_lmdb.h)
  *
  * Invariants
  *   P1 one write transaction holds whole records: pages, commit and time row, and the progress that
