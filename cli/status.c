@@ -98,6 +98,24 @@ static void print_copy(const struct status_node *n, const struct status_copy *c,
     fputc('\n', out);
 }
 
+/* What the pageserver keeps of this branch alone; what it shares is told of the branch it grew
+ * from.
+ */
+static void print_stored(const struct status_timeline *t, FILE *out)
+{
+    char stored[TEXT_MAX], each[TEXT_MAX], commit[TEXT_MAX];
+    uint64_t all = t->version_bytes + t->commit_bytes;
+    fprintf(out, "  %-13s %s stored: %llu versions of pages", "", text_bytes(all, stored),
+            (unsigned long long)t->versions);
+    if (t->versions)
+        fprintf(out, " (%llu whole, %s each)", (unsigned long long)t->images,
+                text_bytes(t->version_bytes / t->versions, each));
+    fprintf(out, ", %llu commits", (unsigned long long)t->commits);
+    if (t->commits)
+        fprintf(out, " (%s each)", text_bytes(all / t->commits, commit));
+    fputc('\n', out);
+}
+
 static void print_timeline(const struct status *s, const struct status_timeline *t, FILE *out)
 {
     char lsn[LSN_TEXT], size[TEXT_MAX], lag[TEXT_MAX];
@@ -112,6 +130,8 @@ static void print_timeline(const struct status *s, const struct status_timeline 
                     ? "not listed by the pageserver (a dropped branch is kept for those that grew "
                       "from it)"
                     : "");
+    if (t->at_pageserver)
+        print_stored(t, out);
     for (uint32_t i = 0; i < s->n_safekeepers; i++)
         print_copy(&s->safekeepers[i], &t->copy[i], out);
 }
@@ -211,6 +231,13 @@ static json_t *timeline_json(const struct status *s, const struct status_timelin
     bad |= json_object_set_new(o, "lag_bytes", number(status_lag_bytes(s, t)));
     bad |= json_object_set_new(o, "db_pages", number(t->db_pages));
     bad |= json_object_set_new(o, "page_size", number(t->page_size));
+    bad |= json_object_set_new(o, "logical_bytes", number((uint64_t)t->db_pages * t->page_size));
+    bad |= json_object_set_new(o, "stored_bytes", number(t->version_bytes + t->commit_bytes));
+    bad |= json_object_set_new(o, "versions", number(t->versions));
+    bad |= json_object_set_new(o, "images", number(t->images));
+    bad |= json_object_set_new(o, "version_bytes", number(t->version_bytes));
+    bad |= json_object_set_new(o, "commits", number(t->commits));
+    bad |= json_object_set_new(o, "commit_bytes", number(t->commit_bytes));
     for (uint32_t i = 0; i < s->n_safekeepers; i++)
         bad |= json_array_append_new(copies, copy_json(&s->safekeepers[i], &t->copy[i]));
     bad |= json_object_set_new(o, "safekeepers", copies);

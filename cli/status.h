@@ -43,6 +43,8 @@ struct status_timeline {
     bool at_pageserver;
     lsn_t last_record_lsn; /* of the pageserver */
     uint32_t db_pages, page_size;
+    /* what it has of its own in the page store; bytes are those of keys and values */
+    uint64_t versions, images, version_bytes, commits, commit_bytes;
     struct status_copy copy[CO_MEMBERS_MAX]; /* by position in status.safekeepers */
 };
 

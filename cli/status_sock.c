@@ -151,6 +151,11 @@ static void take_branches(struct status *s, const Corallite__BranchListed *m)
         t->last_record_lsn = b->head_lsn;
         t->db_pages = b->db_pages;
         t->page_size = b->page_size;
+        t->versions = b->versions;
+        t->images = b->images;
+        t->version_bytes = b->version_bytes;
+        t->commits = b->commits;
+        t->commit_bytes = b->commit_bytes;
     }
 }
 

@@ -8,6 +8,9 @@
 #define COMMIT_HEAD_BYTES 32u
 #define COMMIT_CHUNK      2000u /* stays inline: head and list of all but large commits */
 #define PROGRESS_BYTES    24u
+/* What the rows of a commit take in tables commit and time. */
+#define PS_COMMIT_BYTES(len, chunks)                                                               \
+    ((len) + (chunks) * (PS_COMMIT_KEY_BYTES + 8u) + PS_TIME_KEY_BYTES + 8u)
 
 static void encode_head(uint8_t out[COMMIT_HEAD_BYTES], const struct ps_commit *commit)
 {
@@ -33,6 +36,11 @@ int ps_commit_put(struct ps_txn *txn, tlno_t no, const struct ps_commit *commit,
         rc = ps_put(txn, T_COMMIT, co_span_of(key, PS_COMMIT_KEY_BYTES),
                     co_span_of(row.data + at, len));
     }
+    if (!rc)
+        rc = ps_usage_add(
+            txn, no,
+            &(struct ps_usage_change){.commits = 1,
+                                      .commit_bytes = (int64_t)PS_COMMIT_BYTES(row.len, k.chunk)});
     co_buf_free(&row);
     if (rc)
         return rc;
@@ -206,6 +214,48 @@ int ps_commit_at_time(struct ps_txn *txn, const struct ps_line *line, uint64_t t
     }
     mdb_cursor_close(cursor);
     return rc == CO_ERR_NOT_FOUND ? co_fail(rc, "there is no commit that early") : rc;
+}
+
+int ps_commit_from(struct ps_txn *txn, tlno_t no, lsn_t lsn, lsn_t *out)
+{
+    struct ps_commit_key key;
+    MDB_val value;
+    int rc = seek(txn, no, lsn, &key, &value);
+    if (!rc)
+        *out = key.lsn;
+    return rc;
+}
+
+int ps_commit_delete(struct ps_txn *txn, tlno_t no, lsn_t lsn)
+{
+    struct ps_commit_key key;
+    struct ps_commit commit;
+    struct ps_usage_change change = {.commits = -1,
+                                     .commit_bytes = -(int64_t)(PS_TIME_KEY_BYTES + 8)};
+    uint8_t time_key[PS_TIME_KEY_BYTES];
+    MDB_val value;
+    bool had;
+    int rc = seek(txn, no, lsn, &key, &value);
+    if (!rc && (key.lsn != lsn || key.chunk != 0))
+        rc = CO_ERR_NOT_FOUND;
+    if (!rc)
+        rc = decode_head(txn, lsn, ps_span(value), &commit);
+    if (rc)
+        return rc;
+    while (!rc && key.lsn == lsn) {
+        change.commit_bytes -= (int64_t)(value.mv_size + PS_COMMIT_KEY_BYTES + 8);
+        rc = mdb_cursor_del(txn->commit, 0);
+        if (rc)
+            return ps_lmdb_fail(txn->store, rc, "deleting a commit");
+        txn->cost += PS_PUT_COST;
+        rc = seek(txn, no, lsn, &key, &value);
+    }
+    if (rc && rc != CO_ERR_NOT_FOUND)
+        return rc;
+    struct ps_time_key t = {.no = no, .time_us = commit.time_us, .lsn = lsn};
+    ps_time_key_put(time_key, &t);
+    rc = ps_del(txn, T_TIME, co_span_of(time_key, sizeof time_key), &had);
+    return rc ? rc : ps_usage_add(txn, no, &change);
 }
 
 /* -- Change lists ------------------------------------------------------------------------------ */

@@ -88,6 +88,23 @@ struct list_reply {
     struct ps_meta_wire *meta;
 };
 
+static int fill_usage(struct ps_server *s, const struct ps_timeline *tl,
+                      Corallite__BranchListed__Branch *out)
+{
+    struct ps_usage u;
+    int rc = ps_usage_get(s->read, tl->line.no, &u);
+    if (rc)
+        return rc;
+    out->has_versions = out->has_images = out->has_version_bytes = 1;
+    out->has_commits = out->has_commit_bytes = 1;
+    out->versions = u.versions;
+    out->images = u.images;
+    out->version_bytes = u.page_bytes;
+    out->commits = u.commits;
+    out->commit_bytes = u.commit_bytes;
+    return 0;
+}
+
 static int fill_branch(struct ps_server *s, const struct ps_timeline *tl, struct ps_meta_wire *meta,
                        Corallite__BranchListed__Branch *out)
 {
@@ -102,9 +119,10 @@ static int fill_branch(struct ps_server *s, const struct ps_timeline *tl, struct
     out->head_time_us = head->time_us;
     out->db_pages = head->db_pages;
     out->page_size = tl->chain.page_size;
-    if (co_id_is_zero(&tl->meta.ancestor))
-        return 0;
-    int rc = ps_commit_at(s->read, &tl->line, tl->meta.ancestor_lsn, &base);
+    int rc = fill_usage(s, tl, out);
+    if (rc || co_id_is_zero(&tl->meta.ancestor))
+        return rc;
+    rc = ps_commit_at(s->read, &tl->line, tl->meta.ancestor_lsn, &base);
     out->has_ancestor_time_us = 1;
     out->ancestor_time_us = rc ? 0 : base.time_us;
     out->ancestor_name = (char *)(uintptr_t)(up && ps_timeline_lives(up) ? up->meta.branch : "");

@@ -6,6 +6,7 @@
 
 #include "common/assert.h"
 #include "common/crc32c.h"
+#include "proto/wal_delta.h"
 
 /* Level 1: at page size higher levels cost time and gain nothing. */
 #define LEVEL 1
@@ -150,9 +151,71 @@ int ps_decode_end(struct ps_codec *codec, uint8_t *out, uint32_t *crc)
             return co_fail(CO_ERR_CORRUPT, "it has %zu bytes of %u", codec->got, codec->page_size);
         memcpy(out, codec->packed, codec->got);
     }
-    uint32_t found = co_crc32c(0, out, codec->page_size);
-    if (found != codec->crc)
-        return co_fail(CO_ERR_CORRUPT, "its CRC-32C is %08x and should be %08x", found, codec->crc);
-    *crc = found;
+    *crc = codec->crc;
+    return ps_check_crc(out, codec->page_size, codec->crc);
+}
+
+int ps_check_crc(const uint8_t *page, uint32_t page_size, uint32_t want)
+{
+    uint32_t found = co_crc32c(0, page, page_size);
+    if (found != want)
+        return co_fail(CO_ERR_CORRUPT, "its CRC-32C is %08x and should be %08x", found, want);
     return 0;
+}
+
+/* -- Packs ------------------------------------------------------------------------------------- */
+
+#define VARINT_MAX 10u
+
+static int bad_pack(void)
+{
+    return co_fail(CO_ERR_CORRUPT, "the pack of its deltas is malformed");
+}
+
+int ps_pack_next(struct co_span *rest, lsn_t prev, struct ps_pack_entry *out)
+{
+    const uint8_t *p = rest->data;
+    size_t left = rest->len, used;
+    uint64_t gap, length;
+    if (!left)
+        return CO_ERR_NOT_FOUND;
+    used = co_get_varint(p, left, &gap);
+    if (!used || gap == 0 || gap > UINT64_MAX - prev)
+        return bad_pack();
+    p += used;
+    left -= used;
+    used = co_get_varint(p, left, &length);
+    if (!used || left - used < 4 || length > left - used - 4)
+        return bad_pack();
+    p += used;
+    out->lsn = prev + gap;
+    out->crc = co_get32(p);
+    out->runs = co_span_of(p + 4, (size_t)length);
+    *rest = co_span_of(p + 4 + length, left - used - 4 - (size_t)length);
+    return 0;
+}
+
+size_t ps_pack_make(const uint8_t *before, lsn_t prev, const uint8_t *page, uint32_t page_size,
+                    uint32_t crc, lsn_t lsn, size_t runs_max, uint8_t *out, size_t cap)
+{
+    uint8_t head[2 * VARINT_MAX + 4], runs[PS_PACK_MAX];
+    if (runs_max > sizeof runs)
+        runs_max = sizeof runs;
+    size_t n = wal_delta_make(before, page, page_size, runs, runs_max);
+    if (n == WAL_DELTA_NONE)
+        return 0;
+    size_t at = co_put_varint(head, lsn - prev);
+    at += co_put_varint(head + at, n);
+    co_put32(head + at, crc);
+    at += 4;
+    if (at + n > cap)
+        return 0;
+    memcpy(out, head, at);
+    memcpy(out + at, runs, n);
+    return at + n;
+}
+
+int ps_pack_apply(const struct ps_pack_entry *entry, uint8_t *page, uint32_t page_size)
+{
+    return wal_delta_apply(entry->runs, page, page_size) ? 0 : bad_pack();
 }

@@ -1,40 +1,347 @@
-/* page_lmdb.c - table page: versions in, versions out. */
+/*
+ * page_lmdb.c - table page: versions in, versions out.
+ *
+ * A *group* is an image and the pack of small changes behind it (page_codec.h); both lie under the
+ * image's LSN, so that one seek finds the group of the newest version at or below an LSN and reads
+ * on to its pack. A group lies in one timeline: a branch's first version of a page is an image.
+ */
 #include "common/assert.h"
 #include "pageserver/store_int_lmdb.h"
 
-int ps_page_put(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, const uint8_t *page,
-                uint32_t page_size, uint32_t crc, struct co_span zstd)
+#define NODE_BYTES (8 + PS_PAGE_KEY_BYTES) /* of an entry beside its value */
+
+/* Where the cursor of the pages stands: on a chunk of this page, or (false) elsewhere. */
+static bool on_page(MDB_val key, tlno_t no, pgno_t pgno, struct ps_page_key *found)
+{
+    return ps_page_key_get(ps_span(key), found) && found->no == no && found->pgno == pgno;
+}
+
+/* Puts the cursor on the newest image of a page at or below lsn. CO_ERR_NOT_FOUND: none. */
+static int seek_image(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn,
+                      struct ps_page_key *found, MDB_val *value)
+{
+    uint8_t bytes[PS_PAGE_KEY_BYTES];
+    struct ps_page_key want = {.no = no, .pgno = pgno, .lsn = lsn};
+    ps_page_key_put(bytes, &want);
+    MDB_val key = ps_val(bytes, sizeof bytes);
+    int rc = mdb_cursor_get(txn->page, &key, value, MDB_SET_RANGE);
+    if (rc && rc != MDB_NOTFOUND)
+        return ps_lmdb_fail(txn->store, rc, "looking a page up");
+    if (!rc && key.mv_size != PS_PAGE_KEY_BYTES)
+        return co_fail(CO_ERR_CORRUPT, "%s: a key of table page has %zu bytes instead of %u",
+                       txn->store->dir, key.mv_size, PS_PAGE_KEY_BYTES);
+    return !rc && on_page(key, no, pgno, found) ? 0 : CO_ERR_NOT_FOUND;
+}
+
+struct group {
+    lsn_t image_lsn, lsn; /* of the version that was made */
+    uint32_t crc, image_bytes;
+    struct co_span pack; /* whole; borrowed from the map */
+    size_t used;         /* of the pack, up to that version */
+};
+
+/* Moves on to the next entry. False: it is another group's, or there is none. */
+static int next_entry(struct ps_txn *txn, const struct ps_page_key *first, struct ps_page_key *k,
+                      MDB_val *value, bool *same)
+{
+    MDB_val key;
+    int rc = mdb_cursor_get(txn->page, &key, value, MDB_NEXT);
+    if (rc && rc != MDB_NOTFOUND)
+        return ps_lmdb_fail(txn->store, rc, "reading a page");
+    *same = !rc && on_page(key, first->no, first->pgno, k) && k->lsn == first->lsn;
+    return 0;
+}
+
+/* The cursor stands on the image's chunk 0: makes the image in `out` and finds the pack. */
+static int read_image(struct ps_txn *txn, const struct ps_page_key *first, MDB_val value,
+                      uint32_t page_size, uint8_t *out, struct group *g)
+{
+    struct ps_page_key k;
+    uint32_t n;
+    bool same = false;
+    int rc = first->chunk == 0 ? ps_decode_begin(txn->codec, ps_span(value), page_size, &n)
+                               : co_fail(CO_ERR_CORRUPT, "its first chunk is missing");
+    *g = (struct group){.image_lsn = first->lsn, .lsn = first->lsn};
+    g->image_bytes = (uint32_t)value.mv_size;
+    for (uint32_t i = 1; !rc && i <= n; i++) {
+        rc = next_entry(txn, first, &k, &value, &same);
+        if (!rc && i < n && (!same || k.chunk != i))
+            rc = co_fail(CO_ERR_CORRUPT, "chunk %u of %u is missing", i + 1, n);
+        else if (!rc && i < n)
+            rc = ps_decode_more(txn->codec, ps_span(value));
+        if (i < n)
+            g->image_bytes += (uint32_t)value.mv_size;
+    }
+    if (!rc && same && k.chunk == PS_PACK_CHUNK)
+        g->pack = ps_span(value);
+    return rc ? rc : ps_decode_end(txn->codec, out, &g->crc);
+}
+
+/* Applies what the pack has up to lsn. */
+static int apply_pack(lsn_t lsn, uint32_t page_size, uint8_t *out, struct group *g)
+{
+    struct co_span rest = g->pack;
+    struct ps_pack_entry e;
+    int rc;
+    while (!(rc = ps_pack_next(&rest, g->lsn, &e)) && e.lsn <= lsn) {
+        rc = ps_pack_apply(&e, out, page_size);
+        if (rc)
+            return rc;
+        g->lsn = e.lsn;
+        g->crc = e.crc;
+        g->used = g->pack.len - rest.len;
+    }
+    if (rc && rc != CO_ERR_NOT_FOUND)
+        return rc;
+    return g->used ? ps_check_crc(out, page_size, g->crc) : 0;
+}
+
+/* What a write transaction made last: what comes in next is often a change of that. */
+static void remember(struct ps_txn *txn, tlno_t no, pgno_t pgno, const struct group *g,
+                     uint32_t page_size, const uint8_t *page)
+{
+    struct ps_recent *r = &txn->recent;
+    if (!r->page)
+        return;
+    r->no = no;
+    r->pgno = pgno;
+    r->image_lsn = g->image_lsn;
+    r->image_bytes = g->image_bytes;
+    r->lsn = g->lsn;
+    r->pack_bytes = (uint32_t)g->used;
+    r->page_size = page_size;
+    if (r->page != page)
+        memcpy(r->page, page, page_size);
+}
+
+/* The newest version at or below lsn of this timeline alone. */
+static int read_version(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, uint32_t page_size,
+                        uint8_t *out, struct group *g)
+{
+    struct ps_page_key found;
+    MDB_val value;
+    int rc = seek_image(txn, no, pgno, lsn, &found, &value);
+    if (rc)
+        return rc;
+    rc = read_image(txn, &found, value, page_size, out, g);
+    if (!rc)
+        rc = apply_pack(lsn, page_size, out, g);
+    if (!rc)
+        remember(txn, no, pgno, g, page_size, out);
+    return rc;
+}
+
+/* -- In ----------------------------------------------------------------------------------------
+ */
+
+static int put_image(struct ps_txn *txn, struct ps_page_key k, const struct ps_image *image)
 {
     uint8_t key[PS_PAGE_KEY_BYTES], value[PS_CHUNK_MAX + 16];
-    struct ps_image image;
-    struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = lsn};
-    ps_encode(txn->codec, page, page_size, crc, zstd, txn->store->chunk_max, &image);
-    for (uint32_t i = 0; i < image.n_chunks; i++) {
+    struct ps_usage_change change = {.versions = 1, .images = 1};
+    for (uint32_t i = 0; i < image->n_chunks; i++) {
         k.chunk = (uint8_t)i;
-        size_t n = ps_chunk_bytes(&image, i);
+        size_t n = ps_chunk_bytes(image, i);
         co_assert(n <= sizeof value);
-        ps_chunk_write(&image, i, value);
+        ps_chunk_write(image, i, value);
         ps_page_key_put(key, &k);
         int rc = ps_put(txn, T_PAGE, co_span_of(key, sizeof key), co_span_of(value, n));
         if (rc)
             return rc;
+        change.page_bytes += (int64_t)(n + NODE_BYTES);
     }
-    return 0;
+    return ps_usage_add(txn, k.no, &change);
+}
+
+static int64_t entries_of(struct co_span pack)
+{
+    struct ps_pack_entry e;
+    int64_t n = 0;
+    for (lsn_t prev = 0; ps_pack_next(&pack, prev, &e) == 0; prev = e.lsn)
+        n++;
+    return n;
+}
+
+/* Replaces the pack of a group. */
+static int put_pack(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn,
+                    struct co_span pack)
+{
+    uint8_t bytes[PS_PAGE_KEY_BYTES];
+    struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = image_lsn, .chunk = PS_PACK_CHUNK};
+    struct ps_usage_change change = {.versions = entries_of(pack)};
+    ps_page_key_put(bytes, &k);
+    MDB_val key = ps_val(bytes, sizeof bytes), old;
+    int rc = mdb_get(txn->txn, txn->store->dbi[T_PAGE], &key, &old);
+    if (rc && rc != MDB_NOTFOUND)
+        return ps_lmdb_fail(txn->store, rc, "looking a pack up");
+    if (!rc) {
+        change.versions -= entries_of(ps_span(old));
+        change.page_bytes -= (int64_t)(old.mv_size + NODE_BYTES);
+    }
+    if (pack.len) {
+        change.page_bytes += (int64_t)(pack.len + NODE_BYTES);
+        rc = ps_put(txn, T_PAGE, co_span_of(bytes, sizeof bytes), pack);
+    } else {
+        bool had;
+        rc = ps_del(txn, T_PAGE, co_span_of(bytes, sizeof bytes), &had);
+    }
+    return rc ? rc : ps_usage_add(txn, no, &change);
+}
+
+/* Takes image and pack of a group away. */
+static int delete_group(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn)
+{
+    struct ps_usage_change change = {0};
+    txn->recent.no = 0;
+    for (;;) {
+        struct ps_page_key k;
+        MDB_val value;
+        int rc = seek_image(txn, no, pgno, image_lsn, &k, &value);
+        if (rc == CO_ERR_NOT_FOUND || (!rc && k.lsn != image_lsn))
+            return ps_usage_add(txn, no, &change);
+        if (rc)
+            return rc;
+        change.versions -= k.chunk == 0               ? 1
+                           : k.chunk == PS_PACK_CHUNK ? entries_of(ps_span(value))
+                                                      : 0;
+        change.images -= k.chunk == 0;
+        change.page_bytes -= (int64_t)(value.mv_size + NODE_BYTES);
+        rc = mdb_cursor_del(txn->page, 0);
+        if (rc)
+            return ps_lmdb_fail(txn->store, rc, "deleting a page");
+        txn->cost += PS_PUT_COST;
+    }
+}
+
+/* Is txn->recent the newest of that group, and below lsn? Then also its pack. */
+static bool is_recent(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn, lsn_t lsn,
+                      uint32_t page_size, uint8_t *pack)
+{
+    const struct ps_recent *r = &txn->recent;
+    uint8_t bytes[PS_PAGE_KEY_BYTES];
+    struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = image_lsn, .chunk = PS_PACK_CHUNK};
+    if (r->no != no || r->pgno != pgno || r->image_lsn != image_lsn || r->page_size != page_size ||
+        r->lsn >= lsn)
+        return false;
+    ps_page_key_put(bytes, &k);
+    MDB_val key = ps_val(bytes, sizeof bytes), value = {0};
+    int rc = mdb_get(txn->txn, txn->store->dbi[T_PAGE], &key, &value);
+    if ((rc && rc != MDB_NOTFOUND) || value.mv_size != r->pack_bytes)
+        return false;
+    if (value.mv_size)
+        memcpy(pack, value.mv_data, value.mv_size);
+    return true;
+}
+
+/* The group that a version at lsn joins: txn->recent is the version before it. What lies at or
+ * above lsn in it was left by an ingest that a crash cut off, and goes. CO_ERR_NOT_FOUND: none. */
+static int join_group(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, uint32_t page_size,
+                      uint8_t *pack)
+{
+    struct ps_recent *r = &txn->recent;
+    struct ps_page_key found;
+    struct group g;
+    MDB_val value;
+    int rc = seek_image(txn, no, pgno, lsn, &found, &value);
+    if (!rc && found.lsn == lsn) {
+        rc = delete_group(txn, no, pgno, lsn);
+        if (!rc)
+            rc = seek_image(txn, no, pgno, lsn, &found, &value);
+    }
+    if (rc)
+        return rc;
+    if (value.mv_size < PS_HEAD_BYTES || page_size != 1u << (((uint8_t *)value.mv_data)[3] & 31))
+        return CO_ERR_NOT_FOUND; /* nothing is to hang on what is damaged */
+    if (is_recent(txn, no, pgno, found.lsn, lsn, page_size, pack))
+        return 0;
+    rc = read_version(txn, no, pgno, lsn - 1, page_size, r->page, &g);
+    if (rc == CO_ERR_CORRUPT || rc == CO_ERR_VERSION)
+        return CO_ERR_NOT_FOUND;
+    if (rc)
+        return rc;
+    if (g.used)
+        memcpy(pack, g.pack.data, g.used);
+    return g.used < g.pack.len ? put_pack(txn, no, pgno, g.image_lsn, co_span_of(pack, g.used)) : 0;
+}
+
+int ps_page_put(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, const uint8_t *page,
+                uint32_t page_size, uint32_t crc, struct co_span zstd)
+{
+    struct ps_recent *r = &txn->recent;
+    uint8_t pack[PS_PACK_MAX];
+    struct group g = {.image_lsn = lsn, .lsn = lsn};
+    struct ps_image image;
+    int rc = join_group(txn, no, pgno, lsn, page_size, pack);
+    if (rc && rc != CO_ERR_NOT_FOUND)
+        return rc;
+    size_t more = rc ? 0
+                     : ps_pack_make(r->page, r->lsn, page, page_size, crc, lsn, r->image_bytes / 2,
+                                    pack + r->pack_bytes, sizeof pack - r->pack_bytes);
+    if (more) {
+        g.image_lsn = r->image_lsn;
+        g.image_bytes = r->image_bytes;
+        g.used = r->pack_bytes + more;
+        rc = put_pack(txn, no, pgno, g.image_lsn, co_span_of(pack, g.used));
+    } else {
+        struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = lsn};
+        ps_encode(txn->codec, page, page_size, crc, zstd, txn->store->chunk_max, &image);
+        g.image_bytes = (uint32_t)(PS_HEAD_BYTES + image.body.len);
+        rc = put_image(txn, k, &image);
+    }
+    if (!rc)
+        remember(txn, no, pgno, &g, page_size, page);
+    return rc;
+}
+
+int ps_group_rewrite(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn, ps_keep_fn keep,
+                     void *arg)
+{
+    struct ps_page_key found;
+    uint8_t pack[PS_PACK_MAX], *page = txn->scratch;
+    struct ps_pack_entry e;
+    struct group g;
+    MDB_val value;
+    int rc = seek_image(txn, no, pgno, image_lsn, &found, &value);
+    if (rc || found.lsn != image_lsn || found.chunk != 0 || value.mv_size < PS_HEAD_BYTES)
+        return rc ? rc : CO_ERR_NOT_FOUND;
+    uint32_t size = 1u << (((uint8_t *)value.mv_data)[3] & 31);
+    if (size < CO_PAGE_SIZE_MIN || size > CO_PAGE_SIZE_MAX)
+        return co_fail(CO_ERR_CORRUPT, "page %u has a head that makes no sense", pgno);
+    rc = read_image(txn, &found, value, size, page, &g);
+    if (!rc && g.pack.len > sizeof pack)
+        rc = co_fail(CO_ERR_CORRUPT, "page %u has a pack of %zu bytes", pgno, g.pack.len);
+    if (rc)
+        return rc;
+    if (g.pack.len)
+        memcpy(pack, g.pack.data, g.pack.len);
+    struct co_span rest = co_span_of(pack, g.pack.len);
+    rc = delete_group(txn, no, pgno, image_lsn);
+    if (!rc && keep(arg, image_lsn))
+        rc = ps_page_put(txn, no, pgno, image_lsn, page, size, g.crc, co_span_of(NULL, 0));
+    for (e.lsn = image_lsn; !rc && !(rc = ps_pack_next(&rest, e.lsn, &e));) {
+        rc = ps_pack_apply(&e, page, size);
+        if (!rc && keep(arg, e.lsn))
+            rc = ps_page_put(txn, no, pgno, e.lsn, page, size, e.crc, co_span_of(NULL, 0));
+    }
+    return rc == CO_ERR_NOT_FOUND ? 0 : rc;
+}
+
+static bool is_other(void *arg, lsn_t lsn)
+{
+    return lsn != *(const lsn_t *)arg;
 }
 
 int ps_page_delete(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn)
 {
-    uint8_t key[PS_PAGE_KEY_BYTES];
-    struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = lsn};
-    bool had = true;
-    int rc = 0;
-    for (uint32_t i = 0; !rc && had && i <= UINT8_MAX; i++) {
-        k.chunk = (uint8_t)i;
-        ps_page_key_put(key, &k);
-        rc = ps_del(txn, T_PAGE, co_span_of(key, sizeof key), &had);
-    }
-    return rc;
+    struct ps_page_key found;
+    MDB_val value;
+    int rc = seek_image(txn, no, pgno, lsn, &found, &value);
+    if (!rc)
+        rc = ps_group_rewrite(txn, no, pgno, found.lsn, is_other, &lsn);
+    return rc == CO_ERR_NOT_FOUND ? 0 : rc;
 }
+
+/* -- Out ---------------------------------------------------------------------------------------
+ */
 
 /* "page N of timeline T at LSN L: <what>" */
 static int damaged(const struct ps_line *line, pgno_t pgno, lsn_t lsn, int code)
@@ -50,50 +357,22 @@ static int damaged(const struct ps_line *line, pgno_t pgno, lsn_t lsn, int code)
                    co_id_format(&line->id, id), lsn_format(lsn, at), why);
 }
 
-/* The cursor stands on chunk 0 of `key`: reads the version whole. */
-static int read_version(struct ps_txn *txn, const struct ps_line *line,
-                        const struct ps_page_key *first, MDB_val value, uint32_t page_size,
-                        uint8_t *out, uint32_t *crc)
-{
-    uint32_t n;
-    int rc = first->chunk == 0 ? ps_decode_begin(txn->codec, ps_span(value), page_size, &n)
-                               : co_fail(CO_ERR_CORRUPT, "its first chunk is missing");
-    for (uint32_t i = 1; !rc && i < n; i++) {
-        MDB_val key;
-        struct ps_page_key k;
-        int e = mdb_cursor_get(txn->page, &key, &value, MDB_NEXT);
-        if (e && e != MDB_NOTFOUND)
-            return ps_lmdb_fail(txn->store, e, "reading a page");
-        if (e || !ps_page_key_get(ps_span(key), &k) || k.no != first->no || k.pgno != first->pgno ||
-            k.lsn != first->lsn || k.chunk != i)
-            rc = co_fail(CO_ERR_CORRUPT, "chunk %u of %u is missing", i + 1, n);
-        else
-            rc = ps_decode_more(txn->codec, ps_span(value));
-    }
-    if (!rc)
-        rc = ps_decode_end(txn->codec, out, crc);
-    return rc ? damaged(line, first->pgno, first->lsn, rc) : 0;
-}
-
 int ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pgno, lsn_t lsn,
                 uint32_t page_size, uint8_t *out, lsn_t *version, uint32_t *crc)
 {
     co_assert(txn->live);
     for (; line; line = line->ancestor) {
-        uint8_t bytes[PS_PAGE_KEY_BYTES];
-        struct ps_page_key want = {.no = line->no, .pgno = pgno, .lsn = lsn}, found;
-        ps_page_key_put(bytes, &want);
-        MDB_val key = ps_val(bytes, sizeof bytes), value;
-        int rc = mdb_cursor_get(txn->page, &key, &value, MDB_SET_RANGE);
-        if (rc && rc != MDB_NOTFOUND)
-            return ps_lmdb_fail(txn->store, rc, "looking a page up");
-        if (!rc && !ps_page_key_get(ps_span(key), &found))
-            return co_fail(CO_ERR_CORRUPT, "%s: a key of table page has %zu bytes instead of %u",
-                           txn->store->dir, key.mv_size, PS_PAGE_KEY_BYTES);
-        if (!rc && found.no == want.no && found.pgno == pgno) {
-            *version = found.lsn;
-            return read_version(txn, line, &found, value, page_size, out, crc);
+        struct group g = {.lsn = lsn};
+        int rc = read_version(txn, line->no, pgno, lsn, page_size, out, &g);
+        if (!rc) {
+            *version = g.lsn;
+            *crc = g.crc;
+            return 0;
         }
+        if (rc == CO_ERR_CORRUPT || rc == CO_ERR_VERSION)
+            return damaged(line, pgno, g.lsn, rc);
+        if (rc != CO_ERR_NOT_FOUND)
+            return rc;
         if (line->ancestor_lsn < lsn)
             lsn = line->ancestor_lsn;
     }

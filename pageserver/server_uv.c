@@ -54,6 +54,7 @@ static void check_map(struct ps_server *s)
 {
     struct ps_store_stats st;
     struct statvfs disk;
+    ps_store_clear_readers(s->store);
     ps_store_stats(s->store, &st);
     co_metric_set(&ps_m_map_used, st.used_bytes);
     co_metric_set(&ps_m_map_size, st.map_bytes);

@@ -6,7 +6,34 @@
 
 #include "pageserver/store_lmdb.h"
 
-enum ps_table { T_META, T_TIMELINE, T_PROGRESS, T_PAGE, T_COMMIT, T_TIME, T_PIN, T_COUNT };
+enum ps_table {
+    T_META,
+    T_TIMELINE,
+    T_PROGRESS,
+    T_PAGE,
+    T_COMMIT,
+    T_TIME,
+    T_PIN,
+    T_USAGE,
+    T_GC,
+    T_COUNT
+};
+
+#define PS_PUT_COST 4096u /* what one put or deletion dirties, at most: a leaf */
+
+/* The version that a write transaction read or wrote last; page NULL in a read transaction. */
+struct ps_recent {
+    tlno_t no; /* 0: none */
+    pgno_t pgno;
+    lsn_t image_lsn, lsn;
+    uint32_t page_size, image_bytes;
+    uint32_t pack_bytes; /* of its group's pack, up to it */
+    uint8_t *page;
+};
+
+struct ps_usage_change {
+    int64_t versions, images, page_bytes, commits, commit_bytes;
+};
 
 struct ps_store {
     MDB_env *env;
@@ -24,6 +51,10 @@ struct ps_txn {
     bool write;
     bool live; /* begun and not ended */
     uint64_t cost;
+    struct ps_recent recent;
+    uint8_t *scratch; /* a page; NULL in a read transaction */
+    tlno_t usage_no;  /* whose usage changes in this transaction; 0: none yet */
+    struct ps_usage_change usage;
 };
 
 /* LMDB's code as ours, with a sentence: "<doing> in <dir>: <why>; <what to do>". */
@@ -32,6 +63,21 @@ int ps_lmdb_fail(const struct ps_store *store, int rc, const char *doing);
 int ps_put(struct ps_txn *txn, enum ps_table table, struct co_span key, struct co_span value);
 /* mdb_del likewise. *had: there was one. */
 int ps_del(struct ps_txn *txn, enum ps_table table, struct co_span key, bool *had);
+
+/* commit_lmdb.c: the first commit of this timeline at or above lsn. CO_ERR_NOT_FOUND: none. */
+int ps_commit_from(struct ps_txn *txn, tlno_t no, lsn_t lsn, lsn_t *out);
+/* Takes a commit's rows away. */
+int ps_commit_delete(struct ps_txn *txn, tlno_t no, lsn_t lsn);
+/* usage_lmdb.c: counts what this transaction changes of timeline `no`; ps_usage_flush writes it. */
+int ps_usage_add(struct ps_txn *txn, tlno_t no, const struct ps_usage_change *change);
+int ps_usage_flush(struct ps_txn *txn);
+/* Counts every timeline anew (a store of format 1 has no counts). */
+int ps_usage_rebuild(struct ps_txn *txn);
+/* page_lmdb.c: writes the group of an image anew, with those of its versions that are to be kept;
+ * the rest is gone. CO_ERR_NOT_FOUND: no such image. */
+typedef bool (*ps_keep_fn)(void *arg, lsn_t lsn);
+int ps_group_rewrite(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn, ps_keep_fn keep,
+                     void *arg);
 
 static inline MDB_val ps_val(const void *data, size_t len)
 {

@@ -12,14 +12,14 @@
 
 #define MAX_READERS 64
 #define PAGE        4096u
-/* Dirtied by one put: the leaf, and the overflow page of a value that does not stay inline. */
-#define PUT_COST PAGE
-
 static const char magic[8] = {'C', 'O', 'R', 'A', 'L', 'P', 'S', '1'};
 #define STORE_ROW_BYTES 48u
 
-static const char *const table_names[T_COUNT] = {"meta",   "timeline", "progress", "page",
-                                                 "commit", "time",     "pin"};
+static const char *const table_names[T_COUNT] = {"meta", "timeline", "progress", "page", "commit",
+                                                 "time", "pin",      "usage",    "gc"};
+
+static int open_cursors(struct ps_txn *txn);
+static void close_cursors(struct ps_txn *txn);
 
 int ps_lmdb_fail(const struct ps_store *store, int rc, const char *doing)
 {
@@ -110,11 +110,12 @@ static int check_store_row(const struct ps_store *store, struct co_span row,
         return co_fail(CO_ERR_CORRUPT, "%s is an LMDB file, but no page store of Corallite",
                        store->dir);
     uint32_t format = co_get32(row.data + 8);
-    if (format != PS_STORE_FORMAT)
-        return co_fail(CO_ERR_VERSION,
-                       "%s has format %u, this build knows format %u: start the build that wrote "
-                       "it, or a newer one",
-                       store->dir, format, PS_STORE_FORMAT);
+    if (format < 1 || format > PS_STORE_FORMAT)
+        return co_fail(
+            CO_ERR_VERSION,
+            "%s has format %u, this build knows formats up to %u: start the build that wrote "
+            "it, or a newer one",
+            store->dir, format, PS_STORE_FORMAT);
     if (row.len != STORE_ROW_BYTES)
         return co_fail(CO_ERR_CORRUPT, "%s: its first record has %zu bytes instead of %u",
                        store->dir, row.len, STORE_ROW_BYTES);
@@ -123,6 +124,27 @@ static int check_store_row(const struct ps_store *store, struct co_span row,
     if (memcmp(row.data + 32, options->disk.b, 16) != 0)
         return co_fail(CO_ERR_NODE, "%s was moved here from another data directory", store->dir);
     return 0;
+}
+
+/* What an older build wrote, in the same transaction that opens it. */
+static int upgrade(struct ps_store *store, MDB_txn *txn, struct co_span row,
+                   const struct ps_store_options *options)
+{
+    struct ps_txn *write = NULL;
+    if (co_get32(row.data + 8) == PS_STORE_FORMAT)
+        return 0;
+    int rc = ps_write_new(store, &write);
+    if (rc)
+        return rc;
+    write->txn = txn;
+    write->live = true;
+    rc = open_cursors(write);
+    rc = rc ? ps_lmdb_fail(store, rc, "counting what is stored") : ps_usage_rebuild(write);
+    close_cursors(write);
+    write->txn = NULL; /* not ours */
+    write->live = false;
+    ps_write_free(write);
+    return rc ? rc : write_store_row(store, txn, options);
 }
 
 /* Opens every table in one transaction; a new store gets its first record in the same one. */
@@ -144,6 +166,8 @@ static int open_tables(struct ps_store *store, const struct ps_store_options *op
     rc = mdb_get(txn, store->dbi[T_META], &key, &value);
     if (rc == 0) {
         rc = check_store_row(store, ps_span(value), options);
+        if (!rc)
+            rc = upgrade(store, txn, ps_span(value), options);
     } else if (rc == MDB_NOTFOUND && !mdb_stat(txn, store->dbi[T_META], &top) &&
                top.ms_entries == 0) {
         rc = write_store_row(store, txn, options);
@@ -226,7 +250,21 @@ void ps_store_stats(struct ps_store *store, struct ps_store_stats *out)
     out->readers = info.me_numreaders;
 }
 
+void ps_store_clear_readers(struct ps_store *store)
+{
+    int dead;
+    (void)mdb_reader_check(store->env, &dead); /* what it does not find it finds next time */
+}
+
 /* -- Transactions ------------------------------------------------------------------------------ */
+
+static void free_txn(struct ps_txn *txn)
+{
+    ps_codec_free(txn->codec);
+    free(txn->recent.page);
+    free(txn->scratch);
+    free(txn);
+}
 
 static int new_txn(struct ps_store *store, bool write, struct ps_txn **out)
 {
@@ -236,8 +274,14 @@ static int new_txn(struct ps_store *store, bool write, struct ps_txn **out)
     txn->store = store;
     txn->write = write;
     int rc = ps_codec_new(&txn->codec);
+    if (write) {
+        txn->recent.page = malloc(CO_PAGE_SIZE_MAX);
+        txn->scratch = malloc(CO_PAGE_SIZE_MAX);
+    }
+    if (!rc && write && (!txn->recent.page || !txn->scratch))
+        rc = co_fail(CO_ERR_NOMEM, "no memory for a transaction");
     if (rc) {
-        free(txn);
+        free_txn(txn);
         return rc;
     }
     *out = txn;
@@ -303,8 +347,7 @@ void ps_read_free(struct ps_txn *txn)
         mdb_cursor_close(txn->commit);
     if (txn->txn)
         mdb_txn_abort(txn->txn);
-    ps_codec_free(txn->codec);
-    free(txn);
+    free_txn(txn);
 }
 
 int ps_write_new(struct ps_store *store, struct ps_txn **out)
@@ -316,6 +359,9 @@ int ps_write_begin(struct ps_txn *txn)
 {
     co_assert(txn->write && !txn->live);
     txn->cost = 0;
+    txn->recent.no = 0; /* another transaction may have changed it */
+    txn->usage_no = 0;
+    txn->usage = (struct ps_usage_change){0};
     int rc = mdb_txn_begin(txn->store->env, NULL, 0, &txn->txn);
     if (rc) {
         txn->txn = NULL;
@@ -343,8 +389,13 @@ static void close_cursors(struct ps_txn *txn)
 int ps_write_commit(struct ps_txn *txn)
 {
     co_assert(txn->write && txn->live);
+    int rc = ps_usage_flush(txn);
+    if (rc) {
+        ps_write_abort(txn);
+        return rc;
+    }
     close_cursors(txn);
-    int rc = mdb_txn_commit(txn->txn);
+    rc = mdb_txn_commit(txn->txn);
     txn->txn = NULL;
     txn->live = false;
     return rc ? ps_lmdb_fail(txn->store, rc, "committing") : 0;
@@ -365,8 +416,7 @@ void ps_write_free(struct ps_txn *txn)
     if (!txn)
         return;
     ps_write_abort(txn);
-    ps_codec_free(txn->codec);
-    free(txn);
+    free_txn(txn);
 }
 
 uint64_t ps_write_cost(const struct ps_txn *txn)
@@ -386,7 +436,8 @@ int ps_put(struct ps_txn *txn, enum ps_table table, struct co_span key, struct c
     int rc = mdb_put(txn->txn, txn->store->dbi[table], &k, &v, 0);
     if (rc)
         return ps_lmdb_fail(txn->store, rc, "writing");
-    txn->cost += PUT_COST + (value.len > PS_CHUNK_INLINE_MAX ? PAGE : 0);
+    /* the leaf, and the overflow page of a value that does not stay inline */
+    txn->cost += PS_PUT_COST + (value.len > PS_CHUNK_INLINE_MAX ? PAGE : 0);
     return 0;
 }
 
@@ -398,6 +449,6 @@ int ps_del(struct ps_txn *txn, enum ps_table table, struct co_span key, bool *ha
     *had = rc == 0;
     if (rc && rc != MDB_NOTFOUND)
         return ps_lmdb_fail(txn->store, rc, "deleting");
-    txn->cost += PUT_COST;
+    txn->cost += PS_PUT_COST;
     return 0;
 }

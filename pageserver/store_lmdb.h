@@ -7,12 +7,15 @@
  *             "next":  u32, the number that the next timeline gets
  *   timeline  timeline id -> u8 format 1, u8 purged, u16 0, u32 number, packed Timeline
  *   progress  line key -> u64 last-record LSN, 16 digest there
- *   page      page key -> chunk of an encoded page (page_codec.h)
+ *   page      page key -> chunk of an encoded page, or (chunk 255) a pack (page_codec.h)
  *   commit    commit key -> chunk of {u64 time us, u32 pages in the database, u32 page size,
  *             16 digest, page list (proto/changes.h)}
  *   time      time key -> nothing
  *   pin       database id, name -> u8 format 1, u8[7] 0, timeline id, u64 LSN, u64 time us, u64
  *             created us. Of this store alone: nothing else holds pins
+ *   usage     line key -> u64 versions, images among them, bytes of table page, commits, bytes of
+ *             tables commit and time; bytes are those of keys, values and LMDB's 8 an entry
+ *   gc        line key -> u64 LSN from which on the timeline is read (gc_lmdb.h)
  *
  * Invariants
  *   P1 one write transaction holds whole records: pages, commit and time row, and the progress that
@@ -42,7 +45,8 @@
 #include "pageserver/page_codec.h"
 #include "pageserver/timeline_meta.h"
 
-#define PS_STORE_FORMAT 1u
+/* 2: packs, and table usage. A store of format 1 becomes one of format 2 when it is opened. */
+#define PS_STORE_FORMAT 2u
 #define PS_MAP_BYTES    (1024 * CO_GIB)
 
 struct ps_store;
@@ -64,6 +68,9 @@ struct ps_store_stats {
     uint32_t readers;
 };
 void ps_store_stats(struct ps_store *store, struct ps_store_stats *out);
+/* Frees what readers of processes that died hold: until then LMDB uses no page again that was freed
+ * after they began. Now and then; any thread. */
+void ps_store_clear_readers(struct ps_store *store);
 
 /* -- Transactions ------------------------------------------------------------------------------ */
 
@@ -95,7 +102,8 @@ struct ps_line {
     lsn_t ancestor_lsn;
 };
 
-/* Writes a version; `zstd` as in ps_encode. */
+/* Writes a version, newer than those there are: into the pack of the page's newest image, or as an
+ * image, `zstd` as in ps_encode. */
 CO_MUST_CHECK int ps_page_put(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn,
                               const uint8_t *page, uint32_t page_size, uint32_t crc,
                               struct co_span zstd);
@@ -136,6 +144,18 @@ CO_MUST_CHECK int ps_commit_whose(struct ps_txn *txn, const struct ps_line *line
 CO_MUST_CHECK int ps_commit_changes(struct ps_txn *txn, const struct ps_line *line, lsn_t since,
                                     lsn_t upto, size_t limit_bytes, struct co_buf *list, bool *all);
 
+/* -- What a timeline takes --------------------------------------------------------------------- */
+
+struct ps_usage {
+    uint64_t versions, images; /* of pages; images: those that lie there whole */
+    uint64_t page_bytes;       /* of versions */
+    uint64_t commits, commit_bytes;
+};
+/* All zero when it has nothing. */
+CO_MUST_CHECK int ps_usage_get(struct ps_txn *txn, tlno_t no, struct ps_usage *out);
+/* The same by looking at every entry; for tests and `check`. */
+CO_MUST_CHECK int ps_usage_count(struct ps_txn *txn, tlno_t no, struct ps_usage *out);
+
 struct ps_progress {
     lsn_t last_lsn; /* last-record LSN; every record below is in the store */
     struct wal_digest digest;
@@ -154,6 +174,7 @@ CO_MUST_CHECK int ps_timeline_put(struct ps_txn *txn, tlno_t no, bool purged,
 typedef int (*ps_timeline_fn)(void *arg, tlno_t no, bool purged, const struct ps_meta *meta);
 CO_MUST_CHECK int ps_timeline_each(struct ps_txn *txn, ps_timeline_fn fn, void *arg);
 CO_MUST_CHECK int ps_timeline_next_no(struct ps_txn *txn, tlno_t *out);
+
 /* -- Pins -------------------------------------------------------------------------------------- */
 
 struct ps_pin_row {

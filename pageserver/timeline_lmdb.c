@@ -103,7 +103,7 @@ static int purge_table(struct ps_txn *txn, enum ps_table table, tlno_t no, uint3
 int ps_purge_step(struct ps_txn *txn, tlno_t no, uint32_t max, bool *done)
 {
     co_assert(txn->live && txn->write);
-    static const enum ps_table tables[] = {T_PAGE, T_COMMIT, T_TIME, T_PROGRESS};
+    static const enum ps_table tables[] = {T_PAGE, T_COMMIT, T_TIME, T_PROGRESS, T_USAGE, T_GC};
     uint32_t left = max;
     for (size_t i = 0; i < sizeof tables / sizeof *tables && left; i++) {
         int rc = purge_table(txn, tables[i], no, &left);

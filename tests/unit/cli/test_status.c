@@ -25,7 +25,15 @@ static void sample(void)
         n->up = i != 1;
     }
     strcpy(s.safekeepers[1].trouble, "nobody answers");
-    timeline = (struct status_timeline){.at_pageserver = true, .last_record_lsn = 0x3000};
+    timeline = (struct status_timeline){.at_pageserver = true,
+                                        .last_record_lsn = 0x3000,
+                                        .db_pages = 16,
+                                        .page_size = 4096,
+                                        .versions = 40,
+                                        .images = 4,
+                                        .version_bytes = 4000,
+                                        .commits = 20,
+                                        .commit_bytes = 2000};
     strcpy(timeline.name, "shop/main");
     timeline.copy[0] =
         (struct status_copy){.known = true, .commit_lsn = 0x4000, .bytes_in = 3000, .records = 10};
@@ -73,6 +81,9 @@ Test(status, text_names_the_trouble_and_the_bytes_a_record)
     cr_assert(strstr(text, "nobody answers"), "%s", text);
     cr_assert(strstr(text, "(300 B a record)"), "%s", text);
     cr_assert(strstr(text, "4.0 KiB behind"), "%s", text);
+    cr_assert(strstr(text, "5.9 KiB stored: 40 versions of pages (4 whole, 100 B each), 20 commits "
+                           "(300 B each)"),
+              "%s", text);
     free(text);
 }
 
@@ -87,6 +98,8 @@ Test(status, json_is_well_formed_and_says_the_same)
     json_t *t = json_array_get(json_object_get(root, "timelines"), 0);
     cr_assert_eq(json_integer_value(json_object_get(t, "lag_bytes")), 0x1000);
     cr_assert_str_eq(json_string_value(json_object_get(t, "commit_lsn")), "0000000000004000");
+    cr_assert_eq(json_integer_value(json_object_get(t, "logical_bytes")), 65536);
+    cr_assert_eq(json_integer_value(json_object_get(t, "stored_bytes")), 6000);
     json_t *node = json_array_get(json_object_get(root, "safekeepers"), 1);
     cr_assert_str_eq(json_string_value(json_object_get(node, "trouble")), "nobody answers");
     json_decref(root);

@@ -109,6 +109,67 @@ Test(page_codec, damage_is_found)
     cr_assert_geq(found, tried - 3);
 }
 
+Test(page_codec, packs_that_make_no_sense_are_refused)
+{
+    /* Bytes from disk: an LSN that does not grow, lengths beyond the end, runs beyond the page. */
+    static const struct {
+        uint8_t len, bytes[9];
+    } bad[] = {{1, {8}},                               /* no length */
+               {1, {0x80}},                            /* a number cut short */
+               {6, {0, 0, 1, 2, 3, 4}},                /* the version before once more */
+               {5, {8, 0, 1, 2, 3}},                   /* no CRC */
+               {6, {8, 1, 1, 2, 3, 4}},                /* no runs */
+               {9, {8, 3, 1, 2, 3, 4, 0x80, 0x7f, 1}}, /* a run behind the end of the page */
+               {8, {8, 2, 1, 2, 3, 4, 0, 9}}};         /* a run without its bytes */
+    struct ps_pack_entry e;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct co_span rest = co_span_of(bad[i].bytes, bad[i].len);
+        int rc = ps_pack_next(&rest, 1000, &e);
+        if (!rc)
+            rc = ps_pack_apply(&e, back, 4096);
+        cr_assert_eq(rc, CO_ERR_CORRUPT, "case %zu: %d", i, rc);
+    }
+    struct co_span rest = co_span_of(bad[0].bytes, 0);
+    cr_assert_eq(ps_pack_next(&rest, 1000, &e), CO_ERR_NOT_FOUND);
+}
+
+Test(page_codec, a_pack_gives_every_version_back)
+{
+    /* What is made is what is taken, and what does not fit is not made. */
+    uint8_t pack[PS_PACK_MAX], now[4096];
+    size_t len = 0, n;
+    lsn_t prev = 1000;
+    uint32_t made = 0;
+    ps_fill(page, 4096, FILL_NOISE, 4);
+    memcpy(now, page, sizeof now);
+    while (len < sizeof pack) {
+        uint8_t before[4096];
+        memcpy(before, now, sizeof before);
+        co_put32(now + (made * 331u) % 4000, made + 1);
+        n = ps_pack_make(before, prev, now, 4096, ps_crc(now, 4096), prev + 8 * (made + 1), 500,
+                         pack + len, sizeof pack - len);
+        if (!n) {
+            memcpy(now, before, sizeof now);
+            break;
+        }
+        prev += 8 * (made + 1);
+        len += n;
+        made++;
+    }
+    cr_assert(made > 100 && len > sizeof pack - 30);
+    struct co_span rest = co_span_of(pack, len);
+    struct ps_pack_entry e = {.lsn = 1000};
+    for (uint32_t i = 0; i < made; i++) {
+        cr_assert_eq(ps_pack_next(&rest, e.lsn, &e), 0);
+        cr_assert_eq(ps_pack_apply(&e, page, 4096), 0);
+        cr_assert_eq(ps_check_crc(page, 4096, e.crc), 0);
+    }
+    cr_assert(rest.len == 0 && e.lsn == prev && memcmp(page, now, 4096) == 0);
+    ps_fill(now, 4096, FILL_NOISE, 5);
+    cr_assert_eq(ps_pack_make(page, 1, now, 4096, 0, 2, 2000, pack, sizeof pack), 0,
+                 "more than runs_max");
+}
+
 Test(page_codec, heads_that_make_no_sense_are_refused)
 {
     /* Bytes from disk: lengths, sizes and encodings are checked before they are used. */

@@ -306,7 +306,7 @@ static void set_format(uint32_t format)
     MDB_val k = {5, "store"}, v;
     uint8_t row[48];
     cr_assert_eq(mdb_env_create(&env), 0);
-    cr_assert_eq(mdb_env_set_maxdbs(env, 8), 0);
+    cr_assert_eq(mdb_env_set_maxdbs(env, 16), 0);
     cr_assert_eq(mdb_env_open(env, path, 0, 0600), 0);
     cr_assert_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
     cr_assert_eq(mdb_dbi_open(txn, "meta", 0, &dbi), 0);
@@ -325,7 +325,8 @@ Test(store, a_newer_format_is_refused_with_both_numbers)
     close_store();
     set_format(PS_STORE_FORMAT + 1);
     cr_assert_eq(reopen(), CO_ERR_VERSION);
-    cr_assert(strstr(co_sentence(), "has format 2") && strstr(co_sentence(), "knows format 1"),
+    cr_assert(strstr(co_sentence(), "has format 3") &&
+                  strstr(co_sentence(), "knows formats up to 2"),
               "%s", co_sentence());
     set_format(PS_STORE_FORMAT);
     open_store();
@@ -567,4 +568,230 @@ Test(store, pins_survive_a_restart)
     cr_assert_eq(ps_pin_each(rd, take_pin, &end), 0);
     cr_assert_eq(end - got, 1);
     ps_read_reset(rd);
+}
+
+Test(store, a_reader_that_died_holds_nothing_for_ever)
+{
+    /* A process that looked into the store and was killed: its pages are used again. */
+    struct ps_store_stats before, after;
+    pid_t pid = fork();
+    if (pid == 0) {
+        MDB_env *env;
+        MDB_txn *txn;
+        int rc = mdb_env_create(&env) || mdb_env_open(env, path, MDB_RDONLY, 0) ||
+                 mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
+        _exit(rc);
+    }
+    int status;
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert_eq(status, 0);
+    for (int round = 0; round < 300; round++) {
+        if (round == 50)
+            ps_store_clear_readers(store);
+        if (round == 100)
+            ps_store_stats(store, &before);
+        cr_assert_eq(ps_write_begin(wr), 0);
+        put(1, 1, (lsn_t)(round + 1) * 10, 4096, FILL_NOISE, 1);
+        cr_assert_eq(ps_page_delete(wr, 1, 1, (lsn_t)round * 10), 0);
+        cr_assert_eq(ps_write_commit(wr), 0);
+    }
+    ps_store_stats(store, &after);
+    cr_assert_leq(after.used_bytes, before.used_bytes + 20 * 4096, "%llu, then %llu",
+                  (unsigned long long)before.used_bytes, (unsigned long long)after.used_bytes);
+}
+
+/* -- Deltas at rest ---------------------------------------------------------------------------- */
+
+/* A page of rows in which update number `i` changes a few bytes, somewhere else each time. */
+static void update(uint8_t *p, uint32_t size, uint32_t i)
+{
+    uint32_t row = (i * 7919u) % (size / 64);
+    co_put32(p + (size_t)row * 64 + 8, i);
+    co_put64(p + 16, i);
+}
+
+static struct ps_usage usage_of(tlno_t no, bool count)
+{
+    struct ps_usage u;
+    cr_assert_eq(ps_read_renew(rd), 0);
+    cr_assert_eq(count ? ps_usage_count(rd, no, &u) : ps_usage_get(rd, no, &u), 0);
+    ps_read_reset(rd);
+    return u;
+}
+
+/* The counts that are kept are those that looking at every entry gives. */
+static void expect_counts(tlno_t no)
+{
+    struct ps_usage kept = usage_of(no, false), counted = usage_of(no, true);
+    cr_assert_eq(kept.versions, counted.versions);
+    cr_assert_eq(kept.images, counted.images);
+    cr_assert_eq(kept.page_bytes, counted.page_bytes);
+    cr_assert_eq(kept.commits, counted.commits);
+    cr_assert_eq(kept.commit_bytes, counted.commit_bytes);
+}
+
+/* `n` versions of page 1 of timeline `no`, at LSNs 1000, 2000, ... */
+static void put_updates(tlno_t no, uint32_t size, uint32_t n)
+{
+    ps_fill(page, size, FILL_HALF, 5);
+    for (uint32_t i = 1; i <= n; i++) {
+        update(page, size, i);
+        cr_assert_eq(
+            ps_page_put(wr, no, 1, i * 1000, page, size, ps_crc(page, size), co_span_of(NULL, 0)),
+            0, "%s", co_sentence());
+    }
+}
+
+Test(store, small_updates_rest_as_deltas_and_every_version_reads_as_it_was)
+{
+    /* A read takes an image and its pack; no page size and no version reads otherwise than it was
+     * written, in the transaction that wrote it and later. */
+    for (uint32_t size = CO_PAGE_SIZE_MIN; size <= CO_PAGE_SIZE_MAX; size *= 2) {
+        struct ps_line l = {.no = size, .id = ps_id(3)};
+        uint8_t want[CO_PAGE_SIZE_MAX];
+        lsn_t v;
+        uint32_t crc;
+        cr_assert_eq(ps_write_begin(wr), 0);
+        put_updates(l.no, size, 300);
+        cr_assert_eq(ps_page_get(wr, &l, 1, 150000, size, back, &v, &crc), 0, "%s", co_sentence());
+        cr_assert_eq(v, 150000);
+        cr_assert_eq(ps_write_commit(wr), 0);
+        ps_fill(want, size, FILL_HALF, 5);
+        for (uint32_t i = 1; i <= 300; i++) {
+            update(want, size, i);
+            cr_assert_eq(get(&l, 1, i * 1000 + 999, size, &v), 0, "%s", co_sentence());
+            cr_assert(v == i * 1000 && memcmp(back, want, size) == 0, "size %u version %u", size,
+                      i);
+        }
+        struct ps_usage u = usage_of(l.no, false);
+        cr_assert_eq(u.versions, 300);
+        cr_assert_lt(u.images, 300);
+        if (size >= 4096)
+            cr_assert(u.images <= 10 && u.page_bytes / u.versions < 100 + size / 64,
+                      "size %u: %llu images, %llu bytes a version", size,
+                      (unsigned long long)u.images,
+                      (unsigned long long)(u.page_bytes / u.versions));
+        expect_counts(l.no);
+    }
+}
+
+Test(store, a_page_that_changes_throughout_rests_as_images)
+{
+    /* A delta that does not pay is not made. */
+    cr_assert_eq(ps_write_begin(wr), 0);
+    for (lsn_t at = 1000; at <= 20000; at += 1000)
+        put(9, 1, at, 4096, FILL_NOISE, at);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    struct ps_usage u = usage_of(9, false);
+    cr_assert(u.versions == 20 && u.images == 20);
+    expect_counts(9);
+}
+
+Test(store, putting_the_same_version_again_counts_it_once)
+{
+    /* P1: a record that is ingested again writes the same keys. */
+    cr_assert_eq(ps_write_begin(wr), 0);
+    put_updates(9, 4096, 40);
+    put_updates(9, 4096, 40);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    cr_assert_eq(usage_of(9, false).versions, 40);
+    expect_counts(9);
+    cr_assert_eq(ps_write_begin(wr), 0);
+    for (lsn_t at = 40000; at > 0; at -= 1000)
+        cr_assert_eq(ps_page_delete(wr, 9, 1, at), 0);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    struct ps_usage u = usage_of(9, false);
+    cr_assert(u.versions == 0 && u.images == 0 && u.page_bytes == 0);
+}
+
+Test(store, a_version_taken_out_of_the_middle_leaves_the_others_as_they_are)
+{
+    /* What the garbage collector relies on: a pack's entries hang on each other. */
+    uint8_t want[4096];
+    lsn_t v;
+    cr_assert_eq(ps_write_begin(wr), 0);
+    put_updates(1, 4096, 60);
+    for (lsn_t at = 1000; at <= 60000; at += 3000)
+        cr_assert_eq(ps_page_delete(wr, 1, 1, at), 0, "%s", co_sentence());
+    cr_assert_eq(ps_write_commit(wr), 0);
+    cr_assert_eq(get(&line, 1, 1999, 4096, &v), CO_ERR_NOT_FOUND);
+    ps_fill(want, 4096, FILL_HALF, 5);
+    for (uint32_t i = 1; i <= 60; i++) {
+        update(want, 4096, i);
+        if (i % 3 == 1)
+            continue;
+        cr_assert_eq(get(&line, 1, i * 1000, 4096, &v), 0, "%s", co_sentence());
+        cr_assert(v == i * 1000 && memcmp(back, want, 4096) == 0, "version %u", i);
+    }
+    cr_assert_eq(usage_of(1, false).versions, 40);
+    expect_counts(1);
+}
+
+Test(store, a_damaged_pack_is_an_error_that_names_the_page)
+{
+    /* P2: with its CRC or not at all. */
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+    lsn_t v;
+    uint8_t bytes[PS_PAGE_KEY_BYTES], value[PS_PACK_MAX];
+    struct ps_page_key k = {.no = 1, .pgno = 1, .lsn = 1000, .chunk = PS_PACK_CHUNK};
+    cr_assert_eq(ps_write_begin(wr), 0);
+    put_updates(1, 4096, 30);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    close_store();
+    cr_assert_eq(mdb_env_create(&env), 0);
+    cr_assert_eq(mdb_env_set_maxdbs(env, 16), 0);
+    cr_assert_eq(mdb_env_open(env, path, 0, 0600), 0);
+    cr_assert_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    cr_assert_eq(mdb_dbi_open(txn, "page", 0, &dbi), 0);
+    ps_page_key_put(bytes, &k);
+    MDB_val key = {sizeof bytes, bytes}, found;
+    cr_assert_eq(mdb_get(txn, dbi, &key, &found), 0);
+    memcpy(value, found.mv_data, found.mv_size);
+    value[found.mv_size / 2] ^= 0x10;
+    found.mv_data = value;
+    cr_assert_eq(mdb_put(txn, dbi, &key, &found, 0), 0);
+    cr_assert_eq(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+    open_store();
+    cr_assert_eq(get(&line, 1, 1000, 4096, &v), 0, "what lies before the damage is served");
+    cr_assert_eq(get(&line, 1, 30000, 4096, &v), CO_ERR_CORRUPT);
+    cr_assert(strstr(co_sentence(), "page 1 of timeline"), "%s", co_sentence());
+}
+
+Test(store, a_store_of_format_1_is_counted_when_it_is_opened)
+{
+    /* An older build's store goes on: its rows are what they are, the counts are made. */
+    struct ps_meta m = {.id = ps_id(4),
+                        .database = ps_id(5),
+                        .database_name = "shop",
+                        .branch = "main",
+                        .state = PS_ACTIVE,
+                        .config = {.version = 1, .n = 1, .members = {{.node_id = 1}}},
+                        .version = 2};
+    pgno_t one = 1;
+    cr_assert_eq(ps_write_begin(wr), 0);
+    cr_assert_eq(ps_timeline_put(wr, 4, false, &m), 0);
+    put_updates(4, 4096, 10);
+    commit_row(4, 1000, 5, 1, &one, 1);
+    cr_assert_eq(ps_write_commit(wr), 0);
+    struct ps_usage before = usage_of(4, false);
+    close_store();
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+    cr_assert_eq(mdb_env_create(&env), 0);
+    cr_assert_eq(mdb_env_set_maxdbs(env, 16), 0);
+    cr_assert_eq(mdb_env_open(env, path, 0, 0600), 0);
+    cr_assert_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    cr_assert_eq(mdb_dbi_open(txn, "usage", 0, &dbi), 0);
+    cr_assert_eq(mdb_drop(txn, dbi, 1), 0);
+    cr_assert_eq(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+    set_format(1);
+    open_store();
+    struct ps_usage after = usage_of(4, false);
+    cr_assert(before.versions == 10 && memcmp(&before, &after, sizeof after) == 0);
+    expect_counts(4);
 }
