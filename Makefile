@@ -130,6 +130,13 @@ $(B)/tests/sim: $(call objs,$(wildcard tests/sim/*.c)) $(SIM_CORES) $(BASE)
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ -lprotobuf-c -lzstd -lcrypto -lm
 
+# Level C: the product's storage on a simulated disk. The linker leads its file system calls there.
+CRASH_CALLS := open close read pread pwrite fsync fdatasync ftruncate lseek rename unlink rmdir mkdir \
+               stat fstat opendir readdir closedir
+$(B)/tests/simc: $(call objs,$(wildcard tests/crash/*.c)) $(B)/libsafekeeper.a $(BASE)
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie $(CRASH_CALLS:%=-Wl,--wrap=%) $^ -o $@ $(DAEMON_LIBS)
+
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 
 # ---- everything else (fmt, lint, test, sim, mutations, run, install, ...) -------------------------

@@ -48,6 +48,19 @@
     X(CONFIG_ONCE_COMMITTED, "a configuration is used only once it is committed",         501, 0) \
     X(CONFIG_NOT_JOINT,    "members change without a joint phase",                        200, 0) \
     X(CONFIG_OVERLAP,      "a change of members overlaps an uncommitted one",            1000, 0)
+
+/* Mistakes of storage, found by crash points (tests/crash). Columns: name, text, crash points. */
+#define CO_STORAGE_MUTATION_LIST(X) \
+    X(TORN_ACCEPTED,       "a torn record is taken for a whole one",                    1000) \
+    X(SEGMENT_EARLY,       "a cut drops segments before the seal is lowered",           1000) \
+    X(CONTROL_IN_PLACE,    "the control block is written over itself",                  1000) \
+    X(DIRECTORY_NOT_SYNCED, "the directory of a new segment is not synced",             1000) \
+    X(RENAME_NOT_SYNCED,   "a new segment is renamed before it is synced",              1000) \
+    X(TAIL_NOT_REWRITTEN,  "a start trusts the unsealed tail instead of writing it again", 1000) \
+    X(ROT_IS_TORN,         "rot below the seal is taken for a torn tail",               1000) \
+    X(TAIL_NOT_ZEROED,     "what lies behind the end is left there",                    1000) \
+    X(SEAL_AHEAD,          "the seal speaks of what is not durable yet",                1000) \
+    X(HISTORY_AFTER_BLOCK, "the control block names a history that is not there yet",   1000)
 /* clang-format on */
 
 enum co_mutation {
@@ -55,7 +68,10 @@ enum co_mutation {
 #define CO_X(name, text, seeds, slow) CO_MUTATION_##name,
     CO_MUTATION_LIST(CO_X)
 #undef CO_X
-        CO_MUTATION_COUNT
+#define CO_X(name, text, points) CO_MUTATION_##name,
+        CO_STORAGE_MUTATION_LIST(CO_X)
+#undef CO_X
+            CO_MUTATION_COUNT
 };
 
 #ifdef CO_MUTATIONS

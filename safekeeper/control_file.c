@@ -7,6 +7,7 @@
 #include "common/assert.h"
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "common/mutation.h"
 
 static const uint8_t magic[8] = {'C', 'O', 'R', 'A', 'L', 'C', 'T', 'L'};
 enum { FLAG_NO_LEASE = 1, FLAG_CLEAN = 2, FLAG_HALTED = 4, FLAGS = 7 };
@@ -96,7 +97,7 @@ static int put_slot(struct sk_control_file *file, struct sk_control *control)
     uint8_t slot[SK_CONTROL_SLOT_BYTES];
     co_assert(control->start_lsn <= control->commit_lsn &&
               control->commit_lsn <= control->sealed_lsn);
-    control->sequence = file->sequence + 1;
+    control->sequence = file->sequence + (co_mutated(CONTROL_IN_PLACE) ? 2 : 1);
     encode(control, slot);
     return sk_io_pwrite(file->fd, co_span_of(slot, sizeof slot),
                         (control->sequence & 1) * SK_CONTROL_SLOT_BYTES, file->path);
@@ -175,6 +176,13 @@ int sk_control_write(struct sk_control_file *file, struct sk_control *control)
     if (!rc)
         file->sequence = control->sequence;
     return rc;
+}
+
+int sk_control_renew(struct sk_control_file *file, struct sk_control *control)
+{
+    co_assert(control->sequence == file->sequence);
+    file->sequence--;
+    return sk_control_write(file, control);
 }
 
 void sk_control_close(struct sk_control_file *file)

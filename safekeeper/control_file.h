@@ -31,6 +31,7 @@
  * Invariants
  *   C1 the newest sound slot holds; a slot with the wrong parity of its sequence is not sound.
  *   C2 both slots unsound: the file is refused, never guessed.
+ *   C4 before the first write after an open the slot that was read is written again.
  *   C3 a history that the block names is on disk before the block is.
  *
  * A slot that is unsound may be a write that a crash interrupted (then nobody relied on it) or rot.
@@ -86,6 +87,10 @@ CO_MUST_CHECK int sk_control_open(const char *path, const struct sk_owner *owner
                                   struct sk_control_file *file, struct sk_control *out);
 /* Writes the next sequence; durable on return. */
 CO_MUST_CHECK int sk_control_write(struct sk_control_file *file, struct sk_control *control);
+/* Writes the block that was read once more into its own slot, the same bytes; durable on return. At
+ * start: the slot that was read may be one whose sync failed, in the page cache only, and the next
+ * write goes over the other one. */
+CO_MUST_CHECK int sk_control_renew(struct sk_control_file *file, struct sk_control *control);
 void sk_control_close(struct sk_control_file *file);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "common/assert.h"
+#include "common/mutation.h"
 
 #define WINDOW_BYTES CO_MIB
 /* No header of a record lies across this many bytes. */
@@ -89,7 +90,7 @@ static int sound_record(struct scan *s, lsn_t lsn, struct co_span *out, struct w
         rc = wal_check(*out, h);
         if (rc == CO_ERR_NOMEM)
             return rc;
-        if (rc) {
+        if (rc && !co_mutated(TORN_ACCEPTED)) {
             s->why = "the record's checksum or form is wrong";
             return 0;
         }
@@ -201,11 +202,11 @@ static int rewrite(struct scan *s, struct sk_recovered *found)
 {
     struct sk_log *log = s->log;
     lsn_t lsn = s->from->sealed_lsn;
-    co_assert(lsn <= log->end_lsn);
+    co_assert(lsn <= log->end_lsn || co_mutated(ROT_IS_TORN));
     while (lsn < log->end_lsn) {
         uint64_t n = log->end_lsn - lsn < WINDOW_BYTES ? log->end_lsn - lsn : WINDOW_BYTES;
         int rc = fill(s, lsn, n);
-        if (!rc)
+        if (!rc && !co_mutated(TAIL_NOT_REWRITTEN))
             rc = sk_segments_write(&log->segments, lsn, co_span_of(at(s, lsn).data, (size_t)n));
         if (rc)
             return rc;
@@ -219,7 +220,7 @@ static int settle(struct scan *s, struct sk_recovered *found)
 {
     const struct sk_recover *from = s->from;
     lsn_t known = from->sealed_lsn > from->commit_lsn ? from->sealed_lsn : from->commit_lsn;
-    if (s->log->end_lsn < known)
+    if (s->log->end_lsn < known && !co_mutated(ROT_IS_TORN))
         return refuse(s, known, "the control block says so");
     int rc = look_behind(s, &found->torn_bytes);
     if (rc)
@@ -230,8 +231,12 @@ static int settle(struct scan *s, struct sk_recovered *found)
                        "changed",
                        s->why, sk_log_place(s->log, s->log->end_lsn));
     rc = rewrite(s, found);
-    if (!rc && found->torn_bytes)
+    if (!rc && found->torn_bytes && !co_mutated(TAIL_NOT_ZEROED))
         rc = sk_segments_cut(&s->log->segments, s->log->end_lsn);
+    if (!rc) /* also what a process wrote that was killed before its sync */
+        rc = sk_segments_sync_from(&s->log->segments,
+                                   from->sealed_lsn < s->log->end_lsn ? from->sealed_lsn
+                                                                      : s->log->end_lsn);
     if (!rc)
         rc = sk_segments_set_end(&s->log->segments, s->log->end_lsn);
     return rc;

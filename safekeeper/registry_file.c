@@ -300,6 +300,8 @@ int sk_registry_read(const char *dir, struct sk_registry *out)
     int rc = sk_io_path(path, "%s/registry", dir);
     if (!rc)
         rc = sk_io_read_all(path, FILE_MAX_BYTES, &file);
+    if (!rc) /* it may have been renamed just before a kill: what is answered from it must stay */
+        rc = sk_io_sync_dir(dir);
     if (rc)
         goto out;
     const uint8_t *p = file.data;

@@ -10,6 +10,7 @@
 
 #include "common/assert.h"
 #include "common/crc32c.h"
+#include "common/mutation.h"
 
 enum { AT_CRC = 56, HEADER_USED = 60, NAME_BYTES = 20 /* 16 digits and ".seg" */ };
 #define STEP_BYTES CO_MIB
@@ -168,7 +169,7 @@ static int write_segment(struct sk_segments *s, uint64_t number, const char *pat
     rc = sk_io_pwrite(fd, co_span_of(page, sizeof page), 0, path);
     if (!rc && ftruncate(fd, (off_t)CO_SEGMENT_BYTES))
         rc = co_fail_errno(CO_ERR_IO, errno, "cannot extend %s", path);
-    if (!rc && fsync(fd))
+    if (!rc && !co_mutated(RENAME_NOT_SYNCED) && fsync(fd))
         rc = co_fail_errno(CO_ERR_IO, errno, "%s could not be made durable", path);
     close(fd);
     return rc;
@@ -184,7 +185,7 @@ static int make_segment(struct sk_segments *s, uint64_t number)
         rc = write_segment(s, number, temporary);
     if (!rc && rename(temporary, path))
         rc = co_fail_errno(CO_ERR_IO, errno, "cannot rename %s to %s", temporary, path);
-    if (!rc)
+    if (!rc && !co_mutated(DIRECTORY_NOT_SYNCED))
         rc = sk_io_sync_dir(s->dir);
     return rc;
 }
@@ -296,6 +297,9 @@ int sk_segments_open(const char *dir, const struct sk_owner *owner, lsn_t start_
     int rc = sk_io_path(out->dir, "%s", dir);
     if (!rc)
         rc = list(out, &count);
+    /* A segment that was made or removed just before a kill may not be so on the disk yet. */
+    if (!rc)
+        rc = sk_io_sync_dir(dir);
     for (uint64_t n = out->first; n <= out->last && !rc; n++) {
         char path[SK_PATH_MAX];
         unsigned i;
@@ -408,6 +412,19 @@ int sk_segments_sync(struct sk_segments *s)
 {
     for (unsigned i = 0; i < SK_SEGMENT_FDS; i++) {
         int rc = s->open[i].dirty ? sync_slot(s, i) : 0;
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int sk_segments_sync_from(struct sk_segments *s, lsn_t lsn)
+{
+    for (uint64_t n = number_of(lsn); n <= s->last; n++) {
+        unsigned i;
+        int rc = slot_for(s, n, &i);
+        if (!rc)
+            rc = sync_slot(s, i);
         if (rc)
             return rc;
     }

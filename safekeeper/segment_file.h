@@ -81,6 +81,8 @@ CO_MUST_CHECK int sk_segments_read(struct sk_segments *s, lsn_t lsn, void *out, 
 /* Writes, making segments as needed; not durable until sk_segments_sync. */
 CO_MUST_CHECK int sk_segments_write(struct sk_segments *s, lsn_t lsn, struct co_span bytes);
 CO_MUST_CHECK int sk_segments_sync(struct sk_segments *s);
+/* Syncs the segments from the one of `lsn` on, whoever wrote to them. */
+CO_MUST_CHECK int sk_segments_sync_from(struct sk_segments *s, lsn_t lsn);
 
 /* Makes every byte at and behind lsn zero, durably (L3). Segments behind are removed, last first.
  */

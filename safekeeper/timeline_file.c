@@ -9,6 +9,7 @@
 
 #include "common/assert.h"
 #include "common/log.h"
+#include "common/mutation.h"
 
 /* Zeros written ahead of the log's end. */
 #define AHEAD_BYTES CO_MIB
@@ -86,6 +87,13 @@ static void boot_id(struct co_id *out)
 
 /* -- Creation --------------------------------------------------------------------------------- */
 
+static int sync_root(const char *data_dir)
+{
+    char root[SK_PATH_MAX];
+    int rc = sk_files_root(data_dir, root);
+    return rc ? rc : sk_io_sync_dir(root);
+}
+
 /* A directory that is there although the registry does not list it. */
 static int adopt_existing(const char *data_dir, const struct sk_birth *birth)
 {
@@ -97,8 +105,8 @@ static int adopt_existing(const char *data_dir, const struct sk_birth *birth)
     bool untouched = f->control.term == 0 && f->n_history == 0 && !f->control.halted[0] &&
                      f->log.end_lsn == f->log.start_lsn;
     sk_files_close(f);
-    if (untouched)
-        return 0;
+    if (untouched) /* by whoever was killed before the name was durable */
+        return sync_root(data_dir);
     return co_fail(
         CO_ERR_HALTED,
         "timeline %s is not in the registry of this safekeeper, yet its directory holds "
@@ -167,8 +175,10 @@ static int write_control(struct sk_files *f, lsn_t seal)
     lsn_t commit = atomic_load_explicit(&f->commit_hint, memory_order_relaxed);
     if (commit > c->commit_lsn && commit <= seal)
         c->commit_lsn = commit;
+    if (co_mutated(SEAL_AHEAD))
+        seal = f->log.end_lsn;
     c->sealed_lsn = seal > c->commit_lsn ? seal : c->commit_lsn;
-    co_assert(c->sealed_lsn <= f->log.flushed_lsn);
+    co_assert(c->sealed_lsn <= f->log.flushed_lsn || co_mutated(SEAL_AHEAD));
     return sk_control_write(&f->control_file, c);
 }
 
@@ -236,6 +246,8 @@ int sk_files_open(const char *data_dir, const struct sk_birth *birth, struct sk_
         rc = CO_ERR_CORRUPT; /* the sentence names the file that is missing */
     if (!rc)
         rc = read_log(f, birth);
+    if (!rc)
+        rc = sk_control_renew(&f->control_file, &f->control);
     if (rc)
         goto fail;
     atomic_store(&f->commit_hint, f->control.commit_lsn);
@@ -330,7 +342,7 @@ int sk_files_truncate(struct sk_files *f, lsn_t lsn)
             "timeline %s was to be truncated at LSN %016llx, below its commit LSN %016llx",
             co_id_format(&f->control.owner.timeline, id), (unsigned long long)lsn,
             (unsigned long long)f->control.commit_lsn);
-    int rc = f->control.sealed_lsn > lsn ? write_control(f, lsn) : 0;
+    int rc = f->control.sealed_lsn > lsn && !co_mutated(SEGMENT_EARLY) ? write_control(f, lsn) : 0;
     return rc ? rc : sk_log_truncate(&f->log, lsn);
 }
 

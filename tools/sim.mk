@@ -8,6 +8,16 @@ RUNS ?= 2000
 sim: $(B)/tests/sim
 	$(B)/tests/sim --seed $(SEED) --runs $(RUNS) --shrink
 
+# make sim-ranges FROM= COUNT= STEP= LOG= : seeds FROM to FROM + COUNT - 1 in steps, each noted in LOG when it is
+# done; begun again, it goes on where LOG ends.
+FROM  ?= 1
+COUNT ?= 1000000
+STEP  ?= 20000
+LOG   ?= $(B)/sim-ranges.log
+.PHONY: sim-ranges
+sim-ranges: $(B)/tests/sim
+	tools/sim-ranges $(B)/tests/sim $(LOG) $(FROM) $(COUNT) $(STEP)
+
 # The variant that can make the classic mistakes (common/mutation.h); its cores are no product.
 MUT_SIM := $(B)/mutations/tests/sim
 .PHONY: $(MUT_SIM)

@@ -29,7 +29,7 @@ static const struct mistake {
 struct options {
     uint64_t seed, runs;
     double seconds;
-    const char *mutation;
+    const char *mutation, *log, *commit;
     uint32_t twice_percent;
     bool trace, shrink, mutations, slow, keep_going;
 };
@@ -121,6 +121,27 @@ static void summary(const struct stats *st, double seconds, uint64_t hash)
            U(st->contested), U(st->regained), U(st->failures), n / seconds * 3600, U(hash));
 }
 
+/* One line for whoever keeps a book of the ranges that were run (tools/sim-ranges). */
+static int note(const struct options *o, const struct stats *st, double seconds, uint64_t hash)
+{
+    FILE *f = fopen(o->log, "a");
+    if (!f) {
+        perror(o->log);
+        return 1;
+    }
+    fprintf(f,
+            "level=A commit=%s seeds=%llu..%llu faults=%llu commits=%llu failures=%llu "
+            "seeds_per_hour=%.0f hash=%016llx\n",
+            o->commit ? o->commit : "unknown", U(o->seed), U(o->seed + st->seeds - 1),
+            U(st->faults), U(st->acked), U(st->failures), (double)st->seeds / seconds * 3600,
+            U(hash));
+    if (fclose(f)) {
+        perror(o->log);
+        return 1;
+    }
+    return 0;
+}
+
 static int many(struct sim *s, const struct options *o)
 {
     double begin = clock_s(), cpu_begin = cpu_s();
@@ -170,8 +191,10 @@ static int many(struct sim *s, const struct options *o)
     if (twice) {
         printf("sim: %llu seeds were run twice and compared\n", U(twice));
     }
-    summary(s->st, cpu_s() - cpu_begin, hash);
-    return s->st->failures != 0;
+    double seconds = cpu_s() - cpu_begin;
+    summary(s->st, seconds, hash);
+    int rc = o->log ? note(o, s->st, seconds, hash) : 0;
+    return rc || s->st->failures != 0;
 }
 
 /* ---- mistakes ----------------------------------------------------------------------------------
@@ -246,7 +269,8 @@ static int usage(int rc)
 {
     fputs(
         "usage: sim [--seed N] [--runs N] [--seconds S] [--twice-percent P] [--trace] [--shrink]\n"
-        "           [--keep-going] [--mutation NAME] [--mutations [--slow]] [--list]\n",
+        "           [--keep-going] [--mutation NAME] [--mutations [--slow]] [--list]\n"
+        "           [--log FILE [--commit TEXT]]   appends a line about the seeds that were run\n",
         rc ? stderr : stdout);
     return rc;
 }
@@ -288,6 +312,10 @@ static int parse(int argc, char **argv, struct options *o)
             o->twice_percent = (uint32_t)strtoul(v, NULL, 10), i++;
         } else if (v && !strcmp(a, "--mutation")) {
             o->mutation = v, i++;
+        } else if (v && !strcmp(a, "--log")) {
+            o->log = v, i++;
+        } else if (v && !strcmp(a, "--commit")) {
+            o->commit = v, i++;
         } else {
             fprintf(stderr, "sim: what is '%s'?\n", a);
             return usage(2);
