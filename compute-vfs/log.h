@@ -37,6 +37,9 @@ struct cv_log_events {
     void (*progress)(void *owner, term_t term);
     /* Another compute waits for the lease. */
     void (*waiter)(void *owner);
+    /* The lease came after the lead() that asked for it had given up: the next one returns at once.
+     * If none comes for some 300 ms it goes back. */
+    void (*won)(void *owner);
 };
 
 /* Where a new leader begins. */

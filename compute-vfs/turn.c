@@ -130,6 +130,19 @@ void cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us)
     pthread_mutex_unlock(&db->lock);
 }
 
+void cv_turn_won(struct cv_database *db)
+{
+    struct cv_handle *first = NULL;
+
+    if (db->writer || db->reserved)
+        return;
+    for (struct cv_handle *h = db->handles; h; h = h->next)
+        if (h->sleeping && h->outside_us && (!first || h->outside_us < first->outside_us))
+            first = h;
+    if (first)
+        reserve(db, first, co_now_us());
+}
+
 /* -- the lease -----------------------------------------------------------------------------------
  */
 
@@ -273,6 +286,8 @@ static bool is_taken(struct cv_database *db, struct cv_handle *h, bool comes_aga
     bool patient = comes_again && h->patient;
 
     h->patient = false;
+    if (!comes_again)
+        h->outside_us = 0;
     lapse(db);
     if (patient && db->reserved && db->reserved != h)
         return true;
@@ -306,11 +321,12 @@ int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, 
     pthread_cond_broadcast(&db->changed);
     pthread_mutex_unlock(&db->lock);
     rc = cv_turn_lead(db, h);
-    if (!rc) {
-        *out = CV_TURN_GRANTED;
-        return 0;
-    }
     pthread_mutex_lock(&db->lock);
+    if (!rc) {
+        h->outside_us = 0;
+        *out = CV_TURN_GRANTED;
+        goto done;
+    }
     db->writer = NULL;
     h->has_turn = false;
     if (rc == CO_ERR_AGAIN) {
@@ -319,6 +335,8 @@ int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, 
     } else if (rc == CO_ERR_LOCKED) {
         /* Nobody here can have it: whoever sleeps is not woken, or his time would run too fast. */
         pthread_cond_broadcast(&db->changed);
+        if (comes_again && !h->outside_us)
+            h->outside_us = co_now_us();
         *out = CV_TURN_BUSY;
         rc = 0;
     } else {

@@ -229,6 +229,29 @@ Test(turn, a_busy_timeout_counts_what_was_waited_for_the_lease_too)
     sql_close(b);
 }
 
+Test(turn, a_sleeper_is_woken_when_the_lease_comes)
+{
+    /* M6: from another process; SQLite's pauses are of 100 ms after a while */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+    sqlite3_vfs *vfs = sqlite3_vfs_find("corallite");
+    struct later later = {.db = a, .ms = 200};
+    uint64_t began;
+
+    sql_do(a, "create table t(v)");
+    sqlite3_busy_timeout(b, 1);
+    sql_do(a, "begin immediate");
+    cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_BUSY);
+    pthread_create(&later.thread, NULL, commit_later, &later);
+    began = co_now_us();
+    vfs->xSleep(vfs, 3000000);
+    cr_assert_geq(co_now_us() - began, 190000, "not before it is free");
+    cr_assert_lt(co_now_us() - began, 1500000);
+    cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_OK);
+    pthread_join(later.thread, NULL);
+    sql_close(a);
+    sql_close(b);
+}
+
 Test(turn, a_short_transaction_elsewhere_is_waited_for)
 {
     /* M9: its end is awaited within the call, and nobody is told anything. (What it has committed
