@@ -203,11 +203,11 @@ static void note_try(struct cv_database *db, bool failed)
     pthread_mutex_unlock(&db->lock);
 }
 
-static int become_leader(struct cv_database *db)
+static int become_leader(struct cv_database *db, bool (*in_vain)(void *db))
 {
     struct cv_lead lead = {0};
     uint64_t began = co_now_us();
-    int rc = db->log->ops->lead(db->log, patience_ms(db), NULL, NULL, &lead);
+    int rc = db->log->ops->lead(db->log, patience_ms(db), in_vain, db, &lead);
 
     note_try(db, rc != 0);
     if (rc)
@@ -248,7 +248,7 @@ int cv_turn_lead(struct cv_database *db, struct cv_handle *h)
     if (!rc) {
         if (!db->leading) {
             pthread_mutex_unlock(&db->lock);
-            rc = become_leader(db);
+            rc = become_leader(db, NULL);
             pthread_mutex_lock(&db->lock);
         }
         role_is_free(db);
@@ -415,6 +415,18 @@ static void release(struct cv_database *db)
     role_is_free(db);
 }
 
+/* No transaction that can still be committed is open, or the keeper is to end. */
+static bool nobody_writes(void *arg)
+{
+    struct cv_database *db = arg;
+    bool nobody;
+
+    pthread_mutex_lock(&db->lock);
+    nobody = db->stop || !db->writer || db->writer->dead;
+    pthread_mutex_unlock(&db->lock);
+    return nobody;
+}
+
 /* R6: a higher term was seen, perhaps at a minority only. For a transaction that is open the lease
  * is taken again before anybody else can write; else it goes back. Lock held. */
 static void contest(struct cv_database *db)
@@ -427,7 +439,7 @@ static void contest(struct cv_database *db)
     db->role_busy = true;
     if (db->writer && !db->writer->dead) {
         pthread_mutex_unlock(&db->lock);
-        rc = become_leader(db);
+        rc = become_leader(db, nobody_writes);
         pthread_mutex_lock(&db->lock);
     }
     if (!rc && db->writer && at_tip(db, db->writer) == 0) {
