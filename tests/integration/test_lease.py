@@ -71,8 +71,8 @@ def busy_timeouts_across_processes(t):
             took, name = timed(insert(db))
             seen.append(f"{ms} ms: {took:.2f} s")
             check(name == "SQLITE_BUSY", f"busy_timeout={ms}: {name} after {took:.2f} s")
-            # SQLite adds up its own pauses: what each try takes comes on top, as with a file.
-            check(ms / 1000 - 0.05 <= took <= ms / 800 + SLACK, f"busy_timeout={ms}: busy after {took:.2f} s")
+            # SQLite adds up its own pauses: what its tries take, some 60 in 5 s, comes on top.
+            check(ms / 1000 - 0.05 <= took <= ms / 1000 * 1.5 + SLACK, f"busy_timeout={ms}: busy after {took:.2f} s")
             db.close()
 
         own = Handler(c.uri("shop"))
