@@ -507,6 +507,27 @@ Test(proposer, a_leader_that_a_minority_deposes_keeps_its_lease_for_a_term_above
     cr_assert_eq(view().state, PR_LEADER);
 }
 
+Test(proposer, a_deposed_leader_that_is_not_wanted_gives_its_lease_back)
+{
+    /* R6: ABANDON before any VOTE is out: the safekeepers know the lease by the term that was lost. */
+    lead(5000);
+    term_t led = used_term;
+    struct co_id nonce = used;
+    unsigned released = 0;
+    wait_us(900000);
+    receive(3, (struct q_msg){.type = FRAME_REJECT, .term = led + 3});
+    cr_assert_null(sent(1, FRAME_VOTE));
+    kind(PR_EV_ABANDON);
+    for (uint32_t i = 0; i < acts.n; i++) {
+        const struct q_msg *m = &acts.a[i].msg;
+        released += acts.a[i].kind == PR_SEND && m->type == FRAME_RELEASE && m->term == led &&
+                    co_id_eq(&m->nonce, &nonce);
+    }
+    cr_assert_eq(released, 3);
+    kind(PR_EV_ABANDON);
+    cr_assert_null(sent(1, FRAME_RELEASE), "once");
+}
+
 Test(proposer, a_deposed_leader_that_is_not_wanted_gives_its_votes_back)
 {
     /* R6: the owner says ABANDON */
