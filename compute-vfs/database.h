@@ -76,6 +76,7 @@ struct cv_handle {
     bool patient; /* came to xSleep after its last refusal: it has a busy handler */
     struct cv_handle *queue_next;
     uint64_t seen_us;    /* last refusal */
+    uint64_t outside_us; /* since then refused because of another process; 0: not so */
     pthread_cond_t turn; /* the turn was reserved for this handle */
 };
 
@@ -260,6 +261,8 @@ void cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us);
 /* Leads the log (again) for the handle that has the turn. CO_ERR_AGAIN: the tip is not its snapshot
  * any more. */
 CO_MUST_CHECK int cv_turn_lead(struct cv_database *db, struct cv_handle *h);
+/* The lease has come while those who want it sleep: one is woken. Lock held. */
+void cv_turn_won(struct cv_database *db);
 /* Takes the handle out of queue and reservation. Lock held. */
 void cv_turn_forget(struct cv_database *db, struct cv_handle *h);
 CO_MUST_CHECK int cv_keeper_start(struct cv_database *db);

@@ -228,6 +228,15 @@ static void on_waiter(void *owner)
     pthread_mutex_unlock(&db->lock);
 }
 
+static void on_won(void *owner)
+{
+    struct cv_database *db = owner;
+
+    pthread_mutex_lock(&db->lock);
+    cv_turn_won(db);
+    pthread_mutex_unlock(&db->lock);
+}
+
 const struct cv_log_events cv_database_events = {
     .durable = on_durable,
     .received = on_received,
@@ -235,6 +244,7 @@ const struct cv_log_events cv_database_events = {
     .lost = on_lost,
     .resolved = on_resolved,
     .waiter = on_waiter,
+    .won = on_won,
 };
 
 /* -- waiting -------------------------------------------------------------------------------------

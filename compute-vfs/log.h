@@ -37,6 +37,9 @@ struct cv_log_events {
     void (*progress)(void *owner, term_t term);
     /* Another compute waits for the lease. */
     void (*waiter)(void *owner);
+    /* The lease came after the lead() that asked for it had given up: the next one returns at once.
+     * If none comes for some 300 ms it goes back. */
+    void (*won)(void *owner);
 };
 
 /* Where a new leader begins. */
@@ -78,7 +81,7 @@ struct cv_log_ops {
     /* Gives the lease up when all that is in flight is committed; returns at once. */
     void (*release)(struct cv_log *log);
     /* A write transaction is open here while others wait for the lease: tells them, so that their
-     * lead() ends. Holds for some 250 ms; returns at once. */
+     * lead() ends. Holds for some 500 ms; returns at once. */
     void (*writing)(struct cv_log *log);
     /* Leaves `term` with commits in flight: `lost` follows, then (when it can be known) `resolved`.
      */

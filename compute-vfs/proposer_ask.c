@@ -96,6 +96,9 @@ int pr_on_pos(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, 
 {
     n->lease_info_us = now;
     n->lease_held = m->lease_held;
+    if (!m->lease_held) {
+        pr->in_use_until_us = 0;
+    }
     if (pr->state == PR_CAMPAIGN && pr->phase == PR_PHASE_ASK && m->lease_held) {
         pr_send_vote(pr, n, now); /* refused, and so put on the list */
     }

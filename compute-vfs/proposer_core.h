@@ -16,8 +16,9 @@
 #define PR_NEVER UINT64_MAX
 /* What a safekeeper said about its lease counts for so long before a campaign asks again. */
 #define PR_FRESH_US 200000u
-/* A holder repeats every 100 ms that its transaction is open; one that stops has ended it. */
-#define PR_IN_USE_US 250000u
+/* A holder repeats every 100 ms that its transaction is open; one that stops has ended it, or its
+ * machine is very busy. */
+#define PR_IN_USE_US 500000u
 #define PR_TURN_US   50000u /* how long a safekeeper keeps the lease for whom it has told FREE */
 #define PR_NODES_MAX (2u * CO_MEMBERS_MAX)
 /* An idle commit is told to the safekeepers at the latest after so long (S5). */
@@ -128,6 +129,8 @@ struct pr_proposer {
     uint32_t unheard;           /* campaigns in a row that were over before a quorum had answered */
     term_t term;
     struct co_id nonce;
+    term_t held_term;    /* the lease of this term was kept when it was lost (R6); 0: none */
+    struct co_id held_nonce;
     bool candidate_used; /* (term, nonce) was put in a VOTE: never again for another campaign */
     struct pr_history history;
     lsn_t start_lsn, tip_lsn, commit_lsn, received_lsn;

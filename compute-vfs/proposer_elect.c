@@ -36,15 +36,21 @@ void pr_campaign(struct pr_proposer *pr, uint64_t now, uint64_t delay_us)
     pr->phase_until_us = now + delay_us;
 }
 
-static void give_lease_back(struct pr_proposer *pr)
+static void give_back(struct pr_proposer *pr, term_t term, const struct co_id *nonce)
 {
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         struct q_msg *m = pr_send(pr, &pr->nodes[i], FRAME_RELEASE);
         if (m) {
-            m->nonce = pr->nonce;
+            m->term = term;
+            m->nonce = *nonce;
         }
         pr->nodes[i].lease_info_us = 0;
     }
+}
+
+static void give_lease_back(struct pr_proposer *pr)
+{
+    give_back(pr, pr->term, &pr->nonce);
 }
 
 /* The votes that were had are of no use any more, and must not keep others waiting. */
@@ -298,6 +304,7 @@ static int lead_from(struct pr_proposer *pr, const struct pr_node *donor, uint64
     pr->time_us = 0;
     pr->moved_us = pr->commit_moved_us = now;
     pr->announced = pr->releasing = false;
+    pr->held_term = 0;
     pr->unheard = 0;
     pr->state = PR_RECOVER;
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
@@ -414,6 +421,10 @@ void pr_step_down(struct pr_proposer *pr, const char *reason)
         }
         give_lease_back(pr);
     }
+    if (pr->held_term) { /* for those whom no VOTE of the campaign has reached */
+        give_back(pr, pr->held_term, &pr->held_nonce);
+    }
+    pr->held_term = 0;
     pr->state = PR_FOLLOW;
     pr->announced = pr->releasing = pr->settling = false;
     if (had) {
@@ -439,6 +450,8 @@ void pr_on_newer_term(struct pr_proposer *pr, term_t term, uint64_t now)
     (void)term;
     if (pr->announced && !pr->releasing) {
         pr->announced = pr->settling = false;
+        pr->held_term = pr->term;
+        pr->held_nonce = pr->nonce;
         tell_lost(pr, reason, true);
         pr->state = PR_FOLLOW;
         pr_campaign(pr, now, 0);

@@ -179,5 +179,8 @@ void cv_tale_tell(const struct cv_tale *tale, const struct cv_log_events *events
     case CV_TALE_WAITER:
         events->waiter(events->owner);
         break;
+    case CV_TALE_WON:
+        events->won(events->owner);
+        break;
     }
 }

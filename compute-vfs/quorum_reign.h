@@ -70,7 +70,8 @@ enum cv_tale_kind {
     CV_TALE_PROGRESS,
     CV_TALE_LOST,
     CV_TALE_RESOLVED,
-    CV_TALE_WAITER
+    CV_TALE_WAITER,
+    CV_TALE_WON
 };
 
 struct cv_tale {

@@ -127,6 +127,8 @@ static void on_ready(struct cv_quorum *q, const struct pr_action *a)
     /* Without memory to keep track of a term it cannot be led: the thread abandons it. */
     if (cv_reign_new(a->term, a->lsn, a->time_us, &q->reign) != 0)
         q->doomed = true;
+    else if (q->leading == 0)
+        cv_tales_add(&q->tales, CV_TALE_WON, a->term, 0, NULL);
 }
 
 static void on_lost(struct cv_quorum *q, const struct pr_action *a)

@@ -130,6 +130,19 @@ void cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us)
     pthread_mutex_unlock(&db->lock);
 }
 
+void cv_turn_won(struct cv_database *db)
+{
+    struct cv_handle *first = NULL;
+
+    if (db->writer || db->reserved)
+        return;
+    for (struct cv_handle *h = db->handles; h; h = h->next)
+        if (h->sleeping && h->outside_us && (!first || h->outside_us < first->outside_us))
+            first = h;
+    if (first)
+        reserve(db, first, co_now_us());
+}
+
 /* -- the lease -----------------------------------------------------------------------------------
  */
 
@@ -190,11 +203,11 @@ static void note_try(struct cv_database *db, bool failed)
     pthread_mutex_unlock(&db->lock);
 }
 
-static int become_leader(struct cv_database *db)
+static int become_leader(struct cv_database *db, bool (*in_vain)(void *db))
 {
     struct cv_lead lead = {0};
     uint64_t began = co_now_us();
-    int rc = db->log->ops->lead(db->log, patience_ms(db), NULL, NULL, &lead);
+    int rc = db->log->ops->lead(db->log, patience_ms(db), in_vain, db, &lead);
 
     note_try(db, rc != 0);
     if (rc)
@@ -235,7 +248,7 @@ int cv_turn_lead(struct cv_database *db, struct cv_handle *h)
     if (!rc) {
         if (!db->leading) {
             pthread_mutex_unlock(&db->lock);
-            rc = become_leader(db);
+            rc = become_leader(db, NULL);
             pthread_mutex_lock(&db->lock);
         }
         role_is_free(db);
@@ -273,6 +286,8 @@ static bool is_taken(struct cv_database *db, struct cv_handle *h, bool comes_aga
     bool patient = comes_again && h->patient;
 
     h->patient = false;
+    if (!comes_again)
+        h->outside_us = 0;
     lapse(db);
     if (patient && db->reserved && db->reserved != h)
         return true;
@@ -306,11 +321,12 @@ int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, 
     pthread_cond_broadcast(&db->changed);
     pthread_mutex_unlock(&db->lock);
     rc = cv_turn_lead(db, h);
-    if (!rc) {
-        *out = CV_TURN_GRANTED;
-        return 0;
-    }
     pthread_mutex_lock(&db->lock);
+    if (!rc) {
+        h->outside_us = 0;
+        *out = CV_TURN_GRANTED;
+        goto done;
+    }
     db->writer = NULL;
     h->has_turn = false;
     if (rc == CO_ERR_AGAIN) {
@@ -319,6 +335,8 @@ int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, 
     } else if (rc == CO_ERR_LOCKED) {
         /* Nobody here can have it: whoever sleeps is not woken, or his time would run too fast. */
         pthread_cond_broadcast(&db->changed);
+        if (comes_again && !h->outside_us)
+            h->outside_us = co_now_us();
         *out = CV_TURN_BUSY;
         rc = 0;
     } else {
@@ -397,6 +415,18 @@ static void release(struct cv_database *db)
     role_is_free(db);
 }
 
+/* No transaction that can still be committed is open, or the keeper is to end. */
+static bool nobody_writes(void *arg)
+{
+    struct cv_database *db = arg;
+    bool nobody;
+
+    pthread_mutex_lock(&db->lock);
+    nobody = db->stop || !db->writer || db->writer->dead;
+    pthread_mutex_unlock(&db->lock);
+    return nobody;
+}
+
 /* R6: a higher term was seen, perhaps at a minority only. For a transaction that is open the lease
  * is taken again before anybody else can write; else it goes back. Lock held. */
 static void contest(struct cv_database *db)
@@ -409,7 +439,7 @@ static void contest(struct cv_database *db)
     db->role_busy = true;
     if (db->writer && !db->writer->dead) {
         pthread_mutex_unlock(&db->lock);
-        rc = become_leader(db);
+        rc = become_leader(db, nobody_writes);
         pthread_mutex_lock(&db->lock);
     }
     if (!rc && db->writer && at_tip(db, db->writer) == 0) {

@@ -23,16 +23,19 @@ def say(*words):
     print(*words, flush=True)
 
 
-def commit_on_demand():
+def commit_on_demand(commit_timeout=""):
     """`begin ROW` opens a transaction and inserts, `commit` commits it, `ROW` does both, `?` lists the
-    rows. Answers `ok`, or `error CODE SENTENCE`."""
-    db = connect()
+    rows, `status ID` tells the outcome. Answers `ok`, or `error CODE SENTENCE`."""
+    db = connect(**({"commit_timeout": commit_timeout} if commit_timeout else {}))
     say("open")
     for line in sys.stdin:
         value = line.strip()
         try:
             if value == "?":
                 say("rows", " ".join(r[0] for r in db.execute("SELECT a FROM t ORDER BY rowid")))
+                continue
+            if value.startswith("status "):
+                say(db.execute("SELECT corallite_commit_status(?)", (value[7:],)).fetchone()[0])
                 continue
             if value.startswith("begin "):
                 db.execute("BEGIN IMMEDIATE")

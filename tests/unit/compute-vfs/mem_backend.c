@@ -56,6 +56,7 @@ struct mem_db {
     term_t term, first_term; /* the leader of first_term begins the log */
     struct mem_log *leader;
     uint64_t writing_until_us; /* as the leader said last */
+    struct mem_log *locked;    /* its lead() ended because of that */
     term_t held_term;          /* hold_resolve */
     lsn_t held_kept;
     struct mem_log *held_log;
@@ -279,6 +280,21 @@ static void tell_durable(struct mem_log *log, term_t term, lsn_t lsn)
     pthread_cond_broadcast(&changed);
 }
 
+/* G held; dropped around the call. */
+static void tell_won(struct mem_db *db)
+{
+    struct mem_log *log = db->locked;
+
+    db->locked = NULL;
+    if (!log)
+        return;
+    log->telling++;
+    pthread_mutex_unlock(&G);
+    log->events.won(log->events.owner);
+    pthread_mutex_lock(&G);
+    log->telling--;
+}
+
 static void *quorum(void *arg)
 {
     struct mem_log *log = arg;
@@ -297,6 +313,7 @@ static void *quorum(void *arg)
         } else if (!log->first && log->releasing && log->db->leader == log) {
             log->db->leader = NULL;
             log->releasing = false;
+            tell_won(log->db);
             pthread_cond_broadcast(&changed);
         } else if (log->first && !mem.refuse && !mem.freeze) {
             wait_ms(log->first->due_us);
@@ -384,6 +401,7 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
             continue;
         }
         if (db->leader && db->leader != log && co_now_us() < db->writing_until_us) {
+            db->locked = log;
             pthread_mutex_unlock(&G);
             return co_fail(CO_ERR_LOCKED, "the other one has a transaction open");
         }
@@ -546,6 +564,8 @@ static void log_close(struct cv_log *base, uint32_t deadline_ms)
         log->db->leader = NULL;
     if (log->db->held_log == log)
         log->db->held_log = NULL;
+    if (log->db->locked == log)
+        log->db->locked = NULL;
     free_flights(take_flights(log));
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&G);

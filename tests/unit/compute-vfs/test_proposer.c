@@ -277,7 +277,7 @@ Test(proposer, that_the_lease_is_in_use_is_known_until_it_is_free)
     writing.nonce = used;
     receive(2, writing);
     cr_assert_gt(view().in_use_until_us, now + 100000, "longer than until it is said again");
-    cr_assert_lt(view().in_use_until_us, now + 500000, "not much longer");
+    cr_assert_leq(view().in_use_until_us, now + 500000, "not much longer");
     cr_assert_eq(view().state, PR_CAMPAIGN);
     receive(1, (struct q_msg){.type = FRAME_FREE, .term = 4});
     cr_assert_eq(view().in_use_until_us, 0);
@@ -505,6 +505,27 @@ Test(proposer, a_leader_that_a_minority_deposes_keeps_its_lease_for_a_term_above
     receive(2, ack(5000));
     cr_assert_eq(told(PR_READY)->lsn, 5000);
     cr_assert_eq(view().state, PR_LEADER);
+}
+
+Test(proposer, a_deposed_leader_that_is_not_wanted_gives_its_lease_back)
+{
+    /* R6: ABANDON before any VOTE is out: the safekeepers know the lease by the term that was lost. */
+    lead(5000);
+    term_t led = used_term;
+    struct co_id nonce = used;
+    unsigned released = 0;
+    wait_us(900000);
+    receive(3, (struct q_msg){.type = FRAME_REJECT, .term = led + 3});
+    cr_assert_null(sent(1, FRAME_VOTE));
+    kind(PR_EV_ABANDON);
+    for (uint32_t i = 0; i < acts.n; i++) {
+        const struct q_msg *m = &acts.a[i].msg;
+        released += acts.a[i].kind == PR_SEND && m->type == FRAME_RELEASE && m->term == led &&
+                    co_id_eq(&m->nonce, &nonce);
+    }
+    cr_assert_eq(released, 3);
+    kind(PR_EV_ABANDON);
+    cr_assert_null(sent(1, FRAME_RELEASE), "once");
 }
 
 Test(proposer, a_deposed_leader_that_is_not_wanted_gives_its_votes_back)

@@ -24,7 +24,7 @@ struct side {
     lsn_t durable, received, kept;
     bool want_received;
     unsigned progress; /* told so often that bytes of a large record move */
-    unsigned n_lost, n_contested, n_resolved, n_waiter;
+    unsigned n_lost, n_contested, n_resolved, n_waiter, n_won;
     char reason[160];
     char disorder[160]; /* first breach of the order of events */
 };
@@ -107,6 +107,15 @@ static void on_waiter(void *owner)
     pthread_mutex_unlock(&s->lock);
 }
 
+static void on_won(void *owner)
+{
+    struct side *s = owner;
+
+    pthread_mutex_lock(&s->lock);
+    s->n_won++;
+    pthread_mutex_unlock(&s->lock);
+}
+
 static void side_open(struct side *s)
 {
     struct cv_log_events events = {.owner = s,
@@ -115,7 +124,8 @@ static void side_open(struct side *s)
                                    .progress = on_progress,
                                    .lost = on_lost,
                                    .resolved = on_resolved,
-                                   .waiter = on_waiter};
+                                   .waiter = on_waiter,
+                                   .won = on_won};
 
     memset(s, 0, sizeof *s);
     pthread_mutex_init(&s->lock, NULL);
@@ -547,7 +557,9 @@ Test(quorum_sock, a_holder_that_says_that_it_writes_ends_the_wait)
     begin = co_now_us();
     cr_assert_eq(lead(&b, 3000), CO_ERR_LOCKED, "known: not asked for again");
     cr_assert_lt(co_now_us() - begin, 200000u);
+    cr_assert_eq(b.n_won, 0);
     a.log->ops->release(a.log);
+    cr_assert(UNTIL(b.n_won == 1, 1000), "told, so that a sleeper can be woken");
     cr_assert(UNTIL(b.log->ops->lead(b.log, 3000, NULL, NULL, &got) == 0, 1000), "%s",
               co_sentence());
 }

@@ -1,0 +1,191 @@
+"""Outcome unknown: what corallite_commit_status says right after every kind of failover."""
+
+import re
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from lib.cluster import NODES, PAGESERVER, check, line, tell
+from lib.registry import test
+from test_chaos import ChaosCluster
+
+PATIENCE = 10  # seconds within which an outcome is told once a majority is there
+
+
+def commit_in_doubt(c, name, way):
+    """A writer whose COMMIT ends without an answer. way "out": every safekeeper has the record, what it
+    says is lost; "in": none of them hears of it. (the writer, the commit's id)"""
+    w = c.worker("commit_on_demand", "400ms")
+    check(line(w) == "open", "open")
+    tell(w, f"begin {name}")
+    check(line(w) == "ok", f"BEGIN of {name}")
+    for node in NODES:
+        c.proxy[node].do(f"cut {way}")
+    tell(w, "commit")
+    said = line(w)
+    check(said.startswith("error SQLITE_IOERR_FSYNC "), f"{name}: COMMIT without an answer: {said}")
+    found = re.search(r"corallite_commit_status\('(\d+:[0-9a-f]{16})'\)", said)
+    check(found, f"no commit id in: {said}")
+    return w, found[1]
+
+
+def heal(c):
+    for node in NODES:
+        c.proxy[node].do("resume")
+
+
+class Asker:
+    """Another process than the writer's, by a connection that it has had all the time."""
+
+    def __init__(self, c):
+        self.db = c.connect(timeout=20.0)
+        self.db.execute("SELECT count(*) FROM t").fetchone()
+
+    def ask(self, commit_id):
+        return self.db.execute("SELECT corallite_commit_status(?)", (commit_id,)).fetchone()[0]
+
+    def rows(self):
+        return [r[0] for r in self.db.execute("SELECT a FROM t ORDER BY rowid")]
+
+
+def nothing(c, w, asker):
+    heal(c)
+
+
+def one_killed(c, w, asker):
+    c.kill9(1)
+    heal(c)
+
+
+def two_killed_and_back(c, w, asker):
+    """They are away when the question is asked: it waits for them and guesses nothing."""
+    c.kill9(2)
+    c.kill9(3)
+    heal(c)
+    return lambda: [c.start(node, wait=False) for node in (2, 3)]
+
+
+def all_killed_and_back(c, w, asker):
+    for node in NODES:
+        c.kill9(node)
+    heal(c)
+    for node in NODES:
+        c.start(node)
+
+
+def another_process_leads(c, w, asker):
+    heal(c)
+    asker.db.execute("INSERT INTO t VALUES('of another leader')")
+
+
+def pageserver_restarted(c, w, asker):
+    heal(c)
+    c.restart(PAGESERVER)
+
+
+def writer_killed(c, w, asker):
+    w.kill()
+    heal(c)
+
+
+def the_writer_asks(c, w, asker):
+    heal(c)
+
+
+FAILOVERS = (nothing, one_killed, two_killed_and_back, another_process_leads, pageserver_restarted,
+             writer_killed, the_writer_asks)
+
+
+def told(ask):
+    """(the outcome, seconds until it was told, how often "unknown" was said before)"""
+    began, unknown = time.monotonic(), 0
+    while True:
+        word = ask()
+        took = time.monotonic() - began
+        if word != "unknown":
+            return word, took, unknown
+        unknown += 1
+        check(took < PATIENCE, f"still unknown after {took:.1f} s")
+
+
+def one_round(c, asker, name, way, failover):
+    """(the commit's id, what was told, seconds, unknowns before it)"""
+    w, commit_id = commit_in_doubt(c, name, way)
+    later = failover(c, w, asker)
+
+    def by_the_writer():
+        tell(w, f"status {commit_id}")
+        return line(w)
+
+    def by_another():
+        return asker.ask(commit_id)
+
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(told, by_the_writer if failover is the_writer_asks else by_another)
+        if later:
+            time.sleep(0.5)
+            check(not answer.done(), f"{name}: an outcome is told without a majority")
+            later()
+        word, took, unknown = answer.result()
+    check(word == ("committed" if way == "out" else "not committed"), f"{name}: {commit_id} is told to be {word}")
+    check((name in asker.rows()) == (word == "committed"), f"{name} was told to be {word}, rows: {asker.rows()}")
+    w.kill()
+    for node in NODES:
+        if c.process[node].poll() is not None:
+            c.start(node)
+    return commit_id, word, took, unknown
+
+
+@test("an unknown outcome is told, and right, straight after every kind of failover: safekeepers killed, another "
+      "leader, pageserver restarted, writer killed; of records that all have, and that nobody has (--slow: both for "
+      "each)", 180)
+def outcome_after_every_failover(t):
+    with ChaosCluster(t.dir) as c:
+        c.shell("CREATE TABLE t(a);")
+        asker, outcomes, longest, unknowns = Asker(c), {}, Counter(), 0
+        for i, failover in enumerate(FAILOVERS + (all_killed_and_back,) * t.slow()):
+            for way in ("out", "in") if i == 0 or t.slow() else ("out", "in")[i % 2:i % 2 + 1]:
+                name = f"{failover.__name__}-{way}"
+                commit_id, word, took, unknown = one_round(c, asker, name, way, failover)
+                outcomes[name] = (commit_id, word)
+                longest[failover.__name__] = max(longest[failover.__name__], took)
+                unknowns += unknown
+        words = Counter(word for _, word in outcomes.values())
+        t.note(f"{words['committed']} committed, {words['not committed']} not committed, all right; \"unknown\" was said "
+               f"{unknowns} times before; told after at most " +
+               ", ".join(f"{name} {took:.2f} s" for name, took in longest.items()))
+        check(words["committed"] > 0 and words["not committed"] > 0, f"verdicts: {words}")
+
+        c.kill9_everything()
+        c.start_everything()
+        sql = "".join(f"SELECT corallite_commit_status('{i}');" for i, _ in outcomes.values())
+        got = c.shell(f"SELECT count(*) FROM t; {sql}", timeout=60).stdout.splitlines()[1:]
+        check(got == [word for _, word in outcomes.values()], f"after every process was restarted: {got}")
+        rows = asker.rows()
+        check(sorted(r for r in rows if r in outcomes) ==
+              sorted(name for name, (_, word) in outcomes.items() if word == "committed"), f"rows: {rows}")
+
+
+@test("a record that only one safekeeper has, and that one is away: told to be not committed, and its return "
+      "changes nothing", 60)
+def outcome_of_a_minority(t):
+    with ChaosCluster(t.dir) as c:
+        c.shell("CREATE TABLE t(a);")
+        asker = Asker(c)
+        w = c.worker("commit_on_demand", "500ms")
+        check(line(w) == "open", "open")
+        tell(w, "begin lost")
+        check(line(w) == "ok", "BEGIN")
+        for node in (2, 3):
+            c.proxy[node].do("cut in")
+        tell(w, "commit")
+        commit_id = re.search(r"corallite_commit_status\('(\d+:[0-9a-f]{16})'\)", line(w))[1]
+        c.kill9(1)
+        heal(c)
+        word, took, unknown = told(lambda: asker.ask(commit_id))
+        check(word == "not committed", f"told to be {word}")
+        c.start(1)
+        for _ in range(2):
+            check(asker.ask(commit_id) == word and asker.rows() == [], f"after its return: {asker.rows()}")
+            asker.db.execute("DELETE FROM t")
+        t.note(f"{word}, told after {took:.2f} s, \"unknown\" {unknown} times before")
