@@ -140,20 +140,18 @@ static void end(struct conn *c, enum txn_state state)
 
 int client_commit(struct conn *c, const char *sql)
 {
+    if (strcmp(sql, "commit") != 0)
+        txn_sql(c->txn, sql);
     c->committing = true;
     int rc = run(c, sql);
     c->committing = false;
     if (!c->timeline)
         c->timeline = n_timelines ? &timelines[0] : NULL;
     if (rc == SQLITE_OK) {
-        if (strcmp(sql, "commit") != 0)
-            txn_sql(c->txn, sql);
         end(c, T_ACKED);
         if (sim.healed)
             c->after_heal++;
     } else if (rc == SQLITE_IOERR_FSYNC) {
-        if (strcmp(sql, "commit") != 0)
-            txn_sql(c->txn, sql);
         end(c, c->txn->has_record ? T_UNKNOWN : T_NOT_COMMITTED);
     } else if (!c->txn->has_record || rc == SQLITE_IOERR_WRITE || (rc & 0xff) == SQLITE_FULL) {
         end(c, T_NOT_COMMITTED);

@@ -113,9 +113,8 @@ void work_read(struct conn *c, const char *why)
         if (!rc && n != m)
             violation("connection %u: the index has %lld rows, the table %lld", c->id, n, m);
     }
-    (void)client_sql(c, "commit");
-    if (!sqlite3_get_autocommit(c->db))
-        (void)client_sql(c, "rollback");
+    if (!sqlite3_get_autocommit(c->db) && client_sql(c, "commit"))
+        client_rollback(c, 0);
 }
 
 /* ---- writing ----------------------------------------------------------------------------------- */
