@@ -1,5 +1,6 @@
 /* page_lmdb.c - table page: versions in, versions out. */
 #include "common/assert.h"
+#include "common/mutation.h"
 #include "pageserver/store_int_lmdb.h"
 
 int ps_page_put(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, const uint8_t *page,
@@ -79,6 +80,8 @@ int ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pgno, lsn
                 uint32_t page_size, uint8_t *out, lsn_t *version, uint32_t *crc)
 {
     co_assert(txn->live);
+    if (co_mutated(PAGES_NEWEST))
+        lsn = UINT64_MAX;
     for (; line; line = line->ancestor) {
         uint8_t bytes[PS_PAGE_KEY_BYTES];
         struct ps_page_key want = {.no = line->no, .pgno = pgno, .lsn = lsn}, found;
@@ -94,7 +97,7 @@ int ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pgno, lsn
             *version = found.lsn;
             return read_version(txn, line, &found, value, page_size, out, crc);
         }
-        if (line->ancestor_lsn < lsn)
+        if (line->ancestor_lsn < lsn && !co_mutated(BRANCH_ABOVE))
             lsn = line->ancestor_lsn;
     }
     char at[LSN_TEXT];

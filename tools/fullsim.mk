@@ -20,3 +20,19 @@ $(B)/tests/fullsim: $(call objs,$(wildcard tests/fullsim/*.c)) $(B)/libcompute-v
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $(addprefix -Wl$(comma)--wrap=,$(FULL_WRAPS)) $^ -o $@ \
 	    -lsqlite3 -llmdb -ljansson -lmicrohttpd -lprotobuf-c -lzstd -lcrypto -lm
+
+# make fullsim SEED= RUNS= : the whole system under RUNS seeds from SEED on.
+.PHONY: fullsim
+fullsim: $(B)/tests/fullsim
+	$(B)/tests/fullsim --seed $(SEED) --runs $(RUNS) --shrink
+
+# The variant that can make mistakes (common/mutation.h); its objects are no product.
+MUT_FULL := $(B)/mutations/tests/fullsim
+.PHONY: $(MUT_FULL)
+$(MUT_FULL):
+	+@$(MAKE) --no-print-directory B=$(B)/mutations EXTRA='$(EXTRA) -DCO_MUTATIONS' $@
+
+# make fullsim-mutations : every mistake of the storage must be found, from a start that is drawn now.
+.PHONY: fullsim-mutations
+fullsim-mutations: $(MUT_FULL)
+	$(MUT_FULL) --mutations

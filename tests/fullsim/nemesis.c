@@ -37,7 +37,7 @@ void swarm_draw(void)
         w->rate_ppm[h] = (int)below(R_SWARM, 9000) - 4500;
     w->n_users = 2 + below(R_SWARM, 3);
     w->threads = 1 + below(R_SWARM, 3);
-    w->txns = 230 + below(R_SWARM, 60);
+    w->txns = 260 + below(R_SWARM, 80);
     w->page_size = ONE_OF(1024, 4096, 4096, 8192);
     w->cache_pages = ONE_OF(10, 40, 500);
     w->auto_vacuum = below(R_SWARM, 3);
@@ -51,8 +51,8 @@ void swarm_draw(void)
     w->paged = below(R_SWARM, 5);
     w->branch = ONE_OF(0, 3, 8);
     w->past = ONE_OF(0, 5, 10);
-    w->strokes_a_heavy = ONE_OF(4, 8, 16);
-    w->heal_us = 40000000 + below(R_SWARM, 20000000);
+    w->strokes_a_heavy = ONE_OF(6, 12, 24);
+    w->heal_us = 70000000 + below(R_SWARM, 30000000);
 }
 
 /* Lights come often; what takes somebody away for long comes seldom, or nothing would be done. */

@@ -748,6 +748,9 @@ void oracle_end(void)
                       (unsigned long long)x->id);
         if (x->state == T_KILLED && x->has_record && !x->committed)
             probe(P_KILLED_COMMIT_LOST);
+        if (x->seen && !x->committed)
+            violation("M7: transaction %llu was read by another connection, and it is not in the log",
+                      (unsigned long long)x->id);
         if (x->state == T_UNKNOWN)
             violation("transaction %llu was never resolved", (unsigned long long)x->id);
     }

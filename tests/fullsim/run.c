@@ -2,8 +2,9 @@
  * run.c - one seed, in a child process of its own: SQLite, LMDB and the product keep what a killed
  * virtual process held, and it goes with the child. The outcome comes back by a pipe.
  */
-#include <setjmp.h>
+#include <ftw.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +76,7 @@ static void child(const struct run_options *o)
     sim.txn_limit = o->txn_limit;
     sim.trace = o->trace;
     sched_begin(o->seed);
+    sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, (int)o->seed | 1, NULL);
     swarm_draw();
     if (o->until_us < sim.w.heal_us)
         sim.w.heal_us = o->until_us;
@@ -92,6 +94,18 @@ static void child(const struct run_options *o)
     oracle_end();
     replay_all();
     report(false);
+}
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+    (void)st;
+    (void)ftw;
+    return kind == FTW_DP ? __real_rmdir(path) : __real_unlink(path);
+}
+
+static void remove_all(const char *dir)
+{
+    co_assert(nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0);
 }
 
 void run_seed(const struct run_options *o, struct outcome *out)
@@ -124,7 +138,5 @@ void run_seed(const struct run_options *o, struct outcome *out)
         snprintf(out->why, sizeof out->why, "the run ended with status %x and without a result",
                  (unsigned)status);
     }
-    char command[200];
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    co_assert(system(command) == 0);
+    remove_all(dir);
 }
