@@ -32,8 +32,8 @@
 
 #define NEVER      UINT64_MAX
 #define N_KEEPERS  3u
-#define MAX_TASKS  4096u
-#define MAX_PROCS  256u
+#define MAX_TASKS  32768u
+#define MAX_PROCS  2048u
 #define MAX_KEYS   32u
 #define HOST_PAGES 9u  /* of the pageserver; keepers are 1 to 3 */
 #define HOST_USERS 20u /* the first compute's */

@@ -317,7 +317,7 @@ static void extend(struct timeline *t, const struct wal_digest *digest, lsn_t ls
 static struct {
     struct pr_proposer *pr;
     struct co_id timeline;
-} proposers[MAX_PROCS * 4];
+} proposers[MAX_PROCS];
 static uint32_t n_proposers;
 
 int __real_pr_new(const struct pr_options *options, struct pr_proposer **out);
@@ -326,7 +326,7 @@ int __wrap_pr_new(const struct pr_options *options, struct pr_proposer **out)
 {
     int rc = __real_pr_new(options, out);
     if (!rc) {
-        co_assert(n_proposers < MAX_PROCS * 4);
+        co_assert(n_proposers < MAX_PROCS);
         proposers[n_proposers].pr = *out;
         proposers[n_proposers++].timeline = options->timeline;
         if (!timeline_of(&options->timeline))

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -65,6 +66,9 @@ static void on_abort(int number)
 
 static void child(const struct run_options *o)
 {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
     signal(SIGABRT, on_abort);
     signal(SIGALRM, on_abort);
     alarm(WALL_LIMIT_S);
@@ -108,6 +112,19 @@ static void remove_all(const char *dir)
     co_assert(nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0);
 }
 
+/* Ended from outside: nothing is left behind. */
+static pid_t running;
+static char running_dir[128];
+
+static void on_end(int number)
+{
+    (void)number;
+    if (running > 0)
+        kill(running, SIGKILL);
+    (void)nftw(running_dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    _exit(130);
+}
+
 void run_seed(const struct run_options *o, struct outcome *out)
 {
     int fd[2], status = 0;
@@ -119,8 +136,12 @@ void run_seed(const struct run_options *o, struct outcome *out)
              (unsigned long long)o->seed);
     co_assert(pipe(fd) == 0 && __real_mkdir(dir, 0700) == 0);
     fflush(stdout);
+    memcpy(running_dir, dir, sizeof dir);
+    signal(SIGTERM, on_end);
+    signal(SIGINT, on_end);
     pid_t pid = fork();
     co_assert(pid >= 0);
+    running = pid;
     if (pid == 0) {
         __real_close(fd[0]);
         result_fd = fd[1];
@@ -132,6 +153,7 @@ void run_seed(const struct run_options *o, struct outcome *out)
     ssize_t n = __real_read(fd[0], out, sizeof *out);
     __real_close(fd[0]);
     waitpid(pid, &status, 0);
+    running = 0;
     if (n != (ssize_t)sizeof *out) {
         out->failed = true;
         out->seed = o->seed;

@@ -60,6 +60,13 @@ int work_setup(struct conn *c)
     return rc;
 }
 
+/* A transaction that stays open for a while meets what happens to others. */
+static void linger(void)
+{
+    if (below(R_WORK, 5) == 0)
+        task_sleep(below(R_WORK, 120000));
+}
+
 /* ---- reading ----------------------------------------------------------------------------------- */
 
 /* A list that was read: who appended to it. */
@@ -103,6 +110,7 @@ void work_read(struct conn *c, const char *why)
     if (rc)
         return;
     long long sum = client_int(c, &rc, "select sum(bal) from acct");
+    linger();
     if (!rc && sum != (long long)ACCOUNTS * BALANCE)
         violation("connection %u (%s): the accounts hold %lld instead of %d", c->id, why, sum,
                   ACCOUNTS * BALANCE);
@@ -155,6 +163,7 @@ static int begin(struct conn *c)
 
 static int sign(struct conn *c)
 {
+    linger();
     return client_sql(c, "insert into log values(%lld, %u)", (long long)c->txn->id, c->id);
 }
 
@@ -176,12 +185,16 @@ static void transfer(struct conn *c)
     uint32_t sum = 1 + below(R_WORK, 50);
     int rc = begin(c);
     char *pad = noise(40 + below(R_WORK, 200));
+    bool plain = below(R_WORK, 2); /* its record has the same length as many others */
     if (!rc && below(R_WORK, 4) == 0) {
         long long all = client_int(c, &rc, "select sum(bal) from acct");
         if (!rc && all != (long long)ACCOUNTS * BALANCE)
             violation("connection %u: inside its transaction the accounts hold %lld", c->id, all);
     }
-    if (!rc)
+    linger();
+    if (!rc && plain)
+        rc = client_sql(c, "update acct set bal=bal-%u where id=%u", sum, from);
+    else if (!rc)
         rc = client_sql(c, "update acct set bal=bal-%u, pad=x'%s' where id=%u", sum, pad, from);
     if (!rc)
         rc = client_sql(c, "update acct set bal=bal+%u where id=%u", sum, to);
