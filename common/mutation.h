@@ -72,7 +72,7 @@ enum co_mutation {
 #define CO_X(name, text, seeds) CO_MUTATION_##name,
         CO_STORAGE_MUTATION_LIST(CO_X)
 #undef CO_X
-        CO_MUTATION_COUNT
+            CO_MUTATION_COUNT
 };
 
 #ifdef CO_MUTATIONS

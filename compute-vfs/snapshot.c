@@ -54,8 +54,8 @@ static int apply(struct cv_database *db, lsn_t since, lsn_t upto, const struct c
     /* Somebody else's commits stand where this process thought to be writing. */
     if (db->tip.pos > db->known.pos)
         cv_era_end(db, false);
-    /* Asked when nothing was known (since 0), the answer lists nothing; meanwhile another thread may
-     * have learned an older state. */
+    /* Asked when nothing was known (since 0), the answer lists nothing; meanwhile another thread
+     * may have learned an older state. */
     if (!db->known_valid || ch->all || since == LSN_NONE)
         cv_cache_begin(db->cache, upto);
     else

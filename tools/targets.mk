@@ -19,6 +19,7 @@ help:
 	  'make large            one transaction of 2 GB by a process that may have 256 MB (MIB=2048)' \
 	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
+	  'make fullsim SEED= RUNS=  the simulator of the whole system: SQLite, VFS, daemons; fullsim-mutations' \
 	  'make rules            each rule of the VFS is taken out and must be missed by a test' \
 	  'make languages        programs of others: preloaded, by plain paths, the examples' \
 	  'make examples-all     the examples in languages whose packages are large: Node, Go, Java' \

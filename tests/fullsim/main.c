@@ -21,7 +21,7 @@ struct options {
     uint64_t runs;
     double seconds;
     uint32_t twice_percent;
-    bool shrink, mutations, probes, list;
+    bool shrink, mutations, quick, probes, list;
     const char *mutation, *log;
 };
 
@@ -40,7 +40,8 @@ static const struct mistake {
     CO_STORAGE_MUTATION_LIST(X)
 #undef X
 };
-#define N_MISTAKES (sizeof mistakes / sizeof mistakes[0])
+#define QUICK_SEEDS 10u /* found within so many */
+#define N_MISTAKES  (sizeof mistakes / sizeof mistakes[0])
 
 static double cpu_s(void)
 {
@@ -74,7 +75,8 @@ static void load(void)
     sqlite3_cancel_auto_extension((void (*)(void))sqlite3_corallite_init);
 }
 
-/* ---- shrinking --------------------------------------------------------------------------------- */
+/* ---- shrinking ---------------------------------------------------------------------------------
+ */
 
 static bool fails(struct run_options o, struct outcome *out)
 {
@@ -83,8 +85,8 @@ static bool fails(struct run_options o, struct outcome *out)
     return out->failed;
 }
 
-/* The fewest faults, then the fewest classes, then the shortest work, then the earliest healing that
- * still fail. Each candidate is one more run of the seed. */
+/* The fewest faults, then the fewest classes, then the shortest work, then the earliest healing
+ * that still fail. Each candidate is one more run of the seed. */
 static void shrink(struct run_options o)
 {
     struct outcome out;
@@ -135,7 +137,8 @@ static void shrink(struct run_options o)
            o.seed, o.fault_limit, o.fault_mask, o.txn_limit, o.until_us);
 }
 
-/* ---- many seeds -------------------------------------------------------------------------------- */
+/* ---- many seeds --------------------------------------------------------------------------------
+ */
 
 static void add(struct totals *t, const struct outcome *o)
 {
@@ -253,7 +256,8 @@ static int many(const struct options *o)
     uint32_t missing = o->probes ? tell_probes(&t) : 0;
     if (missing)
         printf("fullsim: %u situations were never met: the simulator has lost a knob\n", missing);
-    printf("fullsim: %s seeds=%" PRIu64 " faults/seed=%.0f commits/seed=%.0f transactions/seed=%.0f "
+    printf("fullsim: %s seeds=%" PRIu64
+           " faults/seed=%.0f commits/seed=%.0f transactions/seed=%.0f "
            "pages-compared=%" PRIu64 " of-the-past=%" PRIu64 " strict-pins=%" PRIu64
            " branches=%" PRIu64 " replayed=%" PRIu64 " unknown=%" PRIu64 " kept=%" PRIu64
            " lost=%" PRIu64 " twice=%" PRIu64 " failures=%" PRIu64
@@ -264,7 +268,8 @@ static int many(const struct options *o)
     return t.failures || missing;
 }
 
-/* ---- mistakes ---------------------------------------------------------------------------------- */
+/* ---- mistakes ----------------------------------------------------------------------------------
+ */
 
 static int hunt_all(const struct options *o)
 {
@@ -285,7 +290,7 @@ static int hunt_all(const struct options *o)
         struct outcome out = {0};
         uint64_t limit = 4 * m->seeds < 40 ? 40 : 4 * m->seeds, need = 0;
         double begun = cpu_s();
-        if (o->mutation && strcmp(o->mutation, m->name) != 0)
+        if (o->mutation ? strcmp(o->mutation, m->name) != 0 : o->quick && m->seeds > QUICK_SEEDS)
             continue;
         drawn = drawn * 6364136223846793005u + 1442695040888963407u;
         run.mutation = m->m;
@@ -307,13 +312,14 @@ static int hunt_all(const struct options *o)
 #endif
 }
 
-/* ---- command line ------------------------------------------------------------------------------ */
+/* ---- command line ------------------------------------------------------------------------------
+ */
 
 static const char usage_text[] =
     "usage: fullsim [--seed N | --from N] [--runs N | --count N] [--seconds S] [--log FILE]\n"
     "               [--twice-percent P] [--probes] [--shrink] [--trace]\n"
     "               [--faults N] [--mask HEX] [--txns N] [--until US]\n"
-    "               [--mutation NAME] [--mutations] [--list]\n"
+    "               [--mutation NAME] [--mutations [--quick]] [--list]\n"
     "  --from A --count N --log FILE   a range, and a line about it at the end of FILE\n"
     "  --probes    tells how often each rare situation was met; one that was not fails the run\n"
     "  --faults, --mask, --txns, --until   what --shrink found: no more than so many faults, of\n"
@@ -326,11 +332,9 @@ static void parse(int argc, char **argv, struct options *o)
         const struct {
             const char *name;
             bool *flag;
-        } flags[] = {{"--trace", &o->run.trace},
-                     {"--shrink", &o->shrink},
-                     {"--probes", &o->probes},
-                     {"--mutations", &o->mutations},
-                     {"--list", &o->list}};
+        } flags[] = {{"--trace", &o->run.trace}, {"--shrink", &o->shrink},
+                     {"--probes", &o->probes},   {"--mutations", &o->mutations},
+                     {"--quick", &o->quick},     {"--list", &o->list}};
         bool known = false;
         for (size_t k = 0; k < sizeof flags / sizeof *flags; k++)
             if (strcmp(a, flags[k].name) == 0)

@@ -36,7 +36,8 @@ struct run_stats run_stats;
 static struct record *by_digest[SLOTS];
 static ZSTD_DCtx *dctx;
 
-/* ---- records ----------------------------------------------------------------------------------- */
+/* ---- records -----------------------------------------------------------------------------------
+ */
 
 static uint32_t slot_of(const struct wal_digest *d)
 {
@@ -108,7 +109,8 @@ static void see_records(struct co_span bytes)
     }
 }
 
-/* ---- the committed log ------------------------------------------------------------------------- */
+/* ---- the committed log -------------------------------------------------------------------------
+ */
 
 struct timeline *timeline_of(const struct co_id *id)
 {
@@ -300,7 +302,8 @@ static void extend(struct timeline *t, const struct wal_digest *digest, lsn_t ls
         }
         if (!r || r->h.end_lsn <= t->end || n == 4096)
             violation("%s: what is committed at %llx does not follow from what was committed at "
-                      "%llx", t->branch, (unsigned long long)lsn, (unsigned long long)t->end);
+                      "%llx",
+                      t->branch, (unsigned long long)lsn, (unsigned long long)t->end);
         chain[n++] = r;
         d = r->h.prev_digest;
     }
@@ -312,7 +315,8 @@ static void extend(struct timeline *t, const struct wal_digest *digest, lsn_t ls
         note_gold(t, chain[--n]);
 }
 
-/* ---- proposers --------------------------------------------------------------------------------- */
+/* ---- proposers ---------------------------------------------------------------------------------
+ */
 
 static struct {
     struct pr_proposer *pr;
@@ -436,10 +440,11 @@ int __wrap_pr_step(struct pr_proposer *pr, const struct pr_event *event, struct 
     return rc;
 }
 
-/* ---- readers ----------------------------------------------------------------------------------- */
+/* ---- readers -----------------------------------------------------------------------------------
+ */
 
-/* Above what is known to be committed a process reads what it wrote itself: the version that follows
- * from one of the records that end there. */
+/* Above what is known to be committed a process reads what it wrote itself: the version that
+ * follows from one of the records that end there. */
 static bool fits_written(const struct co_id *timeline, lsn_t lsn, pgno_t pgno, uint32_t crc,
                          struct timeline *t)
 {
@@ -542,15 +547,13 @@ int __wrap_cv_database_read_page(struct cv_database *db, struct cv_handle *h,
     if (!known && fits_written(&t->id, snapshot->lsn, pgno, co_crc32c(0, out, page_size), t))
         return 0;
     if (!known && !is_written(&t->id, snapshot->lsn) && n_early < 4096) {
-        early[n_early++] = (struct early){t->id, snapshot->lsn, pgno,
-                                          co_crc32c(0, out, page_size)};
+        early[n_early++] = (struct early){t->id, snapshot->lsn, pgno, co_crc32c(0, out, page_size)};
         return 0;
     }
     violation("I13: page %u of %s read at %llx is not what was committed there (known %llx, end "
               "%llx, %s; it is that of %llx)",
-              pgno, t->branch, (unsigned long long)snapshot->lsn,
-              (unsigned long long)db->known.pos, (unsigned long long)t->end,
-              want ? "another content" : "no such page",
+              pgno, t->branch, (unsigned long long)snapshot->lsn, (unsigned long long)db->known.pos,
+              (unsigned long long)t->end, want ? "another content" : "no such page",
               (unsigned long long)whose(t, pgno, out, page_size));
 }
 
@@ -599,7 +602,8 @@ int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
     return rc;
 }
 
-/* ---- probes ------------------------------------------------------------------------------------ */
+/* ---- probes ------------------------------------------------------------------------------------
+ */
 
 struct ps_timeline;
 void __real_ps_feed_wanted(struct ps_timeline *tl);
@@ -643,7 +647,8 @@ int __wrap_changes_get_commit(struct co_span *in, lsn_t prev, lsn_t *lsn, uint32
     return rc;
 }
 
-/* ---- transactions ------------------------------------------------------------------------------ */
+/* ---- transactions ------------------------------------------------------------------------------
+ */
 
 struct txn *txn_begin(uint32_t client, struct timeline *t, bool full)
 {
@@ -749,8 +754,9 @@ void oracle_end(void)
         if (x->state == T_KILLED && x->has_record && !x->committed)
             probe(P_KILLED_COMMIT_LOST);
         if (x->seen && !x->committed)
-            violation("M7: transaction %llu was read by another connection, and it is not in the log",
-                      (unsigned long long)x->id);
+            violation(
+                "M7: transaction %llu was read by another connection, and it is not in the log",
+                (unsigned long long)x->id);
         if (x->state == T_UNKNOWN)
             violation("transaction %llu was never resolved", (unsigned long long)x->id);
     }

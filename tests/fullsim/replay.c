@@ -78,8 +78,7 @@ static void compare(struct timeline *t)
     co_assert(sqlite3_open_v2("file:plain?vfs=memdb", &db,
                               SQLITE_OPEN_URI | SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
                               NULL) == SQLITE_OK);
-    snprintf(first, sizeof first, "pragma temp_store=memory; pragma page_size=%u",
-             sim.w.page_size);
+    snprintf(first, sizeof first, "pragma temp_store=memory; pragma page_size=%u", sim.w.page_size);
     co_assert(sqlite3_exec(db, first, NULL, NULL, NULL) == SQLITE_OK);
     play_line(db, t, NEVER);
     uint8_t *image = sqlite3_serialize(db, "main", &size, 0);

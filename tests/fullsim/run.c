@@ -59,8 +59,8 @@ void violation(const char *format, ...)
 static void on_abort(int number)
 {
     (void)number;
-    snprintf(sim.why, sizeof sim.why, "an assertion of the product failed, or it crashed (signal %d)",
-             number);
+    snprintf(sim.why, sizeof sim.why,
+             "an assertion of the product failed, or it crashed (signal %d)", number);
     report(true);
 }
 

@@ -1,7 +1,7 @@
 /*
  * work.c - what the connections do: bank transfers whose total stays, lists that are appended to,
- * changes at the level of pages, branches that diverge, reads of the past. All content is in the SQL
- * text, so that the same text on a plain SQLite gives the same pages.
+ * changes at the level of pages, branches that diverge, reads of the past. All content is in the
+ * SQL text, so that the same text on a plain SQLite gives the same pages.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,8 @@
 #include "proto/unpack.h"
 #include "tests/fullsim/client.h"
 
-/* ---- setting up -------------------------------------------------------------------------------- */
+/* ---- setting up --------------------------------------------------------------------------------
+ */
 
 /* The transaction by which everything begins; tried until it is there. */
 int work_setup(struct conn *c)
@@ -67,7 +68,8 @@ static void linger(void)
         task_sleep(below(R_WORK, 120000));
 }
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+/* ---- reading -----------------------------------------------------------------------------------
+ */
 
 /* A list that was read: who appended to it. */
 struct seen {
@@ -142,7 +144,8 @@ void work_read(struct conn *c, const char *why)
     free(seen);
 }
 
-/* ---- writing ----------------------------------------------------------------------------------- */
+/* ---- writing -----------------------------------------------------------------------------------
+ */
 
 static char *noise(uint32_t bytes)
 {
@@ -253,8 +256,9 @@ static int change_things(struct conn *c)
         rc = client_sql(c, "delete from thing where a %% 5 = %u", a % 5);
         break;
     case 4:
-        rc = client_sql(c, "delete from thing where id in (select id from thing order by a limit "
-                           "%u)",
+        rc = client_sql(c,
+                        "delete from thing where id in (select id from thing order by a limit "
+                        "%u)",
                         4 * n);
         break;
     default:
@@ -297,9 +301,10 @@ static int much(struct conn *c)
     int rc = client_sql(c, "pragma cache_size=10");
     uint32_t pages = 105 + below(R_WORK, 60);
     if (!rc)
-        rc = client_sql(c, "with recursive s(i) as (select 1 union all select i+1 from s where "
-                           "i<%u) insert into thing(a, data) select -i, x'%s' || zeroblob(%u) "
-                           "from s",
+        rc = client_sql(c,
+                        "with recursive s(i) as (select 1 union all select i+1 from s where "
+                        "i<%u) insert into thing(a, data) select -i, x'%s' || zeroblob(%u) "
+                        "from s",
                         pages * sim.w.page_size / 4096 + 60, data, sim.w.page_size / 2);
     free(data);
     if (!rc)
@@ -333,7 +338,8 @@ static void paged(struct conn *c)
     finish(c, rc);
 }
 
-/* ---- outcomes that are unknown ----------------------------------------------------------------- */
+/* ---- outcomes that are unknown -----------------------------------------------------------------
+ */
 
 static int take_text(void *out, int n, char **values, char **names)
 {
@@ -373,7 +379,8 @@ void work_resolve(struct conn *c)
     }
 }
 
-/* ---- branches and moments ---------------------------------------------------------------------- */
+/* ---- branches and moments ----------------------------------------------------------------------
+ */
 
 struct conn work_other(struct conn *c, struct timeline *t, lsn_t at)
 {
@@ -427,7 +434,8 @@ static void make_branch(struct conn *c)
         if (!m || m->lsn != lsn)
             violation("branch %s was asked for at %llx and made at %llx", name,
                       (unsigned long long)lsn, m ? (unsigned long long)m->lsn : 0);
-        timeline_make(&id, name, gold_at(from, lsn) && lsn <= from->base ? from->parent : from, lsn);
+        timeline_make(&id, name, gold_at(from, lsn) && lsn <= from->base ? from->parent : from,
+                      lsn);
         run_stats.branches++;
         corallite__branched__free_unpacked(m, NULL);
         co_buf_free(&body);
@@ -466,7 +474,8 @@ static void go_to_past(struct conn *c)
     sqlite3_close(other.db);
 }
 
-/* ------------------------------------------------------------------------------------------------ */
+/* ------------------------------------------------------------------------------------------------
+ */
 
 static void some(struct conn *c)
 {
