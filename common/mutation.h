@@ -61,6 +61,23 @@
     X(TAIL_NOT_ZEROED,     "what lies behind the end is left there",                    1000) \
     X(SEAL_AHEAD,          "the seal speaks of what is not durable yet",                1000) \
     X(HISTORY_AFTER_BLOCK, "the control block names a history that is not there yet",   1000)
+
+/* Mistakes of the storage above the log; tests/fullsim finds them. Columns: name, text, seeds. */
+#define CO_SYSTEM_MUTATION_LIST(X) \
+    X(DELTA_WRONG_BASE,  "a delta is made against a version that is not the one at its base",   10) \
+    X(CACHE_KEPT,        "cached pages of a lost term stay",                                    10) \
+    X(CHANGE_MISSED,     "closing a gap in what is known misses a changed page",                10) \
+    X(FETCHED_OPEN,      "a page that was fetched for an old snapshot is taken for the newest", 10) \
+    X(EPOCH_IS_LSN,      "an LSN that a lost term had is taken for the same state (M8)",        10) \
+    X(HANDLES_SURVIVE,   "a transaction on a lost snapshot goes on (M8)",                       10) \
+    X(PIN_LOST,          "a writer's snapshot ends when SQLite changes its read slot (M1)",     10) \
+    X(STALE_WRITE,       "a write on an old snapshot is let through (M2)",                      10) \
+    X(TIP_NOT_SETTLED,   "a reader of the tip does not wait until that is committed (M7)",      10) \
+    X(STRICT_SKIPPED,    "a pin does not ask where the log ends",                               10) \
+    X(UNKNOWN_SAID_LOST, "an outcome that is unknown is told as a failure",                     10) \
+    X(PAGES_NEWEST,      "the pageserver serves the newest version, not that at the LSN",       10) \
+    X(PAGES_UNINGESTED,  "the pageserver serves before it has the log up to there",             10) \
+    X(BRANCH_ABOVE,      "a branch reads its ancestor above the branch point",                  10)
 /* clang-format on */
 
 enum co_mutation {
@@ -70,6 +87,9 @@ enum co_mutation {
 #undef CO_X
 #define CO_X(name, text, points) CO_MUTATION_##name,
         CO_STORAGE_MUTATION_LIST(CO_X)
+#undef CO_X
+#define CO_X(name, text, seeds) CO_MUTATION_##name,
+        CO_SYSTEM_MUTATION_LIST(CO_X)
 #undef CO_X
             CO_MUTATION_COUNT
 };

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/assert.h"
+#include "common/mutation.h"
 #include "compute-vfs/change_map.h"
 
 enum place { PENDING, FRESH, PROBATION, PROTECTED, PLACES };
@@ -363,7 +364,7 @@ void cv_cache_publish(struct cv_cache *c, struct cv_version *v, lsn_t lsn)
 void cv_cache_fetched(struct cv_cache *c, struct cv_version *v, lsn_t version_lsn, lsn_t at_lsn)
 {
     lsn_t newest = cv_change_map_newest(&c->changes, v->pgno);
-    bool open = at_lsn >= c->changes.began && newest <= at_lsn;
+    bool open = (at_lsn >= c->changes.began && newest <= at_lsn) || co_mutated(FETCHED_OPEN);
 
     co_assert(version_lsn <= at_lsn);
     for (struct cv_version *have = *newest_at(c, v->pgno); have; have = have->older) {

@@ -5,6 +5,7 @@
 
 #include "common/assert.h"
 #include "common/clock_file.h"
+#include "common/mutation.h"
 #include "compute-vfs/trace.h"
 
 /* A page of the transaction and the last frame that holds it. */
@@ -118,6 +119,8 @@ static int add_page(struct cv_database *db, lsn_t base_lsn, struct cv_commit *c,
     if (w->pgno == 1)
         page[18] = page[19] = 2; /* whoever opens it opens it in WAL mode (M11) */
     pthread_mutex_lock(&db->lock);
+    if (co_mutated(DELTA_WRONG_BASE))
+        base_lsn = db->known.txn;
     have = cv_cache_peek(db->cache, w->pgno, base_lsn, base, in->page_size, &version_lsn);
     pthread_mutex_unlock(&db->lock);
     c->versions[c->n++] = v;
@@ -319,7 +322,8 @@ static int begin_stamp(struct cv_database *db, struct cv_handle *h, const struct
 {
     uint64_t now = co_wall_us();
 
-    if (!db->leading || h->dead || h->pin.epoch != db->epoch || h->snapshot_lsn != db->tip.txn)
+    if (!db->leading || h->dead || h->pin.epoch != db->epoch ||
+        (h->snapshot_lsn != db->tip.txn && !co_mutated(STALE_WRITE)))
         return CO_ERR_LOST;
     db->time_us = now > db->time_us ? now : db->time_us + 1;
     *stamp = (struct wal_stamp){

@@ -5,6 +5,7 @@
 
 #include "common/assert.h"
 #include "common/clock_file.h"
+#include "common/mutation.h"
 
 /* A thread that waits for what becomes of one commit; on its stack. It alone is woken when that is
  * decided: with many writers, waking all of them for each would cost more than the commits. */
@@ -73,6 +74,8 @@ static int outcome(struct cv_database *db, const struct cv_ticket *t, bool recei
         return 0;
     if (era->resolved)
         return t->end_lsn <= era->kept_lsn ? 0 : CO_ERR_LOST;
+    if (era->given_up && co_mutated(UNKNOWN_SAID_LOST))
+        return CO_ERR_LOST;
     return era->given_up ? CO_ERR_UNKNOWN : CO_ERR_AGAIN;
 }
 
@@ -136,8 +139,10 @@ void cv_era_end(struct cv_database *db, bool give_up)
         db->received_lsn = LSN_NONE;
         if (db->returned_lsn > db->known.txn)
             db->returned_lsn = db->known.txn;
-        cv_cache_rollback(db->cache, db->known.pos);
-        kill_handles(db);
+        if (!co_mutated(CACHE_KEPT))
+            cv_cache_rollback(db->cache, db->known.pos);
+        if (!co_mutated(HANDLES_SURVIVE))
+            kill_handles(db);
     }
     decided(db);
 }

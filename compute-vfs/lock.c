@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "common/clock_file.h"
+#include "common/mutation.h"
 #include "common/thread_memory.h"
 #include "compute-vfs/errors.h"
 #include "compute-vfs/vfs.h"
@@ -63,7 +64,7 @@ static bool stands_for(const struct cv_conn *c, const struct cv_snapshot *s)
 {
     if (!c->header_valid)
         return s->lsn == LSN_NONE && cv_shm_max_frame(&c->shm) == 0 && c->header.lsn == LSN_NONE;
-    return c->header.epoch == s->epoch && c->header.lsn == s->lsn;
+    return (c->header.epoch == s->epoch || co_mutated(EPOCH_IS_LSN)) && c->header.lsn == s->lsn;
 }
 
 /* Makes SQLite notice that it is to see something else (V4). */
@@ -113,7 +114,7 @@ static int lock_read(struct cv_conn *c, int offset)
 {
     bool decided = c->decided;
 
-    if (c->slot0 || c->reading) { /* V1 */
+    if ((c->slot0 && !co_mutated(PIN_LOST)) || c->reading) { /* V1 */
         c->slots |= (uint8_t)(1u << offset);
         return SQLITE_OK;
     }
@@ -135,7 +136,7 @@ int cv_lock_settle(struct cv_conn *c)
     struct cv_ticket ticket = {.epoch = c->handle.pin.epoch, .end_lsn = c->handle.pin.lsn};
     int rc;
 
-    if (!c->speculative)
+    if (!c->speculative || co_mutated(TIP_NOT_SETTLED))
         return SQLITE_OK;
     pthread_mutex_lock(&c->db->lock);
     ticket.term = c->db->term;
@@ -170,7 +171,7 @@ static void end_reading(struct cv_conn *c)
 static void unlock_read(struct cv_conn *c, int offset)
 {
     c->slots &= (uint8_t) ~(1u << offset);
-    if (c->reading && !c->slot0 && !c->slots) /* V1 */
+    if (c->reading && (!c->slot0 || co_mutated(PIN_LOST)) && !c->slots) /* V1 */
         end_reading(c);
 }
 

@@ -4,6 +4,7 @@
 
 #include "common/assert.h"
 #include "common/clock_file.h"
+#include "common/mutation.h"
 #include "compute-vfs/database.h"
 #include "proto/changes.h"
 
@@ -21,7 +22,7 @@ static int apply_list(struct cv_database *db, lsn_t since, struct co_span list)
     int rc;
 
     while (!(rc = changes_get_commit(&list, prev, &lsn, &db_pages, &pgnos, &n))) {
-        for (uint32_t i = 0; i < n && lsn > db->known.pos; i++)
+        for (uint32_t i = co_mutated(CHANGE_MISSED); i < n && lsn > db->known.pos; i++)
             cv_cache_change(db->cache, pgnos[i], lsn);
         free(pgnos);
         prev = lsn;
@@ -53,8 +54,8 @@ static int apply(struct cv_database *db, lsn_t since, lsn_t upto, const struct c
     /* Somebody else's commits stand where this process thought to be writing. */
     if (db->tip.pos > db->known.pos)
         cv_era_end(db, false);
-    /* Asked when nothing was known (since 0), the answer lists nothing; meanwhile another thread may
-     * have learned an older state. */
+    /* Asked when nothing was known (since 0), the answer lists nothing; meanwhile another thread
+     * may have learned an older state. */
     if (!db->known_valid || ch->all || since == LSN_NONE)
         cv_cache_begin(db->cache, upto);
     else
@@ -170,7 +171,9 @@ static bool must_learn(struct cv_database *db, const struct cv_pin_request *requ
     bool must = true;
 
     pthread_mutex_lock(&db->lock);
-    if (db->known_valid && request->staleness_ms)
+    if (db->known_valid && co_mutated(STRICT_SKIPPED))
+        must = false;
+    else if (db->known_valid && request->staleness_ms)
         must = co_now_us() - db->position_at_us >= (uint64_t)request->staleness_ms * 1000 ||
                db->returned_lsn > db->known.txn;
     pthread_mutex_unlock(&db->lock);

@@ -17,6 +17,7 @@
 
 #include "common/assert.h"
 #include "common/clock_file.h"
+#include "common/mutation.h"
 #include "compute-vfs/database.h"
 
 #define QUIET_US 3000u /* no write for so long: an idle holder */
@@ -148,8 +149,9 @@ void cv_turn_won(struct cv_database *db)
 
 static int at_tip(const struct cv_database *db, const struct cv_handle *h)
 {
-    return !h->dead && h->pin.epoch == db->epoch && h->snapshot_lsn == db->tip.txn ? 0
-                                                                                   : CO_ERR_AGAIN;
+    bool there = h->snapshot_lsn == db->tip.txn || co_mutated(STALE_WRITE);
+
+    return !h->dead && h->pin.epoch == db->epoch && there ? 0 : CO_ERR_AGAIN;
 }
 
 /* Waits until nobody else is electing or releasing. Lock held. */

@@ -6,6 +6,7 @@
  * on to its pack. A group lies in one timeline: a branch's first version of a page is an image.
  */
 #include "common/assert.h"
+#include "common/mutation.h"
 #include "pageserver/store_int_lmdb.h"
 
 #define NODE_BYTES (8 + PS_PAGE_KEY_BYTES) /* of an entry beside its value */
@@ -361,6 +362,8 @@ int ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pgno, lsn
                 uint32_t page_size, uint8_t *out, lsn_t *version, uint32_t *crc)
 {
     co_assert(txn->live);
+    if (co_mutated(PAGES_NEWEST))
+        lsn = UINT64_MAX;
     for (; line; line = line->ancestor) {
         struct group g = {.lsn = lsn};
         int rc = read_version(txn, line->no, pgno, lsn, page_size, out, &g);
@@ -373,7 +376,7 @@ int ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pgno, lsn
             return damaged(line, pgno, g.lsn, rc);
         if (rc != CO_ERR_NOT_FOUND)
             return rc;
-        if (line->ancestor_lsn < lsn)
+        if (line->ancestor_lsn < lsn && !co_mutated(BRANCH_ABOVE))
             lsn = line->ancestor_lsn;
     }
     char at[LSN_TEXT];

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/mutation.h"
 #include "common/assert.h"
 #include "common/clock_file.h"
 #include "common/log.h"
@@ -358,6 +359,8 @@ static int read_get(struct ps_server *s, const Corallite__GetPages *m, struct re
     r->lsn = m->lsn;
     r->need = m->has_not_modified_since && m->not_modified_since < m->lsn ? m->not_modified_since
                                                                           : m->lsn;
+    if (co_mutated(PAGES_UNINGESTED))
+        r->need = LSN_FIRST;
     r->deadline_ms = bounded(m->deadline_ms);
     return 0;
 }

@@ -1,6 +1,9 @@
-# fullsim.mk - the simulator of the whole system (tests/fullsim/README.md).
+# fullsim.mk - the simulator of the whole system (tests/fullsim/README.md): many seeds, mistakes.
 
 comma := ,
+
+# Calls of the products' files that go to the simulator: of the C library, what several daemons in one
+# process would do twice, and what the oracle looks at.
 FULL_WRAPS := pthread_mutex_init pthread_mutex_destroy pthread_mutex_lock pthread_mutex_trylock \
     pthread_mutex_unlock pthread_condattr_init pthread_condattr_destroy pthread_condattr_setclock \
     pthread_cond_init pthread_cond_destroy pthread_cond_signal pthread_cond_broadcast \
@@ -11,12 +14,40 @@ FULL_WRAPS := pthread_mutex_init pthread_mutex_destroy pthread_mutex_lock pthrea
     eventfd poll ppoll __poll_chk __ppoll_chk \
     open openat close read write pread pwrite fsync fdatasync ftruncate lseek flock fstat stat \
     fstatat statvfs mkdir rmdir unlink rename renameat opendir fdopendir readdir closedir dirfd \
-    mdb_txn_commit co_metric_register peer_metrics_register pr_new pr_step cv_database_read_page cv_database_pin \
-    ps_page_get ps_feed_wanted cv_cache_rollback cv_cache_begin changes_get_commit
+    mdb_txn_commit co_metric_register peer_metrics_register \
+    pr_new pr_step cv_database_read_page cv_database_pin ps_page_get \
+    ps_feed_wanted cv_cache_rollback cv_cache_begin changes_get_commit
+FULL_LIBS := $(B)/libcompute-vfs.a $(B)/libpageserver.a $(B)/libsafekeeper.a $(BASE)
+FULL_LINK  = $(CC) $(ALL_LDFLAGS) -pie $(addprefix -Wl$(comma)--wrap=,$(FULL_WRAPS))
+FULL_NEEDS := -lsqlite3 -llmdb -ljansson -lmicrohttpd -lprotobuf-c -lzstd -lcrypto -lm
+FULL_SRC   := $(wildcard tests/fullsim/*.c)
 
-# The products' own object files, whole; below them the C library and libuv are the simulator's.
-$(B)/tests/fullsim: $(call objs,$(wildcard tests/fullsim/*.c)) $(B)/libcompute-vfs.a \
-    $(B)/libpageserver.a $(B)/libsafekeeper.a $(BASE)
+# The products' own object files, whole; libuv is the simulator's.
+$(B)/tests/fullsim: $(call objs,$(FULL_SRC)) $(FULL_LIBS)
 	$(call say,LINK,$@)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_LDFLAGS) -pie $(addprefix -Wl$(comma)--wrap=,$(FULL_WRAPS)) $^ -o $@ \
-	    -lsqlite3 -llmdb -ljansson -lmicrohttpd -lprotobuf-c -lzstd -lcrypto -lm
+	$(Q)$(FULL_LINK) $^ -o $@ $(FULL_NEEDS)
+
+# The variant that can make mistakes (common/mutation.h): of the products only the files that have
+# one in them are compiled again.
+MUT_FULL := $(B)/mutations/tests/fullsim
+MUT_FULL_OBJS = $(patsubst %.c,$(B)/mutations/obj/%.o,$(FULL_SRC) \
+    $(shell grep -l 'co_mutated(' compute-vfs/*.c pageserver/*.c safekeeper/*.c))
+.PHONY: $(MUT_FULL)
+$(MUT_FULL): $(FULL_LIBS)
+	+@$(MAKE) --no-print-directory B=$(B)/mutations EXTRA='$(EXTRA) -DCO_MUTATIONS' $(MUT_FULL_OBJS)
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(FULL_LINK) $(MUT_FULL_OBJS) $(FULL_LIBS) -o $@ $(FULL_NEEDS)
+
+# make fullsim SEED= RUNS= : the whole system under RUNS seeds from SEED on.
+.PHONY: fullsim
+fullsim: $(B)/tests/fullsim
+	$(B)/tests/fullsim --seed $(SEED) --runs $(RUNS) --shrink
+
+# make fullsim-mutations : every mistake of the storage must be found, from a start that is drawn now.
+.PHONY: fullsim-mutations fullsim-part
+fullsim-mutations: $(MUT_FULL)
+	$(MUT_FULL) --mutations
+
+# What `make test` does of both.
+fullsim-part: $(B)/tests/fullsim $(MUT_FULL)
+	@tests/fullsim/run $(B)

@@ -1,5 +1,5 @@
-/* check.c - at the end, everything healed: each timeline through SQLite, and each page of it at some
- * moments as the pageserver serves it. */
+/* check.c - at the end, everything healed: each timeline through SQLite, and each page of it at
+ * some moments as the pageserver serves it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,7 @@
 /*
- * client.c - the computes: virtual processes with one to three connections each, every connection on
- * its own thread. A process that is killed leaves all that it had, and another comes in its place.
+ * client.c - the computes: virtual processes with one to three connections each, every connection
+ * on its own thread. A process that is killed leaves all that it had, and another comes in its
+ * place.
  */
 #include "tests/fullsim/client.h"
 
@@ -20,7 +21,8 @@ static uint32_t next_server = 1, next_conn;
 static bool set_up, checking;
 lsn_t setup_lsn;
 
-/* ---- SQL --------------------------------------------------------------------------------------- */
+/* ---- SQL ---------------------------------------------------------------------------------------
+ */
 
 sqlite3 *client_open(struct conn *c, const char *branch, lsn_t at, int *rc)
 {
@@ -33,10 +35,8 @@ sqlite3 *client_open(struct conn *c, const char *branch, lsn_t at, int *rc)
              "&cache_mb=%u%s",
              branch, c->user->server, sim.w.commit_timeout_ms, sim.w.staleness_ms, sim.w.cache_mb,
              moment);
-    *rc = sqlite3_open_v2(uri, &db,
-                          SQLITE_OPEN_URI | SQLITE_OPEN_READWRITE |
-                              (at ? 0 : SQLITE_OPEN_CREATE),
-                          NULL);
+    *rc = sqlite3_open_v2(
+        uri, &db, SQLITE_OPEN_URI | SQLITE_OPEN_READWRITE | (at ? 0 : SQLITE_OPEN_CREATE), NULL);
     if (*rc) {
         *rc = db ? sqlite3_extended_errcode(db) : *rc;
         sqlite3_close(db);
@@ -140,20 +140,18 @@ static void end(struct conn *c, enum txn_state state)
 
 int client_commit(struct conn *c, const char *sql)
 {
+    if (strcmp(sql, "commit") != 0)
+        txn_sql(c->txn, sql);
     c->committing = true;
     int rc = run(c, sql);
     c->committing = false;
     if (!c->timeline)
         c->timeline = n_timelines ? &timelines[0] : NULL;
     if (rc == SQLITE_OK) {
-        if (strcmp(sql, "commit") != 0)
-            txn_sql(c->txn, sql);
         end(c, T_ACKED);
         if (sim.healed)
             c->after_heal++;
     } else if (rc == SQLITE_IOERR_FSYNC) {
-        if (strcmp(sql, "commit") != 0)
-            txn_sql(c->txn, sql);
         end(c, c->txn->has_record ? T_UNKNOWN : T_NOT_COMMITTED);
     } else if (!c->txn->has_record || rc == SQLITE_IOERR_WRITE || (rc & 0xff) == SQLITE_FULL) {
         end(c, T_NOT_COMMITTED);
@@ -175,7 +173,8 @@ void client_rollback(struct conn *c, int rc)
         end(c, T_NOT_COMMITTED);
 }
 
-/* ---- life -------------------------------------------------------------------------------------- */
+/* ---- life --------------------------------------------------------------------------------------
+ */
 
 static bool budget_is_left(void)
 {

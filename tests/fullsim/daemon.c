@@ -2,9 +2,9 @@
  * daemon.c - the four daemons as virtual processes: the product's servers, started as their main()
  * starts them but for command line and HTTP; killed, stopped, restarted.
  *
- * LMDB opens an environment once a real process, and a virtual process that is killed leaves its own
- * behind. So each start of the pageserver gets a copy of the data file as it was at the end of the
- * one before: what a process finds after kill -9.
+ * LMDB opens an environment once a real process, and a virtual process that is killed leaves its
+ * own behind. So each start of the pageserver gets a copy of the data file as it was at the end of
+ * the one before: what a process finds after kill -9.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -48,7 +48,8 @@ struct proc *daemon_proc(uint32_t host)
     return host == HOST_PAGES ? pages.proc : keepers[host - 1].proc;
 }
 
-/* ---- safekeepers ------------------------------------------------------------------------------- */
+/* ---- safekeepers -------------------------------------------------------------------------------
+ */
 
 static void start_keeper(void *a, uint64_t b);
 
@@ -151,7 +152,8 @@ void daemon_keeper_stop(uint32_t i)
         loop_signal(keepers[i].proc, SIGTERM);
 }
 
-/* ---- the pageserver ---------------------------------------------------------------------------- */
+/* ---- the pageserver ----------------------------------------------------------------------------
+ */
 
 static void start_pages(void *a, uint64_t b);
 
@@ -249,7 +251,8 @@ int __wrap_mdb_txn_commit(struct MDB_txn *txn)
     return __real_mdb_txn_commit(txn);
 }
 
-/* ---- the cluster ------------------------------------------------------------------------------- */
+/* ---- the cluster -------------------------------------------------------------------------------
+ */
 
 bool daemon_all_up(void)
 {

@@ -126,7 +126,8 @@ static const char *resolve(int dir, const char *path, char out[400])
     return out;
 }
 
-/* ---- contents ---------------------------------------------------------------------------------- */
+/* ---- contents ----------------------------------------------------------------------------------
+ */
 
 static void room_for(struct file *f, uint32_t pages)
 {
@@ -267,7 +268,8 @@ static bool lose(struct file *f)
     return any;
 }
 
-/* ---- faults ------------------------------------------------------------------------------------ */
+/* ---- faults ------------------------------------------------------------------------------------
+ */
 
 void disk_crash(uint32_t host, bool power)
 {
@@ -299,7 +301,8 @@ void disk_eio(uint32_t host)
     eio[host] = true;
 }
 
-/* ---- the C library's calls --------------------------------------------------------------------- */
+/* ---- the C library's calls ---------------------------------------------------------------------
+ */
 
 static int open_ours(const char *path, int flags)
 {
@@ -579,8 +582,8 @@ static int rename_ours(const char *from, const char *to)
             if (files[i]->gone || strncmp(files[i]->path, from, n) || files[i]->path[n] != '/')
                 continue;
             snprintf(path, sizeof path, "%s%s", to, files[i]->path + n);
-            snprintf(files[i]->path, sizeof files[i]->path, "%.*s",
-                     (int)sizeof files[i]->path - 1, path);
+            snprintf(files[i]->path, sizeof files[i]->path, "%.*s", (int)sizeof files[i]->path - 1,
+                     path);
         }
     }
     snprintf(f->path, sizeof f->path, "%s", to);
@@ -634,7 +637,8 @@ struct dirent *__wrap_readdir(DIR *d)
     size_t n = strlen(dir);
     while (s->next < n_files) {
         struct file *f = files[s->next++];
-        if (f->gone || strncmp(f->path, dir, n) || f->path[n] != '/' || strchr(f->path + n + 1, '/'))
+        if (f->gone || strncmp(f->path, dir, n) || f->path[n] != '/' ||
+            strchr(f->path + n + 1, '/'))
             continue;
         snprintf(s->entry.d_name, sizeof s->entry.d_name, "%s", f->path + n + 1);
         s->entry.d_type = f->dir ? DT_DIR : DT_REG;

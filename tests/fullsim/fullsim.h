@@ -32,20 +32,22 @@
 
 #define NEVER      UINT64_MAX
 #define N_KEEPERS  3u
-#define MAX_TASKS  4096u
-#define MAX_PROCS  256u
+#define MAX_TASKS  32768u
+#define MAX_PROCS  2048u
 #define MAX_KEYS   32u
 #define HOST_PAGES 9u  /* of the pageserver; keepers are 1 to 3 */
 #define HOST_USERS 20u /* the first compute's */
 #define MAX_HOSTS  32u
 
-/* ---- randomness: one stream a purpose, so that a draw more in one does not shift the others ---- */
+/* ---- randomness: one stream a purpose, so that a draw more in one does not shift the others ----
+ */
 enum stream { R_NET, R_DISK, R_NEMESIS, R_WORK, R_SWARM, R_SCHED, R_ENTROPY, N_STREAMS };
 uint64_t draw(enum stream r);
 uint32_t below(enum stream r, uint32_t n); /* 0 when n is 0 */
 bool chance(enum stream r, uint32_t ppm);
 
-/* ---- faults ------------------------------------------------------------------------------------ */
+/* ---- faults ------------------------------------------------------------------------------------
+ */
 #define FAULTS(X)                                                                                  \
     X(SPIKE, "delay-spike")                                                                        \
     X(SPLIT, "split-segment")                                                                      \
@@ -79,7 +81,8 @@ bool fault(enum fault f);
 /* The same without a chance of its own: the caller has decided. */
 bool fault_now(enum fault f);
 
-/* ---- rare situations: each must be seen within a CI run ----------------------------------------- */
+/* ---- rare situations: each must be seen within a CI run -----------------------------------------
+ */
 #define PROBES(X)                                                                                  \
     X(OTHERS_COMMIT, "a commit whose writer was killed was kept by another")                       \
     X(KILLED_COMMIT_LOST, "a commit whose writer was killed was not kept")                         \
@@ -116,7 +119,8 @@ enum probe {
 extern const char *const probe_name[N_PROBES];
 void probe(enum probe p);
 
-/* ---- what a seed draws for itself --------------------------------------------------------------- */
+/* ---- what a seed draws for itself ---------------------------------------------------------------
+ */
 struct swarm {
     uint32_t ppm[N_FAULTS];
     uint32_t delay_min_us, delay_max_us, spike_us;
@@ -134,7 +138,8 @@ struct swarm {
     uint64_t heal_us;
 };
 
-/* ---- processes and their threads ---------------------------------------------------------------- */
+/* ---- processes and their threads ----------------------------------------------------------------
+ */
 struct proc {
     uint32_t id, host;
     char name[24];
@@ -195,8 +200,8 @@ void task_wake(struct task *t);
 /* Wakes the one that has waited longest on `on`; false: nobody does. */
 bool task_wake_one(const void *on);
 void task_wake_all(const void *on);
-bool task_gone(uint32_t id); /* its process was killed */
-uint64_t local_us(const struct proc *p);                 /* its clock */
+bool task_gone(uint32_t id);                              /* its process was killed */
+uint64_t local_us(const struct proc *p);                  /* its clock */
 uint64_t global_us(const struct proc *p, uint64_t local); /* when its clock says `local` */
 void fold(uint64_t v);
 void fold_bytes(const void *data, size_t len);
@@ -212,12 +217,12 @@ struct sock;
 struct sock *sock_of(int fd);
 struct sock *sock_listen(struct proc *p, uint16_t port);
 struct sock *sock_connect(struct proc *p, uint32_t host, uint16_t port);
-struct sock *sock_accept(struct sock *listener); /* NULL: nobody */
+struct sock *sock_accept(struct sock *listener);              /* NULL: nobody */
 long sock_send(struct sock *s, const void *data, size_t len); /* or -errno */
 long sock_recv(struct sock *s, void *data, size_t len);
 bool sock_readable(const struct sock *s), sock_writable(const struct sock *s);
 bool sock_connecting(const struct sock *s);
-int sock_error(struct sock *s); /* and forgets it */
+int sock_error(struct sock *s);   /* and forgets it */
 void sock_finish(struct sock *s); /* sends FIN */
 void sock_close(struct sock *s);
 int sock_fd(const struct sock *s);

@@ -37,13 +37,13 @@ void swarm_draw(void)
         w->rate_ppm[h] = (int)below(R_SWARM, 9000) - 4500;
     w->n_users = 2 + below(R_SWARM, 3);
     w->threads = 1 + below(R_SWARM, 3);
-    w->txns = 230 + below(R_SWARM, 60);
+    w->txns = 260 + below(R_SWARM, 80);
     w->page_size = ONE_OF(1024, 4096, 4096, 8192);
     w->cache_pages = ONE_OF(10, 40, 500);
     w->auto_vacuum = below(R_SWARM, 3);
     w->cache_mb = 1;
     w->staleness_ms = ONE_OF(0, 0, 0, 200);
-    w->commit_timeout_ms = ONE_OF(300, 1000, 3000);
+    w->commit_timeout_ms = ONE_OF(300, 3000, 10000);
     w->normal_ppm = ONE_OF(0, 0, 200000, 500000);
     w->think_us = ONE_OF(20000, 60000, 150000);
     w->bank = 1 + below(R_SWARM, 4);
@@ -51,8 +51,8 @@ void swarm_draw(void)
     w->paged = below(R_SWARM, 5);
     w->branch = ONE_OF(0, 3, 8);
     w->past = ONE_OF(0, 5, 10);
-    w->strokes_a_heavy = ONE_OF(4, 8, 16);
-    w->heal_us = 40000000 + below(R_SWARM, 20000000);
+    w->strokes_a_heavy = ONE_OF(6, 12, 24);
+    w->heal_us = 70000000 + below(R_SWARM, 30000000);
 }
 
 /* Lights come often; what takes somebody away for long comes seldom, or nothing would be done. */
@@ -61,7 +61,8 @@ static bool is_heavy(enum fault f)
     return f >= F_CUT && f != F_CLOG && f != F_SLOW_DISK && f != F_TORN;
 }
 
-/* ---- strokes ----------------------------------------------------------------------------------- */
+/* ---- strokes -----------------------------------------------------------------------------------
+ */
 
 static uint32_t any_host(void)
 {

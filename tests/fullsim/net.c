@@ -3,12 +3,13 @@
  * not at all; and the C library's calls that use them, with poll and eventfd.
  *
  * A connection is a pair of ends. What is sent travels as a segment with a time of arrival. On a
- * link that is cut segments are held, as TCP holds them by repeating, and go on when it heals; after
- * TCP_USER_TIMEOUT both ends give up. A message of the log is therefore lost only with its
+ * link that is cut segments are held, as TCP holds them by repeating, and go on when it heals;
+ * after TCP_USER_TIMEOUT both ends give up. A message of the log is therefore lost only with its
  * connection: that single messages are lost, repeated or overtake each other is level A's.
  *
- * Addresses: 10.0.N.HOST. N is ignored, so that computes which live in one real process may call one
- * pageserver by different names and share nothing (compute-vfs/database.c keeps its objects by name).
+ * Addresses: 10.0.N.HOST. N is ignored, so that computes which live in one real process may call
+ * one pageserver by different names and share nothing (compute-vfs/database.c keeps its objects by
+ * name).
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -49,10 +50,10 @@ struct sock {
     struct proc *owner;
     uint32_t host, far_host;
     uint16_t port, far_port;
-    struct sock *peer; /* NULL: it has gone, or never was */
+    struct sock *peer;     /* NULL: it has gone, or never was */
     struct queue in, held; /* arrived; sent and held up */
-    uint64_t last_arrival;  /* of what was sent */
-    size_t travelling;      /* sent by this end and not taken by the other's program */
+    uint64_t last_arrival; /* of what was sent */
+    size_t travelling;     /* sent by this end and not taken by the other's program */
     bool fin_sent, fin_in, reset;
     int error;
     struct task *watcher;
@@ -124,8 +125,7 @@ static void something(struct sock *s)
 
 static uint64_t latency(uint32_t from, uint32_t to)
 {
-    uint64_t us = sim.w.delay_min_us +
-                  below(R_NET, sim.w.delay_max_us - sim.w.delay_min_us + 1);
+    uint64_t us = sim.w.delay_min_us + below(R_NET, sim.w.delay_max_us - sim.w.delay_min_us + 1);
     if (from == to)
         us /= 4;
     if (fault(F_SPIKE))
@@ -135,7 +135,8 @@ static uint64_t latency(uint32_t from, uint32_t to)
     return us + 1;
 }
 
-/* ---- the end of a connection ------------------------------------------------------------------- */
+/* ---- the end of a connection -------------------------------------------------------------------
+ */
 
 static void drop_all(struct queue *q)
 {
@@ -176,7 +177,8 @@ static void reset_peer(struct sock *s)
         after(latency(s->host, far->host), on_reset, far, ECONNRESET);
 }
 
-/* ---- segments ---------------------------------------------------------------------------------- */
+/* ---- segments ----------------------------------------------------------------------------------
+ */
 
 static void on_arrival(void *a, uint64_t b)
 {
@@ -254,7 +256,8 @@ static void release_held(struct sock *s)
     }
 }
 
-/* ---- what the programs do ---------------------------------------------------------------------- */
+/* ---- what the programs do ----------------------------------------------------------------------
+ */
 
 bool sock_connecting(const struct sock *s)
 {
@@ -361,7 +364,8 @@ int sock_error(struct sock *s)
     return error;
 }
 
-/* ---- connecting -------------------------------------------------------------------------------- */
+/* ---- connecting --------------------------------------------------------------------------------
+ */
 
 struct sock *sock_listen(struct proc *p, uint16_t port)
 {
@@ -444,7 +448,8 @@ struct sock *sock_accept(struct sock *l)
     return s;
 }
 
-/* ---- faults ------------------------------------------------------------------------------------ */
+/* ---- faults ------------------------------------------------------------------------------------
+ */
 
 /* silent: the host lost its power; nobody is told before they try. */
 void net_proc_died(struct proc *p, bool silent)
@@ -524,7 +529,8 @@ void net_corrupt_one(void)
     }
 }
 
-/* ---- the C library's calls --------------------------------------------------------------------- */
+/* ---- the C library's calls ---------------------------------------------------------------------
+ */
 
 static uint32_t host_of(const struct sockaddr *a)
 {
@@ -704,9 +710,8 @@ int __wrap_ppoll(struct pollfd *p, nfds_t n, const struct timespec *t, const sig
 {
     (void)mask;
     sim.now++;
-    return poll_until(p, n,
-                      t ? sim.now + (uint64_t)t->tv_sec * 1000000u + (uint64_t)t->tv_nsec / 1000u
-                        : NEVER);
+    return poll_until(
+        p, n, t ? sim.now + (uint64_t)t->tv_sec * 1000000u + (uint64_t)t->tv_nsec / 1000u : NEVER);
 }
 
 int __wrap___ppoll_chk(struct pollfd *p, nfds_t n, const struct timespec *t, const sigset_t *mask,

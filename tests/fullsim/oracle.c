@@ -36,7 +36,8 @@ struct run_stats run_stats;
 static struct record *by_digest[SLOTS];
 static ZSTD_DCtx *dctx;
 
-/* ---- records ----------------------------------------------------------------------------------- */
+/* ---- records -----------------------------------------------------------------------------------
+ */
 
 static uint32_t slot_of(const struct wal_digest *d)
 {
@@ -108,7 +109,8 @@ static void see_records(struct co_span bytes)
     }
 }
 
-/* ---- the committed log ------------------------------------------------------------------------- */
+/* ---- the committed log -------------------------------------------------------------------------
+ */
 
 struct timeline *timeline_of(const struct co_id *id)
 {
@@ -300,7 +302,8 @@ static void extend(struct timeline *t, const struct wal_digest *digest, lsn_t ls
         }
         if (!r || r->h.end_lsn <= t->end || n == 4096)
             violation("%s: what is committed at %llx does not follow from what was committed at "
-                      "%llx", t->branch, (unsigned long long)lsn, (unsigned long long)t->end);
+                      "%llx",
+                      t->branch, (unsigned long long)lsn, (unsigned long long)t->end);
         chain[n++] = r;
         d = r->h.prev_digest;
     }
@@ -312,12 +315,13 @@ static void extend(struct timeline *t, const struct wal_digest *digest, lsn_t ls
         note_gold(t, chain[--n]);
 }
 
-/* ---- proposers --------------------------------------------------------------------------------- */
+/* ---- proposers ---------------------------------------------------------------------------------
+ */
 
 static struct {
     struct pr_proposer *pr;
     struct co_id timeline;
-} proposers[MAX_PROCS * 4];
+} proposers[MAX_PROCS];
 static uint32_t n_proposers;
 
 int __real_pr_new(const struct pr_options *options, struct pr_proposer **out);
@@ -326,7 +330,7 @@ int __wrap_pr_new(const struct pr_options *options, struct pr_proposer **out)
 {
     int rc = __real_pr_new(options, out);
     if (!rc) {
-        co_assert(n_proposers < MAX_PROCS * 4);
+        co_assert(n_proposers < MAX_PROCS);
         proposers[n_proposers].pr = *out;
         proposers[n_proposers++].timeline = options->timeline;
         if (!timeline_of(&options->timeline))
@@ -436,10 +440,11 @@ int __wrap_pr_step(struct pr_proposer *pr, const struct pr_event *event, struct 
     return rc;
 }
 
-/* ---- readers ----------------------------------------------------------------------------------- */
+/* ---- readers -----------------------------------------------------------------------------------
+ */
 
-/* Above what is known to be committed a process reads what it wrote itself: the version that follows
- * from one of the records that end there. */
+/* Above what is known to be committed a process reads what it wrote itself: the version that
+ * follows from one of the records that end there. */
 static bool fits_written(const struct co_id *timeline, lsn_t lsn, pgno_t pgno, uint32_t crc,
                          struct timeline *t)
 {
@@ -474,6 +479,46 @@ static bool fits_written(const struct co_id *timeline, lsn_t lsn, pgno_t pgno, u
     return false;
 }
 
+/* Read in the moment between publication and the log: checked when all records are known. */
+static struct early {
+    struct co_id timeline;
+    lsn_t lsn;
+    pgno_t pgno;
+    uint32_t crc;
+} early[4096];
+static uint32_t n_early;
+
+static bool is_written(const struct co_id *timeline, lsn_t end)
+{
+    for (uint32_t i = 0; i < SLOTS; i++)
+        for (struct record *r = by_digest[i]; r; r = r->same)
+            if (r->h.end_lsn == end && co_id_eq(&r->h.timeline, timeline))
+                return true;
+    return false;
+}
+
+static void check_early(void)
+{
+    for (uint32_t i = 0; i < n_early; i++) {
+        const struct early *e = &early[i];
+        struct timeline *t = timeline_of(&e->timeline);
+        if (is_written(&e->timeline, e->lsn) &&
+            !fits_written(&e->timeline, e->lsn, e->pgno, e->crc, t))
+            violation("I13: page %u of %s was read at %llx, and no record that ends there makes it",
+                      e->pgno, t->branch, (unsigned long long)e->lsn);
+    }
+}
+
+/* Of which commit this content is, for the sentence; 0: of none. */
+static lsn_t whose(struct timeline *t, pgno_t pgno, const uint8_t *data, uint32_t page_size)
+{
+    for (; t; t = t->parent)
+        for (struct image *v = pgno < t->cap_pages ? t->pages[pgno] : NULL; v; v = v->older)
+            if (memcmp(v->data, data, page_size) == 0)
+                return v->lsn;
+    return 0;
+}
+
 int __real_cv_database_read_page(struct cv_database *db, struct cv_handle *h,
                                  const struct cv_snapshot *snapshot, pgno_t pgno, uint8_t *out,
                                  uint32_t page_size, uint32_t timeout_ms);
@@ -501,11 +546,15 @@ int __wrap_cv_database_read_page(struct cv_database *db, struct cv_handle *h,
     }
     if (!known && fits_written(&t->id, snapshot->lsn, pgno, co_crc32c(0, out, page_size), t))
         return 0;
+    if (!known && !is_written(&t->id, snapshot->lsn) && n_early < 4096) {
+        early[n_early++] = (struct early){t->id, snapshot->lsn, pgno, co_crc32c(0, out, page_size)};
+        return 0;
+    }
     violation("I13: page %u of %s read at %llx is not what was committed there (known %llx, end "
-              "%llx, %s)",
-              pgno, t->branch, (unsigned long long)snapshot->lsn,
-              (unsigned long long)db->known.pos, (unsigned long long)t->end,
-              want ? "another content" : "no such page");
+              "%llx, %s; it is that of %llx)",
+              pgno, t->branch, (unsigned long long)snapshot->lsn, (unsigned long long)db->known.pos,
+              (unsigned long long)t->end, want ? "another content" : "no such page",
+              (unsigned long long)whose(t, pgno, out, page_size));
 }
 
 int __real_ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pgno, lsn_t lsn,
@@ -543,7 +592,8 @@ int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
     if (*speculative)
         probe(P_SPECULATIVE_PIN);
     run_stats.reads_checked++;
-    trace("pin %llx%s", (unsigned long long)h->pin.lsn, *speculative ? " speculative" : "");
+    trace("pin %llx%s%s", (unsigned long long)h->pin.lsn, *speculative ? " speculative" : "",
+          request->want_tip ? " (wants the tip)" : "");
     if (request->staleness_ms == 0 && !*speculative && h->pin.lsn < floor)
         violation("I15: a transaction of %s was pinned at %llx, and a commit that ends at %llx was "
                   "acknowledged before it was asked for",
@@ -552,7 +602,8 @@ int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
     return rc;
 }
 
-/* ---- probes ------------------------------------------------------------------------------------ */
+/* ---- probes ------------------------------------------------------------------------------------
+ */
 
 struct ps_timeline;
 void __real_ps_feed_wanted(struct ps_timeline *tl);
@@ -596,7 +647,8 @@ int __wrap_changes_get_commit(struct co_span *in, lsn_t prev, lsn_t *lsn, uint32
     return rc;
 }
 
-/* ---- transactions ------------------------------------------------------------------------------ */
+/* ---- transactions ------------------------------------------------------------------------------
+ */
 
 struct txn *txn_begin(uint32_t client, struct timeline *t, bool full)
 {
@@ -693,6 +745,7 @@ void oracle_begin(void)
 
 void oracle_end(void)
 {
+    check_early();
     for (uint32_t i = 1; i <= n_txns; i++) {
         struct txn *x = &txns[i];
         if (x->state == T_ACKED && x->full && !x->committed)
@@ -700,6 +753,10 @@ void oracle_end(void)
                       (unsigned long long)x->id);
         if (x->state == T_KILLED && x->has_record && !x->committed)
             probe(P_KILLED_COMMIT_LOST);
+        if (x->seen && !x->committed)
+            violation(
+                "M7: transaction %llu was read by another connection, and it is not in the log",
+                (unsigned long long)x->id);
         if (x->state == T_UNKNOWN)
             violation("transaction %llu was never resolved", (unsigned long long)x->id);
     }

@@ -45,6 +45,27 @@ static void blank(uint8_t *page1)
     memset(page1 + 92, 0, 8);
 }
 
+static uint32_t be32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* The leaves of the list of free pages: SQLite need not write what is on them, and whether it does
+ * depends on its cache. */
+static uint8_t *free_leaves(const uint8_t *image, uint32_t pages, uint32_t page_size)
+{
+    uint8_t *leaf = calloc(pages + 1, 1);
+    co_assert(leaf != NULL);
+    for (uint32_t trunk = be32(image + 32); trunk && trunk <= pages;) {
+        const uint8_t *p = image + (size_t)(trunk - 1) * page_size;
+        for (uint32_t i = 0; i < be32(p + 4) && i < page_size / 4 - 2; i++)
+            if (be32(p + 8 + 4 * i) <= pages)
+                leaf[be32(p + 8 + 4 * i)] = 1;
+        trunk = be32(p);
+    }
+    return leaf;
+}
+
 static void compare(struct timeline *t)
 {
     sqlite3 *db;
@@ -57,8 +78,7 @@ static void compare(struct timeline *t)
     co_assert(sqlite3_open_v2("file:plain?vfs=memdb", &db,
                               SQLITE_OPEN_URI | SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
                               NULL) == SQLITE_OK);
-    snprintf(first, sizeof first, "pragma temp_store=memory; pragma page_size=%u",
-             sim.w.page_size);
+    snprintf(first, sizeof first, "pragma temp_store=memory; pragma page_size=%u", sim.w.page_size);
     co_assert(sqlite3_exec(db, first, NULL, NULL, NULL) == SQLITE_OK);
     play_line(db, t, NEVER);
     uint8_t *image = sqlite3_serialize(db, "main", &size, 0);
@@ -66,7 +86,10 @@ static void compare(struct timeline *t)
     if (size != (sqlite3_int64)pages * t->page_size)
         violation("%s has %u pages, the plain file %lld", t->branch, pages,
                   (long long)size / t->page_size);
+    uint8_t *leaf = free_leaves(image, pages, t->page_size);
     for (uint32_t i = 1; i <= pages; i++) {
+        if (leaf[i])
+            continue;
         const uint8_t *page = page_at(t, i, NEVER);
         uint8_t *plain = image + (size_t)(i - 1) * t->page_size;
         co_assert(page != NULL);
@@ -83,6 +106,7 @@ static void compare(struct timeline *t)
                       t->branch, at);
         }
     }
+    free(leaf);
     sqlite3_free(image);
     sqlite3_close(db);
 }

@@ -2,12 +2,14 @@
  * run.c - one seed, in a child process of its own: SQLite, LMDB and the product keep what a killed
  * virtual process held, and it goes with the child. The outcome comes back by a pipe.
  */
-#include <setjmp.h>
+#include <ftw.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -57,13 +59,16 @@ void violation(const char *format, ...)
 static void on_abort(int number)
 {
     (void)number;
-    snprintf(sim.why, sizeof sim.why, "an assertion of the product failed, or it crashed (signal %d)",
-             number);
+    snprintf(sim.why, sizeof sim.why,
+             "an assertion of the product failed, or it crashed (signal %d)", number);
     report(true);
 }
 
 static void child(const struct run_options *o)
 {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
     signal(SIGABRT, on_abort);
     signal(SIGALRM, on_abort);
     alarm(WALL_LIMIT_S);
@@ -75,6 +80,7 @@ static void child(const struct run_options *o)
     sim.txn_limit = o->txn_limit;
     sim.trace = o->trace;
     sched_begin(o->seed);
+    sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, (int)o->seed | 1, NULL);
     swarm_draw();
     if (o->until_us < sim.w.heal_us)
         sim.w.heal_us = o->until_us;
@@ -94,6 +100,31 @@ static void child(const struct run_options *o)
     report(false);
 }
 
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+    (void)st;
+    (void)ftw;
+    return kind == FTW_DP ? __real_rmdir(path) : __real_unlink(path);
+}
+
+static void remove_all(const char *dir)
+{
+    co_assert(nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0);
+}
+
+/* Ended from outside: nothing is left behind. */
+static pid_t running;
+static char running_dir[128];
+
+static void on_end(int number)
+{
+    (void)number;
+    if (running > 0)
+        kill(running, SIGKILL);
+    (void)nftw(running_dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    _exit(130);
+}
+
 void run_seed(const struct run_options *o, struct outcome *out)
 {
     int fd[2], status = 0;
@@ -105,8 +136,12 @@ void run_seed(const struct run_options *o, struct outcome *out)
              (unsigned long long)o->seed);
     co_assert(pipe(fd) == 0 && __real_mkdir(dir, 0700) == 0);
     fflush(stdout);
+    memcpy(running_dir, dir, sizeof dir);
+    signal(SIGTERM, on_end);
+    signal(SIGINT, on_end);
     pid_t pid = fork();
     co_assert(pid >= 0);
+    running = pid;
     if (pid == 0) {
         __real_close(fd[0]);
         result_fd = fd[1];
@@ -118,13 +153,12 @@ void run_seed(const struct run_options *o, struct outcome *out)
     ssize_t n = __real_read(fd[0], out, sizeof *out);
     __real_close(fd[0]);
     waitpid(pid, &status, 0);
+    running = 0;
     if (n != (ssize_t)sizeof *out) {
         out->failed = true;
         out->seed = o->seed;
         snprintf(out->why, sizeof out->why, "the run ended with status %x and without a result",
                  (unsigned)status);
     }
-    char command[200];
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    co_assert(system(command) == 0);
+    remove_all(dir);
 }

@@ -24,7 +24,8 @@ const char *const probe_name[N_PROBES] = {
 #undef X
 };
 
-/* ---- randomness -------------------------------------------------------------------------------- */
+/* ---- randomness --------------------------------------------------------------------------------
+ */
 
 static struct {
     uint64_t a, b;
@@ -79,7 +80,8 @@ void probe(enum probe p)
     sim.by_probe[p]++;
 }
 
-/* ---- the trace --------------------------------------------------------------------------------- */
+/* ---- the trace ---------------------------------------------------------------------------------
+ */
 
 void fold(uint64_t v)
 {
@@ -97,15 +99,15 @@ void trace(const char *format, ...)
     va_list args;
     if (!sim.trace)
         return;
-    printf("%12.6f %-10s ", (double)sim.now / 1e6,
-           sim.current ? sim.current->proc->name : "-");
+    printf("%12.6f %-10s ", (double)sim.now / 1e6, sim.current ? sim.current->proc->name : "-");
     va_start(args, format);
     vprintf(format, args);
     va_end(args);
     putchar('\n');
 }
 
-/* ---- events ------------------------------------------------------------------------------------ */
+/* ---- events ------------------------------------------------------------------------------------
+ */
 
 struct event {
     uint64_t t, seq;
@@ -162,7 +164,8 @@ static struct event pop(void)
     return first;
 }
 
-/* ---- tasks ------------------------------------------------------------------------------------- */
+/* ---- tasks -------------------------------------------------------------------------------------
+ */
 
 static void stop_waiting(struct task *t)
 {
@@ -304,7 +307,8 @@ struct task *task_new(struct proc *p, void *(*fn)(void *), void *arg)
     return t;
 }
 
-/* ---- processes --------------------------------------------------------------------------------- */
+/* ---- processes ---------------------------------------------------------------------------------
+ */
 
 struct proc *proc_new(const char *name, uint32_t host)
 {
@@ -354,7 +358,8 @@ uint64_t global_us(const struct proc *p, uint64_t local)
     return (uint64_t)((int64_t)(local - begin) * 1000000 / (1000000 + rate)) + 1;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------- */
+/* ---- the whole ---------------------------------------------------------------------------------
+ */
 
 void sched_begin(uint64_t seed)
 {

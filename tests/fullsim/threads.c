@@ -1,10 +1,11 @@
 /*
- * threads.c - what the product's threads call: pthread_*, clocks, random sources, sleeps. The linker
- * sends these here (--wrap); SQLite and LMDB, which are shared libraries, keep the real ones.
+ * threads.c - what the product's threads call: pthread_*, clocks, random sources, sleeps. The
+ * linker sends these here (--wrap); SQLite and LMDB, which are shared libraries, keep the real
+ * ones.
  *
- * A mutex is its first word: the task that has it, plus one; zero is free, as in the initializers. A
- * dead process's mutex is free: what the product shares between connections of one process is shared
- * here by all of them.
+ * A mutex is its first word: the task that has it, plus one; zero is free, as in the initializers.
+ * A dead process's mutex is free: what the product shares between connections of one process is
+ * shared here by all of them.
  */
 #include <errno.h>
 #include <poll.h>
@@ -226,7 +227,8 @@ int __wrap_pthread_setspecific(pthread_key_t key, const void *value)
     return 0;
 }
 
-/* ---- time: each look at a clock takes a microsecond, so that nobody looks at it for ever -------- */
+/* ---- time: each look at a clock takes a microsecond, so that nobody looks at it for ever --------
+ */
 
 #define WALL_EPOCH_US 1800000000000000ull
 

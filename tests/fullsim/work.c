@@ -1,7 +1,7 @@
 /*
  * work.c - what the connections do: bank transfers whose total stays, lists that are appended to,
- * changes at the level of pages, branches that diverge, reads of the past. All content is in the SQL
- * text, so that the same text on a plain SQLite gives the same pages.
+ * changes at the level of pages, branches that diverge, reads of the past. All content is in the
+ * SQL text, so that the same text on a plain SQLite gives the same pages.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,8 @@
 #include "proto/unpack.h"
 #include "tests/fullsim/client.h"
 
-/* ---- setting up -------------------------------------------------------------------------------- */
+/* ---- setting up --------------------------------------------------------------------------------
+ */
 
 /* The transaction by which everything begins; tried until it is there. */
 int work_setup(struct conn *c)
@@ -60,22 +61,38 @@ int work_setup(struct conn *c)
     return rc;
 }
 
-/* ---- reading ----------------------------------------------------------------------------------- */
-
-static void check_list(struct conn *c, const char *v)
+/* A transaction that stays open for a while meets what happens to others. */
+static void linger(void)
 {
-    uint64_t last = 0;
-    for (const char *p = v; *p;) {
+    if (below(R_WORK, 5) == 0)
+        task_sleep(below(R_WORK, 120000));
+}
+
+/* ---- reading -----------------------------------------------------------------------------------
+ */
+
+/* A list that was read: who appended to it. */
+struct seen {
+    struct conn *conn;
+    uint64_t id[MAX_TXNS];
+    uint32_t n;
+};
+
+static void check_list(struct seen *s, const char *v)
+{
+    for (const char *p = v; *p; p++) {
         uint64_t id = strtoull(p, (char **)(uintptr_t)&p, 10);
         if (id == 0 || id > n_txns || *p != ',')
-            violation("connection %u reads a list that nobody wrote: %.100s", c->id, v);
+            violation("connection %u reads a list that nobody wrote: %.100s", s->conn->id, v);
         if (txns[id].state == T_NOT_COMMITTED)
             violation("connection %u reads transaction %llu, which was told not to be committed",
-                      c->id, (unsigned long long)id);
-        for (const char *q = v; q < p && last; q++)
-            ;
-        last = id;
-        p++;
+                      s->conn->id, (unsigned long long)id);
+        for (uint32_t i = 0; i < s->n; i++)
+            if (s->id[i] == id)
+                violation("connection %u reads transaction %llu twice", s->conn->id,
+                          (unsigned long long)id);
+        co_assert(s->n < MAX_TXNS);
+        s->id[s->n++] = id;
     }
     run_stats.appends_checked++;
 }
@@ -95,12 +112,16 @@ void work_read(struct conn *c, const char *why)
     if (rc)
         return;
     long long sum = client_int(c, &rc, "select sum(bal) from acct");
+    linger();
     if (!rc && sum != (long long)ACCOUNTS * BALANCE)
         violation("connection %u (%s): the accounts hold %lld instead of %d", c->id, why, sum,
                   ACCOUNTS * BALANCE);
     run_stats.sums += rc == 0;
+    struct seen *seen = calloc(1, sizeof *seen);
+    co_assert(seen != NULL);
+    seen->conn = c;
     if (!rc)
-        (void)sqlite3_exec(c->db, "select v from list", take_list, c, NULL);
+        rc = sqlite3_exec(c->db, "select v from list", take_list, seen, NULL);
     if (!rc) {
         long long twice =
             client_int(c, &rc, "select count(*) - count(distinct id) from log where id > 0");
@@ -113,12 +134,18 @@ void work_read(struct conn *c, const char *why)
         if (!rc && n != m)
             violation("connection %u: the index has %lld rows, the table %lld", c->id, n, m);
     }
-    (void)client_sql(c, "commit");
-    if (!sqlite3_get_autocommit(c->db))
-        (void)client_sql(c, "rollback");
+    if (!sqlite3_get_autocommit(c->db) && (client_sql(c, "commit") || rc)) {
+        client_rollback(c, 0);
+        seen->n = 0;
+    }
+    /* Of its own it may see what can still be lost. */
+    for (uint32_t i = 0; rc == 0 && i < seen->n; i++)
+        txns[seen->id[i]].seen |= txns[seen->id[i]].client != c->id;
+    free(seen);
 }
 
-/* ---- writing ----------------------------------------------------------------------------------- */
+/* ---- writing -----------------------------------------------------------------------------------
+ */
 
 static char *noise(uint32_t bytes)
 {
@@ -139,6 +166,7 @@ static int begin(struct conn *c)
 
 static int sign(struct conn *c)
 {
+    linger();
     return client_sql(c, "insert into log values(%lld, %u)", (long long)c->txn->id, c->id);
 }
 
@@ -160,12 +188,16 @@ static void transfer(struct conn *c)
     uint32_t sum = 1 + below(R_WORK, 50);
     int rc = begin(c);
     char *pad = noise(40 + below(R_WORK, 200));
+    bool plain = below(R_WORK, 2); /* its record has the same length as many others */
     if (!rc && below(R_WORK, 4) == 0) {
         long long all = client_int(c, &rc, "select sum(bal) from acct");
         if (!rc && all != (long long)ACCOUNTS * BALANCE)
             violation("connection %u: inside its transaction the accounts hold %lld", c->id, all);
     }
-    if (!rc)
+    linger();
+    if (!rc && plain)
+        rc = client_sql(c, "update acct set bal=bal-%u where id=%u", sum, from);
+    else if (!rc)
         rc = client_sql(c, "update acct set bal=bal-%u, pad=x'%s' where id=%u", sum, pad, from);
     if (!rc)
         rc = client_sql(c, "update acct set bal=bal+%u where id=%u", sum, to);
@@ -224,8 +256,9 @@ static int change_things(struct conn *c)
         rc = client_sql(c, "delete from thing where a %% 5 = %u", a % 5);
         break;
     case 4:
-        rc = client_sql(c, "delete from thing where id in (select id from thing order by a limit "
-                           "%u)",
+        rc = client_sql(c,
+                        "delete from thing where id in (select id from thing order by a limit "
+                        "%u)",
                         4 * n);
         break;
     default:
@@ -268,9 +301,10 @@ static int much(struct conn *c)
     int rc = client_sql(c, "pragma cache_size=10");
     uint32_t pages = 105 + below(R_WORK, 60);
     if (!rc)
-        rc = client_sql(c, "with recursive s(i) as (select 1 union all select i+1 from s where "
-                           "i<%u) insert into thing(a, data) select -i, x'%s' || zeroblob(%u) "
-                           "from s",
+        rc = client_sql(c,
+                        "with recursive s(i) as (select 1 union all select i+1 from s where "
+                        "i<%u) insert into thing(a, data) select -i, x'%s' || zeroblob(%u) "
+                        "from s",
                         pages * sim.w.page_size / 4096 + 60, data, sim.w.page_size / 2);
     free(data);
     if (!rc)
@@ -304,7 +338,8 @@ static void paged(struct conn *c)
     finish(c, rc);
 }
 
-/* ---- outcomes that are unknown ----------------------------------------------------------------- */
+/* ---- outcomes that are unknown -----------------------------------------------------------------
+ */
 
 static int take_text(void *out, int n, char **values, char **names)
 {
@@ -344,7 +379,8 @@ void work_resolve(struct conn *c)
     }
 }
 
-/* ---- branches and moments ---------------------------------------------------------------------- */
+/* ---- branches and moments ----------------------------------------------------------------------
+ */
 
 struct conn work_other(struct conn *c, struct timeline *t, lsn_t at)
 {
@@ -398,7 +434,8 @@ static void make_branch(struct conn *c)
         if (!m || m->lsn != lsn)
             violation("branch %s was asked for at %llx and made at %llx", name,
                       (unsigned long long)lsn, m ? (unsigned long long)m->lsn : 0);
-        timeline_make(&id, name, gold_at(from, lsn) && lsn <= from->base ? from->parent : from, lsn);
+        timeline_make(&id, name, gold_at(from, lsn) && lsn <= from->base ? from->parent : from,
+                      lsn);
         run_stats.branches++;
         corallite__branched__free_unpacked(m, NULL);
         co_buf_free(&body);
@@ -437,7 +474,8 @@ static void go_to_past(struct conn *c)
     sqlite3_close(other.db);
 }
 
-/* ------------------------------------------------------------------------------------------------ */
+/* ------------------------------------------------------------------------------------------------
+ */
 
 static void some(struct conn *c)
 {
