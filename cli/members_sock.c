@@ -10,6 +10,7 @@
 
 #define CONNECT_MS 2000u
 #define CALL_MS    10000u
+#define PUT_MS     120000u /* the pageserver may be sending it a thousand at this moment */
 
 struct member *members_find(struct members *m, uint32_t node)
 {

@@ -495,7 +495,7 @@ int cli_safekeeper_replace(const struct cli_args *args)
     }
     if (!rc && !finished)
         rc = finish(&r);
-    if (!rc && !finished)
+    if (!rc)
         rc = wait_for_pageserver(&r);
     if (!rc)
         rc = report(&r, finished, cli_has(args, "--json"));
