@@ -174,8 +174,7 @@ static int start_leading(struct cv_quorum *q)
     struct pr_event lead = {.kind = PR_EV_LEAD};
 
     /* Of the members as they are known; the campaign learns who they are now. */
-    if (q->doomed || q->asked || q->releasing ||
-        (!cv_quorum_has(q) && 2 * q->n_up <= q->n_links))
+    if (q->doomed || q->asked || q->releasing || (!cv_quorum_has(q) && 2 * q->n_up <= q->n_links))
         return 0;
     int rc = cv_quorum_step(q, &lead);
     q->asked = rc == 0;
