@@ -77,8 +77,12 @@ $(B)/obj/%.o: %.c $(GEN_H)
 # The description of the HTTP API lies in the pageserver as it is (pageserver/v1_openapi.c).
 $(B)/obj/pageserver/v1_openapi.o: docs/openapi.json
 
+# The tool is a proposer when it changes the members of a log (cli/member_log_sock.c).
+PROPOSER := $(call objs,$(wildcard compute-vfs/proposer*.c))
+
 define module_lib
-$(B)/lib$(1).a: $(call objs,$(call lib_src,$(1))) $(if $(filter proto,$(1)),$(B)/obj/gen.o)
+$(B)/lib$(1).a: $(call objs,$(call lib_src,$(1))) $(if $(filter proto,$(1)),$(B)/obj/gen.o) \
+    $(if $(filter cli,$(1)),$(PROPOSER))
 	$$(call say,AR,$$@)rm -f $$@
 	$(Q)ar rcs $$@ $$^
 endef

@@ -79,6 +79,8 @@ int cli_branch_unprotect(const struct cli_args *args);
 int cli_pin_create(const struct cli_args *args);
 int cli_pin_list(const struct cli_args *args);
 int cli_pin_drop(const struct cli_args *args);
+int cli_safekeeper_list(const struct cli_args *args);
+int cli_safekeeper_replace(const struct cli_args *args);
 int cli_restore(const struct cli_args *args);
 int cli_log(const struct cli_args *args);
 int cli_export(const struct cli_args *args);

@@ -78,6 +78,8 @@ int client_connect(struct client *c, const char *host, uint16_t port, const stru
     c->node = ok->node;
     if (ok->has_cluster && ok->cluster.len == sizeof c->cluster.b)
         memcpy(c->cluster.b, ok->cluster.data, sizeof c->cluster.b);
+    if (ok->has_disk && ok->disk.len == sizeof c->disk.b)
+        memcpy(c->disk.b, ok->disk.data, sizeof c->disk.b);
     corallite__hello_ok__free_unpacked(ok, NULL);
     return 0;
 }

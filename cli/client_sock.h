@@ -32,7 +32,7 @@ void client_address(const char *host, uint16_t port, char out[CO_HOST_MAX_BYTES 
 struct client {
     struct psock sock;
     uint32_t node;
-    struct co_id cluster;
+    struct co_id cluster, disk;
 };
 
 /* Connects to a daemon. cluster: expected (NULL: any); node: expected (0: the pageserver, or any).

@@ -456,6 +456,33 @@ const struct cli_verb cli_verbs[] = {
      .max_words = 1,
      .words = {"DAEMON"},
      .run = cli_logs},
+    {.name = "safekeeper list",
+     .synopsis = "[--server HOST:PORT | --dir D] [--json]",
+     .summary = "the safekeepers of the cluster",
+     .details = "For each its node id, address, disk, how many timelines it holds and how much of "
+                "the logs that are in use it lacks. `corallite safekeeper replace` changes who "
+                "they are.",
+     .examples = "corallite safekeeper list\n",
+     .options = target_options,
+     .run = cli_safekeeper_list},
+    {.name = "safekeeper replace",
+     .synopsis = "OLD [ID=]HOST:PORT [--server HOST:PORT | --dir D] [--json]",
+     .summary = "put a new, empty safekeeper in the place of another",
+     .details =
+         "OLD is the node id of a member, running or lost. The other is a safekeeper that runs "
+         "with an empty directory and a node id that was never used; it may have OLD's address, "
+         "when OLD's disk was lost. Every log is copied to it and its members change in two "
+         "steps, while applications go on committing. If the command is interrupted, the same one "
+         "goes on from where it was; nothing has to be undone. OLD may come back at any time "
+         "without harm, and can be stopped for good when the command is done.",
+     .examples = "corallite-safekeeper --dir /srv/sk4 --node 4 --cluster ID --listen "
+                 "127.0.0.1:6420 &\n"
+                 "corallite safekeeper replace 2 127.0.0.1:6420\n",
+     .options = target_options,
+     .min_words = 2,
+     .max_words = 2,
+     .words = {"NODE", "ADDRESS"},
+     .run = cli_safekeeper_replace},
     {.name = "completion",
      .synopsis = "bash|zsh|fish",
      .summary = "print what lets a shell complete verbs, options and names",

@@ -419,8 +419,8 @@ static void pump(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
             n->lease_until_us = 0;
             return;
         }
-        bool parts = c->spilled || n->part_sent > 0 ||
-                     is_large(pr, c->data + (n->sent_lsn - c->begin));
+        bool parts =
+            c->spilled || n->part_sent > 0 || is_large(pr, c->data + (n->sent_lsn - c->begin));
         if (parts ? !send_part(pr, n, c, total, now)
                   : !send_append(pr, n, records_from(pr, c, n->sent_lsn), now)) {
             return;

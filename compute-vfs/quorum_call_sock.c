@@ -136,7 +136,7 @@ static int why_not(const struct cv_quorum *q, uint64_t refused_before, uint32_t 
 {
     char absent[700];
 
-    if (q->n_up < cv_quorum_majority(q))
+    if (!cv_quorum_has(q))
         return no_quorum(q);
     if (q->n_refused > refused_before)
         return co_fail(CO_ERR_BUSY,
@@ -173,7 +173,8 @@ static int start_leading(struct cv_quorum *q)
 {
     struct pr_event lead = {.kind = PR_EV_LEAD};
 
-    if (q->doomed || q->asked || q->releasing || q->n_up < cv_quorum_majority(q))
+    /* Of the members as they are known; the campaign learns who they are now. */
+    if (q->doomed || q->asked || q->releasing || (!cv_quorum_has(q) && 2 * q->n_up <= q->n_links))
         return 0;
     int rc = cv_quorum_step(q, &lead);
     q->asked = rc == 0;
@@ -390,7 +391,7 @@ static int position_locked(struct cv_quorum *q, uint32_t timeout_ms, struct cv_a
         if (rc != 0)
             break;
         if (!wait_slice(q, deadline_us)) {
-            rc = q->n_up < cv_quorum_majority(q)
+            rc = !cv_quorum_has(q)
                      ? no_quorum(q)
                      : co_fail(CO_ERR_TIMEOUT,
                                "the safekeepers did not agree within %u ms where the log ends",
@@ -444,7 +445,7 @@ static int status_locked(struct cv_quorum *q, struct pr_event *event, uint32_t t
     }
     if (ask.done)
         return CO_ERR_AGAIN;
-    if (q->n_up < cv_quorum_majority(q))
+    if (!cv_quorum_has(q))
         (void)no_quorum(q); /* for its sentence */
     else
         (void)co_fail(CO_ERR_TIMEOUT, "the outcome could not be learned within %u ms",

@@ -15,6 +15,7 @@
 #include "compute-vfs/quorum_reign.h"
 #include "compute-vfs/quorum_sock.h"
 #include "proto/peer_sock.h"
+#include "proto/qhist.h"
 #include "proto/net_sock.h"
 
 #define CV_BACKOFF_MIN_US 20000u
@@ -105,6 +106,7 @@ struct cv_quorum {
 
     struct cv_link link[CO_MEMBERS_MAX];
     uint32_t n_links, n_up;
+    uint64_t nodes_asked_us;     /* where a member is that has no link: asked last */
     uint64_t no_quorum_since_us; /* 0: there is one */
 
     struct cv_reign *reign;  /* the term that is led now */
@@ -154,9 +156,20 @@ static inline bool cv_quorum_dropped(const struct cv_quorum *q)
     }
     return false;
 }
+/* How many of the members are enough, for sentences. */
 static inline uint32_t cv_quorum_majority(const struct cv_quorum *q)
 {
-    return q->n_links / 2 + 1;
+    return q->view.config.n / 2 + 1;
+}
+/* Are enough of the members connected, by the configuration that is known? */
+static inline bool cv_quorum_has(const struct cv_quorum *q)
+{
+    uint32_t set[CO_MEMBERS_MAX], n = 0;
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        if (q->link[i].state == CV_LINK_UP)
+            set[n++] = q->link[i].sk.node;
+    }
+    return q_is_quorum(&q->view.config, set, n);
 }
 /* What pr_proposer's member set and the links think of it, for a sentence: "1=host:port (why)". */
 void cv_quorum_absent(const struct cv_quorum *q, char *text, size_t size);
@@ -182,8 +195,19 @@ short cv_link_wants(const struct cv_link *l);
 void cv_link_io(struct cv_quorum *q, struct cv_link *l);
 /* Any thread. Dropped when the link is not up; marks it broken when it cannot take it. */
 void cv_link_send(struct cv_quorum *q, struct cv_link *l, const struct q_msg *msg);
+/* Queues a control message; the link then has to be looked after. */
+CO_MUST_CHECK int cv_link_queue(struct cv_quorum *q, struct cv_link *l, unsigned type,
+                                const ProtobufCMessage *message);
 /* Closes it at once, without a word to the core. */
 void cv_link_close(struct cv_link *l);
+
+/* -- quorum_nodes_sock.c -- background thread, lock held ------------------------------------------
+ */
+
+/* Asks where a member is that there is no link to; returns when it wants to be called again. */
+uint64_t cv_nodes_tick(struct cv_quorum *q, uint64_t now_us);
+/* The answer. */
+CO_MUST_CHECK int cv_nodes_told(struct cv_quorum *q, struct co_span message);
 
 /* -- quorum_call_sock.c ---------------------------------------------------------------------------
  */

@@ -36,6 +36,10 @@ void cv_link_init(struct cv_link *l, const struct cv_safekeeper *sk,
         if (config->members[i].node_id == sk->node)
             l->disk = config->members[i].disk_uuid;
     }
+    for (uint32_t i = 0; i < config->n_new; i++) {
+        if (config->new_members[i].node_id == sk->node)
+            l->disk = config->new_members[i].disk_uuid;
+    }
 }
 
 void cv_link_close(struct cv_link *l)
@@ -121,8 +125,8 @@ static void start(struct cv_quorum *q, struct cv_link *l, uint64_t now_us)
     }
 }
 
-static int queue_message(struct cv_quorum *q, struct cv_link *l, unsigned type,
-                         const ProtobufCMessage *message)
+int cv_link_queue(struct cv_quorum *q, struct cv_link *l, unsigned type,
+                  const ProtobufCMessage *message)
 {
     uint8_t packed[CO_FRAME_HELLO_MAX_BYTES];
     struct co_span body = {packed, 0};
@@ -171,7 +175,7 @@ static void connected(struct cv_quorum *q, struct cv_link *l, uint64_t now_us)
     make_hello(q, l, &hello);
     l->state = CV_LINK_HELLO;
     l->deadline_us = now_us + CO_HELLO_TIMEOUT_MS * 1000u;
-    if (queue_message(q, l, FRAME_HELLO, &hello.base) != 0) {
+    if (cv_link_queue(q, l, FRAME_HELLO, &hello.base) != 0) {
         say_why(l, CO_ERR_CLOSED, "%s", co_sentence());
         drop(q, l);
     }
@@ -257,6 +261,8 @@ static int on_frame(struct cv_quorum *q, struct cv_link *l, const struct frame_h
         return on_hello_answer(q, l, frame, message);
     if (frame->type == FRAME_PONG)
         return 0;
+    if (frame->type == FRAME_NODES_OK)
+        return cv_nodes_told(q, message);
 
     struct q_msg msg;
     int rc = qmsg_decode(frame, body, &q->scratch, &msg);
@@ -353,7 +359,7 @@ static uint64_t tick_up(struct cv_quorum *q, struct cv_link *l, uint64_t now_us)
     }
     l->pings++;
     l->pinged_us = now_us;
-    if (!psock_wants_out(&l->s) && queue_message(q, l, FRAME_PING, NULL) != 0)
+    if (!psock_wants_out(&l->s) && cv_link_queue(q, l, FRAME_PING, NULL) != 0)
         l->broken = true;
     return now_us + CV_PING_US;
 }
@@ -364,7 +370,7 @@ uint64_t cv_link_tick(struct cv_quorum *q, struct cv_link *l, uint64_t now_us)
         drop(q, l);
     if (l->state == CV_LINK_IDLE) {
         /* Everybody waits for this one: no long pauses. */
-        if (q->n_up < cv_quorum_majority(q) && l->retry_at_us > now_us + CV_HURRY_US)
+        if (!cv_quorum_has(q) && l->retry_at_us > now_us + CV_HURRY_US)
             l->retry_at_us = now_us + CV_HURRY_US;
         if (now_us < l->retry_at_us)
             return l->retry_at_us;

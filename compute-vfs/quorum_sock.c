@@ -49,7 +49,7 @@ void cv_quorum_count_links(struct cv_quorum *q)
     q->n_up = 0;
     for (uint32_t i = 0; i < q->n_links; i++)
         q->n_up += q->link[i].state == CV_LINK_UP;
-    if (q->n_up >= cv_quorum_majority(q))
+    if (cv_quorum_has(q))
         q->no_quorum_since_us = 0;
     else if (q->no_quorum_since_us == 0)
         q->no_quorum_since_us = co_now_us();
@@ -323,14 +323,27 @@ static void cancel(struct cv_quorum *q, uint64_t req)
     (void)!cv_quorum_step(q, &event); /* without memory: an answer that nobody waits for */
 }
 
+static bool is_sealed_without(const struct cv_quorum *q, uint32_t node, lsn_t begin)
+{
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        if (q->link[i].sk.node == node && q->link[i].sealed_known && q->link[i].sealed_end <= begin)
+            return true;
+    }
+    return false;
+}
+
 /* S14: so many safekeepers are sealed without this record that no majority can ever have it. */
 static bool sealed_out(const struct cv_quorum *q, lsn_t begin)
 {
-    uint32_t without = 0;
+    const struct wal_config *c = &q->view.config;
+    uint32_t may[2 * CO_MEMBERS_MAX], n = 0;
 
-    for (uint32_t i = 0; i < q->n_links; i++)
-        without += q->link[i].sealed_known && q->link[i].sealed_end <= begin;
-    return without > q->n_links - cv_quorum_majority(q);
+    for (uint32_t i = 0; i < c->n + c->n_new; i++) {
+        uint32_t node = i < c->n ? c->members[i].node_id : c->new_members[i - c->n].node_id;
+        if (!is_sealed_without(q, node, begin))
+            may[n++] = node;
+    }
+    return !q_is_quorum(c, may, n);
 }
 
 /* A sealed timeline has no leader. Until the term is given up heartbeats go on: they tell the
@@ -435,6 +448,8 @@ static uint64_t tend(struct cv_quorum *q)
         if (!step_plain(q, PR_EV_TIMER))
             q->timer_at_us = now_us + CV_RETRY_US;
     }
+    uint64_t nodes_us = cv_nodes_tick(q, now_us);
+    next_us = nodes_us < next_us ? nodes_us : next_us;
     tend_seal(q, now_us);
     tend_wrecks(q, now_us);
     tend_leadership(q, now_us);

@@ -23,7 +23,6 @@
 #define PURGE_ROWS     2000u
 #define PURGE_EVERY_MS 20u
 
-static void connect_node(struct ps_node *node);
 static void purge_next(struct ps_server *s);
 
 /* -- Rows in the store ------------------------------------------------------------------------- */
@@ -355,6 +354,14 @@ uint32_t ps_nodes_ready(const struct ps_server *s)
     return n;
 }
 
+bool ps_nodes_enough(const struct ps_server *s)
+{
+    bool has[CO_MEMBERS_MAX] = {false};
+    for (uint32_t i = 0; i < s->reg.n_nodes; i++)
+        has[i] = s->nodes[i].ready && s->reg.listed[i];
+    return ps_reg_quorum(&s->reg, has);
+}
+
 static int node_hello(void *owner, struct peer *peer, const Corallite__Hello *hello,
                       const Corallite__HelloOk *ok)
 {
@@ -367,6 +374,7 @@ static int node_hello(void *owner, struct peer *peer, const Corallite__Hello *he
     node->ready = true;
     node->heard_ms = uv_now(&node->s->loop);
     ps_reg_list_begins(&node->s->reg, node->index);
+    ps_nodes_ask(node); /* answered before the list is */
     ask_list(node, NULL);
     return 0;
 }
@@ -404,6 +412,8 @@ static int node_frame(void *owner, struct peer *peer, const struct frame_header 
         return on_listed(node, frame, message);
     case FRAME_TIMELINE_PUT_OK:
         return on_put_ok(node, frame, message);
+    case FRAME_NODES_OK:
+        return ps_nodes_told(node, frame, message);
     case FRAME_STREAM_DATA:
         return ps_feed_data(node->s, node->index, frame, body);
     case FRAME_POS:
@@ -420,14 +430,14 @@ static int node_frame(void *owner, struct peer *peer, const struct frame_header 
 
 static void on_retry(uv_timer_t *timer)
 {
-    connect_node(timer->data);
+    ps_node_connect(timer->data);
 }
 
 static void retry_later(struct ps_node *node)
 {
     uint64_t ms = RETRY_MIN_MS << (node->failures < 5 ? node->failures : 5);
     node->failures++;
-    if (!node->s->closing)
+    if (!node->s->closing && node->id)
         uv_timer_start(&node->timer, on_retry, ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS, 0);
 }
 
@@ -436,7 +446,7 @@ static void node_close(void *owner, struct peer *peer, const char *reason)
     struct ps_node *node = owner;
     struct ps_server *s = node->s;
     (void)peer;
-    if (!s->closing && (node->ready || node->failures == 0 || node->failures % 30 == 0))
+    if (!s->closing && node->id && (node->ready || node->failures == 0 || node->failures % 30 == 0))
         co_warn(MODULE, "no safekeeper node=%u addr=%s:%u: %s", node->id, node->host, node->port,
                 reason);
     bool was_ready = node->ready;
@@ -452,7 +462,7 @@ static void node_close(void *owner, struct peer *peer, const char *reason)
     ps_health_update(s);
 }
 
-static void connect_node(struct ps_node *node)
+void ps_node_connect(struct ps_node *node)
 {
     struct ps_server *s = node->s;
     Corallite__Hello hello = CORALLITE__HELLO__INIT;
@@ -463,6 +473,15 @@ static void connect_node(struct ps_node *node)
     hello.has_role = hello.has_expect_node = 1;
     hello.role = CORALLITE__ROLE__ROLE_PAGESERVER;
     hello.expect_node = node->id;
+    for (uint32_t i = 0; i < s->reg.config.n + s->reg.config.n_new; i++) {
+        const struct wal_member *m = i < s->reg.config.n
+                                         ? &s->reg.config.members[i]
+                                         : &s->reg.config.new_members[i - s->reg.config.n];
+        if (m->node_id == node->id && !co_id_is_zero(&m->disk_uuid)) { /* O2, D8 */
+            hello.has_expect_disk = 1;
+            hello.expect_disk = msg_bytes16(m->disk_uuid.b);
+        }
+    }
     hello.program = program;
     struct peer_handler handler = {node, node_hello, node_frame, node_close};
     if (peer_connect(&s->loop, node->host, node->port, &hello, &handler, &node->peer)) {
@@ -522,18 +541,7 @@ int ps_catalog_start(struct ps_server *s)
     int rc = uv_timer_init(&s->loop, &s->purge);
     co_assert(rc == 0);
     s->purge.data = s;
-    for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
-        struct ps_node *node = &s->nodes[i];
-        node->s = s;
-        node->index = i;
-        node->id = s->options->nodes[i].id;
-        node->port = s->options->nodes[i].port;
-        snprintf(node->host, sizeof node->host, "%s", s->options->nodes[i].host);
-        rc = uv_timer_init(&s->loop, &node->timer);
-        co_assert(rc == 0);
-        node->timer.data = node;
-        connect_node(node);
-    }
+    ps_nodes_start(s);
     ps_lineage_settle(s);
     purge_next(s);
     return 0;
@@ -549,7 +557,7 @@ void ps_catalog_tick(struct ps_server *s)
         if (now - node->heard_ms > SILENT_MS)
             peer_close(node->peer, "it does not answer");
         else
-            peer_send(node->peer, FRAME_PING, 0, NULL, co_span_of(NULL, 0));
+            ps_nodes_ask(node); /* and so it has to say something */
     }
     drive_all(s);
 }
@@ -566,12 +574,19 @@ void ps_catalog_close(struct ps_server *s)
 }
 
 /* The members that a new timeline is born with: all safekeepers, with the disks that are known. */
+static void know_disks(const struct ps_server *s, struct wal_member *members, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t k = 0; k < s->reg.n_nodes; k++)
+            if (s->nodes[k].id == members[i].node_id && !co_id_is_zero(&s->nodes[k].disk))
+                members[i].disk_uuid = s->nodes[k].disk;
+}
+
 static void birth_config(const struct ps_server *s, struct wal_config *out)
 {
-    *out = (struct wal_config){.version = 1, .n = s->reg.n_nodes};
-    for (uint32_t i = 0; i < s->reg.n_nodes; i++)
-        out->members[i] =
-            (struct wal_member){.node_id = s->nodes[i].id, .disk_uuid = s->nodes[i].disk};
+    *out = s->reg.config;
+    know_disks(s, out->members, out->n);
+    know_disks(s, out->new_members, out->n_new);
 }
 
 int ps_catalog_create(struct ps_server *s, const char *db, const char *branch,

@@ -77,7 +77,9 @@ static void tell_nodes(const struct ps_server *s)
     int rc = 0;
     for (uint32_t i = 0; i < s->reg.n_nodes && !rc; i++) {
         char node[16];
-        snprintf(node, sizeof node, "%u", s->options->nodes[i].id);
+        if (!s->nodes[i].id)
+            continue;
+        snprintf(node, sizeof node, "%u", s->nodes[i].id);
         const char *const labels[][2] = {{"node", node}};
         rc = co_series_line(&text, &ps_m_node_up, labels, 1, s->nodes[i].ready);
     }
@@ -94,17 +96,16 @@ void ps_health_update(struct ps_server *s)
     if (!h)
         return;
     pthread_mutex_lock(&h->mutex);
-    h->healthy = s->store && have >= need;
+    h->healthy = s->store && ps_nodes_enough(s);
     h->ready = s->ready;
     int n =
         snprintf(h->missing, sizeof h->missing,
                  "not healthy: %u of %u safekeepers are connected, %u are needed; missing:", have,
                  s->reg.n_nodes, need);
     for (uint32_t i = 0; i < s->reg.n_nodes && n > 0 && (size_t)n < sizeof h->missing; i++)
-        if (!s->nodes[i].ready)
+        if (!s->nodes[i].ready && s->nodes[i].id)
             n += snprintf(h->missing + n, sizeof h->missing - (size_t)n, " %u at %.100s:%u",
-                          s->options->nodes[i].id, s->options->nodes[i].host,
-                          s->options->nodes[i].port);
+                          s->nodes[i].id, s->nodes[i].host, s->nodes[i].port);
     pthread_mutex_unlock(&h->mutex);
 }
 

@@ -20,6 +20,7 @@
 #include "common/clock_file.h"
 #include "common/log.h"
 #include "pageserver/server_uv.h"
+#include "proto/qhist.h"
 #include "proto/qmsg.h"
 
 #define ROUND_MS  20u  /* between rounds while the tail is open */
@@ -53,6 +54,28 @@ static uint32_t told(const struct ps_server *s, const struct ps_moment *m)
     return n;
 }
 
+/* Have enough answered, by the configuration in the most advanced answer? */
+static bool enough(const struct ps_server *s, const struct ps_moment *m)
+{
+    uint32_t set[CO_MEMBERS_MAX], n = 0;
+    const struct wal_config *config = &s->reg.config;
+    term_t term = 0;
+    lsn_t flush = 0;
+    for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
+        if (!m->pos[i].told)
+            continue;
+        set[n++] = s->nodes[i].id;
+        if (m->pos[i].config.version > 0 &&
+            (m->pos[i].last_log_term > term ||
+             (m->pos[i].last_log_term == term && m->pos[i].flush_lsn >= flush))) {
+            term = m->pos[i].last_log_term;
+            flush = m->pos[i].flush_lsn;
+            config = &m->pos[i].config;
+        }
+    }
+    return q_is_quorum(config, set, n);
+}
+
 /* 0: m->head is known. CO_ERR_AGAIN. */
 static int find_head(struct ps_server *s, struct ps_moment *m, const struct ps_timeline *tl)
 {
@@ -63,7 +86,7 @@ static int find_head(struct ps_server *s, struct ps_moment *m, const struct ps_t
         return 0;
     if (!m->round || now - m->round_ms >= REASK_MS)
         begin_round(s, m, tl);
-    if (told(s, m) < ps_reg_majority(&s->reg))
+    if (!enough(s, m))
         return CO_ERR_AGAIN;
     for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
         if (!m->pos[i].told)
@@ -103,7 +126,8 @@ int ps_moment_pos(struct ps_server *s, uint32_t node, const struct frame_header 
         m->pos[node].last_log_term = msg.last_log_term;
         m->pos[node].flush_lsn = msg.flush_lsn;
         m->pos[node].commit_lsn = msg.commit_lsn;
-        found = told(s, m) >= ps_reg_majority(&s->reg);
+        m->pos[node].config = msg.config;
+        found = enough(s, m);
     }
     qmsg_scratch_free(&scratch);
     if (found)

@@ -5,6 +5,7 @@
 
 #include "common/assert.h"
 #include "common/crc32c.h"
+#include "proto/qhist.h"
 
 int ps_reg_init(struct ps_registry *reg, const struct co_id *cluster, const struct co_id *self,
                 uint32_t n_nodes)
@@ -12,12 +13,25 @@ int ps_reg_init(struct ps_registry *reg, const struct co_id *cluster, const stru
     co_assert(n_nodes >= 1 && n_nodes <= CO_MEMBERS_MAX);
     *reg = (struct ps_registry){
         .cluster = *cluster, .self = *self, .n_nodes = n_nodes, .n_buckets = 1024};
+    reg->config.version = 1;
+    reg->config.n = n_nodes;
+    for (uint32_t i = 0; i < n_nodes; i++)
+        reg->node_id[i] = reg->config.members[i].node_id = i + 1;
     reg->by_id = calloc(reg->n_buckets, sizeof *reg->by_id);
     reg->by_name = calloc(reg->n_buckets, sizeof *reg->by_name);
     if (reg->by_id && reg->by_name)
         return 0;
     ps_reg_free(reg);
     return co_fail(CO_ERR_NOMEM, "no memory for the registry of timelines");
+}
+
+bool ps_reg_quorum(const struct ps_registry *reg, const bool has[CO_MEMBERS_MAX])
+{
+    uint32_t set[CO_MEMBERS_MAX], n = 0;
+    for (uint32_t i = 0; i < reg->n_nodes; i++)
+        if (has[i] && reg->node_id[i])
+            set[n++] = reg->node_id[i];
+    return q_is_quorum(&reg->config, set, n);
 }
 
 void ps_reg_free(struct ps_registry *reg)
@@ -236,11 +250,8 @@ void ps_reg_list_begins(struct ps_registry *reg, uint32_t node)
 bool ps_reg_list_done(struct ps_registry *reg, uint32_t node)
 {
     co_assert(node < reg->n_nodes);
-    uint32_t n = 0;
     reg->listed[node] = true;
-    for (uint32_t i = 0; i < reg->n_nodes; i++)
-        n += reg->listed[i];
-    if (n >= ps_reg_majority(reg) && !reg->heard) {
+    if (ps_reg_quorum(reg, reg->listed) && !reg->heard) {
         reg->heard = true;
         for (struct ps_timeline *tl = reg->all; tl; tl = tl->next)
             settle_name(reg, tl);
@@ -392,11 +403,11 @@ static bool seal_replaced(struct ps_registry *reg, struct ps_timeline *tl, enum 
 
 enum ps_next ps_reg_next(struct ps_registry *reg, struct ps_timeline *tl)
 {
-    uint32_t n = 0;
+    bool has[CO_MEMBERS_MAX] = {false};
     enum ps_next next;
     for (uint32_t i = 0; i < reg->n_nodes; i++)
-        n += tl->held[i] >= tl->meta.version;
-    if (!reg->heard || n < ps_reg_majority(reg))
+        has[i] = tl->held[i] >= tl->meta.version;
+    if (!reg->heard || !ps_reg_quorum(reg, has))
         return PS_NEXT_NOTHING;
     if (tl->meta.state == PS_CREATING) {
         if (!co_id_is_zero(&tl->meta.replaces) && !seal_replaced(reg, tl, &next))

@@ -58,24 +58,30 @@ struct ps_timeline {
 };
 
 struct ps_registry {
-    struct co_id cluster, self; /* our disk id */
-    uint32_t n_nodes;
-    bool listed[CO_MEMBERS_MAX]; /* has told all it holds since this start */
-    bool heard;                  /* a majority has: see R1 */
+    struct co_id cluster, self;       /* our disk id */
+    uint32_t n_nodes;                 /* slots of safekeepers in use or free again */
+    uint32_t node_id[CO_MEMBERS_MAX]; /* of each slot; 0: free */
+    struct wal_config config;         /* who counts for a majority; joint: of both groups */
+    bool listed[CO_MEMBERS_MAX];      /* has told all it holds since this start */
+    bool heard;                       /* a majority has: see R1 */
     uint32_t n;
     uint32_t n_buckets;
     struct ps_timeline **by_id, **by_name;
     struct ps_timeline *all;
 };
 
+/* Safekeepers 1 to n_nodes, each in its slot, all members. */
 CO_MUST_CHECK int ps_reg_init(struct ps_registry *reg, const struct co_id *cluster,
                               const struct co_id *self, uint32_t n_nodes);
 void ps_reg_free(struct ps_registry *reg);
 
+/* How many make a majority, for sentences. */
 static inline uint32_t ps_reg_majority(const struct ps_registry *reg)
 {
-    return reg->n_nodes / 2 + 1;
+    return reg->config.n / 2 + 1;
 }
+/* Are the slots for which `has` is true a majority? */
+bool ps_reg_quorum(const struct ps_registry *reg, const bool has[CO_MEMBERS_MAX]);
 
 struct ps_timeline *ps_reg_find(const struct ps_registry *reg, const struct co_id *id);
 /* It has its name: neither dropped nor hidden. */

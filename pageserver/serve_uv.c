@@ -26,20 +26,25 @@ uint32_t ps_ask_ms = 8000;
 
 /* -- Answers ----------------------------------------------------------------------------------- */
 
-static Corallite__Safekeeper *fill_safekeepers(const struct ps_server *s,
-                                               Corallite__Safekeeper out[CO_MEMBERS_MAX],
-                                               Corallite__Safekeeper *list[CO_MEMBERS_MAX])
+/* How many there are. */
+static uint32_t fill_safekeepers(const struct ps_server *s,
+                                 Corallite__Safekeeper out[CO_MEMBERS_MAX],
+                                 Corallite__Safekeeper *list[CO_MEMBERS_MAX])
 {
+    uint32_t n = 0;
     for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
-        corallite__safekeeper__init(&out[i]);
-        out[i].has_node = out[i].has_port = out[i].has_connected = 1;
-        out[i].node = s->nodes[i].id;
-        out[i].host = (char *)(uintptr_t)s->nodes[i].host;
-        out[i].port = s->nodes[i].port;
-        out[i].connected = s->nodes[i].ready;
-        list[i] = &out[i];
+        if (!s->nodes[i].id)
+            continue;
+        corallite__safekeeper__init(&out[n]);
+        out[n].has_node = out[n].has_port = out[n].has_connected = 1;
+        out[n].node = s->nodes[i].id;
+        out[n].host = (char *)(uintptr_t)s->nodes[i].host;
+        out[n].port = s->nodes[i].port;
+        out[n].connected = s->nodes[i].ready;
+        list[n] = &out[n];
+        n++;
     }
-    return out;
+    return n;
 }
 
 /* tl NULL: there is no such database. */
@@ -55,10 +60,9 @@ static void send_opened(struct ps_session *session, uint64_t request, const stru
         opened.has_last_record_lsn = 1;
         opened.last_record_lsn = tl->chain.last_lsn;
     }
-    fill_safekeepers(s, node, list);
+    opened.n_safekeepers = fill_safekeepers(s, node, list);
     opened.has_cluster = 1;
     opened.cluster = msg_bytes16(s->identity.cluster.b);
-    opened.n_safekeepers = s->reg.n_nodes;
     opened.safekeepers = list;
     peer_send(session->peer, FRAME_OPENED, request, &opened.base, co_span_of(NULL, 0));
 }
@@ -155,7 +159,6 @@ static void send_status(struct ps_session *session, uint64_t request)
     struct ps_store_stats store;
     char http[300];
     ps_store_stats(s->store, &store);
-    fill_safekeepers(s, node, list);
     st.has_cluster = st.has_disk = st.has_uptime_us = st.has_lmdb_bytes = st.has_records = 1;
     st.has_pages_served = st.has_bytes_in = st.has_bytes_out = 1;
     st.cluster = msg_bytes16(s->identity.cluster.b);
@@ -170,7 +173,7 @@ static void send_status(struct ps_session *session, uint64_t request)
         st.bytes_in += peer_bytes_in(o->peer);
         st.bytes_out += peer_bytes_out(o->peer);
     }
-    st.n_safekeepers = s->reg.n_nodes;
+    st.n_safekeepers = fill_safekeepers(s, node, list);
     st.safekeepers = list;
     if (s->http) {
         snprintf(http, sizeof http, "%s:%u", s->options->http_host, co_http_port(s->http));
@@ -307,13 +310,13 @@ static void give_up(struct ps_server *s, struct ps_ask *ask)
         return;
     }
     for (uint32_t i = 0; i < s->reg.n_nodes && n < sizeof missing; i++)
-        if (!s->nodes[i].ready)
+        if (!s->nodes[i].ready && s->nodes[i].id)
             n +=
                 (size_t)snprintf(missing + n, sizeof missing - n, "%s%u at %.60s:%u", n ? ", " : "",
                                  s->nodes[i].id, s->nodes[i].host, s->nodes[i].port);
     const char *name = ask->kind == PS_ASK_LIST ? "the list of databases" : ask->db;
     int rc =
-        ps_nodes_ready(s) >= ps_reg_majority(&s->reg)
+        ps_nodes_enough(s)
             ? co_fail(CO_ERR_NO_QUORUM,
                       "%s: a majority of the safekeepers did not confirm within %u ms; it "
                       "goes on in the background, ask again",

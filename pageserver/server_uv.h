@@ -44,7 +44,7 @@ struct ps_node {
     struct peer *peer; /* NULL: waiting to connect again */
     bool ready;        /* HelloOk came */
     struct co_id disk; /* as it said last; zero: not known */
-    uint64_t list_request;
+    uint64_t list_request, nodes_request;
     uint64_t heard_ms; /* of the last frame */
     unsigned failures; /* in a row */
     uv_timer_t timer;  /* to connect again */
@@ -78,6 +78,7 @@ struct ps_moment {
         bool told;
         term_t last_log_term;
         lsn_t flush_lsn, commit_lsn;
+        struct wal_config config;
     } pos[CO_MEMBERS_MAX];
     bool have_head;
     lsn_t head;
@@ -171,6 +172,13 @@ CO_MUST_CHECK int ps_catalog_start(struct ps_server *s);
 void ps_catalog_tick(struct ps_server *s);
 void ps_catalog_close(struct ps_server *s);
 uint32_t ps_nodes_ready(const struct ps_server *s);
+bool ps_nodes_enough(const struct ps_server *s);
+/* nodes_uv.c: slots of safekeepers follow what they tell of who they are (proto/nodes.h). */
+void ps_nodes_start(struct ps_server *s);
+void ps_nodes_ask(struct ps_node *node);
+CO_MUST_CHECK int ps_nodes_told(struct ps_node *node, const struct frame_header *frame,
+                                struct co_span message);
+void ps_node_connect(struct ps_node *node); /* catalog_uv.c */
 /* Does what is due for a timeline: sends it to those that lack it, stores it. */
 void ps_catalog_drive(struct ps_server *s, struct ps_timeline *tl);
 /* Begins a creation: of this timeline (ids, names and origin are the caller's; state, version,

@@ -55,6 +55,8 @@ enum frame_type {
     FRAME_TIMELINE_LISTED = 45, /* TimelineListed */
     FRAME_NODE_STATUS = 46,     /* no message */
     FRAME_NODE_STATUS_OK = 47,  /* NodeStatus */
+    FRAME_NODES = 48,           /* Nodes: empty asks, else it is stored if it is newer */
+    FRAME_NODES_OK = 49,        /* Nodes: as stored now */
 
     /* pageserver <-> compute, tool */
     FRAME_OPEN = 64,          /* Open */

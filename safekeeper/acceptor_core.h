@@ -45,8 +45,8 @@ struct sk_acceptor {
     lsn_t config_lsn;                /*   until this is committed */
 #endif
     lsn_t leader_commit; /* as its leader says, maybe above flush_lsn */
-    lsn_t floor_hint;      /* M16: every member has flushed so far, */
-    term_t floor_term;     /*   under the history of this term */
+    lsn_t floor_hint;    /* M16: every member has flushed so far, */
+    term_t floor_term;   /*   under the history of this term */
 
     struct co_id lease_nonce;
     uint64_t lease_until_us, quiet_until_us;

@@ -233,6 +233,67 @@ static int node_status(struct sk_server *s, struct peer *peer, uint64_t request_
     return 0;
 }
 
+/* -- NODES
+ * ----------------------------------------------------------------------------------------- */
+
+static void send_nodes(struct sk_server *s, struct peer *peer, uint64_t request_id)
+{
+    struct nodes_message m;
+    nodes_fill(&s->nodes, &m);
+    peer_send(peer, FRAME_NODES_OK, request_id, &m.pb.base, (struct co_span){0});
+}
+
+static int write_nodes(struct sk_job *job)
+{
+    struct sk_nodes_request *r = job->owner;
+    return sk_nodes_save(r->server->options.dir, &r->nodes);
+}
+
+static void on_nodes_written(struct sk_job *job)
+{
+    struct sk_nodes_request *r = job->owner;
+    struct sk_server *s = r->server;
+    struct peer *peer = peer_of(s, r->conn);
+    s->nodes_put = NULL;
+    if (job->rc) {
+        sk_server_fail(s, job->rc, job->sentence);
+    } else {
+        s->nodes = r->nodes;
+        co_info("safekeeper/server", "safekeepers of the cluster changed version=%u members=%u%s",
+                s->nodes.config.version, s->nodes.config.n,
+                s->nodes.config.n_new ? " replacing=yes" : "");
+        if (peer)
+            send_nodes(s, peer, r->request_id);
+    }
+    free(r);
+    sk_server_go_on_stopping(s);
+}
+
+static int nodes_request(struct sk_server *s, struct peer *peer, uint64_t request_id,
+                         const Corallite__Nodes *m)
+{
+    struct nodes nodes;
+    int rc = nodes_read(m, &nodes);
+    if (rc)
+        return rc;
+    if (nodes.config.version <= s->nodes.config.version) {
+        send_nodes(s, peer, request_id);
+        return 0;
+    }
+    if (s->nodes_put)
+        return co_fail(CO_ERR_BUSY, "another change of the list of safekeepers is being written");
+    struct sk_nodes_request *r = calloc(1, sizeof *r);
+    if (!r)
+        return co_fail(CO_ERR_NOMEM, "no memory for a list of safekeepers");
+    *r = (struct sk_nodes_request){
+        .server = s, .conn = peer_id(peer), .request_id = request_id, .nodes = nodes};
+    r->job = (struct sk_job){
+        .kind = SK_JOB_CALL, .call = write_nodes, .done = on_nodes_written, .owner = r};
+    s->nodes_put = r;
+    sk_store_submit(s->stores[0], &r->job);
+    return 0;
+}
+
 /* -- Dispatch
  * -------------------------------------------------------------------------------------- */
 
@@ -252,7 +313,12 @@ int sk_admin_frame(struct sk_server *s, struct peer *peer, const struct frame_he
     uint64_t id = frame->request_id;
     if (frame->type == FRAME_NODE_STATUS)
         return answered(peer, id, node_status(s, peer, id));
-    if (frame->type == FRAME_TIMELINE_PUT) {
+    if (frame->type == FRAME_NODES) {
+        Corallite__Nodes *m = peer_unpack(&corallite__nodes__descriptor, message);
+        rc = m ? nodes_request(s, peer, id, m) : CO_ERR_PROTOCOL;
+        if (m)
+            corallite__nodes__free_unpacked(m, NULL);
+    } else if (frame->type == FRAME_TIMELINE_PUT) {
         Corallite__TimelinePut *m = peer_unpack(&corallite__timeline_put__descriptor, message);
         rc = m ? put_request(s, peer, id, m) : CO_ERR_PROTOCOL;
         if (m)

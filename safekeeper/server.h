@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "safekeeper/nodes_file.h"
 #include "safekeeper/registry_file.h"
 #include "safekeeper/server_uv.h"
 #include "safekeeper/timeline_uv.h"
@@ -28,12 +29,23 @@ struct sk_put_request {
     struct sk_put_request *next;
 };
 
+/* A NODES that changes something; one at a time. */
+struct sk_nodes_request {
+    struct sk_server *server;
+    sk_conn_t conn;
+    uint64_t request_id;
+    struct nodes nodes;
+    struct sk_job job;
+};
+
 struct sk_server {
     struct sk_server_options options;
     uv_loop_t *loop;
     struct sk_host host;
     struct sk_store *stores[SK_STORES];
     struct sk_registry registry;
+    struct nodes nodes;
+    struct sk_nodes_request *nodes_put; /* being written */
     struct peer_server *listener;
     struct sk_client *clients; /* ascending by conn */
     uint32_t n_clients, cap_clients;

@@ -39,9 +39,10 @@ static struct co_metric m_log_bytes = {.name = "corallite_safekeeper_log_stored_
                                        .help = "Bytes of log on disk.",
                                        .kind = CO_GAUGE};
 
-static const unsigned types[] = {
-    FRAME_VOTE,     FRAME_FETCH,  FRAME_ELECTED,      FRAME_APPEND,        FRAME_RELEASE,
-    FRAME_READ_POS, FRAME_STREAM, FRAME_TIMELINE_PUT, FRAME_TIMELINE_LIST, FRAME_NODE_STATUS};
+static const unsigned types[] = {FRAME_VOTE,        FRAME_FETCH,        FRAME_ELECTED,
+                                 FRAME_APPEND,      FRAME_RELEASE,      FRAME_READ_POS,
+                                 FRAME_STREAM,      FRAME_TIMELINE_PUT, FRAME_TIMELINE_LIST,
+                                 FRAME_NODE_STATUS, FRAME_NODES};
 
 /* -- Clients
  * --------------------------------------------------------------------------------------- */
@@ -226,6 +227,7 @@ static int on_frame(void *owner, struct peer *peer, const struct frame_header *f
     case FRAME_TIMELINE_PUT:
     case FRAME_TIMELINE_LIST:
     case FRAME_NODE_STATUS:
+    case FRAME_NODES:
         return sk_admin_frame(s, peer, frame, message);
     default:
         return co_fail(CO_ERR_PROTOCOL, "%s is not a request to a safekeeper",
@@ -470,7 +472,7 @@ void sk_server_stop(struct sk_server *s)
 /* Called whenever something ended: the last one ends the server. */
 void sk_server_go_on_stopping(struct sk_server *s)
 {
-    if (!s->stopping || s->stores_closed || s->n_open || s->puts || s->n_clients)
+    if (!s->stopping || s->stores_closed || s->n_open || s->puts || s->nodes_put || s->n_clients)
         return;
     s->stores_closed = true;
     for (uint32_t i = 0; i < SK_STORES; i++)

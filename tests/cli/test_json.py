@@ -70,6 +70,7 @@ def keys_as_documented(room):
     take("diff", "js", "js/tide", code=1)
     take("pin create", "js", "good")
     take("pin list", "js")
+    take("safekeeper list")
     take("pin drop", "js", "good")
     undo = take("branch reset", "js/tide", "--yes")["undo"]
     check("branch reset: the branch is as its parent", room.run("diff", "js", "js/tide").returncode == 0)

@@ -49,6 +49,30 @@ def commit_on_demand(commit_timeout=""):
             say("error", e.sqlite_errorname, " ".join(cluster.last_error().split()))
 
 
+def commit_without_a_failure(name):
+    """Commits as fast as it can until its input ends; `?` asks how many. A failure ends it."""
+    import threading
+    db = connect(timeout=60.0)
+    done, longest, over = 0, 0.0, threading.Event()
+
+    def listen():
+        for _ in sys.stdin:
+            say(done)
+        over.set()
+
+    say("open")
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        while not over.is_set():
+            began = time.monotonic()
+            db.execute("INSERT INTO t(a, b) VALUES(?, ?)", (name, done))
+            longest = max(longest, time.monotonic() - began)
+            done += 1
+        say("done", done, longest)
+    except sqlite3.Error as e:
+        say("error", e.sqlite_errorname, " ".join(cluster.last_error().split()))
+
+
 def commit_on_demand_in(table):
     """Each line is a commit of one row of 65,000 bytes in column b."""
     db = connect()

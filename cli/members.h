@@ -1,0 +1,92 @@
+/*
+ * members.h - what the safekeeper verbs know of a cluster's safekeepers, and how they talk to them.
+ *
+ *   members_sock.c      finding them, their list of who they are (proto/nodes.h), their registries
+ *   member_log_sock.c   one timeline: the tool as its proposer, one step towards other members
+ *   safekeeper_sock.c   the verbs
+ *
+ * The tool drives the proposer core of the compute (the one part of compute-vfs that the command
+ * may include). It keeps nothing on its own disk: how far a replacement is stands in the list that
+ * the safekeepers keep, and in each log.
+ */
+#ifndef CORALLITE_CLI_MEMBERS_H
+#define CORALLITE_CLI_MEMBERS_H
+
+#include "cli/client_sock.h"
+#include "proto/nodes.h"
+#include "proto/qmsg.h"
+
+/* A safekeeper and our two connections to it: requests, and the log's messages. */
+struct member {
+    uint32_t node;
+    char host[CO_HOST_MAX_BYTES + 1];
+    uint16_t port;
+    struct co_id disk; /* as it said; zero: not reached yet */
+    struct client admin, log;
+    bool up;              /* `admin` stands */
+    uint64_t retry_at_us; /* of `log` */
+    char why[CO_SENTENCE_MAX];
+};
+
+struct members {
+    struct client_target target; /* the pageserver */
+    struct co_id cluster;
+    struct nodes book; /* the newest that anybody keeps; version 1: as the pageserver was started */
+    struct member at[NODES_MAX];
+    uint32_t n;
+    struct qmsg_scratch scratch;
+    struct co_buf frame;
+};
+
+/* A timeline, as the registries of the safekeepers have it. */
+struct member_timeline {
+    struct co_id id;
+    char name[2 * (CO_NAME_MAX_BYTES + 1)]; /* DB/BRANCH */
+    int state;                              /* Corallite__TimelineState */
+    uint64_t version;
+    struct wal_config config;  /* at birth */
+    Corallite__Timeline *wire; /* owned */
+    bool done;
+};
+struct member_timelines {
+    struct member_timeline *e; /* ascending by id */
+    uint32_t n, cap;
+};
+
+/* Asks the pageserver for the safekeepers, and each of those that can be reached for the list of
+ * them. An error only when the pageserver cannot be asked. */
+CO_MUST_CHECK int members_open(struct members *m, const struct cli_args *args);
+void members_close(struct members *m);
+/* NULL: it is not known. */
+struct member *members_find(struct members *m, uint32_t node);
+/* Connects to a safekeeper that is not in the list. CO_ERR_CONNECT, CO_ERR_CLUSTER,... */
+CO_MUST_CHECK int members_add(struct members *m, const char *host, uint16_t port,
+                              struct member **out);
+/* Are those that can be reached enough for this configuration? A sentence names the missing. */
+CO_MUST_CHECK int members_enough(const struct members *m, const struct wal_config *config);
+/* Stores the list at all that can be reached; a majority (of both groups) must have it.
+ * CO_ERR_BUSY: somebody stored another one meanwhile. */
+CO_MUST_CHECK int members_put(struct members *m, const struct nodes *nodes);
+/* Does the pageserver connect to exactly those that the list names? CO_ERR_AGAIN: not yet. */
+CO_MUST_CHECK int members_pageserver_follows(struct members *m);
+
+/* All that one safekeeper holds, merged into *out: the higher version stays. */
+CO_MUST_CHECK int members_list(struct members *m, struct member *of, struct member_timelines *out);
+/* All that a majority holds. */
+CO_MUST_CHECK int members_list_all(struct members *m, struct member_timelines *out);
+void member_timelines_free(struct member_timelines *t);
+CO_MUST_CHECK int members_put_timeline(struct member *on, const struct member_timeline *t);
+
+/* member_log_sock.c */
+
+enum member_step { MEMBER_DONE, MEMBER_JOINT, MEMBER_BUSY, MEMBER_SEALED };
+
+/* Takes the lease of a timeline for a moment and takes it as far as it can towards `old` out and
+ * `new` in: joint, and when the new one has all of it, alone. *state: DONE; JOINT: the new one lags
+ * (*behind bytes), come again; BUSY: the lease or a majority was not to be had (co_sentence() says
+ * why); SEALED: it takes no records any more. */
+CO_MUST_CHECK int member_log_step(struct members *m, const struct member_timeline *t,
+                                  const struct wal_member *new, uint32_t old,
+                                  enum member_step *state, uint64_t *behind);
+
+#endif

@@ -1,0 +1,364 @@
+/* members_sock.c - see members.h. */
+#include "cli/members.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock_file.h"
+#include "proto/qhist.h"
+
+#define CONNECT_MS 2000u
+#define CALL_MS    10000u
+#define PUT_MS     120000u /* the pageserver may be sending it a thousand at this moment */
+
+struct member *members_find(struct members *m, uint32_t node)
+{
+    for (uint32_t i = 0; i < m->n; i++)
+        if (m->at[i].node == node)
+            return &m->at[i];
+    return NULL;
+}
+
+static struct member *slot(struct members *m, uint32_t node, const char *host, uint16_t port)
+{
+    struct member *x = members_find(m, node);
+    if (!x && m->n < NODES_MAX) {
+        x = &m->at[m->n++];
+        *x = (struct member){.node = node, .port = port};
+        x->admin.sock.fd = x->log.sock.fd = -1;
+        snprintf(x->host, sizeof x->host, "%s", host);
+    }
+    return x;
+}
+
+static void reach(struct members *m, struct member *x)
+{
+    if (x->up)
+        return;
+    if (client_connect(&x->admin, x->host, x->port, &m->cluster, x->node, CONNECT_MS)) {
+        snprintf(x->why, sizeof x->why, "%s", co_sentence());
+        return;
+    }
+    x->up = true;
+    x->disk = x->admin.disk;
+}
+
+int members_add(struct members *m, const char *host, uint16_t port, struct member **out)
+{
+    struct client c;
+    int rc = client_connect(&c, host, port, &m->cluster, 0, CONNECT_MS);
+    if (rc)
+        return rc;
+    struct member *x = c.node ? slot(m, c.node, host, port) : NULL;
+    if (!x || x->up) {
+        rc = x ? 0
+               : co_fail(CO_ERR_NODE, "%s is no safekeeper; give the address of a safekeeper",
+                         c.sock.address);
+        if (x && (x->port != port || strcmp(x->host, host) != 0))
+            rc = co_fail(CO_ERR_NODE,
+                         "the safekeeper at %s has node id %u, which safekeeper %u at %s:%u has; a "
+                         "node id is used once: start it with another --node and an empty --dir",
+                         c.sock.address, x->node, x->node, x->host, x->port);
+        client_close(&c);
+        *out = x;
+        return rc;
+    }
+    x->admin = c;
+    x->up = true;
+    x->disk = c.disk;
+    x->port = port;
+    snprintf(x->host, sizeof x->host, "%s", host);
+    *out = x;
+    return 0;
+}
+
+/* -- The list ------------------------------------------------------------------------------------
+ */
+
+static int ask_nodes(struct member *x, const struct nodes *put, struct nodes *out)
+{
+    Corallite__Nodes *answer = NULL;
+    struct nodes_message message;
+    corallite__nodes__init(&message.pb);
+    if (put)
+        nodes_fill(put, &message);
+    int rc = client_call(&x->admin, FRAME_NODES, &message.pb.base, FRAME_NODES_OK,
+                         &corallite__nodes__descriptor, CALL_MS, &answer);
+    if (!rc) {
+        rc = nodes_read(answer, out);
+        corallite__nodes__free_unpacked(answer, NULL);
+    } else if (x->admin.sock.fd < 0) {
+        x->up = false;
+        snprintf(x->why, sizeof x->why, "%s", co_sentence());
+    }
+    return rc;
+}
+
+static void take(struct members *m, const struct nodes *nodes)
+{
+    if (nodes->config.version <= m->book.config.version)
+        return;
+    m->book = *nodes;
+    for (uint32_t i = 0; i < nodes->n; i++) {
+        struct member *x = slot(m, nodes->at[i].node, nodes->at[i].host, nodes->at[i].port);
+        if (x && !x->up) {
+            x->port = nodes->at[i].port;
+            snprintf(x->host, sizeof x->host, "%s", nodes->at[i].host);
+        }
+    }
+}
+
+/* The safekeepers as the pageserver was started with them. */
+static int begin_book(struct members *m, const Corallite__ServerStatus *st)
+{
+    m->book = (struct nodes){.config.version = 1};
+    for (size_t i = 0; i < st->n_safekeepers && i < CO_MEMBERS_MAX; i++) {
+        const Corallite__Safekeeper *s = st->safekeepers[i];
+        struct node_address *a = &m->book.at[m->book.n++];
+        uint32_t at = m->book.config.n++;
+        a->node = s->node;
+        a->port = (uint16_t)s->port;
+        snprintf(a->host, sizeof a->host, "%s", s->host ? s->host : "");
+        for (; at > 0 && m->book.config.members[at - 1].node_id > s->node; at--)
+            m->book.config.members[at] = m->book.config.members[at - 1];
+        m->book.config.members[at] = (struct wal_member){.node_id = s->node};
+        if (!slot(m, a->node, a->host, a->port))
+            return co_fail(CO_ERR_PROTOCOL, "the pageserver names too many safekeepers");
+    }
+    return wal_config_check(&m->book.config);
+}
+
+static int ask_pageserver(struct members *m, Corallite__ServerStatus **out)
+{
+    struct client c;
+    int rc = client_open(&c, &m->target);
+    if (rc)
+        return rc;
+    m->cluster = c.cluster;
+    rc = client_call(&c, FRAME_SERVER_STATUS, NULL, FRAME_SERVER_STATUS_OK,
+                     &corallite__server_status__descriptor, CALL_MS, out);
+    client_close(&c);
+    return rc;
+}
+
+int members_open(struct members *m, const struct cli_args *args)
+{
+    Corallite__ServerStatus *st = NULL;
+    struct nodes nodes;
+    *m = (struct members){0};
+    int rc = client_target(args, &m->target);
+    if (!rc)
+        rc = ask_pageserver(m, &st);
+    if (rc)
+        return rc;
+    rc = begin_book(m, st);
+    corallite__server_status__free_unpacked(st, NULL);
+    for (uint32_t i = 0; !rc && i < m->n; i++) { /* m->n may grow */
+        reach(m, &m->at[i]);
+        if (m->at[i].up && ask_nodes(&m->at[i], NULL, &nodes) == 0)
+            take(m, &nodes);
+    }
+    return rc;
+}
+
+void members_close(struct members *m)
+{
+    for (uint32_t i = 0; i < m->n; i++) {
+        client_close(&m->at[i].admin);
+        client_close(&m->at[i].log);
+    }
+    qmsg_scratch_free(&m->scratch);
+    co_buf_free(&m->frame);
+}
+
+int members_enough(const struct members *m, const struct wal_config *config)
+{
+    uint32_t set[NODES_MAX], n = 0;
+    char missing[600] = "";
+    size_t used = 0;
+    for (uint32_t i = 0; i < m->n; i++) {
+        const struct member *x = &m->at[i];
+        if (x->up)
+            set[n++] = x->node;
+        else if (q_is_member(config, x->node) && used < sizeof missing)
+            used +=
+                (size_t)snprintf(missing + used, sizeof missing - used, "%ssafekeeper %u at %s:%u",
+                                 used ? ", " : "", x->node, x->host, x->port);
+    }
+    return q_is_quorum(config, set, n)
+               ? 0
+               : co_fail(
+                     CO_ERR_NO_QUORUM,
+                     "a majority of the safekeepers cannot be reached; missing: %s; start them, "
+                     "then give the same command again",
+                     missing);
+}
+
+int members_put(struct members *m, const struct nodes *nodes)
+{
+    uint32_t set[NODES_MAX], n = 0;
+    struct nodes now;
+    for (uint32_t i = 0; i < m->n; i++) {
+        struct member *x = &m->at[i];
+        reach(m, x);
+        if (!x->up || ask_nodes(x, nodes, &now))
+            continue;
+        if (now.config.version > nodes->config.version ||
+            memcmp(&now.config, &nodes->config, sizeof now.config) != 0)
+            return co_fail(
+                CO_ERR_BUSY,
+                "somebody else changes the safekeepers at this moment: safekeeper %u has "
+                "version %u of the list; look with `corallite safekeeper list`",
+                x->node, now.config.version);
+        set[n++] = x->node;
+    }
+    if (!q_is_quorum(&nodes->config, set, n))
+        return members_enough(m, &nodes->config)
+                   ? CO_ERR_NO_QUORUM
+                   : co_fail(CO_ERR_NO_QUORUM, "fewer than a majority of the safekeepers "
+                                               "stored the new list; give the same "
+                                               "command again");
+    m->book = *nodes;
+    return 0;
+}
+
+int members_pageserver_follows(struct members *m)
+{
+    Corallite__ServerStatus *st = NULL;
+    int rc = ask_pageserver(m, &st);
+    if (rc)
+        return rc;
+    uint32_t known = 0, wanted = 0;
+    for (size_t i = 0; i < st->n_safekeepers; i++)
+        known += q_is_member(&m->book.config, st->safekeepers[i]->node);
+    for (uint32_t i = 0; i < m->n; i++)
+        wanted += q_is_member(&m->book.config, m->at[i].node);
+    bool same = known == wanted && st->n_safekeepers == wanted;
+    corallite__server_status__free_unpacked(st, NULL);
+    return same ? 0 : CO_ERR_AGAIN;
+}
+
+/* -- Registries ----------------------------------------------------------------------------------
+ */
+
+static struct member_timeline *place(struct member_timelines *t, const struct co_id *id,
+                                     bool *found)
+{
+    uint32_t lo = 0, hi = t->n;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (memcmp(t->e[mid].id.b, id->b, sizeof id->b) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    *found = lo < t->n && co_id_eq(&t->e[lo].id, id);
+    if (*found)
+        return &t->e[lo];
+    if (t->n == t->cap) {
+        uint32_t cap = t->cap ? 2 * t->cap : 64;
+        struct member_timeline *e = realloc(t->e, cap * sizeof *e);
+        if (!e)
+            return NULL;
+        t->e = e;
+        t->cap = cap;
+    }
+    memmove(&t->e[lo + 1], &t->e[lo], (t->n - lo) * sizeof *t->e);
+    t->n++;
+    t->e[lo] = (struct member_timeline){.id = *id};
+    return &t->e[lo];
+}
+
+/* *wire is taken (NULLed) when it is kept. */
+static int merge(struct member_timelines *t, Corallite__Timeline **wire)
+{
+    struct co_id id;
+    bool found;
+    int rc = msg_get16("timeline", (*wire)->has_id, &(*wire)->id, id.b);
+    struct member_timeline *e = rc ? NULL : place(t, &id, &found);
+    if (!e)
+        return rc ? rc : co_fail(CO_ERR_NOMEM, "no memory for a list of timelines");
+    if (found && e->version >= (*wire)->version)
+        return 0;
+    if (e->wire)
+        corallite__timeline__free_unpacked(e->wire, NULL);
+    e->wire = *wire;
+    *wire = NULL;
+    e->version = e->wire->version;
+    e->state = (int)e->wire->state;
+    snprintf(e->name, sizeof e->name, "%.63s/%.63s",
+             e->wire->database_name ? e->wire->database_name : "?",
+             e->wire->branch ? e->wire->branch : "?");
+    return msg_config_read(e->wire->config, &e->config);
+}
+
+int members_list(struct members *m, struct member *of, struct member_timelines *out)
+{
+    struct co_id after = {{0}};
+    bool more = true;
+    (void)m;
+    for (bool first = true; more; first = false) {
+        Corallite__TimelineList ask = CORALLITE__TIMELINE_LIST__INIT;
+        Corallite__TimelineListed *listed = NULL;
+        if (!first) {
+            ask.has_after = 1;
+            ask.after = msg_bytes16(after.b);
+        }
+        int rc = client_call(&of->admin, FRAME_TIMELINE_LIST, &ask.base, FRAME_TIMELINE_LISTED,
+                             &corallite__timeline_listed__descriptor, CALL_MS, &listed);
+        if (rc) {
+            of->up = of->admin.sock.fd >= 0;
+            return rc;
+        }
+        more = listed->more && listed->n_timelines > 0;
+        for (size_t i = 0; !rc && i < listed->n_timelines; i++) {
+            if (i + 1 == listed->n_timelines)
+                rc = msg_get16("timeline", listed->timelines[i]->has_id, &listed->timelines[i]->id,
+                               after.b);
+            if (!rc)
+                rc = merge(out, &listed->timelines[i]);
+            if (!listed->timelines[i]) { /* taken: the array may have no hole */
+                listed->timelines[i] = calloc(1, sizeof(Corallite__Timeline));
+                if (!listed->timelines[i])
+                    return co_fail(CO_ERR_NOMEM, "no memory for a list of timelines");
+                corallite__timeline__init(listed->timelines[i]);
+            }
+        }
+        corallite__timeline_listed__free_unpacked(listed, NULL);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int members_list_all(struct members *m, struct member_timelines *out)
+{
+    for (uint32_t i = 0; i < m->n; i++) {
+        struct member *x = &m->at[i];
+        reach(m, x);
+        if (!x->up || !q_is_member(&m->book.config, x->node))
+            continue;
+        int rc = members_list(m, x, out);
+        if (rc && x->up)
+            return rc;
+    }
+    return members_enough(m, &m->book.config);
+}
+
+void member_timelines_free(struct member_timelines *t)
+{
+    for (uint32_t i = 0; i < t->n; i++)
+        if (t->e[i].wire)
+            corallite__timeline__free_unpacked(t->e[i].wire, NULL);
+    free(t->e);
+    *t = (struct member_timelines){0};
+}
+
+int members_put_timeline(struct member *on, const struct member_timeline *t)
+{
+    Corallite__TimelinePut put = CORALLITE__TIMELINE_PUT__INIT;
+    put.timeline = t->wire;
+    return client_call(&on->admin, FRAME_TIMELINE_PUT, &put.base, FRAME_TIMELINE_PUT_OK, NULL,
+                       CALL_MS, NULL);
+}

@@ -1,0 +1,204 @@
+"""Safekeepers are replaced while applications commit: members change, nothing fails, nothing is lost."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import threading
+import time
+
+from lib.cluster import BIN, PAGESERVER, Cluster, check, free_ports, line, popen, run, until
+from lib.registry import test
+
+TOOL = os.path.join(BIN, "corallite")
+
+
+def new_node(c, node, port=None):
+    """A safekeeper with an empty directory and a fresh id, started."""
+    ports = free_ports(2)
+    c.port[node], c.http[node] = port or ports[0], ports[1]
+    c.start(node)
+    return f"{c.host}:{c.port[node]}"
+
+
+def replace_args(c, old, address):
+    return [TOOL, "safekeeper", "replace", str(old), address, "--server", c.server(), "--json"]
+
+
+def replace(c, old, address, timeout=60):
+    done = run(replace_args(c, old, address), "", timeout)
+    check(done.returncode == 0, f"replace failed: {done.stderr[-500:]}")
+    return json.loads(done.stdout)
+
+
+def refused(c, old, address, *words):
+    done = run(replace_args(c, old, address), "", 60)
+    check(done.returncode != 0, f"replace {old} {address} was not refused")
+    for word in words:
+        check(word in done.stderr, f"no '{word}' in: {done.stderr[-400:]}")
+
+
+def listed(c):
+    done = run([TOOL, "safekeeper", "list", "--server", c.server(), "--json"], "", 20)
+    check(done.returncode == 0, f"list failed: {done.stderr[-300:]}")
+    return {n["node"]: n for n in json.loads(done.stdout)["safekeepers"]}
+
+
+class Writers:
+    """Processes that commit on one branch, and never may fail."""
+
+    def __init__(self, c, n):
+        self.workers = [c.worker("commit_without_a_failure", i) for i in range(n)]
+        for w in self.workers:
+            check(line(w) == "open", "open")
+
+    def counts(self):
+        for w in self.workers:
+            w.stdin.write("?\n")
+            w.stdin.flush()
+        return [int(line(w, 40)) for w in self.workers]
+
+    def go_on(self, what):
+        before = self.counts()
+        until(lambda: all(a > b for a, b in zip(self.counts(), before)), 30,
+              f"all writers commit {what}")
+
+    def end(self):
+        for w in self.workers:
+            w.stdin.close()
+        words = [line(w, 40).split() for w in self.workers]
+        for w in words:
+            check(w[0] == "done", f"a writer failed: {' '.join(w)}")
+        return [(int(w[1]), float(w[2])) for w in words]
+
+
+def sound(c):
+    done = run([TOOL, "check", "--server", c.server()], "", 60)
+    check(done.returncode == 0, f"check: {done.stdout[-300:]} {done.stderr[-300:]}")
+
+
+def count(c, db="shop"):
+    return int(c.shell("SELECT count(*) FROM t;", db=db).stdout)
+
+
+@test("safekeeper replace: 4 writers commit without a failure while the tool is killed at random, the "
+      "old one comes back, all start again", 150)
+def safekeeper_replaced_under_load(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a, b);")
+        c.shell("CREATE TABLE t(a); INSERT INTO t VALUES(1);", db="other")
+        done = run([TOOL, "branch", "create", "shop/idle", "--server", c.server()], "", 20)
+        check(done.returncode == 0, done.stderr)
+        address = new_node(c, 4)
+        writers = Writers(c, 4)
+        kills = 0
+        for _ in range(6):
+            tool = popen(replace_args(c, 2, address), stdout=subprocess.DEVNULL,
+                         stderr=subprocess.DEVNULL)
+            try:
+                tool.wait(random.uniform(0.02, 0.8))
+            except subprocess.TimeoutExpired:
+                tool.kill()
+                tool.wait(5)
+                kills += 1
+        writers.go_on("after the tool was killed")
+        answer = replace(c, 2, address)
+        again = replace(c, 2, address)
+        check(again["version"] == answer["version"], "the finished command changed something")
+        check({n: v["role"] for n, v in listed(c).items()} ==
+              {1: "member", 3: "member", 4: "member"}, f"list: {listed(c)}")
+        c.kill9(2)
+        writers.go_on("without the old one")
+        c.start(2)
+        writers.go_on("with the old one back")
+        c.kill9(1)
+        writers.go_on("with the new one needed")
+        c.start(1)
+        ended = writers.end()
+        n, longest = sum(e[0] for e in ended), max(e[1] for e in ended)
+        t.note(f"tool killed {kills} times; {n} commits, 0 failed, the longest {longest:.2f} s")
+        check(count(c) == n, f"{count(c)} rows of {n} acknowledged")
+        until(lambda: listed(c)[4].get("behind_bytes") == 0, 20, "the new one has all")
+        sound(c)
+        c.kill9_everything()
+        for node in (1, 2, 3, 4, PAGESERVER):  # the pageserver with the list that it always had
+            c.start(node, wait=False)
+        c.wait_ready((1, 2, 3, 4, PAGESERVER))
+        check(count(c) == n, "rows are missing after the restart")
+        check(count(c, "other") == 1 and count(c, "shop/idle") == 0, "other branches")
+        c.kill9(3)  # the new one is needed for a majority of each, the idle ones too
+        for db in ("shop", "other", "shop/idle"):
+            c.shell("PRAGMA busy_timeout=20000; INSERT INTO t(a) VALUES(7);", db=db)
+
+
+@test("a lost disk is built anew by one command, at the same address, while commits go on; the "
+      "pageserver's disk too is then filled from it", 120)
+def lost_disk_built_anew(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a, b);")
+        writers = Writers(c, 2)
+        c.kill9(2)
+        shutil.rmtree(c.data(2))
+        writers.go_on("without the lost one")
+        answer = replace(c, 2, new_node(c, 5, port=c.port[2]))
+        check(answer["by"] == 5 and answer["port"] == c.port[2], f"{answer}")
+        writers.go_on("with the new disk")
+        n = sum(e[0] for e in writers.end())
+        until(lambda: listed(c)[5].get("behind_bytes") == 0, 20, "the new disk has all")
+        t.note(f"{n} commits, 0 failed, replaced in {answer['seconds']:.2f} s")
+        c.kill9(1)
+        c.kill9(PAGESERVER)
+        shutil.rmtree(c.data(PAGESERVER))
+        c.start(PAGESERVER, command=c.command(PAGESERVER) + ["--take-over"])
+        until(lambda: run(c.shell_args(), "SELECT 1;", 30, c.env()).returncode == 0, 30, "a new pageserver")
+        check(count(c) == n, "rows are missing from the new disk")
+
+
+@test("safekeeper replace refuses with sentences: no member, not empty, another cluster, no majority, "
+      "another one under way", 90)
+def replace_refuses(t):
+    with t.cluster() as c, Cluster(os.path.join(c.dir, "elsewhere")) as other:
+        c.shell("CREATE TABLE t(a);")
+        other.shell("CREATE TABLE t(a);")
+        address = new_node(c, 4)
+        refused(c, 9, address, "not a member", "1, 2, 3")
+        refused(c, 2, f"{c.host}:{c.port[3]}", "is a member already")
+        refused(c, 2, f"{other.host}:{other.port[2]}", "cluster")
+        refused(c, 2, f"{c.host}:{free_ports(1)[0]}", "cannot")
+        check(listed(c)[4 if 4 in listed(c) else 1]["role"] != "joining", "something was begun")
+        tool = popen(replace_args(c, 2, address), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: listed(c).get(4, {}).get("role") in ("joining", "member"), 20, "begun")
+        tool.kill()
+        tool.wait(5)
+        if listed(c)[4]["role"] == "joining":
+            refused(c, 3, new_node(c, 6), "under way", f"replace 2 {address}")
+        replace(c, 2, address)
+        refused(c, 3, f"{c.host}:{c.port[2]}", "holds", "empty")
+        fresh = new_node(c, 7)
+        c.kill9(1)
+        c.kill9(3)
+        refused(c, 4, fresh, "majority", "safekeeper 1", "safekeeper 3")
+
+
+@test("safekeeper replace with many branches (--slow: 1,000) while one of them is written", 900)
+def replace_with_many_branches(t):
+    n = 1000 if t.slow() else 10
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a, b);")
+        for i in range(n - 1):
+            done = run([TOOL, "branch", "create", f"shop/b{i}", "--server", c.server()], "", 30)
+            check(done.returncode == 0, done.stderr)
+        address = new_node(c, 4)
+        writers = Writers(c, 1)
+        stop = threading.Event()
+        answer = replace(c, 2, address, timeout=700)
+        stop.set()
+        check(answer["timelines"] == n, f"{answer}")
+        writers.go_on("afterwards")
+        (done, longest), = writers.end()
+        t.note(f"{n} branches in {answer['seconds']:.1f} s; {done} commits meanwhile, 0 failed, the "
+               f"longest {longest:.2f} s")
+        c.kill9(1)
+        for i in random.sample(range(n - 1), 10):
+            c.shell("PRAGMA busy_timeout=20000; INSERT INTO t(a) VALUES(1);", db=f"shop/b{i}")
