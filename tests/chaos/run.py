@@ -37,6 +37,7 @@ COMMITS = 10000 / 600  # acknowledged commits a second that a run needs, over it
 EACH = COMMITS / 10    # and each of them
 EVENTS = 20 / 60       # faults a second
 ALWAYS = ("one-way", "power-loss", "everything")  # of --ci; three more are drawn
+EXPECTED = ("SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_IOERR_FSYNC")  # their words are not printed
 DOCTORED = 5           # harms that the checker has to find in the history of the run itself
 
 
@@ -91,6 +92,9 @@ def one(mix, seed, seconds, directory, note):
     note(f"{events} faults: " + (", ".join(f"{k} {n}" for k, n in sorted(chaos.counts.items())) or "none")
          + f"; {ready:.1f} s until all ran, {back:.1f} s until all went on, {time.monotonic() - began:.1f} s in all")
     note("errors that clients went on after: " + (", ".join(f"{k} {n}" for k, n in sorted(h.errors.items())) or "none"))
+    for code, words in sorted(h.words.items()):
+        if code not in EXPECTED:
+            note(f"one {code}: {words}")
     chaos.judge()
     if mix == "none":
         note("found when done to this history: " + ", ".join(harms_are_found(directory, seed)))
