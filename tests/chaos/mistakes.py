@@ -34,7 +34,8 @@ MISTAKES = {
     "HISTORY_BEFORE_CUT": "one-way",
 }
 # What a run fails with when the products are at fault, and not a slow machine.
-FOUND = (" anomalies: ", "ended that should not have", "do not go on", "integrity_check: ")
+FOUND = (" anomalies: ", "ended that should not have", "do not go on", "integrity_check: ", "halted timelines",
+         "corallite check: ")
 
 
 def main():
