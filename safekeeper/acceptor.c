@@ -467,6 +467,7 @@ static void on_release(struct sk_acceptor *sk, const struct sk_event *ev, struct
         return;
     }
     sk->released = true; /* what of this term still comes in late does not renew it */
+    sk->quiet_until_us = 0;
     sk_lease_end(sk, ev->now_us, out);
 }
 

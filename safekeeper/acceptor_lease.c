@@ -68,7 +68,12 @@ static void note_holder(struct sk_acceptor *sk, const struct sk_event *ev)
     sk->lease_nonce = ev->msg->nonce;
 }
 
-/* The durable mark "no lease is out" must be gone before one is. */
+/* The durable mark "no lease is out" must be gone before one is.
+ *
+ * Whoever renews has our vote or was followed by us, durably, and a vote is not given while
+ * somebody else's lease runs. So a lease that was promised before a restart is its own or is ended
+ * by its election, and need not be waited out once it is here: two restarts within one lease would
+ * else leave no majority that may vote for the next holder. */
 void sk_lease_extend(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
 {
     if (sk->released) {
@@ -80,6 +85,7 @@ void sk_lease_extend(struct sk_acceptor *sk, const struct sk_event *ev, struct s
     }
     note_holder(sk, ev);
     sk->lease_until_us = ev->now_us + sk->lease_us;
+    sk->quiet_until_us = 0;      /* it is the one whose lease may have been out before a restart */
     forget_waiter(sk, ev->conn); /* it was refused here, and won with the votes of others */
 }
 

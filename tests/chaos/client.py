@@ -7,7 +7,7 @@ there). Readers look at accounts, lists and sets of now and a little ago. What h
 the form of history.py, a line a write, which a kill -9 cannot take back. Keys are those of the WINDOW (1 s) in which
 they are used, counted from BEGAN (CLOCK_MONOTONIC, ns), so that no list grows for ever.
 
-KIND is writer, reader, or stale-reader (staleness=STALE_MS). CORALLITE_SERVER says where, CHAOS_DB which database.
+KIND is writer (and a thread that only reads beside it, which while the writer has the lease asks nobody), reader, or stale-reader (staleness=STALE_MS). CORALLITE_SERVER says where, CHAOS_DB which database.
 """
 
 import json
@@ -17,7 +17,9 @@ import re
 import signal
 import sqlite3
 import sys
+import threading
 import time
+import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "integration")]
@@ -32,6 +34,7 @@ LISTS, SETS = 10, 12  # of one window
 STALE_MS = 500
 COMMIT_TIMEOUTS = ("300ms", "1s", "3s")
 BUSY_S = 2.0
+BESIDE = 30000  # the number of a writer's own reader is so much higher
 # A damaged database, a wrong use of the library, a row that was not to be: no fault of ours explains these.
 NEVER = ("CORRUPT", "NOTADB", "INTERNAL", "MISUSE", "PROTOCOL", "CONSTRAINT", "ERROR")
 
@@ -65,12 +68,15 @@ class Client:
         self.out = os.open(os.path.join(directory, f"{number}.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self.board = Board(os.path.join(directory, "board"))
         self.db, self.connection, self.n = None, 0, 0
+        self.words = None
         self.pending, self.asked = [], 0.0  # commit ids whose outcome is not known; when we last asked
         self.going = True
-        signal.signal(signal.SIGTERM, self.stop)
 
-    def stop(self, *_):
-        self.going = False
+    def sentence(self):
+        """Behind the last failure of this thread, on a connection of its own."""
+        if not self.words:
+            self.words = sqlite3.connect(":memory:")
+        return self.words.execute("SELECT corallite_last_error()").fetchone()[0] or ""
 
     def say(self, kind, **fields):
         event = {"e": kind, "c": self.number, **fields}
@@ -78,7 +84,7 @@ class Client:
 
     def error(self, e):
         code = getattr(e, "sqlite_errorname", type(e).__name__)
-        text = " ".join((cluster.last_error() or "").split()) if code.startswith("SQLITE_") else ""
+        text = " ".join(self.sentence().split()) if code.startswith("SQLITE_") else ""
         self.say("error", t=time.monotonic_ns(), code=code, text=f"{e}: {text}"[:300])
         if code.split("_")[1:2] and code.split("_")[1] in NEVER:
             self.say("never", t=time.monotonic_ns(), text=f"client {self.number} was told {code}: {e}: {text[:300]}")
@@ -109,6 +115,14 @@ class Client:
             if answer != "unknown":
                 self.pending.remove((n, commit))
 
+    def guarded(self):
+        """A client that ends by itself ends the process, which the nemesis notices."""
+        try:
+            self.forever()
+        except BaseException:  # noqa: B902
+            traceback.print_exc()
+            os._exit(1)
+
     def forever(self):
         while self.going:
             try:
@@ -125,34 +139,9 @@ class Client:
             except sqlite3.Error as e:
                 self.error(e)
 
-    def look(self, begin):
-        """A transaction that only reads."""
-        r, db, ops = self.random, self.db, []
-        db.execute("BEGIN")
-        if r.random() < 0.6:
-            ops += read_accounts(db)
-        for _ in range(r.randint(1, 3)):
-            ops.append(read_list(db, self.key(LISTS)))
-            if r.random() < 0.5:
-                ops.append(read_set(db, self.key(SETS)))
-        if r.random() < 0.1:
-            time.sleep(r.random() * 0.1)
-            ops += read_accounts(db)
-        db.execute("COMMIT")
-        stale = {"stale_ms": self.stale_ms} if self.stale_ms else {}
-        self.say("read", n=self.n, k=self.connection, t=begin, end=time.monotonic_ns(), ops=ops, **stale)
-        self.board.succeeded(self.number, begin)
-
 
 class Writer(Client):
     def once(self, begin):
-        """Some only look: whoever holds the lease reads without asking anybody."""
-        if self.random.random() < 0.2:
-            self.look(begin)
-        else:
-            self.write(begin)
-
-    def write(self, begin):
         r, db = self.random, self.db
         me, ops, values = history.uid(self.number, self.n), [], 0
         db.execute(r.choice(("BEGIN IMMEDIATE", "BEGIN IMMEDIATE", "BEGIN")))
@@ -203,7 +192,7 @@ class Writer(Client):
                             (balance + amount, n + 1, me, account))
 
     def failed(self, e, now):
-        code, text = e.sqlite_errorname, cluster.last_error() or ""
+        code, text = e.sqlite_errorname, self.sentence()
         if code in ("SQLITE_IOERR_WRITE", "SQLITE_FULL", "SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT"):
             self.say("fail", n=self.n, t=now, why=code)
         elif code == "SQLITE_IOERR_FSYNC":
@@ -221,7 +210,21 @@ class Writer(Client):
 
 class Reader(Client):
     def once(self, begin):
-        self.look(begin)
+        r, db, ops = self.random, self.db, []
+        db.execute("BEGIN")
+        if r.random() < 0.6:
+            ops += read_accounts(db)
+        for _ in range(r.randint(1, 3)):
+            ops.append(read_list(db, self.key(LISTS)))
+            if r.random() < 0.5:
+                ops.append(read_set(db, self.key(SETS)))
+        if r.random() < 0.1:
+            time.sleep(r.random() * 0.1)
+            ops += read_accounts(db)
+        db.execute("COMMIT")
+        stale = {"stale_ms": self.stale_ms} if self.stale_ms else {}
+        self.say("read", n=self.n, k=self.connection, t=begin, end=time.monotonic_ns(), ops=ops, **stale)
+        self.board.succeeded(self.number, begin)
         time.sleep(0.01)
 
 
@@ -232,7 +235,20 @@ class StaleReader(Reader):
 def main(kind, number, directory, seed, began, window="1"):
     cluster.load_extension()
     make = {"writer": Writer, "reader": Reader, "stale-reader": StaleReader}[kind]
-    make(int(number), directory, seed, int(began), float(window)).forever()
+    clients = [make(int(number), directory, seed, int(began), float(window))]
+    if kind == "writer":
+        clients.append(Reader(int(number) + BESIDE, directory, seed, int(began), float(window)))
+
+    def stop(*_):
+        for c in clients:
+            c.going = False
+
+    signal.signal(signal.SIGTERM, stop)
+    threads = [threading.Thread(target=c.guarded) for c in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ class History:
         self.status = {}    # id -> [(time, answer)]
         self.never = []
         self.errors = {}    # code -> how often
+        self.words = {}     # code -> what the first one said
 
     def add(self, event, where):
         kind = event.get("e")
@@ -132,6 +133,7 @@ class History:
 
     def add_error(self, event, where):
         self.errors[event["code"]] = self.errors.get(event["code"], 0) + 1
+        self.words.setdefault(event["code"], event.get("text", ""))
 
     def add_never(self, event, where):
         self.never.append(event["text"])

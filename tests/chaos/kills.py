@@ -108,6 +108,7 @@ def round_of(cluster, number, kills, seed, recoveries, deadline):
         clients.go_on(60)
         clients.stop()
         match.final(cluster, directory)
+        match.sound(cluster)
         h = history.load(directory)
         found, figures = checker.check(h)
         check(not found, f"{len(found)} anomalies: " + " | ".join(f"{a.name}: {a.text}"[:500] for a in found[:3]))

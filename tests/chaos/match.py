@@ -6,7 +6,8 @@ import os
 
 import time
 
-from lib.cluster import Failure, check, popen, until
+from lib import cluster
+from lib.cluster import NODES, Failure, check, popen, until
 import client
 import history
 from board import Board
@@ -97,6 +98,16 @@ class Clients:
             except Exception as e:  # noqa: B902 - TimeoutExpired
                 raise e if isinstance(e, Failure) else Failure(f"{self.kinds[place]} {self.number[place]} did not "
                                                                f"end within {STOP_S} s of SIGTERM") from None
+
+def sound(field):
+    """No safekeeper has stopped the timeline over a contradiction, and `corallite check` finds pages, catalog and the logs of
+    all safekeepers in order: a digest covers each log from its begin."""
+    for node in NODES:
+        halted = field.metrics(node).get("corallite_safekeeper_halted_timelines")
+        check(halted == 0, f"safekeeper {node} has {halted} halted timelines: {field.last_words(node)}")
+    done = cluster.run([os.path.join(cluster.BIN, "corallite"), "check", field.db, "--server", field.server()], "", 120)
+    check(done.returncode == 0, f"corallite check: {done.stdout[-600:]} {done.stderr[-300:]}")
+
 
 def final(field, directory):
     """Asks for each outcome that was unknown, and reads everything."""

@@ -12,10 +12,9 @@ enum co_mutation co_mutation;
 
 __attribute__((constructor)) static void choose_mistake(void)
 {
-    static const char *const names[] = {
-        "",
+    static const char *const names[] = {"",
 #define CO_X(name, text, seeds, slow) #name,
-        CO_MUTATION_LIST(CO_X)
+                                        CO_MUTATION_LIST(CO_X)
 #undef CO_X
     };
     const char *wanted = getenv("CORALLITE_MISTAKE");

@@ -114,6 +114,17 @@ def fence_requests(r):
     return fence("cut in", NODES, 4.5)
 
 
+def fence_stall(r):
+    """Here it arrives when the other host has long taken over."""
+    return fence("stall in", NODES, 4.5)
+
+
+def minority_tail(r):
+    """What the writer's host sends arrives at one safekeeper alone, which is killed then and comes back when the other
+    host has written on without it."""
+    return ("writer's", tuple(r.sample(NODES, 3)), "cut in"), 4.5
+
+
 def delay(r):
     return links(r, f"delay {r.choice((5, 20, 100, 400))} {r.choice(('in', 'out', ''))}".strip(), (3, 2, 2))
 
@@ -163,8 +174,9 @@ def full_pageserver(r):
 
 
 KILLS = {kill_safekeepers: 3, kill_pageserver: 1.5, kill_writer: 2}
-NETWORK = {partition: 2, partition_node: 1, cut_answers: 2, cut_requests: 2, fence_answers: 1, fence_requests: 1, delay: 1, jitter: 1, stall: 1.5, reset: 1.5,
-           fence_off: 1, half_open: 1, refuse: 1, corrupt: 1}
+NETWORK = {partition: 2, partition_node: 1, cut_answers: 2, cut_requests: 2, fence_off: 1, fence_answers: 1,
+           fence_requests: 1, fence_stall: 1, minority_tail: 1, delay: 1, jitter: 1, stall: 1.5, reset: 1.5, half_open: 1,
+           refuse: 1, corrupt: 1}
 DISKS = {power_safekeepers: 1.5, power_pageserver: 0.7, power_all: 0.5, full_safekeepers: 1.5, full_pageserver: 0.7}
 PAUSES = {pause_safekeepers: 3, pause_pageserver: 1, pause_client: 1, pause_writer: 2}
 
@@ -176,8 +188,8 @@ MIXES = {
     "restarts": {restart: 1},
     "pauses": PAUSES,
     "partitions": {partition: 3, partition_node: 2, fence_off: 1},
-    "one-way": {cut_answers: 3, cut_requests: 3, fence_answers: 1, fence_requests: 1},
-    "slow": {delay: 2, jitter: 2, stall: 2},
+    "one-way": {cut_answers: 3, cut_requests: 3, fence_answers: 1, fence_requests: 1, minority_tail: 1},
+    "slow": {delay: 2, jitter: 2, stall: 2, fence_stall: 1},
     "broken-connections": {reset: 3, half_open: 2, refuse: 2, corrupt: 2},
     "power-loss": {power_safekeepers: 4, power_pageserver: 2, power_all: 1},
     "disk-full": {full_safekeepers: 3, full_pageserver: 1},
@@ -367,8 +379,13 @@ class Nemesis:
                 self.later(seconds, "resume", self.resume, p, node)
 
     partition = partition_node = cut_answers = cut_requests = links
-    fence_off = fence_answers = fence_requests = delay = jitter = stall = links
+    fence_off = fence_answers = fence_requests = fence_stall = delay = jitter = stall = links
     reset = half_open = refuse = corrupt = links
+
+    def minority_tail(self, who, seconds):
+        place, (alone, *others), command = who
+        self.links((place, others, command), seconds)
+        self.later(0.3, "kill who has it", self.take_down, (alone,), seconds + 1, self.field.kill9)
 
     def resume(self, place, node):
         self.bad[(place, node)] -= 1

@@ -37,6 +37,7 @@ COMMITS = 10000 / 600  # acknowledged commits a second that a run needs, over it
 EACH = COMMITS / 10    # and each of them
 EVENTS = 20 / 60       # faults a second
 ALWAYS = ("one-way", "power-loss", "everything")  # of --ci; three more are drawn
+EXPECTED = ("SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_IOERR_FSYNC")  # their words are not printed
 DOCTORED = 5           # harms that the checker has to find in the history of the run itself
 
 
@@ -84,6 +85,7 @@ def one(mix, seed, seconds, directory, note):
             lasted = time.monotonic() - began - ready
             clients.stop()
             match.final(field, directory)
+            match.sound(field)
     h = history.load(directory)
     figures = harmless(h)
     note(f"seed {seed}; {checker.describe(h, figures)}")
@@ -91,6 +93,9 @@ def one(mix, seed, seconds, directory, note):
     note(f"{events} faults: " + (", ".join(f"{k} {n}" for k, n in sorted(chaos.counts.items())) or "none")
          + f"; {ready:.1f} s until all ran, {back:.1f} s until all went on, {time.monotonic() - began:.1f} s in all")
     note("errors that clients went on after: " + (", ".join(f"{k} {n}" for k, n in sorted(h.errors.items())) or "none"))
+    for code, words in sorted(h.words.items()):
+        if code not in EXPECTED:
+            note(f"one {code}: {words}")
     chaos.judge()
     if mix == "none":
         note("found when done to this history: " + ", ".join(harms_are_found(directory, seed)))
@@ -180,15 +185,14 @@ def enough(total, seconds):
     return "ok" if total["ok"] >= COMMITS * seconds else "not ok", text
 
 
-def checkers_tests():
-    """(passed, failed): the checker is tested before it judges."""
-    done = subprocess.run(["/usr/bin/python3", os.path.join(HERE, "test_checker.py")], capture_output=True, text=True,
-                          timeout=300)
+def own_tests(name):
+    """(passed, failed): the checker and the schedules are tested before they are used."""
+    done = subprocess.run(["/usr/bin/python3", os.path.join(HERE, name)], capture_output=True, text=True, timeout=300)
     last = re.search(r"^(\d+) passed, (\d+) failed, 0 skipped$", done.stdout, re.M)
     if done.returncode != 0 or not last:
         print(done.stdout + done.stderr)
         return int(last[1]) if last else 0, max(1, int(last[2]) if last else 1)
-    print(f"ok checker: {last[1]} tests of its own")
+    print(f"ok {name}: {last[1]} tests", flush=True)
     return int(last[1]), int(last[2])
 
 
@@ -217,7 +221,9 @@ def main():
     print(f"seed {args.seed}: again with make chaos SECONDS={args.seconds:g} SEED={args.seed} [MIX=NAME]")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
     results, total = Counter(), Counter()
-    results["ok"], results["not ok"] = checkers_tests()
+    for name in ("test_checker.py", "test_plan.py"):
+        passed, failed = own_tests(name)
+        results.update({"ok": passed, "not ok": failed})
     ran = 0
     for mix in mixes:
         began = time.monotonic()

@@ -12,11 +12,10 @@
  *   corrupt [in|out]    one bit of the next byte that is handed on is turned
  *   halfopen            the target loses its present connections, the other side is not told
  *   refuse              new connections are refused
- *   resume              ends stall, cut, refuse, delay and jitter; connections that lost bytes or their
- *                       other end are reset, as by a host that knows nothing of them
- *   reset               every connection is reset, on both sides
- *   stats               "in=BYTES out=BYTES lost=BYTES connections=NOW total=EVER", handed on
- *   quit
+ *   resume              ends stall, cut, refuse, delay and jitter; connections that lost bytes or
+ * their other end are reset, as by a host that knows nothing of them reset               every
+ * connection is reset, on both sides stats               "in=BYTES out=BYTES lost=BYTES
+ * connections=NOW total=EVER", handed on quit
  *
  * One thread, poll(2), nothing of the product. A connection is two pipes of chunks with a time
  * each.
@@ -301,7 +300,8 @@ static bool known(const char *word)
 {
     char spaced[20];
     snprintf(spaced, sizeof spaced, " %s ", word);
-    return strstr(" delay jitter stall cut corrupt halfopen refuse reset stats resume quit ", spaced);
+    return strstr(" delay jitter stall cut corrupt halfopen refuse reset stats resume quit ",
+                  spaced);
 }
 
 /* One line; standard input is unbuffered, so that poll knows of the next. */
@@ -316,7 +316,8 @@ static void obey(void)
     bool takes_ms = delay || jitter;
     const char *which = takes_ms ? b : a;
     int w = strcmp(which, "in") == 0 ? IN : strcmp(which, "out") == 0 ? OUT : BOTH;
-    if (!known(word) || (*which && w == BOTH) || (takes_ms && (n < 2 || a[strspn(a, "0123456789")]))) {
+    if (!known(word) || (*which && w == BOTH) ||
+        (takes_ms && (n < 2 || a[strspn(a, "0123456789")]))) {
         printf("error: not a command: %s", line);
         return;
     }

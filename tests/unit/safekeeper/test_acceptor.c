@@ -275,6 +275,51 @@ Test(acceptor, a_lease_of_before_the_restart_is_honoured)
     cr_assert(vote(2, 4, nonce(2, 1))->granted);
 }
 
+/* As after kill -9 while nonce(1, 1) led term 1. */
+static void restart_under(struct co_id a, struct q_term *h)
+{
+    struct sk_boot b = birth();
+    *h = (struct q_term){1, LSN_FIRST};
+    b.durable.no_lease = false;
+    b.durable.term = 1;
+    b.durable.voted_nonce = a;
+    b.durable.history = h;
+    b.durable.n_history = 1;
+    boot(&b);
+}
+
+Test(acceptor, after_a_restart_the_lease_ends_with_its_holder)
+{
+    /* S5: the lease that may be out can only be that of whom we voted for or followed. Once it is
+     * here again, its lease is known, and ends as any other: released, or with its process. Else
+     * two restarts within one lease would leave nobody who may vote for the next holder. */
+    struct q_term h;
+    struct co_id a = nonce(1, 1);
+    restart_under(a, &h);
+    send(10, append(1, a, LSN_FIRST, (struct co_span){0}));
+    cr_assert_not(vote(2, 2, nonce(2, 1))->granted);
+    send(10, (struct q_msg){.type = FRAME_RELEASE, .term = 1, .nonce = a});
+    cr_assert(vote(2, 2, nonce(2, 1))->granted, "released after an APPEND");
+
+    restart_under(a, &h);
+    send(10, (struct q_msg){.type = FRAME_RELEASE, .term = 1, .nonce = a});
+    cr_assert(vote(2, 2, nonce(2, 1))->granted, "released at once");
+
+    restart_under(a, &h);
+    send(10, append(1, a, LSN_FIRST, (struct co_span){0}));
+    event((struct sk_event){.kind = SK_EV_CLOSED, .conn = 10, .local = true});
+    cr_assert(vote(2, 2, nonce(2, 1))->granted, "its process has ended");
+
+    restart_under(a, &h);
+    send(10, append(1, a, LSN_FIRST, (struct co_span){0}));
+    event((struct sk_event){.kind = SK_EV_CLOSED, .conn = 10, .local = false});
+    cr_assert_not(vote(2, 2, nonce(2, 1))->granted, "its host may have a bad network");
+
+    restart_under(a, &h);
+    send(10, (struct q_msg){.type = FRAME_RELEASE, .term = 1, .nonce = nonce(1, 2)});
+    cr_assert_not(vote(2, 2, nonce(2, 1))->granted, "that was not the leader's");
+}
+
 Test(acceptor, the_mark_of_no_lease_goes_before_a_lease_is_given)
 {
     /* S7: a lease must never be out while the disk says that none is. */
