@@ -98,7 +98,7 @@ def run(test):
         with open(note, "w") as out:
             run_in_child(test, os.path.join(directory, "cluster"), out)
     try:
-        status = wait_for(pid, test.seconds)
+        status = wait_for(pid, test.seconds * cluster.SLOWER)
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         shutil.rmtree(directory, ignore_errors=True)
