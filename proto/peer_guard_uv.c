@@ -204,11 +204,26 @@ static void look_at_reader(struct peer *p, uint64_t now)
     refuse(p, PEER_REFUSED_READER, CO_ERR_TIMEOUT, why);
 }
 
+/* A loop that stood still (the process was stopped, a disk hung) has not read what was sent
+ * meanwhile: that time is nobody's fault. */
+static void forgive_own_pause(struct peer_server *s, uint64_t now)
+{
+    uint64_t pause = now - s->swept_ms;
+    if (s->swept_ms && pause > 2 * peer_limits.sweep_ms)
+        for (struct peer *p = s->peers; p; p = p->next) {
+            p->begun_ms = p->begun_ms + pause < now ? p->begun_ms + pause : now;
+            if (p->owing_ms)
+                p->owing_ms = p->owing_ms + pause < now ? p->owing_ms + pause : now;
+        }
+    s->swept_ms = now;
+}
+
 static void on_guard(uv_timer_t *timer)
 {
     struct peer_server *s = timer->data;
     uint64_t now = uv_now(s->loop);
     size_t silent = 0;
+    forgive_own_pause(s, now);
     for (struct peer *p = s->peers; p; p = p->next) {
         silent += greeting(p);
         if (p->state == PEER_OPEN)

@@ -38,9 +38,10 @@ struct peer_server {
     size_t n_closing;  /* of them, closed and not freed yet */
     size_t n_programs; /* of them, greeted and no daemons of the cluster */
     uv_timer_t guard;
-    bool guarding;    /* the timer's memory is in use */
-    bool output_full; /* CO_OUTPUT_ALL_BYTES was passed */
-    uint64_t told_ms; /* when a refusal was last logged */
+    bool guarding;     /* the timer's memory is in use */
+    bool output_full;  /* CO_OUTPUT_ALL_BYTES was passed */
+    uint64_t told_ms;  /* when a refusal was last logged */
+    uint64_t swept_ms; /* when the guard last looked */
     char address[300];
     uint16_t port;
 };

@@ -42,7 +42,7 @@ class Run:
         self.kind, self.log = kind, os.path.join(room, "report")
         self.passed = self.failed = self.skipped = self.foreign = 0
         common = f"log_path={self.log}"
-        self.env = dict(os.environ, B=B, SLOWER=SLOWER[kind],
+        self.env = dict(os.environ, B=B, SLOWER=SLOWER[kind], LSAN_OPTIONS="exitcode=0",
                         ASAN_OPTIONS=f"{common}:detect_leaks=1:allocator_may_return_null=1",
                         UBSAN_OPTIONS=f"{common}:print_stacktrace=1",
                         TSAN_OPTIONS=f"{common}:history_size=4:die_after_fork=0:exitcode=0")

@@ -1,7 +1,9 @@
 /* What a server puts up with: how many connections, how slow, how much for all (peer_guard_uv.c).
  * The bound of one address needs another host: tests/integration/test_limits.py. */
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/clock_file.h"
@@ -144,6 +146,42 @@ Test(peer_guard, cuts_a_frame_that_trickles)
     cr_assert_lt(co_now_us() - begin, 2000000u);
     cr_assert(reached(&served.closes, 1));
     cr_assert(strstr(served.reason, "too slow"), "%s", served.reason);
+    co_buf_free(&frame);
+    close(fd);
+}
+
+/* The whole process stands still, and goes on. */
+static void stand_still(useconds_t us)
+{
+    pid_t self = getpid(), child = fork();
+    if (child == 0) {
+        usleep(us);
+        kill(self, SIGCONT);
+        _exit(0);
+    }
+    cr_assert(child > 0);
+    kill(self, SIGSTOP);
+    waitpid(child, NULL, 0);
+}
+
+Test(peer_guard, does_not_blame_others_for_its_own_pause)
+{
+    /* A daemon that was stopped counts none of that time against those who were sending. */
+    peer_limits.grace_ms = 200;
+    struct co_buf frame = {0};
+    int fd = naked_connect(served.port);
+    naked_greet(fd);
+    cr_assert_eq(frame_append(&frame, FRAME_APPEND, 7, (struct co_span){0}, co_span_of("0123", 4)),
+                 0);
+    naked_send(fd, frame.data, 10);
+    usleep(50000);
+    stand_still(600000);
+    usleep(50000);
+    naked_send(fd, frame.data + 10, frame.len - 10);
+    struct frame_header h;
+    struct co_buf body;
+    cr_assert(naked_frame(fd, &h, &body), "the connection was cut");
+    co_buf_free(&body);
     co_buf_free(&frame);
     close(fd);
 }
