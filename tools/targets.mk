@@ -132,7 +132,10 @@ sanitize:
 # The whole suite under ASan and UBSan, and under TSan: an hour or more each, by hand. PARTS='unit integration' ONLY='name ...'.
 .PHONY: sanitize-all tsan-all valgrind
 SUITE_BINS = all unit-bins $(INTEGRATION_BINS) $(B)/tests/chaos-proxy $(B)/tests/branch-client $(B)/tests/sim \
-             $(B)/tests/sanitized/canary $(B)/tests/canary
+             $(B)/tests/sanitized/canary $(B)/tests/sanitized/canaryextension.so $(B)/tests/canary
+$(B)/tests/sanitized/canaryextension.so: $(B)/obj/tests/sanitized/canary_extension.o
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -shared $^ -o $@
 .PHONY: suite-bins
 suite-bins: $(SUITE_BINS)
 sanitize-all:

@@ -45,7 +45,7 @@ class Run:
         self.env = dict(os.environ, B=B, SLOWER=SLOWER[kind], LSAN_OPTIONS="exitcode=0",
                         ASAN_OPTIONS=f"{common}:detect_leaks=1:allocator_may_return_null=1",
                         UBSAN_OPTIONS=f"{common}:print_stacktrace=1",
-                        TSAN_OPTIONS=f"{common}:history_size=4:die_after_fork=0:exitcode=0")
+                        TSAN_OPTIONS=f"{common}:history_size=4:die_after_fork=0:exitcode=0:allocator_may_return_null=1")
 
     def preloaded(self):
         library = subprocess.run(["gcc", f"-print-file-name={LIBRARY[self.kind]}"], capture_output=True, text=True,
@@ -61,7 +61,8 @@ class Run:
         for report in ours[:3]:
             print(report[:3000])
         if not good and not ours:
-            print(text[-1500:], flush=True)
+            why = [line[:400] for line in text.splitlines() if line.startswith("not ok") or "FAIL" in line]
+            print("\n".join(f"# {line}" for line in why[:8] or text[-1500:].splitlines()), flush=True)
 
     def step(self, name, command, env=None, seconds=3600):
         try:
@@ -78,12 +79,14 @@ class Run:
     def canary(self):
         """Its report must come, and by the same way as all others."""
         what, pattern = CANARY[self.kind]
-        subprocess.run([os.path.join(B, "tests/sanitized/canary"), what], cwd=ROOT, env=self.preloaded(), timeout=60,
-                       capture_output=True)
-        ours, _ = reports.collect(self.log)
-        found = any(re.search(pattern, report) for report in ours)
-        self.passed, self.failed = self.passed + found, self.failed + (not found)
-        print(f"{'ok' if found else 'not ok'} canary: a {what} is reported", flush=True)
+        extension = os.path.join(os.path.abspath(os.path.join(ROOT, B)), "tests/sanitized/canaryextension.so")
+        for where, command in (("a program", [os.path.join(B, "tests/sanitized/canary"), what]),
+                               ("an extension of the stock shell", ["sqlite3", ":memory:", f".load {extension}"])):
+            subprocess.run(command, cwd=ROOT, env=self.preloaded(), timeout=60, capture_output=True)
+            ours, _ = reports.collect(self.log)
+            found = any(re.search(pattern, report) for report in ours)
+            self.passed, self.failed = self.passed + found, self.failed + (not found)
+            print(f"{'ok' if found else 'not ok'} canary: a {what} in {where} is reported", flush=True)
 
     def unit(self):
         for module in ("common", "proto", "safekeeper", "pageserver", "compute-vfs", "cli"):
