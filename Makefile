@@ -106,12 +106,19 @@ $(B)/corallite.so: $(call objs,$(call src,compute-vfs)) $(BASE)
 UNIT_MODULES := $(notdir $(patsubst %/,%,$(sort $(dir $(wildcard tests/unit/*/*.c)))))
 UNIT_BINS    := $(patsubst %,$(B)/tests/unit-%,$(UNIT_MODULES))
 
-# A module's unit tests link the module (the very objects of the product), never its main.c.
+# A module's unit tests link the module (the very objects of the product), never its main.c. SHIM=yes
+# puts tests/sanitized/shim in Criterion's place, for ThreadSanitizer.
+CRITERION = $(if $(SHIM),$(B)/obj/tests/sanitized/shim/shim.o,-lcriterion)
+ifdef SHIM
+CPPFLAGS += -Itests/sanitized/shim
+$(UNIT_BINS): $(B)/obj/tests/sanitized/shim/shim.o
+endif
 define unit_bin
 $(B)/tests/unit-$(1): $(call objs,$(wildcard tests/unit/$(1)/*.c)) \
     $(if $(filter-out common proto,$(1)),$(B)/lib$(1).a) $(BASE)
 	$$(call say,LINK,$$@)mkdir -p $$(@D)
-	$(Q)$(CC) $(ALL_LDFLAGS) -pie $$^ -o $$@ -lcriterion $(DAEMON_LIBS) -llmdb -lsqlite3 -ljansson -lm
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie $$(filter-out %/shim.o,$$^) -o $$@ $$(CRITERION) $(DAEMON_LIBS) -llmdb -lsqlite3 \
+	    -ljansson -lm
 endef
 $(foreach m,$(UNIT_MODULES),$(eval $(call unit_bin,$(m))))
 

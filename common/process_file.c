@@ -79,3 +79,12 @@ void co_process_metrics(void)
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, register_all);
 }
+
+void co_process_raise_files(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+}

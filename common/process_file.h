@@ -1,9 +1,12 @@
 /* process_file.h - what a process uses, as metrics: memory, processor time, descriptors; and which
- * build it is. */
+ * build it is. And what it may use. */
 #ifndef CORALLITE_COMMON_PROCESS_FILE_H
 #define CORALLITE_COMMON_PROCESS_FILE_H
 
 /* Registers process_* and corallite_build_info. Once; any further call does nothing. */
 void co_process_metrics(void);
+
+/* As many descriptors as the hard limit allows: a connection is one. */
+void co_process_raise_files(void);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "common/main_file.h"
+#include "common/process_file.h"
 #include "common/program.h"
 #include "pageserver/server_uv.h"
 
@@ -214,5 +215,6 @@ int main(int argc, char **argv)
     }
     if (check(&o, insecure))
         return usage();
+    co_process_raise_files();
     return ps_server_run(&o);
 }

@@ -28,14 +28,25 @@
 #define CO_BATCH_BYTES                                                                             \
     CO_MIB /* records batched in one APPEND, DATA or STREAM_DATA; a larger                         \
               record travels in fragments of so much */
-#define CO_SEGMENT_BYTES      (16 * CO_MIB)
-#define CO_INGEST_TXN_BYTES   (32 * CO_MIB) /* hard bound of one LMDB write transaction */
+#define CO_SEGMENT_BYTES               (16 * CO_MIB)
+#define CO_INGEST_TXN_BYTES            (32 * CO_MIB) /* hard bound of one LMDB write transaction */
 
-#define CO_CONNECTIONS_MAX    4096
-#define CO_HELLO_TIMEOUT_MS   5000
-#define CO_FRAME_TIMEOUT_MS   30000 /* a begun frame that makes no progress */
-#define CO_CONNECT_TIMEOUT_MS 2000  /* so that "server not there" is said within 3 s */
+#define CO_CONNECTIONS_MAX             4096 /* of one daemon */
+#define CO_CONNECTIONS_RESERVED        32   /* of them, for daemons of the cluster alone */
+#define CO_CONNECTIONS_PER_ADDRESS_MAX 1024 /* of another host */
+#define CO_GREETING_MAX                128  /* that have not said Hello; beyond it they get */
+#define CO_GREETING_PRESSED_MS         1000 /*   so long for it, and not CO_HELLO_TIMEOUT_MS */
+#define CO_HELLO_TIMEOUT_MS            5000
+#define CO_FRAME_TIMEOUT_MS            30000 /* a begun frame that makes no progress */
+/* A frame that was begun, and answers that wait to be taken, must move at least so fast. */
+#define CO_RATE_MIN_BYTES_PER_S (16 * CO_KIB)
+#define CO_RATE_GRACE_MS        10000 /* but so long they may take anyhow; answers three times */
+#define CO_CONNECT_TIMEOUT_MS   2000  /* so that "server not there" is said within 3 s */
+/* Queued output of one connection: it is no more read from; it is closed. Of a daemon: whoever has
+ * some is no more read from, and beyond twice that the one who has most is closed. */
+#define CO_OUTPUT_PAUSE_BYTES (8 * CO_MIB)
 #define CO_OUTPUT_MAX_BYTES   (2 * CO_GIB)
+#define CO_OUTPUT_ALL_BYTES   (512 * CO_MIB)
 
 #define CO_LEASE_US           3000000ull /* how long a writer's lease lasts without being renewed */
 #define CO_LEASE_RENEW_US     1000000ull

@@ -195,6 +195,16 @@ static bool as_v6(const struct sockaddr_storage *at, struct in6_addr *out)
     return true;
 }
 
+void net_peer_address(int fd, uint8_t out[16])
+{
+    struct sockaddr_storage there;
+    struct in6_addr address = {0};
+    socklen_t len = sizeof there;
+    if (getpeername(fd, (struct sockaddr *)&there, &len) == 0)
+        (void)as_v6(&there, &address);
+    memcpy(out, address.s6_addr, sizeof address.s6_addr);
+}
+
 bool net_is_local(int fd)
 {
     struct sockaddr_storage here, there;

@@ -36,6 +36,8 @@ void net_format_sockaddr(const struct sockaddr_storage *at, char out[300]);
  * when idle, TCP_USER_TIMEOUT for what was sent. Best effort: a connection without these still
  * works. */
 void net_tune(int fd);
+/* The other end's address, IPv4 in its IPv6 form; zeros when it is gone. */
+void net_peer_address(int fd, uint8_t out[16]);
 /* The other end of this connection is on this host: it is loopback, or has our own address. */
 bool net_is_local(int fd);
 

@@ -1,6 +1,7 @@
 /*
- * peer_impl.h - one connection on a loop, as peer_uv.c (its life), peer_out_uv.c (what it sends)
- * and peer_link_uv.c (how it comes to be: accepted or dialled) share it. Nobody else includes this.
+ * peer_impl.h - one connection on a loop, as peer_uv.c (its life), peer_out_uv.c (what it sends),
+ * peer_link_uv.c (how it comes to be: accepted or dialled) and peer_guard_uv.c (how many, how slow)
+ * share it. Nobody else includes this.
  *
  *   DIALING --connected--> GREETING --Hello / HelloOk accepted--> OPEN
  *      |                      |                                     |
@@ -31,9 +32,16 @@ struct peer_server {
     struct peer_handler handler;
     uv_tcp_t listener;
     bool listening; /* the listener's memory is in use */
-    bool closing, at_cap;
+    bool closing;
     struct peer *peers;
     size_t n_peers;
+    size_t n_closing;  /* of them, closed and not freed yet */
+    size_t n_programs; /* of them, greeted and no daemons of the cluster */
+    uv_timer_t guard;
+    bool guarding;     /* the timer's memory is in use */
+    bool output_full;  /* CO_OUTPUT_ALL_BYTES was passed */
+    uint64_t told_ms;  /* when a refusal was last logged */
+    uint64_t swept_ms; /* when the guard last looked */
     char address[300];
     uint16_t port;
 };
@@ -60,7 +68,12 @@ struct peer {
     bool tcp_open;
 
     struct frame_reader in;
-    uint64_t progress_ms; /* uv_now of the last bytes received */
+    uint64_t progress_ms;    /* uv_now of the last bytes received */
+    uint64_t begun_ms;       /* of what is being waited for: the connection, Hello, the frame */
+    uint8_t from[16];        /* the other side's address, IPv4 in its IPv6 form */
+    uint64_t owing_ms;       /* since then answers wait to be taken; 0: none */
+    uint64_t owing_bytes;    /* bytes_out then */
+    bool counted_as_program; /* in n_programs */
     struct out_queue pending, flight;
     uv_write_t write;
     uv_shutdown_t shutdown;
@@ -101,5 +114,19 @@ int peer_dial_check(struct peer *peer, const Corallite__HelloOk *ok);
 void peer_dial_timeout(struct peer *peer);
 void peer_dial_free(struct peer *peer); /* gives up a look-up that is under way */
 void peer_server_lost(struct peer *peer);
+void peer_server_free_if_done(
+    struct peer_server *server); /* of a closed one, when nothing is left */
+
+/* peer_guard_uv.c */
+/* Linked to its server and connected: may it stay? If not it was closed, counted and told of. */
+bool peer_guard_admits(struct peer *peer);
+/* Its Hello came, p->role is known. CO_ERR_CONNECT: only the reserved places are left. */
+int peer_guard_greeted(struct peer *peer);
+/* Too much waits to be sent to it, or to all, for another request of its to be read. */
+bool peer_guard_pauses(const struct peer *peer);
+/* It is about to be closed. */
+void peer_guard_left(struct peer *peer);
+int peer_guard_start(struct peer_server *server);
+void peer_guard_stop(struct peer_server *server);
 
 #endif

@@ -15,13 +15,14 @@
 #include "proto/hello.h"
 #include "proto/limits.h"
 #include "proto/peer_impl.h"
+#include "proto/peer_metrics.h"
 #include "proto/unpack.h"
 
 /* -- Listening --------------------------------------------------------------------------------- */
 
-static void server_free_if_done(struct peer_server *s)
+void peer_server_free_if_done(struct peer_server *s)
 {
-    if (s->closing && !s->listening && !s->n_peers)
+    if (s->closing && !s->listening && !s->guarding && !s->n_peers)
         free(s);
 }
 
@@ -35,16 +36,15 @@ void peer_server_lost(struct peer *p)
     if (p->next)
         p->next->prev = p->prev;
     s->n_peers--;
-    if (s->n_peers < peer_limits.connections)
-        s->at_cap = false;
-    server_free_if_done(s);
+    s->n_closing--;
+    peer_server_free_if_done(s);
 }
 
 static void on_listener_closed(uv_handle_t *handle)
 {
     struct peer_server *s = handle->data;
     s->listening = false;
-    server_free_if_done(s);
+    peer_server_free_if_done(s);
 }
 
 static void on_surplus_closed(uv_handle_t *handle)
@@ -52,13 +52,12 @@ static void on_surplus_closed(uv_handle_t *handle)
     free(handle);
 }
 
-/* One connection too many: it is taken and closed, so that its sender learns at once. */
+/* There is no memory for another connection: it is taken and closed, so that its sender learns at
+ * once. */
 static void turn_away(struct peer_server *s)
 {
     uv_tcp_t *tcp = malloc(sizeof *tcp);
-    if (!s->at_cap)
-        co_warn("proto/peer", "%s has %zu connections, no more are taken", s->address, s->n_peers);
-    s->at_cap = true;
+    co_warn("proto/peer", "%s has no memory for another connection", s->address);
     if (!tcp)
         return;
     if (uv_tcp_init(s->loop, tcp)) {
@@ -77,6 +76,8 @@ static void link_to_server(struct peer_server *s, struct peer *p)
         p->next->prev = p;
     s->peers = p;
     s->n_peers++;
+    p->begun_ms = uv_now(s->loop);
+    peer_count_connections(1);
 }
 
 static int open_tcp(struct peer *p)
@@ -104,10 +105,6 @@ static void on_connection(uv_stream_t *stream, int status)
     struct peer_server *s = stream->data;
     if (status) {
         co_warn("proto/peer", "%s cannot take a connection: %s", s->address, uv_strerror(status));
-        return;
-    }
-    if (s->n_peers >= peer_limits.connections) {
-        turn_away(s);
         return;
     }
     struct peer *p = peer_new(s->loop, &s->handler);
@@ -152,6 +149,8 @@ static int start_listening(struct peer_server *s, const struct net_addresses *at
     rc = uv_tcp_bind(&s->listener, (const struct sockaddr *)&at->at[i], 0);
     if (!rc)
         rc = uv_listen((uv_stream_t *)&s->listener, 1024, on_connection);
+    if (!rc)
+        rc = peer_guard_start(s);
     if (!rc)
         rc = uv_tcp_getsockname(&s->listener, (struct sockaddr *)&bound, &len);
     if (rc)
@@ -203,7 +202,8 @@ void peer_server_close(struct peer_server *s)
         uv_close((uv_handle_t *)&s->listener, on_listener_closed);
     for (struct peer *p = s->peers; p; p = p->next)
         peer_leave(p, false, CO_ERR_CANCELED, "this daemon is being stopped");
-    server_free_if_done(s);
+    peer_guard_stop(s);
+    peer_server_free_if_done(s);
 }
 
 /* -- Dialling ---------------------------------------------------------------------------------- */

@@ -17,6 +17,22 @@ static struct co_metric m_errors[] = {
     [CO_CLASS_INPUT] = CLASS("input"), [CO_CLASS_STORAGE] = CLASS("storage"),
     [CO_CLASS_BUG] = CLASS("bug"),
 };
+#define REFUSED(of)                                                                                \
+    {                                                                                              \
+        .name = "corallite_connections_refused_total",                                             \
+        .help = "Connections that others made and that were not taken, or cut, by reason.",        \
+        .kind = CO_COUNTER, .labels = "reason=\"" of "\""                                          \
+    }
+static struct co_metric m_refused[PEER_REFUSALS] = {
+    [PEER_REFUSED_FULL] = REFUSED("full"),         [PEER_REFUSED_ADDRESS] = REFUSED("address"),
+    [PEER_REFUSED_NO_HELLO] = REFUSED("no_hello"), [PEER_REFUSED_FRAME] = REFUSED("bad_frame"),
+    [PEER_REFUSED_SLOW] = REFUSED("slow_sender"),  [PEER_REFUSED_READER] = REFUSED("slow_reader"),
+};
+static struct co_metric m_connections = {
+    .name = "corallite_connections",
+    .help = "Open connections that others made, greeted or not.",
+    .kind = CO_GAUGE,
+};
 static struct co_metric m_received = {.name = "corallite_received_bytes_total",
                                       .help = "Bytes received on connections that others made.",
                                       .kind = CO_COUNTER};
@@ -53,8 +69,21 @@ void peer_metrics_register(const unsigned *types, unsigned n)
     add_type(0, "other");
     for (int c = CO_CLASS_RETRY; c <= CO_CLASS_BUG; c++)
         co_metric_register(&m_errors[c]);
+    for (unsigned i = 0; i < PEER_REFUSALS; i++)
+        co_metric_register(&m_refused[i]);
+    co_metric_register(&m_connections);
     co_metric_register(&m_received);
     co_metric_register(&m_sent);
+}
+
+void peer_count_refused(enum peer_refusal reason)
+{
+    co_metric_add(&m_refused[reason], 1);
+}
+
+void peer_count_connections(int64_t more)
+{
+    co_metric_add(&m_connections, (uint64_t)more);
 }
 
 void peer_count_request(unsigned type)

@@ -24,7 +24,15 @@ struct peer_limits peer_limits = {
     .linger_ms = 1000,
     .connections = CO_CONNECTIONS_MAX,
     .output_bytes = CO_OUTPUT_MAX_BYTES,
-    .pause_bytes = PEER_PAUSE_BYTES,
+    .pause_bytes = CO_OUTPUT_PAUSE_BYTES,
+    .reserved = CO_CONNECTIONS_RESERVED,
+    .per_address = CO_CONNECTIONS_PER_ADDRESS_MAX,
+    .greeting = CO_GREETING_MAX,
+    .pressed_ms = CO_GREETING_PRESSED_MS,
+    .grace_ms = CO_RATE_GRACE_MS,
+    .rate = CO_RATE_MIN_BYTES_PER_S,
+    .sweep_ms = 1000,
+    .output_all_bytes = CO_OUTPUT_ALL_BYTES,
 };
 
 static void on_timer(uv_timer_t *handle);
@@ -88,6 +96,7 @@ void peer_abort(struct peer *p, int code, const char *why)
     if (p->state == PEER_CLOSED)
         return;
     set_reason(p, code, why);
+    peer_guard_left(p);
     p->state = PEER_CLOSED;
     uv_close((uv_handle_t *)&p->flusher, on_closed);
     uv_close((uv_handle_t *)&p->timer, on_closed);
@@ -157,7 +166,8 @@ static int check_server_hello(struct peer *p, const Corallite__Hello *hello)
     bool known = hello->has_role && hello->role >= CORALLITE__ROLE__ROLE_COMPUTE &&
                  hello->role <= CORALLITE__ROLE__ROLE_TOOL;
     p->role = known ? hello->role : CORALLITE__ROLE__ROLE_NONE;
-    return p->handler.on_hello(p->handler.owner, p, hello, NULL);
+    rc = peer_guard_greeted(p);
+    return rc ? rc : p->handler.on_hello(p->handler.owner, p, hello, NULL);
 }
 
 static int greet_server(struct peer *p, const struct frame_header *frame, struct co_span message)
@@ -206,6 +216,7 @@ static int greet(struct peer *p, const struct frame_header *frame, struct co_spa
     if (rc == 0 && p->state == PEER_GREETING) {
         p->state = PEER_OPEN;
         p->in.body_limit = 0;
+        p->begun_ms = uv_now(p->loop);
         peer_dial_free(p);
         uv_timer_stop(&p->timer);
     }
@@ -233,11 +244,14 @@ static void handle_frames(struct peer *p)
         if (rc == CO_ERR_AGAIN)
             break;
         uint64_t id = rc ? 0 : frame.request_id;
+        p->begun_ms = uv_now(p->loop);
+        if (rc && p->server)
+            peer_count_refused(PEER_REFUSED_FRAME);
         if (!rc)
             rc = handle_frame(p, &frame, body);
         if (rc)
             refuse(p, id, rc);
-        else if (p->state == PEER_OPEN && peer_queued_bytes(p) > peer_limits.pause_bytes) {
+        else if (p->state == PEER_OPEN && peer_guard_pauses(p)) {
             p->paused = true;
             uv_read_stop((uv_stream_t *)&p->tcp);
         }
@@ -285,6 +299,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (n < 0) {
         read_ended(p, (int)n);
     } else if (n > 0 && p->state < PEER_LEAVING) {
+        if (p->state == PEER_OPEN && !frame_reader_partial(&p->in))
+            p->begun_ms = uv_now(p->loop);
         frame_reader_commit(&p->in, (size_t)n);
         p->bytes_in += (uint64_t)n;
         if (p->server)
@@ -297,6 +313,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 void peer_read(struct peer *p)
 {
     p->paused = false;
+    p->begun_ms = uv_now(p->loop);
     int rc = uv_read_start((uv_stream_t *)&p->tcp, on_alloc, on_read);
     if (rc && rc != UV_EALREADY)
         read_ended(p, rc);
@@ -323,11 +340,15 @@ static void frame_timeout(struct peer *p)
     }
     snprintf(why, sizeof why, "%s began a frame and sent no more of it for %llu ms", p->address,
              (unsigned long long)quiet);
+    if (p->server)
+        peer_count_refused(PEER_REFUSED_SLOW);
     peer_abort(p, CO_ERR_TIMEOUT, why);
 }
 
 static void greeting_timeout(struct peer *p)
 {
+    if (p->server)
+        peer_count_refused(PEER_REFUSED_NO_HELLO);
     int rc = co_fail(CO_ERR_TIMEOUT, "no %s came from %s within %llu ms",
                      p->server ? "Hello" : "answer to Hello", p->address,
                      (unsigned long long)peer_limits.hello_ms);
@@ -353,8 +374,11 @@ void peer_connected(struct peer *p)
     if (uv_fileno((const uv_handle_t *)&p->tcp, &fd) == 0) {
         net_tune(fd);
         p->local = net_is_local(fd);
+        net_peer_address(fd, p->from);
     }
     p->state = PEER_GREETING;
+    if (p->server && !peer_guard_admits(p))
+        return;
     peer_timer(p, peer_limits.hello_ms);
     if (p->pending.n)
         peer_flush_soon(p);

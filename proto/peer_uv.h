@@ -7,9 +7,10 @@
  * only, no locks.
  *
  * A server's peers must send Hello within CO_HELLO_TIMEOUT_MS; `on_hello` decides. A frame that was
- * begun must go on within CO_FRAME_TIMEOUT_MS. Beyond CO_CONNECTIONS_MAX new connections are
- * closed. A peer whose queued output passes CO_OUTPUT_MAX_BYTES is closed; long before that, its
- * requests are left unread until it has taken in answers (PEER_PAUSE_BYTES).
+ * begun must go on within CO_FRAME_TIMEOUT_MS. A peer whose queued output passes
+ * CO_OUTPUT_MAX_BYTES is closed; long before that, its requests are left unread until it has taken
+ * in answers (CO_OUTPUT_PAUSE_BYTES). How many connections there may be, and how slow, and what all
+ * of them may hold: peer_guard_uv.c.
  *
  * What peer_uv does by itself: it answers PING; it refuses a Hello of another protocol, and as a
  * client an answer from another cluster, node or disk than the Hello asked for; a client that is
@@ -93,12 +94,14 @@ size_t peer_queued_bytes(const struct peer *peer);
  * protobuf_c_message_free_unpacked(m, NULL). */
 void *peer_unpack(const ProtobufCMessageDescriptor *type, struct co_span message);
 
-#define PEER_PAUSE_BYTES ((size_t)64 << 20) /* queued output at which a peer is not read from */
-
 /* The bounds that are in force, from limits.h; tests make them small. Of the whole process. */
 struct peer_limits {
     uint64_t connect_ms, hello_ms, frame_ms, linger_ms;
     size_t connections, output_bytes, pause_bytes;
+    size_t reserved, per_address, greeting; /* connections */
+    uint64_t pressed_ms, grace_ms, rate;    /* rate: bytes a second */
+    uint64_t sweep_ms;                      /* how often it is looked after them */
+    size_t output_all_bytes;
 };
 extern struct peer_limits peer_limits;
 

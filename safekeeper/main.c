@@ -2,13 +2,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 
 #include "common/clock_file.h"
 #include "common/daemon_http.h"
 #include "common/log.h"
 #include "common/main_file.h"
 #include "common/metrics.h"
+#include "common/process_file.h"
 #include "common/program.h"
 #include "proto/limits.h"
 #include "safekeeper/server_uv.h"
@@ -202,15 +202,6 @@ static int answer_http(void *owner, const char *path, struct co_buf *body,
     return co_buf_append(body, good ? "ok\n" : "stopping\n", good ? 3 : 9) ? 500 : good ? 200 : 503;
 }
 
-static void raise_descriptors(void)
-{
-    struct rlimit r;
-    if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
-        r.rlim_cur = r.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &r);
-    }
-}
-
 static int start(struct daemon *d, const struct options *o, struct co_identity *identity)
 {
     int rc = co_identity_open(o->dir, "safekeeper", o->node, o->has_cluster ? &o->cluster : NULL,
@@ -260,7 +251,7 @@ int main(int argc, char **argv)
     if (rc)
         return rc - 1;
     signal(SIGPIPE, SIG_IGN);
-    raise_descriptors();
+    co_process_raise_files();
     d.exit_code = EXIT_FAILED;
     rc = start(&d, &o, &identity);
     if (rc) {

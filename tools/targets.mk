@@ -29,6 +29,7 @@ help:
 	  'make bench            Corallite, local SQLite, PostgreSQL, dqlite, etcd side by side, 15 minutes; bench-full: more' \
 	  'make sanitize         unit tests and simulator under ASan and UBSan' \
 	  'make tsan             the products as processes under ThreadSanitizer' \
+	  'make sanitize-all     the whole suite under ASan and UBSan; tsan-all, valgrind: under those (long)' \
 	  'make portable         without instructions that only some processors have: unit tests, a cluster' \
 	  'make clang            everything compiled by clang, warnings are errors' \
 	  'make lint             style, layers, READMEs      make fmt   clang-format over all files' \
@@ -157,6 +158,29 @@ sanitize:
 	@$(B)/sanitize/tests/sim --seconds 20
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 sanitized-bins
 	@B=$(B)/sanitize /usr/bin/python3 tests/sanitized/run.py address
+
+# The whole suite under ASan and UBSan, and under TSan: an hour or more each, by hand. PARTS='unit integration' ONLY='name ...'.
+.PHONY: sanitize-all tsan-all valgrind
+SUITE_BINS = all unit-bins $(INTEGRATION_BINS) $(B)/tests/chaos-proxy $(B)/tests/branch-client $(B)/tests/sim \
+             $(B)/tests/sanitized/canary $(B)/tests/sanitized/canaryextension.so $(B)/tests/canary
+$(B)/tests/sanitized/canaryextension.so: $(B)/obj/tests/sanitized/canary_extension.o
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -shared $^ -o $@
+.PHONY: suite-bins
+suite-bins: $(SUITE_BINS)
+sanitize-all:
+	@tools/deps build test sanitize
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 suite-bins
+	@B=$(B)/sanitize ONLY='$(ONLY)' /usr/bin/python3 tests/sanitized/suite.py address $(PARTS)
+tsan-all:
+	@tools/deps build test sanitize
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/tsan-all SHIM=yes EXTRA='-fsanitize=thread -w' OPT=-O1 suite-bins
+	@B=$(B)/tsan-all ONLY='$(ONLY)' /usr/bin/python3 tests/sanitized/suite.py thread $(PARTS)
+# Unit tests, some seeds of the simulator and a cluster with a program under valgrind's memcheck. By hand.
+valgrind:
+	@tools/deps build test sanitize
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/valgrind SHIM=yes EXTRA=-w OPT='-O1 -DCO_PORTABLE' suite-bins
+	@B=$(B)/valgrind /usr/bin/python3 tests/sanitized/memcheck.py $(PARTS)
 
 # The products as real processes under ThreadSanitizer.
 .PHONY: tsan sanitized-bins

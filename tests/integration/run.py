@@ -32,7 +32,7 @@ from lib import cluster, registry  # noqa: E402
 MODULES = ("test_shell", "test_failures", "test_writers", "test_figures", "test_wrong_input",
            "test_differential", "test_proxy", "test_chaos", "test_edges", "test_branches", "test_moments",
            "test_concurrency", "test_http", "test_diff", "test_stock", "test_pragmas", "test_sizes",
-           "test_large", "test_lease", "test_outcome", "test_members")
+           "test_large", "test_limits", "test_lease", "test_outcome", "test_members")
 # Programs of others: `make languages`, and those whose packages are large.
 LANGUAGES = ("test_preload", "test_application", "test_examples")
 TOOLCHAINS = ("test_toolchains",)
@@ -98,7 +98,7 @@ def run(test):
         with open(note, "w") as out:
             run_in_child(test, os.path.join(directory, "cluster"), out)
     try:
-        status = wait_for(pid, test.seconds)
+        status = wait_for(pid, test.seconds * cluster.SLOWER)
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         shutil.rmtree(directory, ignore_errors=True)

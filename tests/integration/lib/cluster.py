@@ -20,6 +20,8 @@ import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BIN = os.path.join(ROOT, os.environ.get("B", "build"))
+# Under a sanitizer everything takes longer: bounds are multiplied by this (tests/sanitized/suite.py).
+SLOWER = float(os.environ.get("SLOWER", "1"))
 EXTENSION = os.path.join(BIN, "corallite")
 NODES = (1, 2, 3)
 PAGESERVER = "pageserver"
@@ -76,7 +78,7 @@ atexit.register(kill_all)
 
 def until(condition, seconds, what):
     """Waits for a condition; its value. No wait without a bound."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * SLOWER
     while True:
         value = condition()
         if value:
@@ -186,7 +188,7 @@ class Cluster:
     def stop(self, node, seconds=10):
         """SIGTERM; a clean stop has exit status 0."""
         self.process[node].terminate()
-        check(self.process[node].wait(seconds) == 0, f"{node} did not stop cleanly")
+        check(self.process[node].wait(seconds * SLOWER) == 0, f"{node} did not stop cleanly")
 
     def restart(self, node):
         if self.process[node].poll() is None:
@@ -278,7 +280,7 @@ def _collect(process):
 def line(worker, seconds=60):
     """The next line of a worker's output."""
     try:
-        text = worker.lines.get(timeout=seconds)
+        text = worker.lines.get(timeout=seconds * SLOWER)
     except queue.Empty:
         raise Failure(f"the worker said nothing for {seconds} s") from None
     if text is None:
@@ -317,7 +319,7 @@ def run(args, text, timeout, env=None):
     process = popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                     text=True, env=env)
     try:
-        out, err = process.communicate(text, timeout=timeout)
+        out, err = process.communicate(text, timeout=timeout * SLOWER)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()

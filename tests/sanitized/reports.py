@@ -1,0 +1,49 @@
+"""What sanitizers and valgrind wrote, and whether it is about us.
+
+Stock programs (python3, sqlite3, curl) run with the sanitizer preloaded, since they load a sanitized corallite.so; what
+they leak themselves is theirs. So a report counts when a frame of ours is in it: a source file of this repository, or one
+of our binaries. FOREIGN lists, with a reason each, what is no report though a frame of ours is in the stack."""
+
+import glob
+import os
+import re
+
+# Beginning of a report, and of a leak within the report of LeakSanitizer.
+REPORT = re.compile(r"^(?:==\d+==\s*ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|.*: runtime error: |==\d+== (?:Invalid|Conditional"
+                    r"|Use of uninit|Mismatched|Source and dest|Syscall param|Process terminating))", re.M)
+LEAK = re.compile(r"^(?:Direct|Indirect) leak of .*?(?=^(?:Direct|Indirect) leak|^SUMMARY|\Z)", re.M | re.S)
+OURS = re.compile(r"\b(?:common|proto|safekeeper|pageserver|compute-vfs|cli|tests/[\w/-]+)/[\w.-]+\.[ch]\b|corallite\.so|corallite-"
+                  r"(?:pageserver|safekeeper)|sanitized/canary|tests/canary"
+                  # A module that has been unloaded again: whose it was is not known.
+                  r"|<unknown module>")
+# (pattern of a report, why it is none)
+FOREIGN = [
+    (r"allocator is out of memory|failed to allocate", "a test that asks what happens when there is no memory"),
+]
+
+
+def blocks(text):
+    """The reports in a text, leaks one by one."""
+    leaks = [m[0] for m in LEAK.finditer(text)]
+    if leaks:
+        yield from leaks
+        text = LEAK.sub("", text)
+    starts = [m.start() for m in REPORT.finditer(text)]
+    for begin, end in zip(starts, starts[1:] + [len(text)]):
+        if "detected memory leaks" not in text[begin:begin + 200]:
+            yield text[begin:end]
+
+
+def collect(log):
+    """Reads and removes the files log.*: (reports about us, number of foreign ones)."""
+    ours, foreign = [], 0
+    for name in sorted(glob.glob(log + ".*")):
+        with open(name, errors="replace") as f:
+            text = f.read()
+        os.unlink(name)
+        for block in blocks(text):
+            if OURS.search(block) and not any(re.search(p, block) for p, _ in FOREIGN):
+                ours.append(block)
+            else:
+                foreign += 1
+    return ours, foreign
