@@ -12,6 +12,7 @@ struct cv_waiter {
     struct cv_waiter *next;
     const struct cv_ticket *ticket;
     bool received;
+    bool assisted; /* it has been reading the log's connections */
     pthread_cond_t decided;
 };
 
@@ -30,8 +31,15 @@ bool cv_wait_on(struct cv_database *db, pthread_cond_t *condition, uint64_t unti
     return true;
 }
 
+static void relieve(struct cv_database *db)
+{
+    if (db->log && db->log->ops->relieve)
+        db->log->ops->relieve(db->log);
+}
+
 bool cv_wait_until(struct cv_database *db, uint64_t until_us)
 {
+    relieve(db);
     return cv_wait_on(db, &db->changed, until_us);
 }
 
@@ -252,6 +260,28 @@ static bool give_up(struct cv_database *db, const struct cv_ticket *t)
     return false;
 }
 
+/* A commit that is waited for alone: its thread hears the acknowledgements itself, instead of being
+ * woken by the log's. Several are woken, each when its own is decided. Lock held, but not while the
+ * log is looked at. false: nothing was done. */
+static bool assist(struct cv_database *db, struct cv_waiter *me, uint64_t until_us)
+{
+    const struct cv_log_ops *ops = db->log->ops;
+
+    if (db->waiters != me || me->next) {
+        if (me->assisted)
+            relieve(db);
+        me->assisted = false;
+        return false;
+    }
+    if (!ops->attend || co_now_us() >= until_us || !ops->attend(db->log))
+        return false;
+    me->assisted = true;
+    pthread_mutex_unlock(&db->lock);
+    ops->assist(db->log, until_us);
+    pthread_mutex_lock(&db->lock);
+    return true;
+}
+
 int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool received,
                 uint32_t timeout_ms)
 {
@@ -268,6 +298,8 @@ int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool rec
         uint64_t since = db->progress_us > started ? db->progress_us : started;
 
         waited = true;
+        if (assist(db, &me, since + (uint64_t)timeout_ms * 1000))
+            continue;
         if (!cv_wait_on(db, &me.decided, since + (uint64_t)timeout_ms * 1000))
             tell = give_up(db, ticket) || tell;
     }
@@ -276,6 +308,8 @@ int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool rec
             *at = me.next;
             break;
         }
+    if (me.assisted && db->waiters)
+        relieve(db);
     if (waited)
         cv_waited(db, CV_FOR_COMMIT, started);
     pthread_mutex_unlock(&db->lock);

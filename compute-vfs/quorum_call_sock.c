@@ -154,7 +154,7 @@ static int why_not(const struct cv_quorum *q, uint64_t refused_before, uint32_t 
 /* The present term can be handed to the owner: earlier ones are told to the end. */
 static bool may_lead(const struct cv_quorum *q)
 {
-    return cv_quorum_ready(q) && q->wrecks == NULL && q->tales.grave == 0 && !q->telling;
+    return cv_quorum_ready(q) && q->wrecks == NULL && q->tales.grave == 0 && !q->telling_grave;
 }
 
 static void hand_over(struct cv_quorum *q, struct cv_lead *out)
@@ -290,6 +290,53 @@ static void quorum_append(struct cv_log *log, term_t term, struct cv_record *rec
         leave(q);
     }
     cv_record_free(record);
+}
+
+/* -- threads that wait for their commit
+ * ------------------------------------------------------------
+ */
+
+/* The background thread reads the connections from now on. */
+static void wake_from_nap(struct cv_quorum *q)
+{
+    q->helped_us = 0;
+    if (q->napping)
+        cv_quorum_kick(q);
+}
+
+/* Only while no tale is on its way to the owner: what it lacks then is told by nobody else. */
+static bool quorum_attend(struct cv_log *log)
+{
+    struct cv_quorum *q = enter(log);
+
+    if (q == NULL)
+        return false;
+    bool mine = cv_quorum_ready(q) && !q->helping && !q->telling && q->tales.n == 0;
+    if (mine)
+        q->helping = true;
+    else if (!q->helping)
+        wake_from_nap(q);
+    pthread_mutex_unlock(&q->lock);
+    return mine;
+}
+
+static void quorum_assist(struct cv_log *log, uint64_t until_us)
+{
+    struct cv_quorum *q = enter(log);
+
+    co_assert(q != NULL); /* attend() said true in this very process */
+    cv_quorum_assist(q, until_us);
+    leave(q);
+}
+
+static void quorum_relieve(struct cv_log *log)
+{
+    struct cv_quorum *q = enter(log);
+
+    if (q == NULL)
+        return;
+    wake_from_nap(q);
+    pthread_mutex_unlock(&q->lock);
 }
 
 static void quorum_release(struct cv_log *log)
@@ -606,6 +653,9 @@ const struct cv_log_ops cv_quorum_ops = {
     .append = quorum_append,
     .position = quorum_position,
     .release = quorum_release,
+    .attend = quorum_attend,
+    .assist = quorum_assist,
+    .relieve = quorum_relieve,
     .abandon = quorum_abandon,
     .status = quorum_status,
     .stats = quorum_stats,
