@@ -241,15 +241,15 @@ int sk_store_new(uv_loop_t *loop, const struct sk_store_events *events, struct s
     s->todo.tail = &s->todo.head;
     s->done.tail = &s->done.head;
     s->gathered.tail = &s->gathered.head;
-    s->sibling = sibling ? sibling->sibling : s;
-    if (sibling)
-        sibling->sibling = s;
     s->tended_ns = uv_hrtime();
     int rc = uv_async_init(loop, &s->async, on_async);
     if (rc) {
         free(s);
         return co_fail(CO_ERR_IO, "no wake-up for a store thread: %s", uv_strerror(rc));
     }
+    s->sibling = sibling ? sibling->sibling : s;
+    if (sibling)
+        sibling->sibling = s;
     uv_prepare_init(loop, &s->before_poll);
     uv_check_init(loop, &s->after_poll);
     s->async.data = s->before_poll.data = s->after_poll.data = s;
