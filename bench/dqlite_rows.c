@@ -91,7 +91,6 @@ static int node(int id, int at, const char *dir)
     snprintf(address, sizeof address, "127.0.0.1:%d", at);
     if (dqlite_node_create((dqlite_node_id)id, address, dir, &n) != 0 ||
         dqlite_node_set_bind_address(n, address) != 0 ||
-        dqlite_node_set_network_latency_ms(n, 5) != 0 ||
         dqlite_node_set_connect_func(n, dial_node, NULL) != 0 || dqlite_node_start(n) != 0)
         bm_die("node %d: %s", id, dqlite_node_errmsg(n));
     signal(SIGTERM, on_signal);

@@ -36,6 +36,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "compute-vfs/ahead.h"
 #include "compute-vfs/backend.h"
 #include "compute-vfs/cache.h"
 #include "compute-vfs/uri.h"
@@ -239,8 +240,9 @@ CO_MUST_CHECK int cv_database_close_gap(struct cv_database *db, lsn_t upto, uint
 
 /* One whole page at the snapshot; h may be NULL (no death to notice). */
 CO_MUST_CHECK int cv_database_read_page(struct cv_database *db, struct cv_handle *h,
-                                        const struct cv_snapshot *snapshot, pgno_t pgno,
-                                        uint8_t *out, uint32_t page_size, uint32_t timeout_ms);
+                                        struct cv_ahead *ahead, const struct cv_snapshot *snapshot,
+                                        pgno_t pgno, uint8_t *out, uint32_t page_size,
+                                        uint32_t timeout_ms);
 
 /* -- The writer's turn (turn.c) ------------------------------------------------------------------
  */

@@ -8,15 +8,23 @@
 #include "common/mutation.h"
 
 /* A thread that waits for what becomes of one commit; on its stack. It alone is woken when that is
- * decided: with many writers, waking all of them for each would cost more than the commits. */
+ * decided: with many writers, waking all of them for each would cost more than the commits. It
+ * sleeps on a lock of its own and finds all that it needs here, so that those who are woken
+ * together do not queue up for the database's lock, which whoever wakes them still holds. */
 struct cv_waiter {
-    struct cv_waiter *next;
+    struct cv_waiter *next; /* in the list until it is decided */
     const struct cv_ticket *ticket;
+    uint64_t started_us;
     bool received;
-    pthread_cond_t decided;
+    bool assisted;        /* it has been reading the log's connections */
+    pthread_mutex_t lock; /* taken within the database's */
+    pthread_cond_t wake;
+    bool decided; /* written under both locks */
+    int outcome;
 };
 
-bool cv_wait_on(struct cv_database *db, pthread_cond_t *condition, uint64_t until_us)
+/* Waits on a condition and its lock. false: the time has come. */
+static bool wait_with(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t until_us)
 {
     uint64_t now = co_now_us(), left = until_us > now ? until_us - now : 0;
     struct timespec at;
@@ -27,12 +35,24 @@ bool cv_wait_on(struct cv_database *db, pthread_cond_t *condition, uint64_t unti
     left += (uint64_t)at.tv_nsec / 1000;
     at.tv_sec += (time_t)(left / 1000000);
     at.tv_nsec = (long)(left % 1000000) * 1000 + at.tv_nsec % 1000;
-    pthread_cond_timedwait(condition, &db->lock, &at);
+    pthread_cond_timedwait(condition, lock, &at);
     return true;
+}
+
+bool cv_wait_on(struct cv_database *db, pthread_cond_t *condition, uint64_t until_us)
+{
+    return wait_with(condition, &db->lock, until_us);
+}
+
+static void relieve(struct cv_database *db)
+{
+    if (db->log && db->log->ops->relieve)
+        db->log->ops->relieve(db->log);
 }
 
 bool cv_wait_until(struct cv_database *db, uint64_t until_us)
 {
+    relieve(db);
     return cv_wait_on(db, &db->changed, until_us);
 }
 
@@ -79,19 +99,32 @@ static int outcome(struct cv_database *db, const struct cv_ticket *t, bool recei
     return era->given_up ? CO_ERR_UNKNOWN : CO_ERR_AGAIN;
 }
 
-/* Wakes everybody whose commit has an outcome now, and whoever waits for anything at all. */
-static void decided(struct cv_database *db)
-{
-    for (struct cv_waiter *w = db->waiters; w; w = w->next)
-        if (outcome(db, w->ticket, w->received) != CO_ERR_AGAIN)
-            pthread_cond_signal(&w->decided);
-    pthread_cond_broadcast(&db->changed);
-}
-
 void cv_waited(struct cv_database *db, enum cv_cause cause, uint64_t since_us)
 {
     db->waits[cause].n++;
     db->waits[cause].us += co_now_us() - since_us;
+}
+
+/* Wakes everybody whose commit has an outcome now, and whoever waits for anything at all. */
+static void decided(struct cv_database *db)
+{
+    for (struct cv_waiter **at = &db->waiters; *at;) {
+        struct cv_waiter *w = *at;
+        int rc = outcome(db, w->ticket, w->received);
+
+        if (rc == CO_ERR_AGAIN) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        cv_waited(db, CV_FOR_COMMIT, w->started_us);
+        pthread_mutex_lock(&w->lock);
+        w->outcome = rc;
+        w->decided = true;
+        pthread_cond_signal(&w->wake);
+        pthread_mutex_unlock(&w->lock); /* w may be gone from here on */
+    }
+    pthread_cond_broadcast(&db->changed);
 }
 
 void cv_era_durable(struct cv_database *db, lsn_t lsn)
@@ -272,35 +305,85 @@ static bool give_up(struct cv_database *db, const struct cv_ticket *t)
     return false;
 }
 
+/* A commit that is waited for alone: its thread hears the acknowledgements itself, instead of being
+ * woken by the log's. Several are woken, each when its own is decided. Lock held, but not while the
+ * log is looked at. false: nothing was done. */
+static bool assist(struct cv_database *db, struct cv_waiter *me, uint64_t until_us)
+{
+    const struct cv_log_ops *ops = db->log->ops;
+
+    if (db->waiters != me || me->next) {
+        if (me->assisted)
+            relieve(db);
+        me->assisted = false;
+        return false;
+    }
+    if (!ops->attend || co_now_us() >= until_us || !ops->attend(db->log))
+        return false;
+    me->assisted = true;
+    pthread_mutex_unlock(&db->lock);
+    ops->assist(db->log, until_us);
+    pthread_mutex_lock(&db->lock);
+    return true;
+}
+
+/* Sleeps until the outcome is decided or the time has come. No lock held. true: it is decided. */
+static bool sleep_until(struct cv_waiter *me, uint64_t until_us)
+{
+    pthread_mutex_lock(&me->lock);
+    while (!me->decided && wait_with(&me->wake, &me->lock, until_us))
+        ;
+    bool done = me->decided;
+    pthread_mutex_unlock(&me->lock);
+    return done;
+}
+
+/* Waits for the outcome of `me`, which is in the list. The lock is held, and is not afterwards.
+ * true: the log is to be told that its term was given up. */
+static bool await(struct cv_database *db, struct cv_waiter *me, uint32_t timeout_ms)
+{
+    bool tell = false;
+
+    while (!me->decided) {
+        uint64_t since = db->progress_us > me->started_us ? db->progress_us : me->started_us;
+        uint64_t until = since + (uint64_t)timeout_ms * 1000;
+
+        if (co_now_us() >= until) {
+            tell = give_up(db, me->ticket) || tell;
+            continue;
+        }
+        if (assist(db, me, until))
+            continue;
+        pthread_mutex_unlock(&db->lock);
+        if (sleep_until(me, until))
+            return tell;
+        pthread_mutex_lock(&db->lock);
+    }
+    if (me->assisted && db->waiters)
+        relieve(db);
+    pthread_mutex_unlock(&db->lock);
+    return tell;
+}
+
 int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool received,
                 uint32_t timeout_ms)
 {
-    struct cv_waiter me = {.ticket = ticket, .received = received};
-    uint64_t started = co_now_us();
-    bool tell = false, waited = false;
-    int rc;
+    struct cv_waiter me = {.ticket = ticket, .received = received, .started_us = co_now_us()};
 
-    cv_condition_init(&me.decided);
     pthread_mutex_lock(&db->lock);
+    int rc = outcome(db, ticket, received);
+    if (rc != CO_ERR_AGAIN) {
+        pthread_mutex_unlock(&db->lock);
+        return rc;
+    }
+    pthread_mutex_init(&me.lock, NULL);
+    cv_condition_init(&me.wake);
     me.next = db->waiters;
     db->waiters = &me;
-    while ((rc = outcome(db, ticket, received)) == CO_ERR_AGAIN) {
-        uint64_t since = db->progress_us > started ? db->progress_us : started;
-
-        waited = true;
-        if (!cv_wait_on(db, &me.decided, since + (uint64_t)timeout_ms * 1000))
-            tell = give_up(db, ticket) || tell;
-    }
-    for (struct cv_waiter **at = &db->waiters; *at; at = &(*at)->next)
-        if (*at == &me) {
-            *at = me.next;
-            break;
-        }
-    if (waited)
-        cv_waited(db, CV_FOR_COMMIT, started);
-    pthread_mutex_unlock(&db->lock);
-    pthread_cond_destroy(&me.decided);
+    bool tell = await(db, &me, timeout_ms);
+    pthread_cond_destroy(&me.wake);
+    pthread_mutex_destroy(&me.lock);
     if (tell)
         db->log->ops->abandon(db->log, ticket->term);
-    return rc;
+    return me.outcome;
 }

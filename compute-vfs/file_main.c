@@ -59,6 +59,7 @@ static int read_at(struct cv_conn *c, const struct cv_snapshot *s, uint8_t *out,
         uint32_t from = (uint32_t)(at % page_size), part = page_size - from;
         uint8_t *to = out;
 
+        c->ahead.never = (pgno_t)(cv_lock_byte_at / page_size) + 1;
         if (part > n)
             part = n;
         if (index >= s->db_pages) {
@@ -73,8 +74,8 @@ static int read_at(struct cv_conn *c, const struct cv_snapshot *s, uint8_t *out,
         if (index == cv_lock_byte_at / page_size)
             memset(to, 0, page_size);
         else
-            rc = cv_database_read_page(c->db, c->fixed ? NULL : &c->handle, s, (pgno_t)(index + 1),
-                                       to, page_size, CO_READ_TIMEOUT_MS);
+            rc = cv_database_read_page(c->db, c->fixed ? NULL : &c->handle, &c->ahead, s,
+                                       (pgno_t)(index + 1), to, page_size, CO_READ_TIMEOUT_MS);
         if (!rc && to == whole)
             memcpy(out, whole + from, part);
         out += part;

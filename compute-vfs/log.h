@@ -94,6 +94,14 @@ struct cv_log_ops {
      * is led or committed any more; lead() and, where the end is open, position() answer
      * CO_ERR_READONLY. */
     bool (*sealed)(struct cv_log *log);
+    /* May be NULL. A thread that waits for `durable` or `received` and is the only one reads the
+     * connections by itself, which saves waking it. attend: true if it shall; assist must follow,
+     * and returns when something was told or after until_us, some ms at most. attend may be called
+     * with locks held that `events` take, if what is waited for was seen to be missing under them.
+     * relieve: others wait now; as after attend said false, they hear by `events`. */
+    bool (*attend)(struct cv_log *log);
+    void (*assist)(struct cv_log *log, uint64_t until_us);
+    void (*relieve)(struct cv_log *log);
     /* For commit admission: how long (ms) there has been no quorum, 0 while there is one. */
     uint32_t (*no_quorum_ms)(struct cv_log *log);
 };

@@ -40,6 +40,29 @@ static void leave(struct cv_quorum *q)
     pthread_mutex_unlock(&q->lock);
 }
 
+/* The background thread reads the connections from now on. */
+static void wake_from_nap(struct cv_quorum *q)
+{
+    q->helped_us = 0;
+    if (q->napping)
+        cv_quorum_kick(q);
+}
+
+/* The thread that waits reads the connections by itself, unless another one does. What else may
+ * wait for them, others here or the owner's commits, is left to others again afterwards. */
+static bool assist_slice(struct cv_quorum *q, uint64_t until_us)
+{
+    if (q->leading > 0 || q->helping || q->telling || q->tales.n > 0)
+        return false;
+    q->helping = true;
+    cv_quorum_assist(q, until_us);
+    if (q->waiting > 0)
+        pthread_cond_broadcast(&q->changed);
+    if (q->reign != NULL)
+        wake_from_nap(q);
+    return true;
+}
+
 /* Waits for a change, at most a slice and not beyond the deadline. false: the deadline has passed.
  */
 static bool wait_slice(struct cv_quorum *q, uint64_t deadline_us)
@@ -52,11 +75,15 @@ static bool wait_slice(struct cv_quorum *q, uint64_t deadline_us)
         return false;
     us = us > CV_SLICE_US ? CV_SLICE_US : us;
     cv_quorum_kick_if_needed(q);
+    if (assist_slice(q, now_us + us))
+        return true;
     clock_gettime(CLOCK_MONOTONIC, &at);
     at.tv_nsec += (long)(us * 1000);
     at.tv_sec += at.tv_nsec / 1000000000;
     at.tv_nsec %= 1000000000;
+    q->waiting++;
     pthread_cond_timedwait(&q->changed, &q->lock, &at);
+    q->waiting--;
     return true;
 }
 
@@ -154,7 +181,7 @@ static int why_not(const struct cv_quorum *q, uint64_t refused_before, uint32_t 
 /* The present term can be handed to the owner: earlier ones are told to the end. */
 static bool may_lead(const struct cv_quorum *q)
 {
-    return cv_quorum_ready(q) && q->wrecks == NULL && q->tales.grave == 0 && !q->telling;
+    return cv_quorum_ready(q) && q->wrecks == NULL && q->tales.grave == 0 && !q->telling_grave;
 }
 
 static void hand_over(struct cv_quorum *q, struct cv_lead *out)
@@ -293,6 +320,45 @@ static void quorum_append(struct cv_log *log, term_t term, struct cv_record *rec
         leave(q);
     }
     cv_record_free(record);
+}
+
+/* -- threads that wait for their commit
+ * ------------------------------------------------------------
+ */
+
+/* Only while no tale is on its way to the owner: what it lacks then is told by nobody else. */
+static bool quorum_attend(struct cv_log *log)
+{
+    struct cv_quorum *q = enter(log);
+
+    if (q == NULL)
+        return false;
+    bool mine = cv_quorum_ready(q) && !q->helping && !q->telling && q->tales.n == 0;
+    if (mine)
+        q->helping = true;
+    else if (!q->helping)
+        wake_from_nap(q);
+    pthread_mutex_unlock(&q->lock);
+    return mine;
+}
+
+static void quorum_assist(struct cv_log *log, uint64_t until_us)
+{
+    struct cv_quorum *q = enter(log);
+
+    co_assert(q != NULL); /* attend() said true in this very process */
+    cv_quorum_assist(q, until_us);
+    leave(q);
+}
+
+static void quorum_relieve(struct cv_log *log)
+{
+    struct cv_quorum *q = enter(log);
+
+    if (q == NULL)
+        return;
+    wake_from_nap(q);
+    pthread_mutex_unlock(&q->lock);
 }
 
 static void quorum_release(struct cv_log *log)
@@ -625,6 +691,9 @@ const struct cv_log_ops cv_quorum_ops = {
     .position = quorum_position,
     .release = quorum_release,
     .writing = quorum_writing,
+    .attend = quorum_attend,
+    .assist = quorum_assist,
+    .relieve = quorum_relieve,
     .abandon = quorum_abandon,
     .status = quorum_status,
     .stats = quorum_stats,

@@ -2,8 +2,11 @@
  * quorum_int.h - what the files quorum_*_sock.c share. Nobody else includes it.
  *
  * Threads: everything in struct cv_quorum but `thread`, `pid`, `events` and `wake_fd` is touched
- * under `lock`. Only the background thread opens and closes connections (it polls them without the
- * lock); other threads write to them under the lock and mark a broken one.
+ * under `lock`. One thread at a time reads connections and closes what fails: the background
+ * thread, or, while `helping` is set, a thread that waits for an answer (cv_quorum_assist). Both
+ * poll without the lock, and use a descriptor afterwards only if its generation is still the one
+ * they polled. Only the background thread opens connections; other threads write to them under the
+ * lock and mark a broken one. One thread at a time tells (`telling`), so that events come in order.
  */
 #ifndef CORALLITE_COMPUTE_VFS_QUORUM_INT_H
 #define CORALLITE_COMPUTE_VFS_QUORUM_INT_H
@@ -35,6 +38,7 @@
 #define CV_SLICE_US     10000u  /* how often a blocked call looks around */
 #define CV_PARTING_US   300000u /* at close, for the safekeeper that is behind */
 #define CV_RETRY_US     200000u
+#define CV_NAP_US       5000u   /* how long the thread leaves connections to threads that wait */
 #define CV_LINGER_US    300000u /* longer than SQLite's busy handler pauses */
 
 enum cv_link_state { CV_LINK_IDLE, CV_LINK_CONNECTING, CV_LINK_HELLO, CV_LINK_UP };
@@ -93,6 +97,10 @@ struct cv_quorum {
     pthread_cond_t changed; /* monotonic clock */
     bool stopping, awake;   /* awake: the thread will look around before it sleeps */
     uint64_t sleep_until_us;
+    uint32_t waiting;   /* threads that sleep until `changed` */
+    bool helping;       /* a thread that waits reads the connections */
+    bool napping;       /* the background thread sleeps without polling them */
+    uint64_t helped_us; /* when somebody did last; 0: not lately */
 
     struct pr_proposer *pr;
     struct pr_actions actions;
@@ -112,7 +120,8 @@ struct cv_quorum {
     struct cv_reign *reign;  /* the term that is led now */
     struct cv_reign *wrecks; /* lost ones whose fate is open */
     struct cv_tales tales;
-    bool telling; /* a LOST or RESOLVED is being told */
+    bool telling;       /* somebody tells the owner */
+    bool telling_grave; /* a LOST or RESOLVED */
 
     uint32_t leading; /* calls of lead() under way */
     uint64_t
@@ -140,6 +149,9 @@ void cv_quorum_forget(struct cv_quorum *q, uint64_t id);
 void cv_quorum_kick(struct cv_quorum *q);
 /* As the name says; for after a step on another thread. */
 void cv_quorum_kick_if_needed(struct cv_quorum *q);
+/* One look at the connections by a thread that waits: polls until until_us, reads, tells. Returns
+ * with the lock held; helping was set by the caller, and is not any more. */
+void cv_quorum_assist(struct cv_quorum *q, uint64_t until_us);
 /* The link's state went to or from CV_LINK_UP. */
 void cv_quorum_count_links(struct cv_quorum *q);
 /* Leads a term, has no step to do for it any more. */

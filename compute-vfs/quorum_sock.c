@@ -467,21 +467,25 @@ static uint64_t tend(struct cv_quorum *q)
 /* -- the thread ---------------------------------------------------------------------------------
  */
 
-/* Tells the owner everything there is to tell. Called and returns with the lock held. */
+/* Tells the owner everything there is to tell, unless another thread does: that one goes on until
+ * nothing is left. Called and returns with the lock held. */
 static void tell(struct cv_quorum *q)
 {
     struct cv_tale tale;
 
+    if (q->telling)
+        return;
+    q->telling = true;
     while (cv_tales_take(&q->tales, &tale)) {
-        bool grave = tale.kind == CV_TALE_LOST || tale.kind == CV_TALE_RESOLVED;
-        q->telling = grave;
+        q->telling_grave = tale.kind == CV_TALE_LOST || tale.kind == CV_TALE_RESOLVED;
         pthread_mutex_unlock(&q->lock);
         cv_tale_tell(&tale, &q->events);
         pthread_mutex_lock(&q->lock);
-        q->telling = false;
-        if (grave)
+        if (q->telling_grave)
             pthread_cond_broadcast(&q->changed);
+        q->telling_grave = false;
     }
+    q->telling = false;
 }
 
 struct polled {
@@ -491,11 +495,12 @@ struct polled {
     nfds_t n;
 };
 
-static void gather(struct cv_quorum *q, struct polled *p)
+/* fd: what wakes the thread besides; negative: nothing. */
+static void gather(struct cv_quorum *q, struct polled *p, int fd, bool links)
 {
     p->n = 1;
-    p->fd[0] = (struct pollfd){.fd = q->wake_fd, .events = POLLIN};
-    for (uint32_t i = 0; i < q->n_links; i++) {
+    p->fd[0] = (struct pollfd){.fd = fd, .events = POLLIN};
+    for (uint32_t i = 0; links && i < q->n_links; i++) {
         short wants = cv_link_wants(&q->link[i]);
         if (wants == 0)
             continue;
@@ -520,15 +525,9 @@ static void sleep_until(struct polled *p, uint64_t until_us)
     }
 }
 
-static void read_all(struct cv_quorum *q, struct polled *p)
+static void read_all(struct cv_quorum *q, struct polled *p, bool help)
 {
-    uint64_t count;
-
-    if (p->fd[0].revents != 0) {
-        ssize_t n = read(q->wake_fd, &count, sizeof count);
-        (void)n;
-    }
-    for (nfds_t i = 1; i < p->n && !q->stopping; i++) {
+    for (nfds_t i = 1; i < p->n && !q->stopping && q->helping == help; i++) {
         struct cv_link *l = p->link[i];
         if (p->fd[i].revents != 0 && p->generation[i] == l->generation && cv_link_wants(l) != 0) {
             cv_link_io(q, l);
@@ -537,26 +536,65 @@ static void read_all(struct cv_quorum *q, struct polled *p)
     }
 }
 
+/* Threads that wait have been reading lately and are likely to go on: waking this one as well for
+ * each answer would cost them their turn. */
+static bool may_nap(const struct cv_quorum *q)
+{
+    bool settling = q->leading > 0 || q->wrecks != NULL || q->releasing || q->doomed ||
+                    (q->asked && q->reign == NULL);
+
+    if (settling || q->asks != NULL)
+        return !settling && q->helping;
+    return q->helping || co_now_us() < q->helped_us + CV_NAP_US;
+}
+
+void cv_quorum_assist(struct cv_quorum *q, uint64_t until_us)
+{
+    struct polled polled;
+    uint64_t slice_us = co_now_us() + CV_SLICE_US;
+    uint32_t n_up = q->n_up;
+
+    co_assert(q->helping);
+    gather(q, &polled, -1, true);
+    pthread_mutex_unlock(&q->lock);
+    sleep_until(&polled, until_us < slice_us ? until_us : slice_us);
+    pthread_mutex_lock(&q->lock);
+    read_all(q, &polled, true);
+    q->helping = false;
+    q->helped_us = co_now_us();
+    if (q->n_up != n_up)
+        cv_quorum_kick(q); /* to connect anew */
+}
+
 static void *run(void *arg)
 {
     struct cv_quorum *q = arg;
     struct polled polled;
+    uint64_t count;
 
     pthread_mutex_lock(&q->lock);
     while (!q->stopping) {
         uint64_t until_us = tend(q);
-        if (q->tales.n > 0) {
+        if (q->tales.n > 0 && !q->telling) {
             tell(q);
             continue;
         }
-        gather(q, &polled);
+        q->napping = may_nap(q);
+        if (q->napping && until_us > co_now_us() + CV_NAP_US)
+            until_us = co_now_us() + CV_NAP_US;
+        gather(q, &polled, q->wake_fd, !q->napping);
         q->sleep_until_us = until_us;
         q->awake = false;
         pthread_mutex_unlock(&q->lock);
         sleep_until(&polled, until_us);
         pthread_mutex_lock(&q->lock);
         q->awake = true;
-        read_all(q, &polled);
+        q->napping = false;
+        if (polled.fd[0].revents != 0) {
+            ssize_t n = read(q->wake_fd, &count, sizeof count);
+            (void)n;
+        }
+        read_all(q, &polled, false);
     }
     tell(q);
     pthread_mutex_unlock(&q->lock);

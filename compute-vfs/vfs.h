@@ -38,7 +38,8 @@ struct cv_conn {
     struct cv_conn *next; /* of the open ones */
     struct cv_database *db;
     struct cv_handle handle;
-    unsigned generation; /* of the process that opened it (S15) */
+    struct cv_ahead ahead; /* of reads */
+    unsigned generation;   /* of the process that opened it (S15) */
     struct cv_uri uri;
     bool readonly;
     int file_lock;   /* SQLite's lock on the main file: told to PRAGMA lock_status, else nothing */

@@ -426,7 +426,7 @@ int sk_server_start(uv_loop_t *loop, const struct sk_server_options *options,
     struct sk_store_events events = {.owner = s, .failed = on_store_failed};
     int rc = 0;
     for (uint32_t i = 0; i < SK_STORES && !rc; i++)
-        rc = sk_store_new(loop, &events, &s->stores[i]);
+        rc = sk_store_new(loop, &events, i > 0 ? s->stores[i - 1] : NULL, &s->stores[i]);
     if (!rc)
         rc = sk_server_load(s);
     struct peer_handler handler = {

@@ -6,6 +6,11 @@
  * timeline that was written to gets ONE sync, whatever number of appends it covers, and `flushed`
  * tells the new end. While that sync runs the next appends gather: the group commit of the log.
  *
+ * A round of small appends to one timeline, while no store of the loop has anything in hand, is
+ * done by the loop thread itself at the end of its turn (docs/decisions/0032): waking two threads
+ * for it costs as much as the sync. The same functions do it; a slow sync sends the next rounds
+ * back.
+ *
  * When nothing is at hand for STORE_IDLE_MS the timelines that were written to are tended: seal,
  * second slot, zeros ahead of the log (sk_files_idle).
  *
@@ -17,7 +22,8 @@
  * the one before; a submitter bounds its own queue.
  *
  * Threads: sk_store_* on the loop thread. A struct sk_files belongs to the store from its first job
- * to the completion of its last.
+ * to the completion of its last; there to the store thread, or while `here` is set to the loop
+ * thread.
  */
 #ifndef CORALLITE_SAFEKEEPER_STORE_UV_H
 #define CORALLITE_SAFEKEEPER_STORE_UV_H
@@ -77,8 +83,9 @@ struct sk_store_events {
     void (*failed)(void *owner, const char *sentence);
 };
 
+/* sibling: another store of the same loop, or NULL. */
 CO_MUST_CHECK int sk_store_new(uv_loop_t *loop, const struct sk_store_events *events,
-                               struct sk_store **out);
+                               struct sk_store *sibling, struct sk_store **out);
 /* Stops after what was submitted; joins the thread. The memory goes when the loop has run the
  * close. */
 void sk_store_close(struct sk_store *store);

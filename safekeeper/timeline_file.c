@@ -361,10 +361,15 @@ static bool wants_zeros(const struct sk_files *f)
            f->log.segments.prepared_lsn < f->log.end_lsn + AHEAD_BYTES;
 }
 
+bool sk_files_wants_ahead(const struct sk_files *f)
+{
+    return f->log.segments.prepared_lsn < f->log.end_lsn + AHEAD_BYTES / 4;
+}
+
 int sk_files_keep_ahead(struct sk_files *f)
 {
     bool more;
-    if (f->log.segments.prepared_lsn >= f->log.end_lsn + AHEAD_BYTES / 4)
+    if (!sk_files_wants_ahead(f))
         return 0;
     return sk_segments_prepare(&f->log.segments, f->log.end_lsn, AHEAD_BYTES, &more);
 }

@@ -77,7 +77,9 @@ bool sk_files_wants_idle(const struct sk_files *f);
 /* Under load there is no idle time: true when the seal is a segment behind. */
 bool sk_files_seal_lags(const struct sk_files *f);
 CO_MUST_CHECK int sk_files_seal(struct sk_files *f);
-/* One step of preparation when hardly any zeros are left ahead of the log. */
+/* True when hardly any zeros are left ahead of the log. */
+bool sk_files_wants_ahead(const struct sk_files *f);
+/* One step of preparation when that is so. */
 CO_MUST_CHECK int sk_files_keep_ahead(struct sk_files *f);
 /* The last write of a clean stop. */
 CO_MUST_CHECK int sk_files_settle(struct sk_files *f);

@@ -6,7 +6,7 @@ from .table import number
 
 COLOURS = {"floor": "#9a9a9a", "local": "#5b8def", "corallite": "#e4572e", "postgres": "#336791",
            "dqlite": "#e9a03b", "etcd": "#6fb07f"}
-LEFT, BAR, WIDTH, LINE = 330, 420, 900, 16
+LEFT, BAR, WIDTH, LINE = 440, 400, 1060, 16
 
 
 def svg(report):

@@ -175,3 +175,45 @@ Test(flows, a_database_larger_than_the_cache)
     cr_assert_str_eq(sql_text(a, "pragma integrity_check"), "ok");
     sql_close(a);
 }
+
+/* A scan by a compute that has nothing asks for many pages at a time, for hardly more than there
+ * are, and finds what is there; also what changed meanwhile, under it and before the next one. */
+Test(flows, a_scan_asks_for_many_pages_at_a_time)
+{
+    sqlite3 *a = sql_open("shop");
+    sql_do(a, "create table t(id integer primary key, k int, b blob)");
+    sql_do(a, "with recursive s(i) as (select 1 union all select i+1 from s where i < 30000) "
+              "insert into t select i, i * 7919 % 1000003, randomblob(100) from s");
+    long long sum = sql_int(a, "select sum(k) from t");
+    sqlite3 *b = sql_open_other("shop");
+    long long pages = sql_int(b, "pragma page_count");
+    unsigned gets = mem_count.gets, got = mem_count.pages;
+
+    cr_assert_gt(pages, 700);
+    cr_assert_eq(sql_int(b, "select sum(k) from t"), sum);
+    cr_expect_lt(mem_count.gets - gets, pages / 20);
+    cr_expect_lt(mem_count.pages - got, pages + pages / 10);
+    sql_do(a, "update t set k = k + 1 where id % 3000 = 0");
+    cr_assert_eq(sql_int(b, "select sum(k) from t"), sum + 10);
+    sql_close(b);
+    b = sql_open_other("shop");
+    sql_do(b, "begin");
+    cr_assert_eq(sql_int(b, "select k from t where id = 1"), 7919);
+    sql_do(a, "update t set k = 0");
+    cr_assert_eq(sql_int(b, "select sum(k) from t"), sum + 10, "of the moment it began at");
+    sql_do(b, "commit");
+    cr_assert_eq(sql_int(b, "select sum(k) from t"), 0);
+    /* Single rows here and there ask for single pages. */
+    sql_close(b);
+    b = sql_open_other("shop");
+    sql_int(b, "select k from t where id = 1");
+    gets = mem_count.gets, got = mem_count.pages;
+    for (int i = 1; i <= 40; i++) {
+        char sql[80];
+        snprintf(sql, sizeof sql, "select k from t where id = %d", 1 + i * 7717 % 30000);
+        sql_int(b, sql);
+    }
+    cr_expect_leq(mem_count.pages - got, mem_count.gets - gets + 4);
+    sql_close(b);
+    sql_close(a);
+}

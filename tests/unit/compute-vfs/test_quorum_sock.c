@@ -26,11 +26,13 @@ struct side {
     unsigned progress; /* told so often that bytes of a large record move */
     unsigned n_lost, n_contested, n_resolved, n_waiter, n_won;
     char reason[160];
+    unsigned told_here; /* durable, told on the thread of the test */
     char disorder[160]; /* first breach of the order of events */
 };
 
 static struct fake_cluster fc;
 static struct side a, b;
+static pthread_t test_thread;
 
 static void breach(struct side *s, const char *what)
 {
@@ -49,6 +51,7 @@ static void on_durable(void *owner, term_t term, lsn_t lsn)
         breach(s, "durable after lost");
     s->durable_term = term;
     s->durable = lsn;
+    s->told_here += pthread_equal(pthread_self(), test_thread) != 0;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -226,6 +229,7 @@ static bool is_everywhere(struct side *s, uint32_t ms)
 
 static void setup(void)
 {
+    test_thread = pthread_self();
     fake_cluster_start(&fc);
     side_open(&a);
 }
@@ -257,6 +261,65 @@ Test(quorum_sock, leads_and_commits)
     cr_assert_geq(have, 2u);
     cr_assert(is_everywhere(&a, 2000));
     cr_assert_arr_eq(fc.sk[0].log.data, fc.sk[2].log.data, fc.sk[0].log.len);
+}
+
+/* -- threads that wait for their commit ----------------------------------------------------------
+ */
+
+/* Waits as a committing thread does. */
+static bool assisted(struct side *s, uint32_t ms)
+{
+    uint64_t end_us = co_now_us() + ms * 1000u;
+
+    while (durable_of(s) < s->tip && co_now_us() < end_us) {
+        if (s->log->ops->attend(s->log))
+            s->log->ops->assist(s->log, end_us);
+        else
+            usleep(100);
+    }
+    return durable_of(s) >= s->tip;
+}
+
+/* Whoever waits alone reads the acknowledgements itself: no other thread has to wake it. */
+Test(quorum_sock, a_thread_that_waits_hears_it_itself)
+{
+    cr_assert_not(a.log->ops->attend(a.log), "there is no term to wait in");
+    cr_assert_eq(lead(&a, 5000), 0, "%s", co_sentence());
+    for (int i = 0; i < 100; i++) {
+        append(&a);
+        cr_assert(assisted(&a, 5000));
+    }
+    cr_expect_geq(a.told_here, 60, "%u of 100", a.told_here);
+}
+
+/* One at a time; and when it has left, or others wait, the background thread hears as ever. */
+Test(quorum_sock, one_thread_reads_and_then_the_background_again)
+{
+    cr_assert_eq(lead(&a, 5000), 0, "%s", co_sentence());
+    append(&a);
+    cr_assert(assisted(&a, 5000));
+    bool mine = false;
+    cr_assert(UNTIL(mine = mine || a.log->ops->attend(a.log), 1000));
+    cr_assert_not(a.log->ops->attend(a.log), "somebody does already");
+    a.log->ops->assist(a.log, co_now_us() + 1000);
+    append(&a);
+    cr_assert(is_durable(&a, 5000), "nobody assists");
+    append(&a);
+    a.log->ops->relieve(a.log);
+    cr_assert(is_durable(&a, 5000), "others wait");
+}
+
+/* A connection that breaks under a thread that reads it is made anew by the background thread. */
+Test(quorum_sock, connections_that_break_while_a_thread_reads_them)
+{
+    cr_assert_eq(lead(&a, 5000), 0, "%s", co_sentence());
+    for (int i = 0; i < 60; i++) {
+        append(&a);
+        if (i % 6 == 3)
+            fake_server_kick(&fc.sk[i / 6 % 3].server);
+        cr_assert(assisted(&a, 5000));
+    }
+    cr_assert(is_everywhere(&a, 5000));
 }
 
 Test(quorum_sock, a_second_call_of_lead_costs_nothing)
@@ -651,6 +714,48 @@ Test(quorum_sock, another_compute_sees_every_acknowledged_commit)
         cr_assert(is_durable(&a, 1000));
         cr_assert_eq(b.log->ops->position(b.log, 2000, &lsn), 0, "%s", co_sentence());
         cr_assert_geq(lsn, a.tip);
+    }
+}
+
+struct asker {
+    pthread_t thread;
+    unsigned n, old; /* answers, and those that lacked an acknowledged commit */
+    int rc;
+};
+
+static void *ask_often(void *arg)
+{
+    struct asker *k = arg;
+
+    while (k->n < 200 && k->rc == 0) {
+        lsn_t lsn, known = durable_of(&a);
+        k->rc = b.log->ops->position(b.log, 3000, &lsn);
+        k->old += lsn < known;
+        k->n++;
+    }
+    return NULL;
+}
+
+/* Threads that ask at once share the connections: one reads, the others are not forgotten. */
+Test(quorum_sock, questions_of_several_threads)
+{
+    struct asker asker[3] = {0};
+
+    side_open(&b);
+    cr_assert_eq(lead(&a, 3000), 0);
+    append(&a);
+    cr_assert(is_durable(&a, 3000));
+    for (unsigned i = 0; i < 3; i++)
+        cr_assert_eq(pthread_create(&asker[i].thread, NULL, ask_often, &asker[i]), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        append(&a);
+        cr_assert(assisted(&a, 5000));
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        pthread_join(asker[i].thread, NULL);
+        cr_expect_eq(asker[i].rc, 0);
+        cr_expect_eq(asker[i].n, 200);
+        cr_expect_eq(asker[i].old, 0, "%u answers were not strict", asker[i].old);
     }
 }
 

@@ -1,0 +1,132 @@
+/*
+ * read.c - a page as of a snapshot: from the cache, or from the pageserver, and then with its
+ * neighbours when they are likely to be read next (ahead.h). Those go to the cache only. A
+ * neighbour is asked for only if it is not cached and the pageserver needs to have got no further
+ * for it than for the page that is waited for; one that cannot be had is nothing.
+ */
+#include <string.h>
+
+#include "common/assert.h"
+#include "common/clock_file.h"
+#include "compute-vfs/database.h"
+
+static int dead(const struct cv_database *db)
+{
+    return co_fail(CO_ERR_LOST,
+                   "%s: this transaction was built on a commit that another writer's term has "
+                   "displaced; roll it back and begin again",
+                   db->uri.db);
+}
+
+static int check_page(const struct cv_database *db, const struct cv_page *page, lsn_t lsn)
+{
+    if (page->status == CO_ERR_NOT_FOUND)
+        return co_fail(CO_ERR_CORRUPT, "%s: page %u at %016llx is not at the pageserver %s",
+                       db->uri.db, page->pgno, (unsigned long long)lsn, db->uri.server);
+    if (page->status)
+        return co_fail(page->status, "%s: page %u at %016llx: the pageserver %s says %s",
+                       db->uri.db, page->pgno, (unsigned long long)lsn, db->uri.server,
+                       co_error_text(page->status));
+    if (page->lsn > lsn)
+        return co_fail(CO_ERR_PROTOCOL, "%s: page %u was wanted at %016llx and came as of %016llx",
+                       db->uri.db, page->pgno, (unsigned long long)lsn,
+                       (unsigned long long)page->lsn);
+    return 0;
+}
+
+/* One request: the page that is wanted, and then its neighbours. */
+struct batch {
+    struct cv_version *version[CV_AHEAD_MAX];
+    struct cv_page page[CV_AHEAD_MAX];
+    uint32_t n;
+    lsn_t since; /* how far the pageserver must have got */
+};
+
+static void drop(struct batch *b)
+{
+    for (uint32_t i = 0; i < b->n; i++)
+        cv_version_free(b->version[i]);
+}
+
+/* Without memory for a neighbour there are fewer. */
+static bool add(struct batch *b, pgno_t pgno, uint32_t page_size)
+{
+    struct cv_version *v = cv_version_new(pgno, page_size);
+
+    if (!v)
+        return false;
+    b->version[b->n] = v;
+    b->page[b->n++] = (struct cv_page){.pgno = pgno, .data = cv_version_data(v)};
+    return true;
+}
+
+/* Lock held. `scratch` is a page that may be overwritten. */
+static bool is_useful(struct cv_database *db, pgno_t pgno, lsn_t lsn, lsn_t since, uint8_t *scratch,
+                      uint32_t page_size)
+{
+    lsn_t version;
+
+    return cv_cache_not_modified_since(db->cache, pgno, lsn) <= since &&
+           !cv_cache_peek(db->cache, pgno, lsn, scratch, page_size, &version);
+}
+
+static int fetch(struct cv_database *db, const struct cv_snapshot *snapshot, struct batch *b,
+                 uint8_t *out, uint32_t page_size, uint32_t timeout_ms)
+{
+    uint64_t began = co_now_us();
+    int rc = db->pages->ops->get(db->pages, &db->timeline.timeline, snapshot->lsn, b->since,
+                                 page_size, b->page, b->n, timeout_ms);
+
+    if (!rc)
+        rc = check_page(db, &b->page[0], snapshot->lsn);
+    if (rc) {
+        drop(b);
+        return rc;
+    }
+    memcpy(out, b->page[0].data, page_size);
+    pthread_mutex_lock(&db->lock);
+    cv_waited(db, CV_FOR_PAGES, began);
+    bool kept = snapshot->epoch == db->epoch || snapshot->lsn <= db->known.txn;
+    for (uint32_t i = 0; i < b->n; i++) {
+        if (kept && b->page[i].status == 0 && b->page[i].lsn <= snapshot->lsn)
+            cv_cache_fetched(db->cache, b->version[i], b->page[i].lsn, snapshot->lsn);
+        else
+            cv_version_free(b->version[i]);
+    }
+    cv_cache_ingested(db->cache, b->since);
+    pthread_mutex_unlock(&db->lock);
+    return 0;
+}
+
+int cv_database_read_page(struct cv_database *db, struct cv_handle *h, struct cv_ahead *ahead,
+                          const struct cv_snapshot *snapshot, pgno_t pgno, uint8_t *out,
+                          uint32_t page_size, uint32_t timeout_ms)
+{
+    struct batch b = {.n = 0};
+    lsn_t version_lsn;
+    bool hit, is_dead, memory = true;
+
+    co_assert(snapshot->lsn != LSN_NONE);
+    pthread_mutex_lock(&db->lock);
+    is_dead = h && h->dead;
+    hit = !is_dead && cv_cache_get(db->cache, pgno, snapshot->lsn, out, page_size, &version_lsn);
+    if (!is_dead && !hit) {
+        uint32_t n = cv_ahead_missed(ahead, pgno, snapshot->db_pages, page_size);
+
+        b.since = cv_cache_not_modified_since(db->cache, pgno, snapshot->lsn);
+        memory = add(&b, pgno, page_size);
+        for (uint32_t i = 1; memory && i < n; i++)
+            if (!is_useful(db, pgno + i, snapshot->lsn, b.since, out, page_size) ||
+                !add(&b, pgno + i, page_size))
+                break;
+        cv_ahead_asked(ahead, b.n);
+    }
+    pthread_mutex_unlock(&db->lock);
+    if (is_dead)
+        return dead(db);
+    if (hit)
+        return 0;
+    if (!memory)
+        return co_fail(CO_ERR_NOMEM, "no memory for a page");
+    return fetch(db, snapshot, &b, out, page_size, timeout_ms);
+}
