@@ -23,6 +23,7 @@ help:
 	  'make languages        programs of others: preloaded, by plain paths, the examples' \
 	  'make examples-all     the examples in languages whose packages are large: Node, Go, Java' \
 	  'make bench            the small benchmarks under bench/' \
+	  'make gc-steady        does the page store stay as large as what is visible? (VERSIONS=2000000)' \
 	  'make sanitize         unit tests and simulator under ASan and UBSan' \
 	  'make tsan             the products as processes under ThreadSanitizer' \
 	  'make portable         without instructions that only some processors have: unit tests, a cluster' \
@@ -174,10 +175,16 @@ run:
 stop:
 	@$(B)/corallite down --dir $(B)/demo
 
-BENCH_BINS := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
+# Those that `make bench` runs; gc_steady takes longer.
+BENCH_BINS := $(patsubst bench/%.c,$(B)/bench/%,$(filter-out bench/gc_steady.c,$(wildcard bench/*.c)))
 $(B)/bench/%: $(B)/obj/bench/%.o $(B)/libpageserver.a $(BASE)
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS) -llmdb -lsqlite3 -lm
+# Does the page store stay as large as what is visible? VERSIONS=20000000 for the whole of it.
+.PHONY: gc-steady
+VERSIONS ?= 2000000
+gc-steady: $(B)/bench/gc_steady
+	@$(B)/bench/gc_steady $(B)/gc-steady $(VERSIONS) 20 20000; rc=$$?; rm -rf $(B)/gc-steady; exit $$rc
 bench: $(BENCH_BINS)
 	@for program in $(BENCH_BINS); do echo "== $$program"; $$program || exit 1; done
 
