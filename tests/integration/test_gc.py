@@ -1,6 +1,9 @@
 """What is dropped leaves the disks; what can be undone stays."""
 
+import json
 import os
+import signal
+import time
 
 from lib.cluster import BIN, NODES, PAGESERVER, check, run, until
 from lib.registry import test
@@ -87,3 +90,62 @@ def the_words(t):
         done = corallite(c, "gc", "--before", "-1d", "--yes", ok=False)
         check(done.returncode != 0 and "say of which database" in done.stderr, done.stderr)
         check(c.metrics(PAGESERVER)["corallite_pageserver_gc_runs_total"] == 0, "a dry run counts as none")
+
+
+def anonymous_kib(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("RssAnon"))
+
+
+def catches_up(c, t, writer, rows, lsn, how):
+    """From here on the log is there: it is taken in, and an old moment is served meanwhile. Bounded memory."""
+    reads, behind, peak = 0, 0, 0
+    began = time.monotonic()
+    while time.monotonic() - began < 60:
+        at = c.connect(at=f"lsn:{lsn}", timeout=20)
+        check(at.execute("SELECT count(*) FROM t").fetchone() == (1,), "the old moment has other content")
+        at.close()
+        reads += 1
+        peak = max(peak, anonymous_kib(c.pid(PAGESERVER)))
+        here = json.loads(corallite(c, "status", "shop", "--json").stdout)["timelines"][0]["lag_bytes"]
+        behind = max(behind, here)
+        if here == 0:
+            break
+    check(here == 0, f"{how}: still {here} bytes behind after 60 s")
+    fresh = c.connect(timeout=20)
+    check(fresh.execute("SELECT count(*) FROM t").fetchone() == (rows,), f"{how}: rows are missing")
+    fresh.close()
+    check(writer.execute("SELECT count(*) FROM t").fetchone() == (rows,), f"{how}: the writer misses rows")
+    check(peak < 100 * 1024, f"{how}: {peak} KiB of memory")
+    t.note(f"{how}: up to {behind} bytes behind, caught up in {time.monotonic() - began:.1f} s beside {reads} reads of an "
+           f"old moment; {peak / 1024:.0f} MiB of memory")
+
+
+@test("a pageserver that is stopped, and one that is gone, holds no commit up; back again it takes the log in with "
+      "bounded memory and serves old moments meanwhile; the lag is told", 120)
+def pageserver_away(t):
+    with t.cluster() as c:
+        writer = c.connect(timeout=20)
+        writer.execute("CREATE TABLE t(x)")
+        writer.execute("INSERT INTO t VALUES (0)")
+        lsn = json.loads(corallite(c, "log", "shop", "-n", "1", "--json").stdout)[0]["lsn"]
+        until(lambda: json.loads(corallite(c, "status", "shop", "--json").stdout)["timelines"][0]["lag_bytes"] == 0,
+              20, "no lag before it begins")
+        rows = 1
+        for how in ("stopped", "gone"):
+            if how == "stopped":
+                os.kill(c.pid(PAGESERVER), signal.SIGSTOP)
+            else:
+                c.kill9(PAGESERVER)
+            began = time.monotonic()
+            for _ in range(20):
+                writer.execute("INSERT INTO t VALUES (randomblob(2000000))")
+                rows += 1
+            took = time.monotonic() - began
+            check(took < 60, f"{how}: 40 MB took {took:.0f} s")
+            if how == "stopped":
+                os.kill(c.pid(PAGESERVER), signal.SIGCONT)
+            else:
+                c.start(PAGESERVER)
+            catches_up(c, t, writer, rows, lsn, how)
+        writer.close()
