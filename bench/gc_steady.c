@@ -5,10 +5,13 @@
  * of that clock its garbage is collected with a retention of one day. Records are built, ingested
  * and collected by the product's own functions, in a store on disk without syncs. Prints, for each
  * day: the file, what of it is in use, what the database has and a day's log, and the ratio that
- * counts.
+ * counts. Beside it a thread looks random pages of the head up: how long that takes while there is
+ * only ingest, and while garbage is collected.
  *
  *   build/bench/gc_steady [DIR [VERSIONS [DAYS [PAGES]]]]     make gc-steady
  */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -37,6 +40,9 @@ static lsn_t *versions, tip, cutoff;
 static struct wal_digest digest;
 static uint32_t n_pages = 20000;
 static uint64_t rng = 88172645463325252u, now_us = 1700000000000000u, log_bytes, collected;
+
+static atomic_int phase;      /* 0 ingest, 1 collecting, 2 the end */
+static _Atomic uint64_t head; /* newest LSN that is durable */
 
 static void must(int rc, const char *what)
 {
@@ -67,6 +73,7 @@ static void ingest(void)
     if (records.len)
         must(ps_ingest_store(txn, &line, &chain, &partial, co_buf_span(&records), &n), "ingest");
     records.len = 0;
+    atomic_store(&head, chain.last_lsn);
 }
 
 static void seal(void)
@@ -129,6 +136,60 @@ static void update(void)
     versions[p] = tip;
 }
 
+/* -- Who reads meanwhile ----------------------------------------------------------------------- */
+
+#define SAMPLES 4000000u
+
+static double *took[2];
+static uint32_t n_took[2];
+
+static void *read_on(void *arg)
+{
+    static uint8_t page[SIZE];
+    struct ps_txn *read;
+    uint64_t seed = 42;
+    (void)arg;
+    must(ps_read_new(store, &read), "reading");
+    for (;;) {
+        int now_in = atomic_load(&phase);
+        lsn_t version, at = atomic_load(&head);
+        uint32_t crc;
+        if (now_in == 2)
+            break;
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        double t = now();
+        must(ps_read_renew(read), "reading");
+        must(ps_page_get(read, &line, 1 + (uint32_t)((seed >> 33) % n_pages), at, SIZE, page,
+                         &version, &crc),
+             "reading");
+        ps_read_reset(read);
+        if (n_took[now_in] < SAMPLES)
+            took[now_in][n_took[now_in]++] = now() - t;
+        usleep(200);
+    }
+    ps_read_free(read);
+    return NULL;
+}
+
+static int by_value(const void *x, const void *y)
+{
+    double a = *(const double *)x, b = *(const double *)y;
+    return (a > b) - (a < b);
+}
+
+static void tell_reads(void)
+{
+    static const char *const names[] = {"ingest alone", "collecting"};
+    for (int i = 0; i < 2; i++) {
+        uint32_t n = n_took[i];
+        if (!n)
+            continue;
+        qsort(took[i], n, sizeof(double), by_value);
+        printf("look-ups, %-12s: %u, median %.0f us, 99 %% %.0f us\n", names[i], n,
+               took[i][n / 2] * 1e6, took[i][(uint64_t)n * 99 / 100] * 1e6);
+    }
+}
+
 static void collect(void)
 {
     struct ps_gc_plan plan = {0};
@@ -183,6 +244,10 @@ int main(int argc, char **argv)
         n_pages, SIZE, (unsigned long long)total, (unsigned long long)days);
     printf("%4s %10s %12s %10s %10s %10s %10s %7s %8s %8s\n", "day", "versions", "collected",
            "file MiB", "in tree", "db MiB", "day's log", "ratio", "ingest s", "gc s");
+    pthread_t reader;
+    for (int i = 0; i < 2; i++)
+        co_assert((took[i] = calloc(SAMPLES, sizeof(double))));
+    co_assert(pthread_create(&reader, NULL, read_on, NULL) == 0);
     uint64_t per_hour = total / days / 24, made = 0;
     for (uint64_t d = 1; d <= days; d++) {
         double ingest_s = 0, gc_s = 0, t;
@@ -196,7 +261,9 @@ int main(int argc, char **argv)
             ingest();
             ingest_s += now() - t;
             t = now();
+            atomic_store(&phase, 1);
             collect();
+            atomic_store(&phase, 0);
             gc_s += now() - t;
         }
         struct ps_usage u;
@@ -213,6 +280,11 @@ int main(int argc, char **argv)
                day / mib, (double)st.st_size / (db + day), ingest_s, gc_s);
         fflush(stdout);
     }
+    atomic_store(&phase, 2);
+    pthread_join(reader, NULL);
+    tell_reads();
+    for (int i = 0; i < 2; i++)
+        free(took[i]);
     ps_write_free(txn);
     ps_store_close(store);
     wal_builder_free(builder);
