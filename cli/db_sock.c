@@ -16,6 +16,7 @@
 
 /* Creating waits for a majority of safekeepers to have the timeline on disk. */
 #define CREATE_TIMEOUT_MS 30000u
+#define PURGE_TIMEOUT_MS  605000u /* longer than the pageserver waits */
 
 static int open_target(const struct cli_args *args, struct client *c)
 {
@@ -166,13 +167,15 @@ int cli_db_drop(const struct cli_args *args)
         return cli_report(rc);
     Corallite__Drop request = CORALLITE__DROP__INIT;
     request.database = (char *)name;
-    rc = client_call(&c, FRAME_DROP, &request.base, FRAME_DROPPED, NULL, CREATE_TIMEOUT_MS, NULL);
+    request.has_purge = request.purge = cli_has(args, "--purge");
+    rc = client_call(&c, FRAME_DROP, &request.base, FRAME_DROPPED, NULL,
+                     request.purge ? PURGE_TIMEOUT_MS : CREATE_TIMEOUT_MS, NULL);
     client_close(&c);
     if (rc)
         return cli_report(rc);
     if (!cli_has(args, "--json"))
-        printf("dropped %s\n", name);
+        printf("dropped %s%s\n", name, request.purge ? ", and nothing is left of it" : "");
     else
-        rc = cli_print_json(json_pack("{s:s}", "dropped", name));
+        rc = cli_print_json(json_pack("{s:s,s:b}", "dropped", name, "purged", request.purge));
     return rc ? cli_report(rc) : CLI_DONE;
 }

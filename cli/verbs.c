@@ -72,6 +72,21 @@ static const struct cli_option restore_options[] = {
     DIR_OPTION,
     JSON_OPTION,
     END};
+static const struct cli_option gc_options[] = {
+    {"--dry-run", 'n', NULL, "only say how much would go"},
+    {"--before", 0, "TIME", "erase what is older: -30d, or a time"},
+    YES_OPTION,
+    SERVER_OPTION,
+    DIR_OPTION,
+    JSON_OPTION,
+    END};
+static const struct cli_option db_drop_options[] = {
+    {"--purge", 0, NULL, "wait until nothing is left of it on any disk"},
+    SERVER_OPTION,
+    DIR_OPTION,
+    YES_OPTION,
+    JSON_OPTION,
+    END};
 static const struct cli_option log_options[] = {
     {"--lines", 'n', "N", "how many commits (all)"}, SERVER_OPTION, DIR_OPTION, JSON_OPTION, END};
 static const struct cli_option export_options[] = {
@@ -179,11 +194,14 @@ const struct cli_verb cli_verbs[] = {
      .options = target_options,
      .run = cli_db_list},
     {.name = "db drop",
-     .synopsis = "NAME [--yes] [--server HOST:PORT | --dir D] [--json]",
+     .synopsis = "NAME [--purge] [--yes] [--server HOST:PORT | --dir D] [--json]",
      .summary = "drop a database with all its history",
-     .details = "Asks at a terminal; elsewhere it needs --yes.",
-     .examples = "corallite db drop shop --yes\n",
-     .options = drop_options,
+     .details = "Its pages and its log are removed in the background; with --purge the command "
+                "ends when that is done, by the pageserver and by every safekeeper. Asks at a "
+                "terminal; elsewhere it needs --yes.",
+     .examples = "corallite db drop shop --yes\n"
+                 "corallite db drop shop --purge --yes\n",
+     .options = db_drop_options,
      .min_words = 1,
      .max_words = 1,
      .words = {"DB"},
@@ -308,6 +326,43 @@ const struct cli_verb cli_verbs[] = {
      .max_words = 2,
      .words = {"DB", "PIN"},
      .run = cli_pin_drop},
+    {.name = "retention set",
+     .synopsis = "DB[/BRANCH] TIME|forever [--server HOST:PORT | --dir D] [--json]",
+     .summary = "how long a branch keeps its history",
+     .details = "Moments that are older go, page by page, unless a pin, a branch point or somebody "
+                "who reads there needs them. Without it everything is kept for ever. Branches "
+                "made from then on begin with the same.",
+     .examples = "corallite retention set shop 7d\n"
+                 "corallite retention set shop/try forever\n",
+     .options = target_options,
+     .min_words = 2,
+     .max_words = 2,
+     .words = {"REF"},
+     .run = cli_retention_set},
+    {.name = "retention show",
+     .synopsis = "DB[/BRANCH] [--server HOST:PORT | --dir D] [--json]",
+     .summary = "how long branches keep their history, and from where on they are readable",
+     .details = "",
+     .examples = "corallite retention show shop\n",
+     .options = target_options,
+     .min_words = 1,
+     .max_words = 1,
+     .words = {"REF"},
+     .run = cli_retention_show},
+    {.name = "gc",
+     .synopsis = "[DB] [--dry-run] [--before TIME] [--yes] [--json]",
+     .summary = "collect now what no moment that is kept sees",
+     .details = "The pageserver does it by itself, in small steps; this is for whoever wants to "
+                "know, or not to wait. --before erases: no moment before that time is readable "
+                "any more on any branch of DB, but for pins and branch points; drop those first "
+                "where they must go too. Asks at a terminal; elsewhere it needs --yes.",
+     .examples = "corallite gc --dry-run\n"
+                 "corallite gc shop --before -30d --dry-run\n"
+                 "corallite gc shop --before 2026-01-02T00:00:00Z --yes\n",
+     .options = gc_options,
+     .max_words = 1,
+     .words = {"DB"},
+     .run = cli_gc},
     {.name = "restore",
      .synopsis = "DB[/BRANCH] --to REF [--keep-as NAME] [--yes] [--json]",
      .summary = "make a branch what it was, and print the line that undoes it",

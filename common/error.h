@@ -33,6 +33,7 @@ enum co_error_class {
     X(READONLY,    5, INPUT,   "it is read-only") \
     X(TOO_LARGE,   6, INPUT,   "it is larger than the limit") \
     X(DROPPED,     7, INPUT,   "the timeline was dropped") \
+    X(GONE,        8, INPUT,   "that moment is older than what is kept") \
     X(TIMEOUT,    20, RETRY,   "the deadline passed") \
     X(LAG,        21, RETRY,   "the pageserver has not got that far in the log yet") \
     X(CONNECT,    22, RETRY,   "no connection could be made") \

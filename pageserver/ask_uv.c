@@ -58,6 +58,8 @@ static int read_change(const void *message, struct ps_ask *ask, uint32_t *deadli
     ask->b.has_expires = m->has_expires_us;
     ask->b.expires_us = m->expires_us;
     ask->b.drop = m->drop;
+    ask->b.has_retention = m->has_retention_us;
+    ask->b.retention_us = m->retention_us;
     int rc = take_names(m->database, m->branch, NULL, ask);
     if (!rc && m->rename_to)
         rc = ps_take_name("new name", m->rename_to, NULL, ask->b.name);
@@ -122,6 +124,16 @@ static int read_pin_list(const void *message, struct ps_ask *ask, uint32_t *dead
     return take_names(m->database, NULL, "main", ask);
 }
 
+static int read_gc(const void *message, struct ps_ask *ask, uint32_t *deadline_ms)
+{
+    const Corallite__Gc *m = message;
+    ask->kind = PS_ASK_GC;
+    ask->b.dry = m->dry_run;
+    *deadline_ms = m->deadline_ms;
+    int rc = take_names(m->database, NULL, "main", ask);
+    return rc ? rc : take_at(m->before, ask->moment.at);
+}
+
 struct reader {
     enum frame_type type;
     const ProtobufCMessageDescriptor *message;
@@ -137,6 +149,7 @@ static const struct reader readers[] = {
     {FRAME_LOG, &corallite__log__descriptor, read_log},
     {FRAME_PIN, &corallite__pin__descriptor, read_pin},
     {FRAME_PIN_LIST, &corallite__pin_list__descriptor, read_pin_list},
+    {FRAME_GC, &corallite__gc__descriptor, read_gc},
 };
 
 bool ps_branch_frame(struct ps_session *session, const struct frame_header *frame,

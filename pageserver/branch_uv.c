@@ -172,7 +172,9 @@ static int begin_branch(struct ps_server *s, struct ps_ask *ask)
     struct ps_timeline *tl;
     if (co_id_is_zero(&ask->b.id))
         ask->b.id = co_id_random();
-    struct ps_meta meta = {.id = ask->b.id, .expires_us = ask->b.expires_us};
+    struct ps_meta meta = {.id = ask->b.id,
+                           .expires_us = ask->b.expires_us,
+                           .retention_us = ask->moment.tl->meta.retention_us};
     snprintf(meta.branch, sizeof meta.branch, "%s", ask->branch);
     int rc = grow_from(s, &ask->moment, false, &meta);
     return rc ? rc : ps_catalog_begin(s, &meta, &tl);
@@ -260,8 +262,10 @@ static int begin_restore(struct ps_server *s, struct ps_ask *ask, struct ps_time
                        ask->branch);
     if (co_id_is_zero(&ask->b.id))
         ask->b.id = co_id_random();
-    struct ps_meta meta = {
-        .id = ask->b.id, .replaces = old->meta.id, .expires_us = old->meta.expires_us};
+    struct ps_meta meta = {.id = ask->b.id,
+                           .replaces = old->meta.id,
+                           .expires_us = old->meta.expires_us,
+                           .retention_us = old->meta.retention_us};
     snprintf(meta.branch, sizeof meta.branch, "%s", ask->branch);
     if (*ask->b.name)
         snprintf(meta.keep_as, sizeof meta.keep_as, "%s", ask->b.name);
@@ -319,6 +323,15 @@ static int check_drop(struct ps_server *s, const struct ps_timeline *tl)
     return 0;
 }
 
+/* Shorter than who reads can be away without being forgotten makes no sense. */
+static int check_retention(const struct ps_ask *ask)
+{
+    if (!ask->b.retention_us || ask->b.retention_us >= 2 * ps_gc_ttl_us)
+        return 0;
+    return co_fail(CO_ERR_INVAL, "a retention is at least %llu s, or for ever",
+                   (unsigned long long)(2 * ps_gc_ttl_us / 1000000));
+}
+
 static int check_rename(struct ps_server *s, const struct ps_ask *ask, const struct ps_timeline *tl)
 {
     if (!*ask->b.name || strcmp(ask->b.name, tl->meta.branch) == 0)
@@ -335,9 +348,12 @@ static int begin_change(struct ps_server *s, struct ps_ask *ask, struct ps_timel
     int rc = ask->b.drop ? check_drop(s, tl) : check_rename(s, ask, tl);
     if (!rc && ask->b.has_expires)
         rc = check_expiry(ask);
-    if (!rc && !ask->b.drop && !*ask->b.name && !ask->b.has_protect && !ask->b.has_expires)
-        rc = co_fail(CO_ERR_INVAL, "no change was asked for: a new name, protection, an expiry, or "
-                                   "to drop it");
+    if (!rc && ask->b.has_retention)
+        rc = check_retention(ask);
+    if (!rc && !ask->b.drop && !*ask->b.name && !ask->b.has_protect && !ask->b.has_expires &&
+        !ask->b.has_retention)
+        rc = co_fail(CO_ERR_INVAL, "no change was asked for: a new name, protection, an expiry, "
+                                   "a retention, or to drop it");
     if (rc)
         return rc;
     if (ask->b.drop) {
@@ -349,6 +365,8 @@ static int begin_change(struct ps_server *s, struct ps_ask *ask, struct ps_timel
             tl->meta.is_protected = ask->b.protect;
         if (ask->b.has_expires)
             tl->meta.expires_us = ask->b.expires_us;
+        if (ask->b.has_retention)
+            tl->meta.retention_us = ask->b.retention_us;
         ps_reg_change(&s->reg, tl, tl->meta.state);
     }
     ask->b.id = tl->meta.id;

@@ -132,6 +132,17 @@ static void store(struct ps_server *s, struct ps_timeline *tl)
 /* -- What was dropped goes, a little at a time ---------------------------------------------------
  */
 
+/* Nothing of it is left here: safekeepers may remove its files. */
+static void tell_purged(struct ps_server *s, struct ps_timeline *tl)
+{
+    if (!s->reg.heard || tl->stored_state != PS_DROPPED || !tl->purged || tl->meta.purged ||
+        tl->storing)
+        return;
+    tl->meta.purged = true;
+    ps_reg_change(&s->reg, tl, PS_DROPPED);
+    ps_catalog_drive(s, tl);
+}
+
 static void purge_done(struct ps_job *job)
 {
     struct row_job *row = (struct row_job *)job;
@@ -141,6 +152,8 @@ static void purge_done(struct ps_job *job)
         co_error(MODULE, "pages of a dropped timeline could not be deleted: %s", job->why);
     else if (row->purged)
         row->tl->purged = true;
+    if (!s->closing)
+        tell_purged(s, row->tl);
     free(row);
     if (!s->closing)
         purge_next(s);
@@ -219,8 +232,10 @@ void ps_catalog_drive(struct ps_server *s, struct ps_timeline *tl)
 
 static void drive_all(struct ps_server *s)
 {
-    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
+    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
+        tell_purged(s, tl);
         ps_catalog_drive(s, tl);
+    }
 }
 
 /* S13: one pageserver. True: we may go on. */
@@ -505,6 +520,9 @@ static int load_progress(struct ps_server *s, struct ps_timeline *tl)
     int rc = ps_progress_get(s->read, tl->line.no, &p);
     if (rc == CO_ERR_NOT_FOUND)
         return 0;
+    if (rc)
+        return rc;
+    rc = ps_cutoff_get(s->read, tl->line.no, &tl->cutoff);
     if (rc)
         return rc;
     tl->chain.last_lsn = p.last_lsn;

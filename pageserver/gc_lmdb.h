@@ -9,8 +9,9 @@
 #include "pageserver/gc.h"
 #include "pageserver/store_lmdb.h"
 
-#define PS_GC_TXN_BYTES (2 * CO_MIB) /* that one step may dirty: some 10 ms of the writer's time   \
-                                      */
+#define PS_GC_TXN_BYTES                                                                            \
+    (2 * CO_MIB) /* that one step may dirty: some 10 ms of the writer's time                       \
+                  */
 
 /* From where on a timeline is read: nothing below it is, but for pins and branch points. Durable
  * before anything goes. 0: from its begin. */

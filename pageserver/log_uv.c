@@ -102,7 +102,12 @@ static int fill_usage(struct ps_server *s, const struct ps_timeline *tl,
     out->version_bytes = u.page_bytes;
     out->commits = u.commits;
     out->commit_bytes = u.commit_bytes;
-    return 0;
+    struct ps_commit cut = {0};
+    rc = tl->cutoff ? ps_commit_at(s->read, &tl->line, tl->cutoff, &cut) : 0;
+    out->has_cutoff_lsn = out->has_cutoff_us = 1;
+    out->cutoff_lsn = tl->cutoff;
+    out->cutoff_us = cut.time_us;
+    return rc == CO_ERR_NOT_FOUND ? 0 : rc;
 }
 
 static int fill_branch(struct ps_server *s, const struct ps_timeline *tl, struct ps_meta_wire *meta,

@@ -33,6 +33,9 @@ G(ps_m_waiting, "waiting_requests", "Requests that wait for the log now.");
 G(ps_m_ready, "ready", "1 once a majority of the safekeepers has told what it holds.");
 G(ps_m_pins, "pins", "Named pins.");
 G(ps_m_disk_free, "disk_free_bytes", "Free bytes of the data directory's disk.");
+C(ps_m_gc_runs, "gc_runs_total", "Garbage collections of a database.");
+C(ps_m_gc_versions, "gc_versions_total", "Versions of pages that were collected.");
+C(ps_m_gc_bytes, "gc_bytes_total", "Bytes of keys and values that these took.");
 struct co_histogram ps_m_wait_time = CO_HISTOGRAM_OF(
     P "wait_duration_seconds", "How long requests that had to wait for the log waited.");
 struct co_histogram ps_m_write_time =
@@ -46,11 +49,11 @@ struct co_series ps_m_lags =
 /* Of connections that are gone; for SERVER_STATUS (the metrics count as they go). */
 struct co_metric ps_m_bytes_in, ps_m_bytes_out;
 
-static const unsigned types[] = {FRAME_OPEN,        FRAME_CREATE,        FRAME_DROP,
-                                 FRAME_DB_LIST,     FRAME_GET_PAGES,     FRAME_CHANGES_SINCE,
-                                 FRAME_RESOLVE,     FRAME_BRANCH_CREATE, FRAME_BRANCH_CHANGE,
-                                 FRAME_BRANCH_LIST, FRAME_RESTORE,       FRAME_LOG,
-                                 FRAME_PIN,         FRAME_PIN_LIST,      FRAME_SERVER_STATUS};
+static const unsigned types[] = {
+    FRAME_OPEN,          FRAME_CREATE,        FRAME_DROP,          FRAME_DB_LIST,
+    FRAME_GET_PAGES,     FRAME_CHANGES_SINCE, FRAME_RESOLVE,       FRAME_BRANCH_CREATE,
+    FRAME_BRANCH_CHANGE, FRAME_BRANCH_LIST,   FRAME_RESTORE,       FRAME_LOG,
+    FRAME_PIN,           FRAME_PIN_LIST,      FRAME_SERVER_STATUS, FRAME_GC};
 
 void ps_metrics_register(void)
 {
@@ -77,6 +80,9 @@ void ps_metrics_register(void)
                                &ps_m_store_ok,
                                &ps_m_ready,
                                &ps_m_pins,
+                               &ps_m_gc_runs,
+                               &ps_m_gc_versions,
+                               &ps_m_gc_bytes,
                                &ps_m_disk_free};
     co_process_metrics();
     peer_metrics_register(types, sizeof types / sizeof *types);

@@ -207,6 +207,11 @@ static int look_up(struct ps_server *s, struct ps_moment *m, struct ps_timeline 
         return rc;
     if (rc)
         m->commit = (struct ps_commit){0};
+    rc = m->when.kind == WHEN_TIME  ? ps_gc_check_time(s, tl, m->when.time_us, m->commit.lsn)
+         : m->when.kind == WHEN_LSN ? ps_gc_check(s, tl, m->when.lsn)
+                                    : 0;
+    if (rc)
+        return rc;
     m->tl = tl;
     m->rounded = m->when.kind == WHEN_LSN && m->when.lsn != m->commit.lsn &&
                  m->when.lsn != tl->chain.last_lsn;

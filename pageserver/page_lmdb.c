@@ -293,13 +293,66 @@ int ps_page_put(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, const uin
     return rc;
 }
 
+/* Does all behind the first version that is kept stay? Then *first is that. */
+static bool keeps_a_tail(const struct group *g, struct co_span pack, ps_keep_fn keep, void *arg,
+                         lsn_t *first)
+{
+    struct ps_pack_entry e = {.lsn = g->image_lsn};
+    bool found = keep(arg, e.lsn);
+    *first = e.lsn;
+    while (ps_pack_next(&pack, e.lsn, &e) == 0) {
+        if (found && !keep(arg, e.lsn))
+            return false;
+        if (!found)
+            *first = e.lsn;
+        found |= keep(arg, e.lsn);
+    }
+    return found;
+}
+
+/* The usual case: what is old goes. The first version that stays becomes the image, and what
+ * follows it in the pack is what it was: each entry is the difference to the version before. */
+static int put_tail(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t first, uint8_t *page,
+                    uint32_t size, struct group *g, struct co_span pack)
+{
+    struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = first};
+    struct ps_pack_entry e;
+    struct ps_image image;
+    for (e.lsn = g->image_lsn; e.lsn < first;) {
+        int rc = ps_pack_next(&pack, e.lsn, &e);
+        if (!rc)
+            rc = ps_pack_apply(&e, page, size);
+        if (rc)
+            return rc;
+        g->crc = e.crc;
+    }
+    ps_encode(txn->codec, page, size, g->crc, co_span_of(NULL, 0), txn->store->chunk_max, &image);
+    int rc = put_image(txn, k, &image);
+    return rc || !pack.len ? rc : put_pack(txn, no, pgno, first, pack);
+}
+
+static int put_kept(struct ps_txn *txn, tlno_t no, pgno_t pgno, uint8_t *page, uint32_t size,
+                    const struct group *g, struct co_span pack, ps_keep_fn keep, void *arg)
+{
+    struct ps_pack_entry e = {.lsn = g->image_lsn};
+    int rc = 0;
+    if (keep(arg, e.lsn))
+        rc = ps_page_put(txn, no, pgno, e.lsn, page, size, g->crc, co_span_of(NULL, 0));
+    while (!rc && !(rc = ps_pack_next(&pack, e.lsn, &e))) {
+        rc = ps_pack_apply(&e, page, size);
+        if (!rc && keep(arg, e.lsn))
+            rc = ps_page_put(txn, no, pgno, e.lsn, page, size, e.crc, co_span_of(NULL, 0));
+    }
+    return rc == CO_ERR_NOT_FOUND ? 0 : rc;
+}
+
 int ps_group_rewrite(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn, ps_keep_fn keep,
                      void *arg)
 {
     struct ps_page_key found;
-    uint8_t pack[PS_PACK_MAX], *page = txn->scratch;
-    struct ps_pack_entry e;
+    uint8_t bytes[PS_PACK_MAX], *page = txn->scratch;
     struct group g;
+    lsn_t first;
     MDB_val value;
     int rc = seek_image(txn, no, pgno, image_lsn, &found, &value);
     if (rc || found.lsn != image_lsn || found.chunk != 0 || value.mv_size < PS_HEAD_BYTES)
@@ -308,22 +361,20 @@ int ps_group_rewrite(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn
     if (size < CO_PAGE_SIZE_MIN || size > CO_PAGE_SIZE_MAX)
         return co_fail(CO_ERR_CORRUPT, "page %u has a head that makes no sense", pgno);
     rc = read_image(txn, &found, value, size, page, &g);
-    if (!rc && g.pack.len > sizeof pack)
+    if (!rc && g.pack.len > sizeof bytes)
         rc = co_fail(CO_ERR_CORRUPT, "page %u has a pack of %zu bytes", pgno, g.pack.len);
     if (rc)
         return rc;
     if (g.pack.len)
-        memcpy(pack, g.pack.data, g.pack.len);
-    struct co_span rest = co_span_of(pack, g.pack.len);
+        memcpy(bytes, g.pack.data, g.pack.len);
+    struct co_span pack = co_span_of(bytes, g.pack.len);
+    bool tail = keeps_a_tail(&g, pack, keep, arg, &first);
     rc = delete_group(txn, no, pgno, image_lsn);
-    if (!rc && keep(arg, image_lsn))
-        rc = ps_page_put(txn, no, pgno, image_lsn, page, size, g.crc, co_span_of(NULL, 0));
-    for (e.lsn = image_lsn; !rc && !(rc = ps_pack_next(&rest, e.lsn, &e));) {
-        rc = ps_pack_apply(&e, page, size);
-        if (!rc && keep(arg, e.lsn))
-            rc = ps_page_put(txn, no, pgno, e.lsn, page, size, e.crc, co_span_of(NULL, 0));
-    }
-    return rc == CO_ERR_NOT_FOUND ? 0 : rc;
+    if (!rc && tail)
+        rc = put_tail(txn, no, pgno, first, page, size, &g, pack);
+    else if (!rc)
+        rc = put_kept(txn, no, pgno, page, size, &g, pack, keep, arg);
+    return rc;
 }
 
 static bool is_other(void *arg, lsn_t lsn)

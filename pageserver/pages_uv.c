@@ -143,7 +143,9 @@ static int answer_changes(struct ps_session *session, const struct read_request 
     int rc = ps_commit_at(s->read, &r->tl->line, upto, &at);
     if (rc == CO_ERR_NOT_FOUND)
         rc = 0;
-    if (!rc && r->since && r->since < upto)
+    if (!rc && r->since && r->since < upto && !ps_gc_lists_all(s, r->tl, r->since))
+        all = true; /* what changed in between is not told any more */
+    else if (!rc && r->since && r->since < upto)
         rc = ps_commit_changes(s->read, &r->tl->line, r->since, upto, CHANGES_MAX, &list, &all);
     if (rc) {
         co_buf_free(&list);
@@ -168,7 +170,11 @@ static int answer_changes(struct ps_session *session, const struct read_request 
 static void answer(struct ps_session *session, const struct read_request *r)
 {
     struct ps_server *s = session->s;
-    int rc = ps_read_renew(s->read);
+    int rc = r->lsn ? ps_gc_check(s, r->tl, r->lsn) : 0;
+    if (!rc)
+        rc = ps_read_renew(s->read);
+    if (!rc && r->lsn)
+        ps_gc_note_read(s, r->tl, r->lsn);
     if (!rc)
         rc = r->changes ? answer_changes(session, r) : answer_pages(session, r);
     ps_read_reset(s->read);

@@ -50,6 +50,12 @@ struct ps_timeline {
     uint64_t held[CO_MEMBERS_MAX];  /* version each safekeeper holds; 0: lacks it */
     uint64_t asked[CO_MEMBERS_MAX]; /* request of the TIMELINE_PUT on its way there; 0: none */
 
+    lsn_t cutoff; /* its own log is read from here on, but for kept moments (gc_uv.c) */
+    lsn_t read_now, read_before; /* oldest LSN read in this ttl and in the one before; 0: none */
+    uint64_t reads_us;           /* when this ttl began */
+    uint64_t gc_us;              /* when its garbage was collected last */
+    uint32_t gc_at;              /* its place in the plan that is being made */
+
     struct ps_chain chain; /* what is ingested, durably */
     void *feed;            /* the puller's (puller_uv.c) */
     void *waits;           /* reads that wait for records (serve_uv.c) */

@@ -252,6 +252,15 @@ static int check_drop(struct ps_server *s, struct ps_ask *ask)
     return 0;
 }
 
+/* Is nothing left of a dropped timeline, here and on every safekeeper? */
+static bool is_purged(const struct ps_server *s, const struct ps_timeline *tl)
+{
+    bool all = tl->purged && tl->meta.purged;
+    for (uint32_t i = 0; i < s->reg.n_nodes; i++)
+        all = all && tl->held[i] >= tl->meta.version;
+    return all;
+}
+
 /* Every branch of the database becomes DROPPED; answered once all are, on a majority and here. */
 static bool try_drop(struct ps_server *s, struct ps_ask *ask)
 {
@@ -269,6 +278,7 @@ static bool try_drop(struct ps_server *s, struct ps_ask *ask)
             ps_catalog_drive(s, tl);
         }
         pending |= tl->stored < tl->meta.version;
+        pending |= ask->b.purge && !is_purged(s, tl);
     }
     if (pending)
         return false;
@@ -293,6 +303,8 @@ static bool try_ask(struct ps_server *s, struct ps_ask *ask)
     case PS_ASK_PIN:
     case PS_ASK_PIN_LIST:
         return ps_pin_try(s, ask);
+    case PS_ASK_GC:
+        return ps_gc_try(s, ask);
     default:
         return ps_branch_try(s, ask);
     }
@@ -314,6 +326,14 @@ static void give_up(struct ps_server *s, struct ps_ask *ask)
             n +=
                 (size_t)snprintf(missing + n, sizeof missing - n, "%s%u at %.60s:%u", n ? ", " : "",
                                  s->nodes[i].id, s->nodes[i].host, s->nodes[i].port);
+    if (ask->kind == PS_ASK_DROP && ask->b.purge && !co_id_is_zero(&ask->database)) {
+        peer_send_error(ask->session->peer, ask->request,
+                        co_fail(CO_ERR_NO_QUORUM,
+                                "%s is dropped, and what it left is being removed; that is not "
+                                "done on every safekeeper yet%s%s, and goes on in the background",
+                                ask->db, n ? ", missing: " : "", missing));
+        return;
+    }
     const char *name = ask->kind == PS_ASK_LIST ? "the list of databases" : ask->db;
     int rc =
         ps_nodes_enough(s)
@@ -332,6 +352,7 @@ static void free_ask(struct ps_ask *ask)
 {
     ask->session->n_asks--;
     ps_pin_forget(ask);
+    ps_gc_forget(ask);
     free(ask);
 }
 
@@ -451,6 +472,7 @@ static int read_drop(struct co_span message, struct ps_ask *ask)
     if (!m)
         return CO_ERR_PROTOCOL;
     int rc = ps_take_name("database", m->database, NULL, ask->db);
+    ask->b.purge = m->purge;
     protobuf_c_message_free_unpacked(&m->base, NULL);
     return rc;
 }
@@ -467,7 +489,7 @@ static void on_ask(struct ps_session *session, enum ps_ask_kind kind, uint64_t r
     if (rc)
         peer_send_error(session->peer, request, rc);
     else
-        ps_serve_ask(session, &ask, 0);
+        ps_serve_ask(session, &ask, ask.b.purge ? DEADLINE_MAX_MS : 0);
 }
 
 /* -- Sessions ---------------------------------------------------------------------------------- */

@@ -30,6 +30,7 @@ static void stop(struct ps_server *s)
     ps_catalog_close(s);
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
         ps_feed_close(tl);
+    ps_gc_close(s);
     ps_writer_stop(s->writer);
     uv_close((uv_handle_t *)&s->tick, NULL);
     uv_close((uv_handle_t *)&s->sigterm, NULL);
@@ -77,6 +78,7 @@ static void on_tick(uv_timer_t *timer)
     if (s->closing)
         return;
     ps_branch_tick(s);
+    ps_gc_tick(s);
     ps_serve_asks(s);
     ps_feeds_tick(s);
     check_map(s);

@@ -9,6 +9,7 @@
 
 #include "common/daemon_http.h"
 #include "common/identity_file.h"
+#include "pageserver/gc_lmdb.h"
 #include "pageserver/metrics.h"
 #include "pageserver/registry.h"
 #include "pageserver/writer_uv.h"
@@ -63,6 +64,7 @@ enum ps_ask_kind {
     PS_ASK_LOG,
     PS_ASK_PIN,
     PS_ASK_PIN_LIST,
+    PS_ASK_GC,
 };
 
 /* A moment of a branch, on its way from words to an LSN (moment_uv.c). */
@@ -94,13 +96,17 @@ struct ps_branch_ask {
     struct co_id id;                  /* of the timeline that is made or changed; zero: none yet */
     char from[CO_NAME_MAX_BYTES + 1]; /* BRANCH_CREATE: from; RESTORE: to */
     char name[CO_NAME_MAX_BYTES + 1]; /* rename_to, keep_as, name of a pin; "": none */
-    bool has_expires, has_protect, protect, drop;
-    uint64_t expires_us;
+    bool has_expires, has_protect, protect, drop, has_retention;
+    uint64_t expires_us, retention_us;
+    bool dry, purge;  /* GC; DROP */
     uint64_t version; /* of the change that is under way; 0: none yet */
     lsn_t before_lsn;
     uint32_t limit;
     struct ps_pin_job *pin; /* PIN: under way in the store */
-    int rc;                 /* PIN: how that ended */
+    struct ps_gc_work *gc;  /* GC: under way */
+    struct ps_gc_found found;
+    bool held;
+    int rc; /* PIN, GC: how that ended */
     bool done;
 };
 
@@ -154,6 +160,7 @@ struct ps_server {
     uint64_t last_round;        /* read_id given last */
     uv_timer_t tick, purge, again;
     uv_signal_t sigterm, sigint;
+    struct ps_gc_work *gc; /* the run that is under way, or NULL */
     bool purging, ready, closing;
     bool map_alarm;
     int exit_code;
@@ -277,6 +284,25 @@ void ps_pins_drop_database(struct ps_server *s, const struct co_id *database);
 bool ps_pin_try(struct ps_server *s, struct ps_ask *ask);
 /* The ask goes away: a job of its in the store ends without it. */
 void ps_pin_forget(struct ps_ask *ask);
+
+/* -- gc_uv.c ----------------------------------------------------------------------------------- */
+/* How long a moment that was read stays readable, and how long after a start nothing goes; how
+ * often it is looked whether something may go. Variables for the tests. */
+extern uint64_t ps_gc_ttl_us, ps_gc_every_us;
+void ps_gc_tick(struct ps_server *s);
+void ps_gc_close(struct ps_server *s);
+bool ps_gc_try(struct ps_server *s, struct ps_ask *ask);
+/* The ask goes away; its run goes on without it. */
+void ps_gc_forget(struct ps_ask *ask);
+/* CO_ERR_GONE with a sentence when this moment of the timeline is not kept. */
+CO_MUST_CHECK int ps_gc_check(const struct ps_server *s, const struct ps_timeline *tl, lsn_t lsn);
+/* The same of a time, to which the commit that ends at `found` belongs. */
+CO_MUST_CHECK int ps_gc_check_time(const struct ps_server *s, const struct ps_timeline *tl,
+                                   uint64_t time_us, lsn_t found);
+/* Is every commit after `since` still listed? */
+bool ps_gc_lists_all(const struct ps_server *s, const struct ps_timeline *tl, lsn_t since);
+/* Somebody reads there. */
+void ps_gc_note_read(struct ps_server *s, struct ps_timeline *tl, lsn_t lsn);
 
 /* -- pages_uv.c: GET_PAGES, CHANGES_SINCE ------------------------------------------------------ */
 /* Both answer, or wait for the log with the request's deadline. */

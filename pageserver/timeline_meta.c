@@ -27,6 +27,9 @@ static int take_branch(const Corallite__Timeline *wire, struct ps_meta *out)
     out->is_protected = wire->protected_;
     out->hidden = wire->hidden;
     out->expires_us = wire->expires_us;
+    out->retention_us = wire->retention_us;
+    out->erased_us = wire->erased_us;
+    out->purged = wire->purged;
     return rc;
 }
 
@@ -113,6 +116,11 @@ void ps_meta_to_wire(const struct ps_meta *meta, struct ps_meta_wire *out)
     w->has_hidden = w->hidden = meta->hidden;
     w->has_expires_us = meta->expires_us != 0;
     w->expires_us = meta->expires_us;
+    w->has_retention_us = meta->retention_us != 0;
+    w->retention_us = meta->retention_us;
+    w->has_erased_us = meta->erased_us != 0;
+    w->erased_us = meta->erased_us;
+    w->has_purged = w->purged = meta->purged;
 }
 
 int ps_meta_pack(const struct ps_meta *meta, struct co_buf *out)

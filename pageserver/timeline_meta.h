@@ -35,8 +35,11 @@ struct ps_meta {
     struct co_id replaces;   /* a restore: the timeline whose name this one takes; zero: none */
     char keep_as[CO_NAME_MAX_BYTES + 1]; /* what that one is called then */
     bool is_protected;                   /* not dropped, not restored */
-    bool hidden;         /* SEALED: dropped but for the branches that grew from it */
-    uint64_t expires_us; /* wall clock; 0: never */
+    bool hidden;           /* SEALED: dropped but for the branches that grew from it */
+    uint64_t expires_us;   /* wall clock; 0: never */
+    uint64_t retention_us; /* how long its moments stay readable; 0: for ever */
+    uint64_t erased_us;    /* wall clock: no moment before is readable; 0: none was erased */
+    bool purged;           /* DROPPED, and safekeepers may remove its files */
 };
 
 /* A name that SQL, logs and messages can carry: "DB/BRANCH". Returns `text`. */

@@ -328,6 +328,7 @@ unsigned v1_status_of(int code)
     case CO_ERR_BUSY:
         return 409;
     case CO_ERR_DROPPED:
+    case CO_ERR_GONE:
         return 410;
     case CO_ERR_FULL:
         return 507;

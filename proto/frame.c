@@ -104,6 +104,8 @@ static const struct frame_kind kinds[] = {
     [FRAME_PIN] = SMALL("PIN"),
     [FRAME_PIN_LIST] = SMALL("PIN_LIST"),
     [FRAME_PINS] = LISTED("PINS"),
+    [FRAME_GC] = SMALL("GC"),
+    [FRAME_GC_DONE] = SMALL("GC_DONE"),
 };
 
 _Static_assert(CO_FRAME_RECORDS_MAX_BYTES <= UINT32_MAX, "the length field has 32 bits");

@@ -84,6 +84,8 @@ enum frame_type {
     FRAME_PIN = 90,           /* Pin */
     FRAME_PIN_LIST = 91,      /* PinList */
     FRAME_PINS = 92,          /* Pins: answers the two before */
+    FRAME_GC = 93,            /* Gc */
+    FRAME_GC_DONE = 94,       /* GcDone */
 
     FRAME_SERVER_STATUS_OK = 77, /* ServerStatus */
 };

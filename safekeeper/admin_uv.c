@@ -75,6 +75,7 @@ static void apply_put(struct sk_put_request *p)
         sk_timeline_refuse(entry->open, CO_ERR_DROPPED, sentence);
         sk_timeline_close(entry->open);
     }
+    sk_remove_files(s, entry);
 }
 
 static void on_put_written(struct sk_job *job)
@@ -213,7 +214,7 @@ static int node_status(struct sk_server *s, struct peer *peer, uint64_t request_
     st.timelines = s->registry.n;
     st.uptime_us = co_now_us() - s->started_us;
     sk_store_count(&st.records, &st.syncs, &log_bytes);
-    st.log_bytes = s->log_bytes + log_bytes;
+    st.log_bytes = sk_stored_bytes(s, log_bytes);
     for (uint32_t i = 0; i < s->n_clients; i++) {
         st.bytes_in += peer_bytes_in(s->clients[i].peer);
         st.bytes_out += peer_bytes_out(s->clients[i].peer);

@@ -52,6 +52,8 @@ struct sk_server {
     struct sk_put_request *puts, **puts_tail; /* the first is being carried out */
     uv_timer_t timer;
     uint64_t started_us, log_bytes;
+    uint64_t removed_bytes; /* of logs whose files were removed since the start */
+    uint32_t n_removing;
     uint64_t closed_in, closed_out; /* bytes of connections that are gone */
     uint32_t n_open;
     bool stopping, stores_closed, told_disk;
@@ -70,6 +72,16 @@ CO_MUST_CHECK int sk_server_open(struct sk_server *s, struct sk_entry *entry,
 /* admin_uv.c: TIMELINE_PUT, TIMELINE_LIST, NODE_STATUS. An error closes the connection. */
 CO_MUST_CHECK int sk_admin_frame(struct sk_server *s, struct peer *peer,
                                  const struct frame_header *frame, struct co_span message);
+
+/* remove_uv.c */
+
+/* May its files go: is it dropped, and has the pageserver nothing left of it either? */
+bool sk_may_remove(const struct sk_entry *entry);
+/* Removes the files of what may go and is not open; else this is called again once it is closed. */
+void sk_remove_files(struct sk_server *s, const struct sk_entry *entry);
+uint64_t sk_stored_bytes(const struct sk_server *s, uint64_t appended);
+/* Bytes of disk that a timeline's log takes; any thread. */
+uint64_t sk_log_bytes(const char *data_dir, const struct co_id *id);
 
 /* server_uv.c */
 void sk_server_fail(struct sk_server *s, int rc, const char *sentence);

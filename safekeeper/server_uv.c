@@ -331,7 +331,7 @@ static void look_at_disk(struct sk_server *s)
     bool full = left < reserve, filling = left < total / 100 * (100 - SK_WARN_PERCENT);
     uint64_t records, syncs, appended;
     sk_store_count(&records, &syncs, &appended);
-    co_metric_set(&m_log_bytes, s->log_bytes + appended);
+    co_metric_set(&m_log_bytes, sk_stored_bytes(s, appended));
     co_metric_set(&m_free, left);
     co_metric_set(&m_full, full);
     if (full != atomic_load(&s->disk_full))
@@ -394,6 +394,8 @@ static void on_timeline_closed(void *owner, struct sk_timeline *t)
     struct sk_entry *e = sk_registry_find(&s->registry, sk_timeline_id(t));
     if (e && e->open == t)
         e->open = NULL;
+    if (e)
+        sk_remove_files(s, e);
     s->n_open--;
     sk_server_go_on_stopping(s);
 }
@@ -472,7 +474,8 @@ void sk_server_stop(struct sk_server *s)
 /* Called whenever something ended: the last one ends the server. */
 void sk_server_go_on_stopping(struct sk_server *s)
 {
-    if (!s->stopping || s->stores_closed || s->n_open || s->puts || s->nodes_put || s->n_clients)
+    if (!s->stopping || s->stores_closed || s->n_open || s->puts || s->nodes_put ||
+        s->n_removing || s->n_clients)
         return;
     s->stores_closed = true;
     for (uint32_t i = 0; i < SK_STORES; i++)

@@ -114,23 +114,6 @@ static int check_listed(struct sk_server *s)
 /* -- Logs
  * ------------------------------------------------------------------------------------------ */
 
-static uint64_t log_bytes(const struct sk_server *s, const struct co_id *id)
-{
-    char path[SK_PATH_MAX], text[CO_ID_TEXT];
-    uint64_t sum = 0;
-    if (sk_io_path(path, "%s/timelines/%s/log", s->options.dir, co_id_format(id, text)))
-        return 0;
-    DIR *d = opendir(path);
-    for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
-        struct stat st;
-        if (fstatat(dirfd(d), e->d_name, &st, 0) == 0 && S_ISREG(st.st_mode))
-            sum += (uint64_t)st.st_blocks * 512;
-    }
-    if (d)
-        closedir(d);
-    return sum;
-}
-
 static int scan(struct sk_server *s)
 {
     uint64_t scanned = 0, records = 0;
@@ -138,7 +121,13 @@ static int scan(struct sk_server *s)
     for (uint32_t i = 0; i < s->registry.n; i++) {
         struct sk_entry *e = &s->registry.e[i];
         struct sk_files *files;
-        uint64_t bytes = log_bytes(s, &e->id);
+        if (sk_may_remove(e) && sk_files_exist(s->options.dir, &e->id)) {
+            /* a crash came between the tombstone and this */
+            int rc = sk_files_remove(s->options.dir, &e->id);
+            if (rc)
+                return rc;
+        }
+        uint64_t bytes = sk_log_bytes(s->options.dir, &e->id);
         s->log_bytes += bytes;
         if (e->state == CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
             continue;

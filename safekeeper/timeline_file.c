@@ -32,6 +32,17 @@ bool sk_files_exist(const char *data_dir, const struct co_id *timeline)
     return dir_of(data_dir, timeline, "", path) == 0 && sk_io_exists(path);
 }
 
+int sk_files_remove(const char *data_dir, const struct co_id *timeline)
+{
+    char path[SK_PATH_MAX], root[SK_PATH_MAX];
+    int rc = dir_of(data_dir, timeline, "", path);
+    if (!rc)
+        rc = sk_files_root(data_dir, root);
+    if (!rc)
+        rc = sk_io_remove_tree(path);
+    return rc ? rc : sk_io_sync_dir(root);
+}
+
 static int each_entry(const char *data_dir, bool sweep,
                       int (*fn)(void *arg, const struct co_id *timeline), void *arg)
 {

@@ -47,6 +47,9 @@ struct sk_files {
 /* DIR/timelines; made by the first start. */
 CO_MUST_CHECK int sk_files_root(const char *data_dir, char path[SK_PATH_MAX]);
 bool sk_files_exist(const char *data_dir, const struct co_id *timeline);
+/* Removes all files of a timeline that is not open; 0 also when there are none. A crash within
+ * leaves some: called again at the next start. */
+CO_MUST_CHECK int sk_files_remove(const char *data_dir, const struct co_id *timeline);
 /* Removes what interrupted creations left (<id>.new). Other names: see sk_files_list. */
 CO_MUST_CHECK int sk_files_sweep(const char *data_dir);
 /* Calls fn for each timeline directory. */

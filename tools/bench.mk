@@ -12,8 +12,8 @@ $(B)/bench/pg_rows: bench_libs := -lpq
 $(B)/bench/dqlite_rows: bench_libs := -ldqlite
 $(B)/bench/getpages: $(BASE)
 $(B)/bench/getpages: bench_libs := $(VFS_LIBS)
-$(B)/bench/page_format: $(B)/libpageserver.a $(BASE)
-$(B)/bench/page_format: bench_libs := $(DAEMON_LIBS) -llmdb -lsqlite3 -lm
+$(B)/bench/page_format $(B)/bench/gc_steady: $(B)/libpageserver.a $(BASE)
+$(B)/bench/page_format $(B)/bench/gc_steady: bench_libs := $(DAEMON_LIBS) -llmdb -lsqlite3 -lm
 $(B)/bench/%: $(B)/obj/bench/%.o $(BENCH_LIB)
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(bench_libs)
@@ -51,3 +51,8 @@ bench-speedtest: all $(SQLITE_LIBS)
 # make bench-page-format : how large one value of the page store may be (docs/STORAGE.md).
 bench-page-format: $(B)/bench/page_format
 	@$(B)/bench/page_format
+# make gc-steady : does the page store stay as large as what is visible? VERSIONS=20000000: the whole of it.
+.PHONY: gc-steady
+VERSIONS ?= 2000000
+gc-steady: $(B)/bench/gc_steady
+	@$(B)/bench/gc_steady $(B)/gc-steady $(VERSIONS) 20 20000; rc=$$?; rm -rf $(B)/gc-steady; exit $$rc

@@ -27,6 +27,7 @@ help:
 	  'make languages        programs of others: preloaded, by plain paths, the examples' \
 	  'make examples-all     the examples in languages whose packages are large: Node, Go, Java' \
 	  'make bench            Corallite, local SQLite, PostgreSQL, dqlite, etcd side by side, 15 minutes; bench-full: more' \
+	  'make gc-steady        does the page store stay as large as what is visible? (VERSIONS=2000000)' \
 	  'make sanitize         unit tests and simulator under ASan and UBSan' \
 	  'make tsan             the products as processes under ThreadSanitizer' \
 	  'make sanitize-all     the whole suite under ASan and UBSan; tsan-all, valgrind: under those (long)' \

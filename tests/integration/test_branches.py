@@ -362,3 +362,52 @@ def branch_costs(t):
         check(grown < 65536 * rounds, f"{grown / rounds:.0f} bytes a branch")
         client.stdin.close()
         check(client.wait(10) == 0, "the client of branches failed")
+
+
+def reads(client, branch, n):
+    """Microseconds a page of n pages of a branch, each asked for by itself."""
+    tell(client, f"shop {branch} read {n}")
+    return int(client.stdout.readline()) / n
+
+
+@test("200 branches (10,000 with --slow), and a line of 64 ancestors: what they cost a read of main, a read at the "
+      "depth, and how fast they are made; with --slow at most 1.1, and 1.5 times a read of main without them", 3600)
+def many_branches(t):
+    count, pages, rounds = (10000, 2000, 15) if t.slow() else (200, 300, 3)
+    with t.cluster() as c:
+        db = c.connect()
+        db.execute("CREATE TABLE big(k INTEGER PRIMARY KEY, v BLOB)")
+        db.execute("BEGIN")
+        db.executemany("INSERT INTO big VALUES(?, ?)", ((k, os.urandom(900)) for k in range(4000)))
+        db.execute("COMMIT")
+        client = popen([os.path.join(BIN, "tests", "branch-client"), c.server()], stdin=subprocess.PIPE,
+                       stdout=subprocess.PIPE, text=True)
+        tell(client, "shop d1")
+        client.stdout.readline()
+        for depth in range(2, 65):
+            branch = c.connect(f"shop/d{depth - 1}")  # written, so that the next one grows from it
+            branch.execute("INSERT INTO big VALUES(?, x'00')", (10000 + depth,))
+            branch.close()
+            tell(client, f"shop d{depth} d{depth - 1}")
+            client.stdout.readline()
+        deep, flat = [], []
+        for _ in range(rounds):
+            deep.append(reads(client, "d64", pages))
+            flat.append(reads(client, "main", pages))
+        ratio = min(deep) / min(flat)
+        t.note(f"a page at depth 64: {min(deep):.0f} us, of main {min(flat):.0f} us, {ratio:.2f}x (least of {rounds} "
+               f"rounds of {pages} pages)")
+        began = time.monotonic()
+        for n in range(count):
+            tell(client, f"shop b{n}")
+            client.stdout.readline()
+        made = time.monotonic() - began
+        many = [reads(client, "main", pages) for _ in range(rounds)]
+        slower = min(many) / min(flat)
+        t.note(f"{count} branches more, made in {made:.1f} s ({count / made:.0f}/s, one after the other); a page of "
+               f"main: {min(many):.0f} us, {slower:.2f}x")
+        if t.slow():
+            check(ratio <= 1.5, f"a read at depth 64 takes {ratio:.2f}x")
+            check(slower <= 1.1, f"{count} branches make a read of main take {slower:.2f}x")
+        client.stdin.close()
+        check(client.wait(10) == 0, "the client of branches failed")
