@@ -32,7 +32,7 @@ from lib import cluster, registry  # noqa: E402
 MODULES = ("test_shell", "test_failures", "test_writers", "test_figures", "test_wrong_input",
            "test_differential", "test_chaos", "test_edges", "test_branches", "test_moments",
            "test_concurrency", "test_http", "test_diff", "test_stock", "test_pragmas", "test_sizes",
-           "test_large")
+           "test_large", "test_disk")
 # Programs of others: `make languages`, and those whose packages are large.
 LANGUAGES = ("test_preload", "test_application", "test_examples")
 TOOLCHAINS = ("test_toolchains",)

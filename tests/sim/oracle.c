@@ -135,16 +135,20 @@ static bool alike(const struct node *a, const struct node *b, lsn_t lsn)
     return k == m && (k == 0 || same(&a->recs[k - 1].digest, &b->recs[m - 1].digest));
 }
 
-/* I10: a majority of disks holds one and the same log up to lsn. */
+/* I10: a majority of disks holds one and the same log up to lsn. One that is in doubt counts for
+ * what it had: it may have acknowledged that before it was damaged. */
 static void prove(struct sim *s, term_t term, lsn_t lsn, const char *what)
 {
-    uint32_t most = 0;
+    uint32_t most = 0, lost = 0;
+    for (uint32_t i = 0; i < N_SK; i++) {
+        lost += node_doubt(s, &s->node[i]) >= lsn && s->node[i].synced < lsn;
+    }
     for (uint32_t i = 0; i < N_SK; i++) {
         uint32_t have = 0;
         for (uint32_t j = 0; j < N_SK && holds(&s->node[i], term, lsn); j++) {
             have += holds(&s->node[j], term, lsn) && alike(&s->node[i], &s->node[j], lsn);
         }
-        if (have >= 2) {
+        if (have + (have ? lost : 0) >= 2) {
             agree(s, &s->node[i], lsn);
             return;
         }

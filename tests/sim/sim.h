@@ -49,6 +49,7 @@
     X(SK_STOP, "sk-clean-restart")                                                                 \
     X(CLIENT_CRASH, "client-crash")                                                                \
     X(CLIENT_PAUSE, "client-pause")                                                                \
+    X(ROT, "rot")                                                                                  \
     X(ISOLATE, "isolate-new-leader")                                                               \
     X(ABANDON, "abandon")
 
@@ -293,6 +294,7 @@ void node_event(struct sim *s, struct node *n, struct sk_event *e);
 void node_synced(struct sim *s, struct node *n, const struct event *e);
 void node_timer(struct sim *s, struct node *n);
 void node_wipe(struct node *n);
+lsn_t node_doubt(const struct sim *s, const struct node *n);
 uint32_t node_recs_below(const struct node *n, lsn_t lsn);
 
 /* client.c */

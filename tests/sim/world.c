@@ -54,9 +54,9 @@ bool chance(struct sim *s, enum stream r, uint32_t ppm)
 
 bool fault(struct sim *s, enum fault f)
 {
-    enum stream r = f <= F_DELAY                                    ? R_NET
-                    : f == F_EIO || f == F_TORN || f == F_MID_CRASH ? R_DISK
-                                                                    : R_NEMESIS;
+    enum stream r = f <= F_DELAY                                                  ? R_NET
+                    : f == F_EIO || f == F_TORN || f == F_MID_CRASH || f == F_ROT ? R_DISK
+                                                                                  : R_NEMESIS;
     if (!chance(s, r, s->w.ppm[f]) || s->healed || s->faults >= s->fault_limit ||
         !(s->fault_mask >> f & 1)) {
         return false;
@@ -133,6 +133,7 @@ void draw_swarm(struct sim *s)
         /* up to 1 % between any two clocks */
         w->drift[i] = skew ? (int)below(s, R_SWARM, 9900) - 4950 : 0;
     }
+    w->ppm[F_ROT] = maybe(s, 400000);
     w->heal_us = 7000000 + below(s, R_SWARM, 8000000);
 }
 
