@@ -44,6 +44,11 @@ simc: $(B)/tests/simc
 	tests/crash/calls $(B) $(CRASH_CALLS)
 	$(B)/tests/simc --seed $(SEED) --depth 2 --seconds $(SECONDS)
 
+# Both, as `make test` counts them.
+.PHONY: simc-test
+simc-test:
+	@tests/crash/run $(B) $(SECONDS)
+
 # make simc-deep : every life of three steps (an hour).
 .PHONY: simc-deep
 simc-deep: $(B)/tests/simc

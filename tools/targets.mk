@@ -18,6 +18,8 @@ help:
 	  'make sqlite-quarter   a quarter of the scripts of SQLite itself; sqlite-conformance: all, and the table' \
 	  'make large            one transaction of 2 GB by a process that may have 256 MB (MIB=2048)' \
 	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
+	  'make sim-ranges FROM= COUNT= STEP= LOG=  the same over a range of seeds, with a log; resumable' \
+	  'make simc SECONDS=    crash points of the safekeeper'"'"'s storage; simc-deep, simc-mutations' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
 	  'make rules            each rule of the VFS is taken out and must be missed by a test' \
 	  'make languages        programs of others: preloaded, by plain paths, the examples' \

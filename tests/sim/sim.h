@@ -40,6 +40,8 @@
     X(DELAY, "delay")                                                                              \
     X(PARTITION, "partition")                                                                      \
     X(ASYM, "asymmetric-cut")                                                                      \
+    X(SWIZZLE, "swizzle-clog")                                                                     \
+    X(HALF_OPEN, "half-open")                                                                      \
     X(RESET, "connection-reset")                                                                   \
     X(SK_CRASH, "sk-crash")                                                                        \
     X(MID_CRASH, "crash-in-action-list")                                                           \
@@ -223,6 +225,9 @@ struct sim {
     struct node node[N_SK];
     struct client client[N_CLIENTS];
     bool cut[N_SK + N_CLIENTS][N_SK + N_CLIENTS];
+    /* What goes to or from it in this time arrives when it is over. */
+    uint64_t clog_from[N_SK + N_CLIENTS], clog_until[N_SK + N_CLIENTS];
+    uint64_t half_open[N_CLIENTS][N_SK]; /* connections that carry nothing any more */
     uint64_t fifo_at[N_CLIENTS][N_SK][2];
     uint64_t next_conn;
     uint64_t sk_closed[N_CLIENTS][N_SK]; /* connections up to here are gone at the safekeeper */
