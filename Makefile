@@ -130,6 +130,11 @@ $(B)/tests/integration/%: $(B)/obj/tests/integration/%.o
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ -lsqlite3 -lm
 
+# Stands before libc in a daemon under test: its syncs of the log fail while a file says so.
+$(B)/tests/integration/fsync_fails.so: $(B)/obj/tests/integration/lib/fsync_fails.o
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -shared $^ -o $@
+
 # Tests that must fail, so that the runner proves that it sees failures (tests/canary/README.md).
 $(B)/tests/canary: $(call objs,$(wildcard tests/canary/*.c))
 	$(call say,LINK,$@)mkdir -p $(@D)

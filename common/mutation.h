@@ -44,6 +44,7 @@
     X(STALE_CONNECTION_LEASE, "a leader keeps the lease of a connection that it closed", 2000, 0) \
     X(STAGED_COUNTS,       "staged bytes of a record count in the flush LSN",               5, 0) \
     X(FRAGMENT_OLD_TERM,   "a newer term completes the staged fragments of an older one",   20, 0) \
+    X(SUSPECT_COUNTS,      "the vote of a damaged log counts as if it were whole",        500, 0) \
     X(FRAGMENT_GAP,        "fragments that were lost in between leave a gap",              20, 0) \
     X(CONFIG_ONCE_COMMITTED, "a configuration is used only once it is committed",         501, 0) \
     X(CONFIG_NOT_JOINT,    "members change without a joint phase",                        200, 0) \
@@ -51,16 +52,16 @@
 
 /* Mistakes of storage, found by crash points (tests/crash). Columns: name, text, crash points. */
 #define CO_STORAGE_MUTATION_LIST(X) \
-    X(TORN_ACCEPTED,       "a torn record is taken for a whole one",                    1000) \
-    X(SEGMENT_EARLY,       "a cut drops segments before the seal is lowered",           1000) \
-    X(CONTROL_IN_PLACE,    "the control block is written over itself",                  1000) \
-    X(DIRECTORY_NOT_SYNCED, "the directory of a new segment is not synced",             1000) \
-    X(RENAME_NOT_SYNCED,   "a new segment is renamed before it is synced",              1000) \
-    X(TAIL_NOT_REWRITTEN,  "a start trusts the unsealed tail instead of writing it again", 1000) \
-    X(ROT_IS_TORN,         "rot below the seal is taken for a torn tail",               1000) \
-    X(TAIL_NOT_ZEROED,     "what lies behind the end is left there",                    1000) \
-    X(SEAL_AHEAD,          "the seal speaks of what is not durable yet",                1000) \
-    X(HISTORY_AFTER_BLOCK, "the control block names a history that is not there yet",   1000)
+    X(TORN_ACCEPTED,       "a torn record is taken for a whole one",                   25000) \
+    X(SEGMENT_EARLY,       "a cut drops segments before the seal is lowered",          25000) \
+    X(CONTROL_IN_PLACE,    "the control block is written over itself",                 25000) \
+    X(DIRECTORY_NOT_SYNCED, "the directory of a new segment is not synced",            25000) \
+    X(RENAME_NOT_SYNCED,   "a new segment is renamed before it is synced",             25000) \
+    X(TAIL_NOT_REWRITTEN,  "a start trusts the unsealed tail instead of writing it again",25000) \
+    X(ROT_IS_TORN,         "rot below the seal is taken for a torn tail",              25000) \
+    X(TAIL_NOT_ZEROED,     "what lies behind the end is left there",                   25000) \
+    X(SEAL_AHEAD,          "the seal speaks of what is not durable yet",               25000) \
+    X(HISTORY_AFTER_BLOCK, "the control block names a history that is not there yet",  25000)
 
 /* Mistakes of the storage above the log; tests/fullsim finds them. Columns: name, text, seeds. */
 #define CO_SYSTEM_MUTATION_LIST(X) \

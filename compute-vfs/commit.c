@@ -241,7 +241,9 @@ static int admit(struct cv_database *db, struct cv_handle *h, const struct cv_co
                        "%s: fewer than a majority of the safekeepers have answered for %u ms; the "
                        "transaction is not committed. See: corallite status",
                        db->uri.db, none_ms);
-    rc = wait_for_room(db, in->timeout_ms);
+    rc = db->log->ops->no_room(db->log);
+    if (!rc)
+        rc = wait_for_room(db, in->timeout_ms);
     if (!rc)
         rc = lead_again(db, h, in->timeout_ms);
     return rc;

@@ -104,6 +104,8 @@ struct cv_log_ops {
     void (*relieve)(struct cv_log *log);
     /* For commit admission: how long (ms) there has been no quorum, 0 while there is one. */
     uint32_t (*no_quorum_ms)(struct cv_log *log);
+    /* CO_ERR_FULL with a sentence while so many disks are full that no majority takes records. */
+    int (*no_room)(struct cv_log *log);
 };
 
 /* Implementations begin with this. */

@@ -107,6 +107,9 @@ int pr_on_pos(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, 
             pr->asks[i].max_commit = m->commit_lsn;
         }
     }
+    if (m->suspect_lsn && !co_mutated(SUSPECT_COUNTS)) {
+        return 0; /* it may have forgotten what was committed with its help */
+    }
     if (m->read_id == 0 || m->read_id < n->pos.round || m->read_id > pr->round) {
         return 0;
     }

@@ -38,6 +38,8 @@ struct pr_history {
 /* What a VOTED said of a safekeeper's log. */
 struct pr_state_seen {
     lsn_t flush_lsn, commit_lsn, start_lsn;
+    lsn_t suspect_lsn; /* its log may have reached so far, in suspect_term; 0: no doubt */
+    term_t suspect_term;
     struct wal_digest digest;
     struct wal_config config;
     struct pr_history history;

@@ -210,11 +210,28 @@ void pr_on_reject_config(struct pr_proposer *pr, uint64_t now)
 /* ---- VOTE --------------------------------------------------------------------------------------
  */
 
+static struct q_history history_of(const struct pr_history *h)
+{
+    return (struct q_history){h->n, h->e};
+}
+
+/* A vote of one that may have forgotten what it acknowledged counts only for a donor (the node
+ * `arg`) that has all of it: whose log is at least as advanced as the forgotten one was. */
 static bool is_granted(const struct pr_proposer *pr, const struct pr_node *n, uint64_t arg)
 {
-    (void)pr;
-    (void)arg;
-    return n->granted;
+    if (!n->granted || !n->state.suspect_lsn || co_mutated(SUSPECT_COUNTS)) {
+        return n->granted;
+    }
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        const struct pr_node *d = &pr->nodes[i];
+        if (d->node == arg) {
+            struct q_history h = history_of(&d->state.history);
+            term_t t = q_last_log_term(&h, d->state.flush_lsn);
+            return t > n->state.suspect_term ||
+                   (t == n->state.suspect_term && d->state.flush_lsn >= n->state.suspect_lsn);
+        }
+    }
+    return false;
 }
 
 static int keep_state(struct pr_node *n, const struct q_msg *m)
@@ -230,15 +247,12 @@ static int keep_state(struct pr_node *n, const struct q_msg *m)
     n->state.flush_lsn = m->flush_lsn;
     n->state.commit_lsn = m->commit_lsn;
     n->state.start_lsn = m->start_lsn;
+    n->state.suspect_lsn = m->suspect_lsn;
+    n->state.suspect_term = m->suspect_term;
     n->state.digest = m->digest;
     n->state.config = m->config;
     n->state_known = true;
     return 0;
-}
-
-static struct q_history history_of(const struct pr_history *h)
-{
-    return (struct q_history){h->n, h->e};
 }
 
 static struct pr_node *pick_donor(struct pr_proposer *pr)
@@ -332,7 +346,7 @@ static int try_elect(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
         return 0;
     }
     const struct wal_config *c = donor->state.config.version ? &donor->state.config : &pr->hint;
-    return pr_quorum(pr, c, is_granted, 0) ? lead_from(pr, donor, now, wall_us) : 0;
+    return pr_quorum(pr, c, is_granted, donor->node) ? lead_from(pr, donor, now, wall_us) : 0;
 }
 
 /* Not an answer to a VOTE, but a word of whoever holds the lease, passed on. */

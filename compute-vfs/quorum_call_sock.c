@@ -565,6 +565,37 @@ static bool quorum_sealed(struct cv_log *log)
     return rc != 0;
 }
 
+/* Those that are up and have room are no majority, and would be one with those that have none. */
+static int quorum_no_room(struct cv_log *log)
+{
+    struct cv_quorum *q = enter(log);
+    uint32_t full = 0, room = 0;
+    char who[160] = "";
+    int rc = 0;
+
+    if (q == NULL)
+        return 0;
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        const struct cv_link *l = &q->link[i];
+        if (l->state != CV_LINK_UP)
+            continue;
+        room += !l->full;
+        if (l->full) {
+            size_t used = strlen(who);
+            snprintf(who + used, sizeof who - used, "%s%u", full ? ", " : "", l->sk.node);
+            full++;
+        }
+    }
+    if (room < cv_quorum_majority(q) && full + room >= cv_quorum_majority(q))
+        rc = co_fail(CO_ERR_FULL,
+                     "the disks of safekeepers %s are full down to their reserve, so no majority "
+                     "takes records: the transaction is not committed. Make room there; they go on "
+                     "by themselves",
+                     who);
+    leave(q);
+    return rc;
+}
+
 static uint32_t quorum_no_quorum_ms(struct cv_log *log)
 {
     struct cv_quorum *q = enter(log);
@@ -699,4 +730,5 @@ const struct cv_log_ops cv_quorum_ops = {
     .stats = quorum_stats,
     .sealed = quorum_sealed,
     .no_quorum_ms = quorum_no_quorum_ms,
+    .no_room = quorum_no_room,
 };

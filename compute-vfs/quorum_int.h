@@ -68,6 +68,7 @@ struct cv_link {
     /* A restore sealed the timeline (S14): it takes no records any more. Heartbeats it still
      * answers; the first that was sent after it said so tells how far its log goes for ever. */
     bool sealed, sealed_known;
+    bool full; /* its disk: it takes no records until there is room */
     uint64_t sealed_at_us;
     lsn_t sealed_end;
     int error; /* why it is not up, or what it refuses */

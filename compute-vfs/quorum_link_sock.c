@@ -221,6 +221,7 @@ static int on_hello_answer(struct cv_quorum *q, struct cv_link *l, const struct 
         return rc;
     l->s.in.body_limit = 0;
     l->sent_lsn = l->acked_lsn = LSN_NONE;
+    l->full = false;
     l->state = CV_LINK_UP;
     if (!l->refuses)
         serves(l);
@@ -241,6 +242,12 @@ static int on_error(struct cv_link *l, struct co_span message)
         if (!l->sealed)
             l->sealed_at_us = co_now_us();
         l->sealed = true;
+        return 0;
+    }
+    if (code == CO_ERR_FULL && l->state == CV_LINK_UP) { /* it goes on voting and answering */
+        corallite__error__free_unpacked(error, NULL);
+        say_why(l, code, "%s", co_sentence());
+        l->full = true;
         return 0;
     }
     say_why(l, code, "%s", co_sentence());
@@ -276,6 +283,8 @@ static int on_frame(struct cv_quorum *q, struct cv_link *l, const struct frame_h
     }
     if (msg.type == FRAME_VOTED || msg.type == FRAME_ACK || msg.type == FRAME_POS)
         serves(l);
+    if (msg.type == FRAME_ACK || msg.type == FRAME_POS)
+        l->full = msg.disk_full;
     if (msg.type == FRAME_ACK && msg.write_lsn + msg.staged_bytes > l->acked_lsn)
         l->acked_lsn = msg.write_lsn + msg.staged_bytes;
     if (msg.type == FRAME_ACK && l->sealed && msg.sent_us > l->sealed_at_us) {

@@ -43,8 +43,11 @@ enum {
     U_FRAGMENT = 1u << 21,
     U_FRAGMENT_AT = 1u << 22,
     U_STAGED = 1u << 23,
+    U_SUSPECT = 1u << 24,
     U_WAITED = 1u << 25,
     U_WRITING = 1u << 26,
+    U_SUSPECT_TERM = 1u << 27,
+    U_DISK_FULL = 1u << 28,
     U_KNOWN = 1u << 31, /* it is a type of the quorum log at all */
 };
 
@@ -57,7 +60,7 @@ static uint32_t uses(unsigned type)
         return U_KNOWN | U_NONCE;
     case FRAME_VOTED:
         return U_KNOWN | U_NONCE | U_GRANTED | U_LEASE | U_FLUSH | U_COMMIT | U_FLOOR | U_START |
-               U_DIGEST | U_HISTORY | U_CONFIG | U_WRITING;
+               U_DIGEST | U_HISTORY | U_CONFIG | U_WRITING | U_SUSPECT | U_SUSPECT_TERM;
     case FRAME_FETCH:
         return U_KNOWN | U_FROM | U_TO | U_FRAGMENT_AT;
     case FRAME_DATA:
@@ -69,12 +72,13 @@ static uint32_t uses(unsigned type)
         return U_KNOWN | U_NONCE | U_BEGIN | U_COMMIT | U_FLOOR | U_SENT | U_WANT_RECEIVED |
                U_PAYLOAD | U_FRAGMENT | U_FRAGMENT_AT | U_WRITING;
     case FRAME_ACK:
-        return U_KNOWN | U_NONCE | U_FLUSH | U_WRITE | U_COMMIT | U_SENT | U_WAITERS | U_STAGED;
+        return U_KNOWN | U_NONCE | U_FLUSH | U_WRITE | U_COMMIT | U_SENT | U_WAITERS | U_STAGED |
+               U_DISK_FULL;
     case FRAME_READ_POS:
         return U_KNOWN | U_READ_ID | U_WANT_HISTORY;
     case FRAME_POS:
         return U_KNOWN | U_READ_ID | U_LAST_TERM | U_FLUSH | U_COMMIT | U_CONFIG | U_HISTORY |
-               U_LEASE;
+               U_LEASE | U_SUSPECT | U_DISK_FULL;
     case FRAME_REJECT_CONFIG:
         return U_KNOWN | U_CONFIG;
     case FRAME_REJECT:
@@ -108,7 +112,10 @@ static uint32_t uses(unsigned type)
     X(U_FRAGMENT, fragment, false)                                                                 \
     X(U_FRAGMENT_AT, fragment_at, false)                                                           \
     X(U_STAGED, staged_bytes, false)                                                               \
-    X(U_WRITING, writing, false)
+    X(U_WRITING, writing, false)                                                                   \
+    X(U_SUSPECT, suspect_lsn, true)                                                                \
+    X(U_SUSPECT_TERM, suspect_term, false)                                                         \
+    X(U_DISK_FULL, disk_full, false)
 
 /* -- Encoding ---------------------------------------------------------------------------------- */
 

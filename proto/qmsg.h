@@ -10,7 +10,8 @@
  *   VOTE      nonce, waited_us (for the lease until now)   compute -> safekeeper
  *   VOTED     nonce (echoed), granted, lease_held, flush_lsn, commit_lsn, floor_lsn, start_lsn,
  *             digest (at flush_lsn), history (cut at flush_lsn), config (in force at flush_lsn),
- *             writing (not asked for: the lease that you wait for is in use)
+ *             suspect_lsn, suspect_term (of the last log term there): see below; or, not asked for,
+ *             writing: the lease that you wait for is in use
  *   FETCH     from_lsn, to_lsn, fragment_at                proposer -> donor
  *   DATA      from_lsn, to_lsn (of a fragment: end of its record), flush_lsn, history, fragment,
  *             fragment_at, payload: records from from_lsn on (may be fewer than asked)
@@ -19,11 +20,11 @@
  *             want_received, fragment, fragment_at, writing (a transaction is open: for those who
  *             wait), payload: records (none: a heartbeat, renews the lease)
  *   ACK       nonce (echoed), flush_lsn, write_lsn, commit_lsn, sent_us (echoed), waiters,
- *             staged_bytes
+ *             staged_bytes, disk_full
  *   RELEASE   nonce: the lease is given up
  *   READ_POS  read_id, want_history
  *   POS       read_id, term, last_log_term, flush_lsn, commit_lsn, config, history (if wanted),
- *             lease_held
+ *             lease_held, suspect_lsn, disk_full
  *   REJECT    term (mine, higher than yours)
  *   REJECT_CONFIG  config (mine, newer than yours)
  *   WAITER    -        pushed to the connection of the lease's holder
@@ -35,6 +36,11 @@
  * begin_lsn (DATA: from_lsn); a FETCH asks for the record at from_lsn from fragment_at on. All LSNs
  * stay boundaries of records: an offset within a record is never one. staged_bytes: so much of the
  * record that begins at write_lsn lies on the safekeeper's disk, and counts for nothing.
+ *
+ * Suspect. A safekeeper whose start found its log ending below something that it may have
+ * acknowledged (damage, or a crash that looks like it) says so with suspect_lsn > flush_lsn until a
+ * leader has brought the log back. Its VOTED counts only for a donor whose log is at least
+ * (suspect_term, suspect_lsn); its POS counts for no read.
  *
  * The codec carries exactly these: a field that the type does not use is not sent, and is zero
  * after decoding whatever the sender wrote. Absent means zero. Checked while decoding: lengths and
@@ -72,9 +78,12 @@ struct q_msg {
     term_t term;
     struct co_id nonce;
     bool granted, lease_held, want_received, want_history, writing;
+    bool disk_full; /* set by the shell of a safekeeper: it takes no records until there is room */
     term_t last_log_term;
     lsn_t begin_lsn, start_lsn, from_lsn, to_lsn;
     lsn_t flush_lsn, write_lsn, commit_lsn, floor_lsn;
+    lsn_t suspect_lsn;
+    term_t suspect_term;
     uint64_t sent_us, waited_us;
     uint32_t waiters;
     uint64_t read_id;

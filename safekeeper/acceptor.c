@@ -107,6 +107,19 @@ static void new_term(struct sk_acceptor *sk, term_t term, const struct co_id *no
     sk->d.voted_nonce = *nonce;
 }
 
+/* Doubt about our log ends when it reaches as far as it ever may have, or holds all that was
+ * committed before a leader who was elected since: a leader's start lies behind all of that (I11).
+ * The disk learns it with the next PERSIST. */
+static void settle_doubt(struct sk_acceptor *sk)
+{
+    const struct q_term *last = sk->d.n_history ? &sk->d.history[sk->d.n_history - 1] : NULL;
+    if (sk->flush_lsn >= sk->d.suspect_lsn ||
+        (last && last->term > sk->d.suspect_term && sk->flush_lsn >= last->start)) {
+        sk->d.suspect_lsn = 0;
+        sk->d.suspect_term = 0;
+    }
+}
+
 void sk_flushed(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out)
 {
     if (lsn > sk->write_lsn) {
@@ -115,6 +128,7 @@ void sk_flushed(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out)
     if (lsn > sk->flush_lsn) {
         sk->flush_lsn = lsn;
     }
+    settle_doubt(sk);
     sk_commit(sk, sk->leader_commit, out);
 }
 
@@ -185,6 +199,10 @@ static void send_voted(struct sk_acceptor *sk, const struct sk_event *ev, bool g
         m->digest = sk->digest;
     }
     m->history = q_history_cut(&h, sk->flush_lsn);
+    if (sk->d.suspect_lsn) {
+        m->suspect_lsn = sk->d.suspect_lsn;
+        m->suspect_term = q_last_log_term(&h, sk->d.suspect_lsn);
+    }
 }
 
 static void on_vote(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
@@ -254,6 +272,7 @@ static void take_history(struct sk_acceptor *sk, const struct q_history *h, stru
     if (copy[0].start > sk->d.floor_lsn) {
         sk->d.floor_lsn = copy[0].start;
     }
+    settle_doubt(sk);
 }
 
 /* Is this ELECTED one that a leader can send? */
@@ -479,6 +498,7 @@ static void on_read_pos(struct sk_acceptor *sk, const struct sk_event *ev, struc
     m->last_log_term = q_last_log_term(&h, sk->flush_lsn);
     m->flush_lsn = sk->flush_lsn;
     m->commit_lsn = sk->commit_lsn;
+    m->suspect_lsn = sk->d.suspect_lsn;
     m->config = *sk_config(sk);
     m->lease_held = sk_lease_taken(sk, ev->now_us);
     if (ev->msg->want_history) {
@@ -670,6 +690,7 @@ void sk_view(const struct sk_acceptor *sk, uint64_t now_us, struct sk_view *out)
                             .flush_lsn = sk->flush_lsn,
                             .commit_lsn = sk->commit_lsn,
                             .floor_lsn = sk->d.floor_lsn,
+                            .suspect_lsn = sk->d.suspect_lsn,
                             .digest = sk->digest,
                             .staged = sk->staged,
                             .lease_held = sk->lease_until_us > now_us,

@@ -62,6 +62,10 @@ struct sk_durable {
     lsn_t commit_lsn; /* lazy lower bound */
     bool no_lease;    /* clean shutdown or birth: nobody holds a lease (else quiet_until) */
     lsn_t floor_lsn;  /* history is collapsed below */
+    /* The log ended below this at a start, though it may have been acknowledged up to here, in
+     * terms up to suspect_term; 0: no doubt. It ends when a leader has brought the log back. */
+    lsn_t suspect_lsn;
+    term_t suspect_term;
     struct q_term *history;
     uint32_t n_history;
 };
@@ -163,6 +167,7 @@ struct sk_view {
     lsn_t start_lsn, write_lsn, flush_lsn, commit_lsn, floor_lsn;
     struct wal_digest digest; /* at write_lsn */
     uint64_t staged;          /* bytes of a record in the making */
+    lsn_t suspect_lsn;        /* 0: no doubt */
     bool lease_held, halted;
     struct co_id lease_nonce;
     uint64_t lease_until_us;

@@ -11,13 +11,13 @@
 
 static const uint8_t magic[8] = {'C', 'O', 'R', 'A', 'L', 'C', 'T', 'L'};
 enum { FLAG_NO_LEASE = 1, FLAG_CLEAN = 2, FLAG_HALTED = 4, FLAGS = 7 };
-enum { AT_HALTED = 192, AT_CRC = SK_CONTROL_SLOT_BYTES - 4 };
+enum { AT_HALTED = 192, AT_SUSPECT = 704, AT_CRC = SK_CONTROL_SLOT_BYTES - 4 };
 
 static void encode(const struct sk_control *c, uint8_t slot[SK_CONTROL_SLOT_BYTES])
 {
     memset(slot, 0, SK_CONTROL_SLOT_BYTES);
     memcpy(slot, magic, 8);
-    co_put32(slot + 8, CO_FORMAT_VERSION);
+    co_put32(slot + 8, c->suspect_lsn ? SK_CONTROL_VERSION : 1);
     co_put32(slot + 12, c->owner.node);
     co_put64(slot + 16, c->sequence);
     memcpy(slot + 24, c->owner.cluster.b, 16);
@@ -37,6 +37,8 @@ static void encode(const struct sk_control *c, uint8_t slot[SK_CONTROL_SLOT_BYTE
     memcpy(slot + 160, c->history_digest.b, 16);
     memcpy(slot + 176, c->boot_id.b, 16);
     snprintf((char *)slot + AT_HALTED, SK_HALTED_TEXT, "%s", c->halted);
+    co_put64(slot + AT_SUSPECT, c->suspect_lsn);
+    co_put64(slot + AT_SUSPECT + 8, c->suspect_term);
     co_put32(slot + AT_CRC, co_crc32c(0, slot, AT_CRC));
 }
 
@@ -46,7 +48,8 @@ static int decode(const uint8_t slot[SK_CONTROL_SLOT_BYTES], unsigned parity, st
     *c = (struct sk_control){0};
     if (memcmp(slot, magic, 8) || co_get32(slot + AT_CRC) != co_crc32c(0, slot, AT_CRC))
         return CO_ERR_CORRUPT;
-    if (co_get32(slot + 8) > CO_FORMAT_VERSION)
+    uint32_t version = co_get32(slot + 8);
+    if (version > SK_CONTROL_VERSION)
         return CO_ERR_VERSION;
     c->owner.node = co_get32(slot + 12);
     c->sequence = co_get64(slot + 16);
@@ -68,10 +71,13 @@ static int decode(const uint8_t slot[SK_CONTROL_SLOT_BYTES], unsigned parity, st
     memcpy(c->history_digest.b, slot + 160, 16);
     memcpy(c->boot_id.b, slot + 176, 16);
     memcpy(c->halted, slot + AT_HALTED, SK_HALTED_TEXT);
-    if (co_get32(slot + 8) != CO_FORMAT_VERSION || (flags & ~(uint32_t)FLAGS) ||
-        (c->sequence & 1) != parity || c->history_n > CO_HISTORY_MAX ||
-        c->start_lsn > c->commit_lsn || c->commit_lsn > c->sealed_lsn ||
-        c->halted[SK_HALTED_TEXT - 1] || !(flags & FLAG_HALTED) != !c->halted[0])
+    c->suspect_lsn = co_get64(slot + AT_SUSPECT);
+    c->suspect_term = co_get64(slot + AT_SUSPECT + 8);
+    if (!version || (version == 1) != !c->suspect_lsn || (flags & ~(uint32_t)FLAGS) ||
+        ((c->sequence & 1) != parity && !co_mutated(CONTROL_IN_PLACE)) ||
+        c->history_n > CO_HISTORY_MAX || c->start_lsn > c->commit_lsn ||
+        c->commit_lsn > c->sealed_lsn || c->halted[SK_HALTED_TEXT - 1] ||
+        !(flags & FLAG_HALTED) != !c->halted[0])
         return CO_ERR_CORRUPT;
     return 0;
 }
@@ -97,10 +103,13 @@ static int put_slot(struct sk_control_file *file, struct sk_control *control)
     uint8_t slot[SK_CONTROL_SLOT_BYTES];
     co_assert(control->start_lsn <= control->commit_lsn &&
               control->commit_lsn <= control->sealed_lsn);
-    control->sequence = file->sequence + (co_mutated(CONTROL_IN_PLACE) ? 2 : 1);
+    control->sequence = file->sequence + 1;
     encode(control, slot);
-    return sk_io_pwrite(file->fd, co_span_of(slot, sizeof slot),
-                        (control->sequence & 1) * SK_CONTROL_SLOT_BYTES, file->path);
+    return sk_io_pwrite(
+        file->fd, co_span_of(slot, sizeof slot),
+        (co_mutated(CONTROL_IN_PLACE) && control->sequence > 2 ? 0 : control->sequence & 1) *
+            SK_CONTROL_SLOT_BYTES,
+        file->path);
 }
 
 /* Nobody relies on the file before this returns: both slots are made durable at once. */
@@ -140,7 +149,7 @@ int sk_control_open(const char *path, const struct sk_owner *owner, struct sk_co
         rc = co_fail(CO_ERR_VERSION,
                      "%s has a newer format than this build knows (%u); start the newer "
                      "corallite-safekeeper that wrote it",
-                     path, CO_FORMAT_VERSION);
+                     path, SK_CONTROL_VERSION);
         goto fail;
     }
     if (sound[0] && sound[1]) {

@@ -6,7 +6,7 @@
  *
  *   slot (little-endian)
  *      0   8  magic "CORALCTL"
- *      8   4  format version (1)
+ *      8   4  format version: 1; 2 with a suspect LSN, which an older build must not overlook
  *     12   4  node id
  *     16   8  sequence
  *     24  16  cluster id
@@ -25,7 +25,9 @@
  *    160  16  digest of the history's entries
  *    176  16  boot id of the kernel that it was written under
  *    192 512  halted: a sentence, zero-terminated
- *    704      zero
+ *    704   8  suspect LSN: the log may have reached so far before it was cut; 0: no doubt
+ *    712   8  suspect term
+ *    720      zero
  *   4092   4  CRC-32C of the bytes before
  *
  * Invariants
@@ -51,6 +53,7 @@
 
 #define SK_CONTROL_SLOT_BYTES 4096u
 #define SK_HALTED_TEXT        512
+#define SK_CONTROL_VERSION    2u
 
 /* Whose files these are: checked at every open. */
 struct sk_owner {
@@ -71,6 +74,8 @@ struct sk_control {
     struct wal_digest history_digest;
     struct co_id boot_id;
     char halted[SK_HALTED_TEXT]; /* "": not halted */
+    lsn_t suspect_lsn;           /* 0: no doubt */
+    term_t suspect_term;
 };
 
 struct sk_control_file {

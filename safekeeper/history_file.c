@@ -8,6 +8,7 @@
 #include "common/assert.h"
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "common/mutation.h"
 
 enum { HEADER = 64, ENTRY = 16, AT_CRC = 40 };
 static const uint8_t magic[8] = {'C', 'O', 'R', 'A', 'L', 'H', 'I', 'S'};
@@ -72,7 +73,7 @@ int sk_history_write(struct sk_history_file *file, uint64_t sequence,
     if (!rc)
         rc = sk_io_pwrite(file->fd, co_span_of(copy, len), (sequence & 1) * SK_HISTORY_COPY_BYTES,
                           file->path);
-    if (!rc)
+    if (!rc && !co_mutated(HISTORY_AFTER_BLOCK))
         rc = sk_io_sync(file->fd, file->path);
     free(copy);
     return rc;

@@ -9,6 +9,8 @@
 #define WINDOW_BYTES CO_MIB
 /* No header of a record lies across this many bytes. */
 #define OVERLAP_BYTES WAL_HEADER_BYTES
+/* Zeros are skipped by so much. */
+#define BLOCK_BYTES (64 * CO_KIB)
 
 struct scan {
     const struct sk_recover *from;
@@ -113,7 +115,7 @@ static int live_record(struct scan *s, lsn_t lsn, struct co_span *out, struct wa
         s->why = "the record does not chain to the one before";
         return 0;
     }
-    if (out->len && wal_check_digest(*out, h)) {
+    if (out->len && wal_check_digest(*out, h) && !co_mutated(TORN_ACCEPTED)) {
         s->why = "the record's digest is wrong";
         return 0;
     }
@@ -151,12 +153,13 @@ static int refuse(struct scan *s, lsn_t durable_lsn, const char *evidence)
 
 /* Looks at everything behind the end x for a record that proves x was durable; counts what is not
  * zero on the way. */
-static int look_behind(struct scan *s, uint64_t *torn_bytes)
+static int look_behind(struct scan *s, uint64_t *torn_bytes, lsn_t *evidence)
 {
     const char *why = s->why;
     int code = s->code;
     lsn_t x = s->log->end_lsn, end = sk_segments_end(&s->log->segments), lsn = x;
     *torn_bytes = 0;
+    *evidence = 0;
     for (;;) {
         /* Most of a segment was never written: a thousand small logs are read in a moment. */
         int rc = sk_segments_next_data(&s->log->segments, lsn, &lsn);
@@ -171,6 +174,12 @@ static int look_behind(struct scan *s, uint64_t *torn_bytes)
             lsn += part.len;
             continue;
         }
+        if (part.len > BLOCK_BYTES && all_zero(co_span_of(part.data, BLOCK_BYTES))) {
+            lsn += BLOCK_BYTES - OVERLAP_BYTES;
+            continue;
+        }
+        if (part.len > BLOCK_BYTES)
+            part.len = BLOCK_BYTES;
         lsn_t stop = lsn + (part.len > OVERLAP_BYTES ? part.len - OVERLAP_BYTES : part.len);
         for (; lsn < stop; lsn += LSN_ALIGN) {
             struct co_span record;
@@ -186,11 +195,8 @@ static int look_behind(struct scan *s, uint64_t *torn_bytes)
             rc = sound_record(s, lsn, &record, &h);
             if (rc < 0)
                 return rc;
-            if (rc == 1 && h.sealed_lsn > x) {
-                s->why = why;
-                s->code = code;
-                return refuse(s, h.sealed_lsn, "a later record in the log says so");
-            }
+            if (rc == 1 && h.sealed_lsn > x && h.sealed_lsn > *evidence)
+                *evidence = h.sealed_lsn;
         }
     }
     s->why = why;
@@ -222,24 +228,36 @@ static int settle(struct scan *s, struct sk_recovered *found)
     lsn_t known = from->sealed_lsn > from->commit_lsn ? from->sealed_lsn : from->commit_lsn;
     if (s->log->end_lsn < known && !co_mutated(ROT_IS_TORN))
         return refuse(s, known, "the control block says so");
-    int rc = look_behind(s, &found->torn_bytes);
+    lsn_t evidence;
+    int rc = look_behind(s, &found->torn_bytes, &evidence);
     if (rc)
         return rc;
+    if (evidence && !co_mutated(ROT_IS_TORN)) {
+        lsn_t reached = s->log->end_lsn + found->torn_bytes;
+        reached = (reached + LSN_ALIGN - 1) / LSN_ALIGN * LSN_ALIGN;
+        found->suspect_lsn = evidence > reached ? evidence : reached;
+    }
     if (s->code)
         return co_fail(s->code,
                        "%s at %s. Start the newer corallite-safekeeper that wrote it; nothing was "
                        "changed",
                        s->why, sk_log_place(s->log, s->log->end_lsn));
     rc = rewrite(s, found);
-    if (!rc && found->torn_bytes && !co_mutated(TAIL_NOT_ZEROED))
+    if (!rc && found->torn_bytes && !found->suspect_lsn && !co_mutated(TAIL_NOT_ZEROED))
         rc = sk_segments_cut(&s->log->segments, s->log->end_lsn);
     if (!rc) /* also what a process wrote that was killed before its sync */
-        rc = sk_segments_sync_from(&s->log->segments,
-                                   from->sealed_lsn < s->log->end_lsn ? from->sealed_lsn
-                                                                      : s->log->end_lsn);
+        rc = sk_segments_sync_from(&s->log->segments, from->sealed_lsn < s->log->end_lsn
+                                                          ? from->sealed_lsn
+                                                          : s->log->end_lsn);
     if (!rc)
         rc = sk_segments_set_end(&s->log->segments, s->log->end_lsn);
     return rc;
+}
+
+int sk_recover_cut(struct sk_log *log)
+{
+    int rc = sk_segments_cut(&log->segments, log->end_lsn);
+    return rc ? rc : sk_segments_set_end(&log->segments, log->end_lsn);
 }
 
 int sk_recover_log(const char *dir, const struct sk_recover *from, struct sk_log *log,

@@ -9,7 +9,11 @@
  *   - x is below what is known to have been durable here (sealed or commit LSN of the control
  * block): rot. Refused: sentence with timeline, file, LSN and what to do. Nothing is changed.
  *   - somewhere behind x stands a sound record of this timeline, at its own LSN, whose writer knew
- * more than x to be committed (its sealed LSN): rot as well. Refused.
+ * more than x to be committed (its sealed LSN): either rot of what was acknowledged here and not
+ * sealed yet, or a loss of power while this node was slower than the two others, which had it.
+ * Nobody can tell from here, so the log ends at x and is *in doubt*: suspect_lsn says how far it
+ * may have reached. The caller makes that durable, then cuts (sk_recover_cut), and says it in its
+ * votes.
  *   - the bytes at x are a record of a newer format: refused, CO_ERR_VERSION.
  *   - otherwise x is where a crash cut a write that nobody was told about: the log ends at x and
  * everything behind is made zero.
@@ -37,11 +41,14 @@ struct sk_recovered {
     uint64_t records;    /* live ones found */
     uint64_t torn_bytes; /* not zero behind the end, cut off */
     uint64_t rewritten_bytes;
+    lsn_t suspect_lsn; /* 0: no doubt; else the cut is left to sk_recover_cut */
 };
 
 /* Opens DIR/timelines/<id>/log, scans, cuts and rewrites. On success *log ends at x, all flushed.
  * CO_ERR_CORRUPT, CO_ERR_VERSION, CO_ERR_IO, each with a sentence, leave the files as they were. */
 CO_MUST_CHECK int sk_recover_log(const char *dir, const struct sk_recover *from, struct sk_log *log,
                                  struct sk_recovered *found);
+/* Makes zero what lies behind the end of a log in doubt. */
+CO_MUST_CHECK int sk_recover_cut(struct sk_log *log);
 
 #endif

@@ -58,6 +58,7 @@ struct sk_server {
     uint32_t n_open;
     bool stopping, stores_closed, told_disk;
     atomic_bool healthy, disk_full;
+    uint64_t room_bytes; /* above the reserve, when last looked, less what was taken since */
 };
 
 /* start_file.c */

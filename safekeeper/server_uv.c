@@ -13,6 +13,7 @@
 
 #define HOUSEKEEPING_MS 1000u
 /* Of a large disk not five percent but this much is kept free. */
+#define RESERVE_MIN_BYTES (8 * CO_MIB)
 #define RESERVE_MAX_BYTES (4 * CO_GIB)
 
 static struct co_metric m_connections = {.name = "corallite_safekeeper_connections",
@@ -158,6 +159,8 @@ static int check_sealed(const struct sk_server *s, const struct sk_message *m)
         id, e->name);
 }
 
+static void look_at_disk(struct sk_server *s);
+
 static int quorum_frame(struct sk_server *s, struct peer *peer, const struct frame_header *frame,
                         struct co_span body)
 {
@@ -165,6 +168,16 @@ static int quorum_frame(struct sk_server *s, struct peer *peer, const struct fra
     int rc = sk_message_new(frame, body, &m);
     if (rc)
         return rc;
+    /* What comes in between two looks at the disk must not reach into the reserve either. */
+    if (frame->type == FRAME_APPEND && m->msg.payload.len && !atomic_load(&s->disk_full)) {
+        uint64_t takes = m->msg.payload.len;
+        if (takes > s->room_bytes)
+            look_at_disk(s);
+        if (takes > s->room_bytes)
+            atomic_store(&s->disk_full, true);
+        else
+            s->room_bytes -= takes;
+    }
     if (frame->type == FRAME_APPEND && m->msg.payload.len && atomic_load(&s->disk_full)) {
         co_metric_add(&m_refused, 1);
         co_fail(
@@ -326,6 +339,8 @@ static void look_at_disk(struct sk_server *s)
         return;
     uint64_t total = (uint64_t)v.f_blocks * v.f_frsize, left = (uint64_t)v.f_bavail * v.f_frsize;
     uint64_t reserve = total / 100 * SK_RESERVE_PERCENT;
+    if (reserve < RESERVE_MIN_BYTES)
+        reserve = RESERVE_MIN_BYTES;
     if (reserve > RESERVE_MAX_BYTES)
         reserve = RESERVE_MAX_BYTES;
     bool full = left < reserve, filling = left < total / 100 * (100 - SK_WARN_PERCENT);
@@ -343,6 +358,7 @@ static void look_at_disk(struct sk_server *s)
                 (unsigned long long)left);
     s->told_disk = filling;
     atomic_store(&s->disk_full, full);
+    s->room_bytes = left > reserve ? left - reserve : 0;
 }
 
 static void on_housekeeping(uv_timer_t *timer)
@@ -421,6 +437,7 @@ int sk_server_start(uv_loop_t *loop, const struct sk_server_options *options,
     s->host = (struct sk_host){.owner = s,
                                .loop = loop,
                                .data_dir = options->dir,
+                               .disk_full = &s->disk_full,
                                .find = find_peer,
                                .opened = on_timeline_opened,
                                .closed = on_timeline_closed,

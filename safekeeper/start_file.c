@@ -116,7 +116,7 @@ static int check_listed(struct sk_server *s)
 
 static int scan(struct sk_server *s)
 {
-    uint64_t scanned = 0, records = 0;
+    uint64_t scanned = 0, records = 0, rewritten = 0;
     uint32_t left = 0;
     for (uint32_t i = 0; i < s->registry.n; i++) {
         struct sk_entry *e = &s->registry.e[i];
@@ -141,13 +141,16 @@ static int scan(struct sk_server *s)
         if (rc)
             return rc;
         records += files->found.records;
+        rewritten += files->found.rewritten_bytes;
         rc = sk_server_open(s, e, files);
         if (rc)
             return rc;
     }
     co_info("safekeeper/server",
-            "logs are read timelines=%u open=%u later=%u records=%llu bytes=%llu", s->registry.n,
-            s->n_open, left, (unsigned long long)records, (unsigned long long)s->log_bytes);
+            "logs are read timelines=%u open=%u later=%u records=%llu bytes=%llu "
+            "rewritten_bytes=%llu",
+            s->registry.n, s->n_open, left, (unsigned long long)records,
+            (unsigned long long)s->log_bytes, (unsigned long long)rewritten);
     return 0;
 }
 

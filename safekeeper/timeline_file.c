@@ -234,6 +234,24 @@ static int read_log(struct sk_files *f, const struct sk_birth *birth)
     return rc ? rc : sk_recover_log(path, &from, &f->log, &f->found);
 }
 
+/* The doubt is durable before the evidence goes. */
+static int note_doubt(struct sk_files *f)
+{
+    struct sk_control *c = &f->control;
+    char id[CO_ID_TEXT];
+    if (f->found.suspect_lsn > c->suspect_lsn)
+        c->suspect_lsn = f->found.suspect_lsn;
+    c->suspect_term = c->term;
+    co_warn("safekeeper/log",
+            "records are missing or damaged above what was sealed, and others knew them to be "
+            "committed: this copy votes with a reservation until a leader has brought them back "
+            "timeline=%s end=%016llx may_have_reached=%016llx",
+            co_id_format(&c->owner.timeline, id), (unsigned long long)f->log.end_lsn,
+            (unsigned long long)c->suspect_lsn);
+    int rc = sk_control_write(&f->control_file, c);
+    return rc ? rc : sk_recover_cut(&f->log);
+}
+
 int sk_files_open(const char *data_dir, const struct sk_birth *birth, struct sk_files **out)
 {
     char id[CO_ID_TEXT];
@@ -259,6 +277,8 @@ int sk_files_open(const char *data_dir, const struct sk_birth *birth, struct sk_
         rc = read_log(f, birth);
     if (!rc)
         rc = sk_control_renew(&f->control_file, &f->control);
+    if (!rc && f->found.suspect_lsn)
+        rc = note_doubt(f);
     if (rc)
         goto fail;
     atomic_store(&f->commit_hint, f->control.commit_lsn);
@@ -339,6 +359,8 @@ int sk_files_persist(struct sk_files *f, const struct sk_durable *durable, bool 
     c->voted_nonce = durable->voted_nonce;
     c->no_lease = durable->no_lease;
     c->floor_lsn = durable->floor_lsn;
+    c->suspect_lsn = durable->suspect_lsn;
+    c->suspect_term = durable->suspect_term;
     f->unsettled = true;
     lsn_t seal = f->log.flushed_lsn;
     return write_control(f, seal_max && seal > seal_max ? seal_max : seal);

@@ -55,6 +55,8 @@ static int start_acceptor(struct sk_timeline *t, struct sk_files *files)
                     .commit_lsn = files->control.commit_lsn,
                     .no_lease = files->control.no_lease,
                     .floor_lsn = files->control.floor_lsn,
+                    .suspect_lsn = files->control.suspect_lsn,
+                    .suspect_term = files->control.suspect_term,
                     .history = files->history,
                     .n_history = files->n_history},
         .start_lsn = t->birth.start_lsn,

@@ -47,6 +47,12 @@ static void send_message(struct sk_timeline *t, sk_conn_t conn, const struct q_m
         co_metric_add(&m_acks, 1);
     if (msg->type == FRAME_VOTED)
         co_metric_add(&m_votes, 1);
+    struct q_msg copy;
+    if ((msg->type == FRAME_ACK || msg->type == FRAME_POS) && atomic_load(t->host.disk_full)) {
+        copy = *msg;
+        copy.disk_full = true;
+        msg = &copy;
+    }
     if (qmsg_encode(msg, &frame)) {
         co_buf_free(&frame);
         peer_close(peer, co_sentence());

@@ -26,6 +26,8 @@
 #ifndef CORALLITE_SAFEKEEPER_TIMELINE_UV_H
 #define CORALLITE_SAFEKEEPER_TIMELINE_UV_H
 
+#include <stdatomic.h>
+
 #include "proto/peer_uv.h"
 #include "safekeeper/recent.h"
 #include "safekeeper/store_uv.h"
@@ -43,6 +45,7 @@ struct sk_host {
     void *owner;
     uv_loop_t *loop;
     const char *data_dir;
+    const atomic_bool *disk_full;                      /* told with every ACK and POS */
     struct peer *(*find)(void *owner, sk_conn_t conn); /* NULL: gone */
     /* Serving or halted now: see sk_timeline_state. */
     void (*opened)(void *owner, struct sk_timeline *t);

@@ -33,3 +33,33 @@ mutations: $(MUT_SIM)
 .PHONY: mutations-slow
 mutations-slow: $(MUT_SIM)
 	$(MUT_SIM) --mutations --slow
+
+# ---- level C: the safekeeper's storage on a simulated disk (tests/crash/README.md)
+
+SECONDS ?= 20
+
+# make simc SEED= SECONDS= : every life of two steps, rot of every byte, then lives by chance.
+.PHONY: simc
+simc: $(B)/tests/simc
+	tests/crash/calls $(B) $(CRASH_CALLS)
+	$(B)/tests/simc --seed $(SEED) --depth 2 --seconds $(SECONDS)
+
+# Both, as `make test` counts them.
+.PHONY: simc-test
+simc-test:
+	@tests/crash/run $(B) $(SECONDS)
+
+# make simc-deep : every life of three steps (an hour).
+.PHONY: simc-deep
+simc-deep: $(B)/tests/simc
+	$(B)/tests/simc --depth 3 --seconds 1
+
+MUT_SIMC := $(B)/mutations/tests/simc
+.PHONY: $(MUT_SIMC)
+$(MUT_SIMC):
+	+@$(MAKE) --no-print-directory B=$(B)/mutations EXTRA='$(EXTRA) -DCO_MUTATIONS' $@
+
+# make simc-mutations : every mistake of storage must be found, from three starts that are drawn now.
+.PHONY: simc-mutations
+simc-mutations: $(MUT_SIMC)
+	$(MUT_SIMC) --mutations --seed $$(date +%s)

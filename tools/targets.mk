@@ -20,6 +20,8 @@ help:
 	  'make sqlite-quarter   a quarter of the scripts of SQLite itself; sqlite-conformance: all, and the table' \
 	  'make large            one transaction of 2 GB by a process that may have 256 MB (MIB=2048)' \
 	  'make sim SEED= RUNS=  the deterministic simulator of the quorum log' \
+	  'make sim-ranges FROM= COUNT= STEP= LOG=  the same over a range of seeds, with a log; resumable' \
+	  'make simc SECONDS=    crash points of the safekeeper'"'"'s storage; simc-deep, simc-mutations' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
 	  'make fuzz [SECONDS=60] [F=frames]  each decoder under libFuzzer, ASan and UBSan' \
 	  'make fullsim SEED= RUNS=  the simulator of the whole system: SQLite, VFS, daemons; fullsim-mutations' \
@@ -70,7 +72,7 @@ $(B)/tests/branch-client: $(B)/obj/tests/integration/lib/branch_client.o $(BASE)
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(VFS_LIBS)
 
-integration: all $(INTEGRATION_BINS) $(B)/tests/chaos-proxy $(B)/tests/branch-client
+integration: all $(INTEGRATION_BINS) $(B)/tests/integration/fsync_fails.so $(B)/tests/chaos-proxy $(B)/tests/branch-client
 	@tools/deps test
 	@B=$(B) python3 tests/integration/run.py $(ARGS)
 

@@ -20,7 +20,8 @@ static const char *wrong(const char *format, ...)
 
 #define U(x) ((unsigned long long)(x))
 
-/* -- What a voter must not forget ---------------------------------------------------------------- */
+/* -- What a voter must not forget ----------------------------------------------------------------
+ */
 
 static bool same_state(const struct state *s, const struct sk_files *f)
 {
@@ -28,8 +29,7 @@ static bool same_state(const struct state *s, const struct sk_files *f)
     return c->term == s->term && co_id_eq(&c->voted_nonce, &s->nonce) &&
            c->no_lease == s->no_lease && c->floor_lsn == s->floor &&
            (c->halted[0] != 0) == s->halted && f->n_history == s->n_history &&
-           (!s->n_history ||
-            !memcmp(f->history, s->history, s->n_history * sizeof *s->history));
+           (!s->n_history || !memcmp(f->history, s->history, s->n_history * sizeof *s->history));
 }
 
 /* A persist may be under way: before, or after. */
@@ -49,7 +49,8 @@ static const char *check_state(struct expect *x, const struct sk_files *f)
     return NULL;
 }
 
-/* -- The log ------------------------------------------------------------------------------------- */
+/* -- The log -------------------------------------------------------------------------------------
+ */
 
 /* The record on the way from `tip` down that ends at lsn, or -1. */
 static int on_the_way(const struct life *l, int tip, lsn_t lsn)
@@ -77,6 +78,13 @@ static const char *check_log(const struct life *l, struct expect *x, const struc
     if (f->control.commit_lsn < x->commit || f->control.commit_lsn > log->end_lsn)
         return wrong("commit LSN %llx was written, %llx was found, the log ends at %llx",
                      U(x->commit), U(f->control.commit_lsn), U(log->end_lsn));
+    lsn_t doubt = f->control.suspect_lsn;
+    if (doubt < x->doubt)
+        return wrong("a doubt about the log up to %llx was forgotten", U(x->doubt));
+    if (doubt > x->doubt && (x->others <= log->end_lsn || doubt <= log->end_lsn))
+        return wrong("the log ends at %llx and is in doubt up to %llx, others knew %llx",
+                     U(log->end_lsn), U(doubt), U(x->others));
+    x->doubt = doubt;
     x->tip = at;
     x->cut_tip = -1;
     x->promised = log->end_lsn;
@@ -135,7 +143,8 @@ const char *check_start(const struct life *l, struct expect *x, struct sk_files 
     return bad;
 }
 
-/* -- Deeper -------------------------------------------------------------------------------------- */
+/* -- Deeper --------------------------------------------------------------------------------------
+ */
 
 static const char *check_records(const struct life *l, struct sk_log *log, int tip)
 {

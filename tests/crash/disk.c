@@ -7,7 +7,8 @@
 
 #include "common/assert.h"
 
-/* -- Pages, shared between copies --------------------------------------------------------------- */
+/* -- Pages, shared between copies ---------------------------------------------------------------
+ */
 
 struct page {
     uint32_t refs;
@@ -122,7 +123,8 @@ static void set_sector(struct content *c, uint64_t sector, const uint8_t *bytes,
     memcpy(page_to_write(c, no) + sector * SECTOR % DISK_PAGE, bytes, len);
 }
 
-/* -- Names -------------------------------------------------------------------------------------- */
+/* -- Names --------------------------------------------------------------------------------------
+ */
 
 static struct entry *find(const struct names *n, uint32_t dir, const char *name)
 {
@@ -165,7 +167,8 @@ static void names_copy(struct names *to, const struct names *from)
     memcpy(to->e, from->e, from->n * sizeof *to->e);
 }
 
-/* -- Atoms -------------------------------------------------------------------------------------- */
+/* -- Atoms --------------------------------------------------------------------------------------
+ */
 
 static struct atom *add(struct disk *d, enum atom_kind kind, uint32_t inode, uint64_t at)
 {
@@ -212,7 +215,8 @@ static uint64_t draw(struct disk *d)
     return d->luck >> 33;
 }
 
-/* -- Life --------------------------------------------------------------------------------------- */
+/* -- Life ---------------------------------------------------------------------------------------
+ */
 
 struct disk *disk_new(void)
 {
@@ -273,7 +277,8 @@ void disk_power_off(struct disk *d, const bool *keep, uint32_t torn, uint32_t to
     d->fail_sync = d->fail_write = 0;
 }
 
-/* -- Calls -------------------------------------------------------------------------------------- */
+/* -- Calls --------------------------------------------------------------------------------------
+ */
 
 int disk_lookup(const struct disk *d, const char *path, uint32_t *dir, const char **name)
 {
@@ -362,7 +367,8 @@ static bool is_pending(const struct disk *d, uint32_t inode, uint64_t sector)
 {
     for (uint32_t i = d->n_atoms; i > 0; i--) {
         const struct atom *a = &d->atoms[i - 1];
-        if (a->inode == inode && (a->kind == ATOM_SIZE || (a->kind == ATOM_SECTOR && a->at == sector)))
+        if (a->inode == inode &&
+            (a->kind == ATOM_SIZE || (a->kind == ATOM_SECTOR && a->at == sector)))
             return true;
     }
     return false;
@@ -378,7 +384,7 @@ long disk_write(struct disk *d, uint32_t inode, uint64_t off, const void *bytes,
         if (draw(d) & 1)
             return error;
         len = len > SECTOR ? (size_t)(draw(d) % len) : 0; /* a part of it arrives first */
-        d->fail_write = 1;                               /* and the rest does not */
+        d->fail_write = 1;                                /* and the rest does not */
         if (!len)
             return error;
     }
@@ -391,7 +397,8 @@ long disk_write(struct disk *d, uint32_t inode, uint64_t off, const void *bytes,
         size_t skip = at % SECTOR, n = SECTOR - skip < len - done ? SECTOR - skip : len - done;
         if (at % DISK_PAGE == 0 && len - done >= DISK_PAGE &&
             !page_at(&in->cache, (uint32_t)(at / DISK_PAGE)) &&
-            !page_at(&in->disk, (uint32_t)(at / DISK_PAGE)) && !memcmp(p + done, zeros, DISK_PAGE)) {
+            !page_at(&in->disk, (uint32_t)(at / DISK_PAGE)) &&
+            !memcmp(p + done, zeros, DISK_PAGE)) {
             done += DISK_PAGE; /* zeros over zeros */
             continue;
         }

@@ -4,15 +4,15 @@
  * Every byte exists twice: as the kernel shows it (cache) and as it would be found after the power
  * was gone (disk). What separates the two is a list of atoms in the order they were made: a sector
  * of 512 bytes, a file's size, an entry of a directory that came, went or was renamed. fsync of a
- * file moves its sectors and its size to the disk, fsync of a directory its entries. A loss of power
- * keeps any subset of the rest, in order; one sector may be torn.
+ * file moves its sectors and its size to the disk, fsync of a directory its entries. A loss of
+ * power keeps any subset of the rest, in order; one sector may be torn.
  *
  * It is harsher than ext4: nothing but an fsync of the directory makes an entry durable, and a file
  * whose name arrived may have no content.
  *
  * A sync that is made to fail keeps a part of the atoms and forgets the others: the kernel still
- * shows them, and no later sync brings them to the disk. (A directory's entries wait on: they go through
- * a journal, whose failure ends the file system.)
+ * shows them, and no later sync brings them to the disk. (A directory's entries wait on: they go
+ * through a journal, whose failure ends the file system.)
  *
  * The product's storage reaches it through wrap.c. Copies share pages. One thread.
  */
@@ -92,7 +92,8 @@ long disk_write(struct disk *d, uint32_t inode, uint64_t off, const void *bytes,
 size_t disk_read(const struct disk *d, uint32_t inode, uint64_t off, void *out, size_t len);
 int disk_resize(struct disk *d, uint32_t inode, uint64_t size);
 int disk_sync(struct disk *d, uint32_t inode);
-/* First byte at or behind off that is not in a hole (data) or is in one; -ENXIO. Zeros are holes. */
+/* First byte at or behind off that is not in a hole (data) or is in one; -ENXIO. Zeros are holes.
+ */
 long disk_seek(const struct disk *d, uint32_t inode, uint64_t off, bool data);
 /* Flips bits of the byte on both sides: rot. */
 void disk_rot(struct disk *d, uint32_t inode, uint64_t off, uint8_t bits);

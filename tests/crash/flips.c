@@ -1,7 +1,7 @@
 /*
  * flips.c - rot: every byte of every file, one at a time, on a disk that is at rest. A start must
- * refuse with a sentence that names the file, or find exactly what was there. Bytes of the log at and
- * above the seal may be taken for a write that was cut off, and no others.
+ * refuse with a sentence that names the file, or find exactly what was there. Bytes of the log at
+ * and above the seal may be taken for a write that was cut off, and no others.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,8 @@ static const char *flip_one(const struct life *l, const struct disk *d, const st
     disk_rot(the_disk, (uint32_t)ino, off, bits);
     struct sk_files *f = NULL;
     lsn_t promised = x.promised;
-    /* Rot at or above the seal: what was told there may be lost, which check_start must not mind. */
+    /* Rot at or above the seal: what was told there may be lost, which check_start must not mind.
+     */
     x.promised = sealed < promised ? sealed : promised;
     const char *said = check_start(l, &x, &f);
     if (said) {
@@ -101,7 +102,8 @@ const char *flip_all(const struct life *l, const struct disk *d, struct flips *c
     if (!bad)
         bad = flip_range(l, d, "history", 0, copy, count);
     if (!bad)
-        bad = flip_range(l, d, "history", SK_HISTORY_COPY_BYTES, SK_HISTORY_COPY_BYTES + copy, count);
+        bad =
+            flip_range(l, d, "history", SK_HISTORY_COPY_BYTES, SK_HISTORY_COPY_BYTES + copy, count);
     int ino = disk_lookup(d, DATA_DIR "/registry", &dir, &name);
     co_assert(ino > 0);
     if (!bad)

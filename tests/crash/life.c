@@ -35,7 +35,8 @@ static struct co_id nonce_of(struct life *l)
     return id;
 }
 
-/* -- Registry ----------------------------------------------------------------------------------- */
+/* -- Registry -----------------------------------------------------------------------------------
+ */
 
 static void fill_timeline(const struct life *l, uint64_t version, Corallite__Timeline *t,
                           struct msg_config *wire)
@@ -86,7 +87,8 @@ int life_put(const struct life *l, uint64_t version)
     return rc;
 }
 
-/* -- Records ------------------------------------------------------------------------------------ */
+/* -- Records ------------------------------------------------------------------------------------
+ */
 
 /* A record behind `parent`; 0 < sectors. */
 static void make(struct life *l, int parent, uint32_t sectors, lsn_t sealed, struct made *out)
@@ -136,7 +138,7 @@ static int append(struct life *l, uint32_t records, uint32_t sectors)
         return 1;
     for (uint32_t i = 0; i < records; i++) {
         /* The writer of a batch has heard from the two others by the time it makes the second. */
-        lsn_t sealed = i && !getenv("NOEV") ? l->made[l->x.tip].end : l->files->control.commit_lsn;
+        lsn_t sealed = i ? l->made[l->x.tip].end : l->files->control.commit_lsn;
         make(l, l->x.tip, sectors, sealed, &m);
         if (sealed > l->x.others)
             l->x.others = sealed;
@@ -180,7 +182,8 @@ static void unstage(struct life *l)
     l->staged = 0;
 }
 
-/* -- What the store does for the core ----------------------------------------------------------- */
+/* -- What the store does for the core -----------------------------------------------------------
+ */
 
 static int sync_log(struct life *l)
 {
@@ -199,6 +202,8 @@ static int persist(struct life *l, bool history_changed, lsn_t seal_max)
                            .commit_lsn = l->files->control.commit_lsn,
                            .no_lease = s->no_lease,
                            .floor_lsn = s->floor,
+                           .suspect_lsn = l->files->control.suspect_lsn,
+                           .suspect_term = l->files->control.suspect_term,
                            .history = s->history,
                            .n_history = s->n_history};
     int rc = sk_files_persist(l->files, &d, history_changed, seal_max);
@@ -227,10 +232,13 @@ static int elect(struct life *l, bool cuts, bool collapse)
         part = l->made[parent].end;
     }
     int rc = sync_log(l);
-    x->hi.term = x->lo.term + 1 + life_random(l) % 2;
-    x->hi.nonce = nonce_of(l);
-    if (!rc)
-        rc = persist(l, false, cuts ? part : 0);
+    bool voted = x->lo.n_history && x->lo.term > x->lo.history[x->lo.n_history - 1].term;
+    if (!voted || life_random(l) % 2) {
+        x->hi.term = x->lo.term + 1 + life_random(l) % 2;
+        x->hi.nonce = nonce_of(l);
+        if (!rc)
+            rc = persist(l, false, cuts ? part : 0);
+    } /* else it is the one that was voted for */
     if (!rc && (cuts || l->staged)) {
         x->cut_tip = x->tip;
         x->tip = parent;
@@ -372,7 +380,8 @@ void life_kill(struct life *l)
     wrap_forget();
 }
 
-/* -- Begin and end ------------------------------------------------------------------------------ */
+/* -- Begin and end ------------------------------------------------------------------------------
+ */
 
 void life_begin(struct life *l, uint64_t seed, lsn_t start)
 {

@@ -1,9 +1,10 @@
 /*
  * life.h - short lives of one timeline on the product's storage, and what a restart must find.
  *
- * A life is a list of steps; a step is what the store thread does for one action of the acceptor. Before a
- * step changes anything the expectation says what the step may leave (`hi` beside `lo`); after it, what it
- * has promised. expectation and disk are copied at every change of the disk: these are the crash points.
+ * A life is a list of steps; a step is what the store thread does for one action of the acceptor.
+ * Before a step changes anything the expectation says what the step may leave (`hi` beside `lo`);
+ * after it, what it has promised. expectation and disk are copied at every change of the disk:
+ * these are the crash points.
  */
 #ifndef CORALLITE_TESTS_CRASH_LIFE_H
 #define CORALLITE_TESTS_CRASH_LIFE_H
@@ -15,7 +16,8 @@
 #define STEPS(X)                                                                                   \
     X(APPEND, 'a', "a record of one sector or so")                                                 \
     X(LARGE, 'A', "a record of eight sectors")                                                     \
-    X(BATCH, 'b', "two records in one append; the writer knows the first to be committed by others") \
+    X(BATCH, 'b',                                                                                  \
+      "two records in one append; the writer knows the first to be committed by others")           \
     X(STAGE, 'f', "a fragment of a record; the third makes it whole")                              \
     X(SYNC, 's', "sync: what was appended is acknowledged")                                        \
     X(COMMIT, 'c', "sync, and the commit LSN follows")                                             \
@@ -52,13 +54,14 @@ struct state {
 };
 
 struct expect {
-    bool born;                 /* the registry lists it */
-    struct state lo, hi;       /* before and after the step under way; the same between steps */
-    int tip, cut_tip;          /* newest record written; the tip before a cut under way, or -1 */
-    lsn_t promised;            /* told to be durable: a restart's log ends here or later */
-    lsn_t commit;              /* in the control block */
-    uint64_t put_lo, put_hi;   /* version of the registry's entry */
-    lsn_t others;              /* what writers that are known here know to be committed elsewhere */
+    bool born;               /* the registry lists it */
+    struct state lo, hi;     /* before and after the step under way; the same between steps */
+    int tip, cut_tip;        /* newest record written; the tip before a cut under way, or -1 */
+    lsn_t promised;          /* told to be durable: a restart's log ends here or later */
+    lsn_t commit;            /* in the control block */
+    uint64_t put_lo, put_hi; /* version of the registry's entry */
+    lsn_t doubt;             /* noted in the control block */
+    lsn_t others;            /* what writers that are known here know to be committed elsewhere */
 };
 
 /* Every record that was ever made; the parent is the one before it in the log. */
@@ -99,8 +102,9 @@ struct sk_birth life_owner(const struct life *l);
 /* PUT of this version; CREATE if it is not listed. */
 int life_put(const struct life *l, uint64_t version);
 
-/* check.c: starts on the_disk with the product's start-up and compares. NULL, or what is wrong (static). With
- * `out` the files stay open and *x becomes what is promised from now on; else all is closed. */
+/* check.c: starts on the_disk with the product's start-up and compares. NULL, or what is wrong
+ * (static). With `out` the files stay open and *x becomes what is promised from now on; else all is
+ * closed. */
 const char *check_start(const struct life *l, struct expect *x, struct sk_files **out);
 /* Deeper: every record byte by byte, zeros behind the end, and life goes on. */
 const char *check_deep(const struct life *l, struct sk_files *files, struct expect *x);

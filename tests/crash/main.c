@@ -1,5 +1,4 @@
 /* main.c - lives, their crash points, and the command line; see README.md. */
-#include <fcntl.h>
 #include <malloc.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -7,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/assert.h"
 #include "common/log.h"
@@ -66,7 +64,8 @@ static uint64_t draw(uint64_t n)
     return (h.rng >> 33) % n;
 }
 
-/* -- Recording ----------------------------------------------------------------------------------- */
+/* -- Recording -----------------------------------------------------------------------------------
+ */
 
 static void record(void)
 {
@@ -84,7 +83,8 @@ static void drop_points(uint32_t from)
         disk_free(h.points[--h.n_points].disk);
 }
 
-/* -- Crash points -------------------------------------------------------------------------------- */
+/* -- Crash points --------------------------------------------------------------------------------
+ */
 
 static bool explore(uint32_t from, uint32_t depth);
 
@@ -94,8 +94,8 @@ static bool fail(const char *what, const char *why)
     for (uint32_t i = 0; i < h.n_steps; i++)
         steps[i] = step_letter[h.steps[i]];
     steps[h.n_steps] = 0;
-    snprintf(h.why, sizeof h.why, "life '%s' (start LSN %llx), %s: %s", steps, U(h.life.start), what,
-             why);
+    snprintf(h.why, sizeof h.why, "life '%s' (start LSN %llx), %s: %s", steps, U(h.life.start),
+             what, why);
     h.failed = true;
     return false;
 }
@@ -216,8 +216,8 @@ static bool explore(uint32_t from, uint32_t depth)
         struct point *p = &h.points[i];
         if (i > from && depth == 0 && !p->disk->n_atoms && !h.points[i - 1].disk->n_atoms &&
             draw(4))
-            continue; /* nothing is undecided: few are enough */
-        if (depth && draw(4))
+            continue;                       /* nothing is undecided: few are enough */
+        if (depth && i + 1 < to && draw(4)) /* what the start has promised is always tried */
             continue;
         if (!subsets(p, depth) || (draw(4) == 0 && !kill_there(p, depth)))
             return false;
@@ -225,7 +225,8 @@ static bool explore(uint32_t from, uint32_t depth)
     return true;
 }
 
-/* -- Lives --------------------------------------------------------------------------------------- */
+/* -- Lives ---------------------------------------------------------------------------------------
+ */
 
 /* An injected error ended the process: what it leaves must be as good as any crash. */
 static bool after_error(int rc)
@@ -261,7 +262,8 @@ static bool live(uint64_t seed, lsn_t start, uint32_t explored, bool faults, boo
     for (uint32_t i = 0; i < h.n_steps && rc >= 0; i++) {
         disk_changed = i + explored >= h.n_steps ? record : NULL;
         if (faults && i + 1 == h.n_steps)
-            *(draw(3) ? &the_disk->fail_sync : &the_disk->fail_write) = 1 + (uint32_t)draw(3);
+            *(draw(3) ? &the_disk->fail_sync : &the_disk->fail_write) =
+                draw(2) ? 1 : 1 + (uint32_t)draw(4);
         rc = life_step(&h.life, h.steps[i]);
         if (disk_changed && rc >= 0)
             record();
@@ -330,9 +332,24 @@ static bool by_chance(uint64_t seed)
             s = STEP_APPEND + (enum step)draw(4);
         else if (d < 5)
             s = STEP_SYNC + (enum step)draw(2);
+        if (h.steps[h.n_steps - 1] == STEP_VOTE && draw(2))
+            s = draw(2) ? STEP_CUT : STEP_ELECT; /* it was elected */
         h.steps[h.n_steps++] = draw(60) ? s : STEP_HALT;
     }
-    return live(seed, start_of(draw(2)), 1 + (uint32_t)draw(4), draw(4) == 0, false);
+    bool faults = draw(4) == 0;
+    if (faults && draw(2))
+        h.steps[h.n_steps++] = STEP_SYNC;
+    return live(seed, start_of(draw(2)), 1 + (uint32_t)draw(4), faults, false);
+}
+
+/* A life that is spelt out. */
+static void spell(const char *text)
+{
+    h.n_steps = 0;
+    for (; *text && h.n_steps < STEPS_MAX; text++)
+        for (unsigned s = 0; s < N_STEPS; s++)
+            if (step_letter[s] == *text)
+                h.steps[h.n_steps++] = (enum step)s;
 }
 
 /* Rot: a life that is at rest, and one whose last records are not sealed. */
@@ -340,19 +357,15 @@ static bool flips(uint64_t seed, uint32_t lives)
 {
     static const char *const texts[] = {"eaasciibsiivii", "eabcatiiiabs", "eaAsceatscaiiii"};
     for (uint32_t k = 0; k < lives; k++) {
-        const char *text = texts[k % 3];
-        h.n_steps = 0;
-        for (; *text; text++)
-            for (unsigned s = 0; s < N_STEPS; s++)
-                if (step_letter[s] == *text)
-                    h.steps[h.n_steps++] = (enum step)s;
+        spell(texts[k % 3]);
         if (!live(seed + k, start_of(k), 0, false, true))
             return false;
     }
     return true;
 }
 
-/* -- Mistakes ------------------------------------------------------------------------------------ */
+/* -- Mistakes ------------------------------------------------------------------------------------
+ */
 
 #ifdef CO_MUTATIONS
 static sigjmp_buf aborted;
@@ -368,8 +381,9 @@ static uint64_t hunt_from(uint64_t seed, uint64_t limit)
     uint64_t before = h.crash_points + h.flips.bytes;
     h.failed = false;
     signal(SIGABRT, on_abort);
+    signal(SIGSEGV, on_abort); /* a torn record that is believed leads anywhere */
     if (sigsetjmp(aborted, 1)) {
-        snprintf(h.why, sizeof h.why, "an assertion of the product failed");
+        snprintf(h.why, sizeof h.why, "the product aborted");
         h.failed = true;
     } else {
         for (uint64_t i = 0; !h.failed && h.crash_points + h.flips.bytes - before < limit; i++)
@@ -377,9 +391,10 @@ static uint64_t hunt_from(uint64_t seed, uint64_t limit)
                 (void)flips(seed + i, 1);
     }
     signal(SIGABRT, SIG_DFL);
+    signal(SIGSEGV, SIG_DFL);
     drop_points(0);
     wrap_forget();
-    return h.failed ? h.crash_points + h.flips.bytes - before : 0;
+    return h.failed ? h.crash_points + h.flips.bytes - before + 1 : 0;
 }
 #endif
 
@@ -388,11 +403,14 @@ static int mutations(uint64_t seed, const char *only)
 #ifndef CO_MUTATIONS
     (void)seed;
     (void)only;
-    fprintf(stderr, "simc: this build has no mistakes in it; make simc-mutations builds the one that has\n");
+    fprintf(
+        stderr,
+        "simc: this build has no mistakes in it; make simc-mutations builds the one that has\n");
     return 2;
 #else
     unsigned found = 0, tried = 0;
-    dup2(open("/dev/null", O_WRONLY), STDERR_FILENO); /* assertions that fail on purpose */
+    if (!freopen("/dev/null", "w", stderr)) /* assertions that fail on purpose */
+        return 1;
     printf("drawn start: %llu\n", U(seed));
     for (size_t i = 0; i < N_MISTAKES; i++) {
         const struct mistake *m = &mistakes[i];
@@ -419,7 +437,8 @@ static int mutations(uint64_t seed, const char *only)
 #endif
 }
 
-/* -- Command line -------------------------------------------------------------------------------- */
+/* -- Command line --------------------------------------------------------------------------------
+ */
 
 static double cpu_s(void)
 {
@@ -457,7 +476,7 @@ int main(int argc, char **argv)
     uint64_t seed = 1, lives = 0;
     uint32_t depth = 0, rot = 3;
     double seconds = 0, begin = clock_s();
-    const char *mutation = NULL;
+    const char *mutation = NULL, *text = NULL;
     bool mutate = false;
     for (int i = 1; i < argc; i++) {
         const char *a = argv[i], *v = i + 1 < argc ? argv[i + 1] : NULL;
@@ -471,6 +490,8 @@ int main(int argc, char **argv)
             lives = strtoull(v, NULL, 10), i++;
         else if (v && !strcmp(a, "--seconds"))
             seconds = strtod(v, NULL), i++;
+        else if (v && !strcmp(a, "--life"))
+            text = v, i++;
         else if (v && !strcmp(a, "--depth"))
             depth = (uint32_t)strtoul(v, NULL, 10), i++;
         else if (v && !strcmp(a, "--flips"))
@@ -489,7 +510,7 @@ int main(int argc, char **argv)
     h.samples = 6;
     h.nested_ppm = 20000;
     h.rng = seed;
-    if (mutate || (mutation && !lives && seconds <= 0))
+    if (mutate || (mutation && !lives && !text && seconds <= 0))
         return mutations(seed, mutation);
     if (mutation) {
 #ifdef CO_MUTATIONS
@@ -502,20 +523,29 @@ int main(int argc, char **argv)
     bool fine = flips(seed, rot);
     if (fine && depth)
         fine = enumerate(depth);
+    if (fine && text) {
+        spell(text);
+        for (lives = 1; fine && lives <= 2; lives++)
+            fine = live(seed, start_of(lives), STEPS_MAX, false, false);
+        lives = 0;
+        seconds = -1;
+    }
     uint64_t n = 0;
-    if (!lives && seconds <= 0 && !depth)
+    if (!lives && seconds == 0 && !depth)
         lives = 1000;
     while (fine && (lives ? n < lives : clock_s() - begin < seconds))
         fine = by_chance(seed + n++);
     if (!fine)
         printf("FAIL seed %llu: %s\n", U(n ? seed + n - 1 : seed), h.why);
     cpu = cpu_s() - cpu;
-    printf("simc: %s lives=%llu crash-points=%llu in-starts=%llu kills=%llu io-errors=%llu deep=%llu "
-           "points-with-every-subset=%llu sampled=%llu most-atoms=%llu flips=%llu refused=%llu same=%llu "
-           "above-seal=%llu points/h/core=%.0f\n",
-           fine ? "PASS" : "FAIL", U(h.lives), U(h.crash_points), U(h.nested), U(h.kills),
-           U(h.io_errors), U(h.deep), U(h.all_subsets), U(h.sampled), U(h.atoms_max),
-           U(h.flips.bytes), U(h.flips.refused), U(h.flips.same), U(h.flips.residual),
-           (double)(h.crash_points + h.flips.bytes) / cpu * 3600);
+    printf(
+        "simc: %s lives=%llu crash-points=%llu in-starts=%llu kills=%llu io-errors=%llu deep=%llu "
+        "points-with-every-subset=%llu sampled=%llu most-atoms=%llu flips=%llu refused=%llu "
+        "same=%llu "
+        "above-seal=%llu points/h/core=%.0f\n",
+        fine ? "PASS" : "FAIL", U(h.lives), U(h.crash_points), U(h.nested), U(h.kills),
+        U(h.io_errors), U(h.deep), U(h.all_subsets), U(h.sampled), U(h.atoms_max), U(h.flips.bytes),
+        U(h.flips.refused), U(h.flips.same), U(h.flips.residual),
+        (double)(h.crash_points + h.flips.bytes) / cpu * 3600);
     return !fine || !h.crash_points;
 }

@@ -1,9 +1,9 @@
 /*
  * wrap.c - the file system calls of the product's storage, led to the simulated disk.
  *
- * The linker does it (-Wl,--wrap=open and so on, Makefile): the product's objects are the very ones of
- * the daemon. tests/crash/calls lists the calls, and `make simc` fails when an object of the storage
- * makes one that is not in the list.
+ * The linker does it (-Wl,--wrap=open and so on, Makefile): the product's objects are the very ones
+ * of the daemon. tests/crash/calls lists the calls, and `make simc` fails when an object of the
+ * storage makes one that is not in the list.
  */
 #include <dirent.h>
 #include <errno.h>

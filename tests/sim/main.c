@@ -182,9 +182,10 @@ static int many(struct sim *s, const struct options *o)
         printf("sim: FAIL no seed was run\n");
         return 1;
     }
-    if (o->trace || s->st->failures) {
+    if (s->st->seeds) {
+        printf("sim: faults");
         for (uint32_t f = 0; f < N_FAULTS; f++) {
-            printf("  %s=%llu", fault_name[f], U(s->st->by_fault[f]));
+            printf(" %s=%llu", fault_name[f], U(s->st->by_fault[f]));
         }
         printf("\n");
     }

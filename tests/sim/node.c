@@ -192,6 +192,8 @@ void node_wipe(struct node *n)
     n->ctl.voted_nonce = (struct co_id){{0}};
     n->ctl.n_history = 0;
     n->ctl.no_lease = false;
+    n->ctl.suspect_lsn = 0;
+    n->ctl.suspect_term = 0;
 }
 
 void node_birth(struct sim *s, struct node *n)
@@ -256,6 +258,47 @@ static void scan(struct sim *s, struct node *n)
     }
 }
 
+/* So far its log may have reached before it was damaged; 0: no doubt. */
+lsn_t node_doubt(const struct sim *s, const struct node *n)
+{
+    struct sk_view v = {.suspect_lsn = n->ctl.suspect_lsn};
+    if (n->sk) {
+        sk_view(n->sk, local_clock(s, n->id), &v);
+    }
+    return v.suspect_lsn;
+}
+
+/* A copy may be damaged while the others are whole, and have what it acknowledged: else it would be
+ * the second of three that is lost. */
+static bool others_are_whole(const struct sim *s, const struct node *n)
+{
+    for (uint32_t i = 0; i < N_SK; i++) {
+        const struct node *o = &s->node[i];
+        if (o != n && (o->ctl.suspect_lsn || node_doubt(s, o))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Found at a start: a record above the seal is damaged, and with it everything behind is in doubt.
+ */
+static void rot(struct sim *s, struct node *n)
+{
+    uint32_t k = node_recs_below(n, n->ctl.commit_lsn);
+    if (n->n_recs == k || !others_are_whole(s, n) || !fault(s, F_ROT)) {
+        return;
+    }
+    lsn_t had = n->written, x = n->recs[k + below(s, R_DISK, n->n_recs - k)].begin;
+    trace(s, "fault: rot at sk%u: its log ended at %llu, now at %llu", n->id + 1,
+          (unsigned long long)had, (unsigned long long)x);
+    if (had > n->ctl.suspect_lsn) {
+        n->ctl.suspect_lsn = had;
+    }
+    n->ctl.suspect_term = n->ctl.term;
+    disk_truncate(n, x);
+}
+
 /* ---- life --------------------------------------------------------------------------------------
  */
 
@@ -266,6 +309,9 @@ void node_start(struct sim *s, struct node *n)
         node_wipe(n);
     }
     scan(s, n);
+    if (n->boots > 0) {
+        rot(s, n);
+    }
     trace(s, "sk%u starts: term %llu, log to %llu, commit %llu", n->id + 1,
           (unsigned long long)n->ctl.term, (unsigned long long)n->written,
           (unsigned long long)n->ctl.commit_lsn);

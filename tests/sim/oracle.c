@@ -156,7 +156,9 @@ static bool on_quorum(struct sim *s, uint32_t i, term_t term, lsn_t lsn,
     const struct node *n = &s->node[i];
     uint32_t set[N_SK], have = 0;
     for (uint32_t j = 0; j < s->w.n_sk && holds(n, term, lsn); j++) {
-        if (holds(&s->node[j], term, lsn) && alike(n, &s->node[j], lsn)) {
+        const struct node *m = &s->node[j];
+        bool lost = node_doubt(s, m) >= lsn && m->synced < lsn;
+        if (lost || (holds(m, term, lsn) && alike(n, m, lsn))) {
             set[have++] = j + 1;
         }
     }
@@ -172,7 +174,8 @@ static bool on_quorum(struct sim *s, uint32_t i, term_t term, lsn_t lsn,
     return false;
 }
 
-/* I10: a quorum of disks holds one and the same log up to lsn. */
+/* I10: a quorum of disks holds one and the same log up to lsn. One that is in doubt counts for what
+ * it had: it may have acknowledged that before it was damaged. */
 static void prove(struct sim *s, term_t term, lsn_t lsn, const struct wal_config *config,
                   const char *what)
 {

@@ -59,6 +59,9 @@ static void birth(struct sim *s)
     s->why[0] = 0;
     memset(s->by_fault, 0, sizeof s->by_fault);
     memset(s->cut, 0, sizeof s->cut);
+    memset(s->clog_from, 0, sizeof s->clog_from);
+    memset(s->clog_until, 0, sizeof s->clog_until);
+    memset(s->half_open, 0, sizeof s->half_open);
     memset(s->fifo_at, 0, sizeof s->fifo_at);
     memset(s->sk_closed, 0, sizeof s->sk_closed);
     memset(s->leader, 0, sizeof s->leader);

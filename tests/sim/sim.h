@@ -41,6 +41,8 @@
     X(DELAY, "delay")                                                                              \
     X(PARTITION, "partition")                                                                      \
     X(ASYM, "asymmetric-cut")                                                                      \
+    X(SWIZZLE, "swizzle-clog")                                                                     \
+    X(HALF_OPEN, "half-open")                                                                      \
     X(RESET, "connection-reset")                                                                   \
     X(SK_CRASH, "sk-crash")                                                                        \
     X(MID_CRASH, "crash-in-action-list")                                                           \
@@ -50,6 +52,7 @@
     X(SK_STOP, "sk-clean-restart")                                                                 \
     X(CLIENT_CRASH, "client-crash")                                                                \
     X(CLIENT_PAUSE, "client-pause")                                                                \
+    X(ROT, "rot")                                                                                  \
     X(ISOLATE, "isolate-new-leader")                                                               \
     X(ABANDON, "abandon")
 
@@ -228,6 +231,9 @@ struct sim {
     struct node node[N_SK];
     struct client client[N_CLIENTS];
     bool cut[N_SK + N_CLIENTS][N_SK + N_CLIENTS];
+    /* What goes to or from it in this time arrives when it is over. */
+    uint64_t clog_from[N_SK + N_CLIENTS], clog_until[N_SK + N_CLIENTS];
+    uint64_t half_open[N_CLIENTS][N_SK]; /* connections that carry nothing any more */
     uint64_t fifo_at[N_CLIENTS][N_SK][2];
     uint64_t next_conn;
     uint64_t sk_closed[N_CLIENTS][N_SK]; /* connections up to here are gone at the safekeeper */
@@ -300,6 +306,7 @@ void node_synced(struct sim *s, struct node *n, const struct event *e);
 void node_timer(struct sim *s, struct node *n);
 void node_wipe(struct node *n);
 struct wal_config config_at(struct sim *s, const struct node *n, uint32_t n_recs);
+lsn_t node_doubt(const struct sim *s, const struct node *n);
 uint32_t node_recs_below(const struct node *n, lsn_t lsn);
 
 /* client.c */

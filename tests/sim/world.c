@@ -54,9 +54,9 @@ bool chance(struct sim *s, enum stream r, uint32_t ppm)
 
 bool fault(struct sim *s, enum fault f)
 {
-    enum stream r = f <= F_DELAY                                    ? R_NET
-                    : f == F_EIO || f == F_TORN || f == F_MID_CRASH ? R_DISK
-                                                                    : R_NEMESIS;
+    enum stream r = f <= F_DELAY                                                  ? R_NET
+                    : f == F_EIO || f == F_TORN || f == F_MID_CRASH || f == F_ROT ? R_DISK
+                                                                                  : R_NEMESIS;
     if (!chance(s, r, s->w.ppm[f]) || s->healed || s->faults >= s->fault_limit ||
         !(s->fault_mask >> f & 1)) {
         return false;
@@ -137,7 +137,10 @@ void draw_swarm(struct sim *s)
         /* up to 1 % between any two clocks */
         w->drift[i] = skew ? (int)below(s, R_SWARM, 9900) - 4950 : 0;
     }
-    w->heal_us = 7000000 + below(s, R_SWARM, 8000000);
+    w->ppm[F_SWIZZLE] = maybe(s, 4000);
+    w->ppm[F_HALF_OPEN] = maybe(s, 8000);
+    w->ppm[F_ROT] = maybe(s, 400000);
+    w->heal_us = 7500000 + below(s, R_SWARM, 8000000);
 }
 
 /* ---- time --------------------------------------------------------------------------------------
@@ -265,6 +268,12 @@ static const struct q_msg *through_codec(struct sim *s, const struct q_msg *m)
     return &s->decoded;
 }
 
+static uint64_t clogged(const struct sim *s, uint32_t who, uint64_t at)
+{
+    bool stuck = at >= s->clog_from[who] && at < s->clog_until[who];
+    return stuck ? s->clog_until[who] + (at - s->clog_from[who]) / 64 : at;
+}
+
 static void send(struct sim *s, const struct q_msg *m, uint32_t c, uint32_t k, uint64_t conn,
                  bool to_sk, uint64_t extra_us)
 {
@@ -272,7 +281,7 @@ static void send(struct sim *s, const struct q_msg *m, uint32_t c, uint32_t k, u
     uint64_t d =
         s->w.delay_min_us + below(s, R_NET, s->w.delay_max_us - s->w.delay_min_us + 1) + extra_us;
     bool drop = fault(s, F_DROP), dup = fault(s, F_DUP), late = fault(s, F_DELAY);
-    if (s->cut[from][to] || drop) {
+    if (s->cut[from][to] || drop || s->half_open[c][k] == conn) {
         trace(s, "lost %s to %s%u", frame_type_name(m->type), to_sk ? "sk" : "c",
               to_sk ? k + 1 : c);
         return;
@@ -281,6 +290,8 @@ static void send(struct sim *s, const struct q_msg *m, uint32_t c, uint32_t k, u
         d += below(s, R_NET, 400000);
     }
     uint64_t at = s->now + d;
+    at = clogged(s, from, at);
+    at = clogged(s, to, at);
     if (s->w.fifo) {
         uint64_t *last = &s->fifo_at[c][k][to_sk];
         at = at <= *last ? *last + 1 : at;
@@ -419,6 +430,39 @@ static void partition(struct sim *s)
     trace(s, "fault: partition %02x", side);
 }
 
+/* Some of the nodes are clogged one after the other, and come free in another order. */
+static void swizzle(struct sim *s)
+{
+    for (uint32_t i = 0; i < N_SK + N_CLIENTS; i++) {
+        if (below(s, R_NEMESIS, 2)) {
+            s->clog_from[i] = s->now + below(s, R_NEMESIS, 600000);
+            s->clog_until[i] = s->clog_from[i] + 1 + below(s, R_NEMESIS, 800000);
+        }
+    }
+    trace(s, "fault: swizzle-clog");
+}
+
+/* The connection carries nothing any more, and neither end is told for a while. */
+static void half_open(struct sim *s, uint32_t c, uint32_t k)
+{
+    uint64_t conn = s->client[c].conn[k];
+    if (conn == 0) {
+        return;
+    }
+    s->half_open[c][k] = conn;
+    trace(s, "fault: connection c%u-sk%u is half open", c, k + 1);
+    push(s, (struct event){.t = s->now + 1000000 + below(s, R_NEMESIS, 2000000),
+                           .kind = E_DOWN,
+                           .a = c,
+                           .b = k,
+                           .n = conn});
+    push(s, (struct event){.t = s->now + 1000000 + below(s, R_NEMESIS, 4000000),
+                           .kind = E_CLOSED,
+                           .a = c,
+                           .b = k,
+                           .n = conn});
+}
+
 void nemesis(struct sim *s)
 {
     struct node *n = &s->node[below(s, R_NEMESIS, s->w.n_sk)];
@@ -450,6 +494,12 @@ void nemesis(struct sim *s)
             }
         }
     }
+    if (fault(s, F_SWIZZLE)) {
+        swizzle(s);
+    }
+    if (fault(s, F_HALF_OPEN)) {
+        half_open(s, c->id, any);
+    }
     if (fault(s, F_PARTITION)) {
         partition(s);
     } else if (fault(s, F_ASYM)) {
@@ -467,6 +517,7 @@ void heal(struct sim *s)
 {
     s->healed = true;
     memset(s->cut, 0, sizeof s->cut);
+    memset(s->clog_until, 0, sizeof s->clog_until);
     for (uint32_t i = 0; i < N_SK; i++) {
         s->node[i].paused_until = 0;
     }

@@ -586,6 +586,12 @@ static bool log_sealed(struct cv_log *base)
     return refuses((struct mem_log *)base, true) == CO_ERR_READONLY;
 }
 
+static int log_no_room(struct cv_log *base)
+{
+    (void)base;
+    return 0;
+}
+
 static uint32_t log_no_quorum_ms(struct cv_log *base)
 {
     (void)base;
@@ -604,6 +610,7 @@ static const struct cv_log_ops log_ops = {
     .stats = log_stats,
     .sealed = log_sealed,
     .no_quorum_ms = log_no_quorum_ms,
+    .no_room = log_no_room,
 };
 
 static int open_log(const struct cv_timeline *timeline, const struct cv_log_events *events,

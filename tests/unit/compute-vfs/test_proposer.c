@@ -315,6 +315,43 @@ Test(proposer, the_donor_is_the_most_advanced_by_term_then_lsn)
     cr_assert_eq(m->history.e[2].start, 5000);
 }
 
+/* Its log ends at 5000 and may have reached 9000 in term 1. */
+static struct q_msg in_doubt(void)
+{
+    struct q_msg m = voted(1, h1, 5000, LSN_FIRST);
+    m.suspect_lsn = 9000;
+    m.suspect_term = 1;
+    return m;
+}
+
+Test(proposer, the_vote_of_a_log_in_doubt_counts_for_no_donor_that_may_lack_what_it_forgot)
+{
+    campaign(3);
+    receive(1, in_doubt());
+    receive(2, voted(1, h1, 7000, LSN_FIRST));
+    cr_assert_eq(view().state, PR_CAMPAIGN, "the second is the only one that counts");
+    receive(3, voted(1, h1, 6000, LSN_FIRST));
+    cr_assert_eq(view().state, PR_RECOVER, "two without doubt are a majority");
+    cr_assert_eq(view().start_lsn, 7000);
+}
+
+Test(proposer, the_vote_of_a_log_in_doubt_counts_for_a_donor_that_reaches_as_far)
+{
+    campaign(3);
+    receive(1, in_doubt());
+    receive(2, voted(1, h1, 9000, LSN_FIRST));
+    cr_assert_eq(view().state, PR_RECOVER);
+}
+
+Test(proposer, the_vote_of_a_log_in_doubt_counts_for_a_donor_of_a_later_term)
+{
+    static const struct q_term later[] = {{1, LSN_FIRST}, {2, 7000}};
+    campaign(3);
+    receive(1, in_doubt());
+    receive(2, voted(2, later, 7000, LSN_FIRST));
+    cr_assert_eq(view().state, PR_RECOVER);
+}
+
 Test(proposer, a_term_and_nonce_serve_one_campaign)
 {
     /* I1: a late vote of a campaign that ended must not elect; found by the simulator. */
@@ -794,6 +831,21 @@ Test(proposer, a_strict_position_is_not_the_largest_commit_lsn)
     a = answer_pos(3, 6400, 6000);
     receive(1, a);
     cr_assert_eq(told(PR_POSITION)->req, 9);
+    cr_assert_eq(told(PR_POSITION)->lsn, 6000);
+}
+
+Test(proposer, the_position_of_a_log_in_doubt_counts_for_no_read)
+{
+    up(1);
+    up(2);
+    up(3);
+    ask(9);
+    struct q_msg a = answer_pos(3, 6000, 6000), b = a;
+    b.suspect_lsn = 7000;
+    receive(1, a);
+    receive(2, b);
+    cr_assert_null(told(PR_POSITION), "what was committed at 7000 may be on the third alone");
+    receive(3, a);
     cr_assert_eq(told(PR_POSITION)->lsn, 6000);
 }
 

@@ -776,6 +776,41 @@ Test(acceptor, a_disk_that_lost_committed_records_does_not_start)
     cr_assert_not_null(strstr(co_sentence(), "lost"));
 }
 
+/* ---- a log in doubt ---- */
+
+Test(acceptor, a_log_in_doubt_says_so_until_a_leader_has_brought_it_back)
+{
+    /* Its votes and positions say how far it may have reached, until it holds what a later leader
+     * began with. */
+    struct q_term mine[] = {{1, LSN_FIRST}, {3, LSN_FIRST + 400}};
+    struct sk_boot b = birth();
+    b.durable.term = 3;
+    b.durable.history = mine;
+    b.durable.n_history = 2;
+    b.durable.suspect_lsn = LSN_FIRST + 800;
+    b.durable.suspect_term = 3;
+    boot(&b);
+    const struct q_msg *m = vote(10, 5, nonce(1, 1));
+    cr_assert(m->granted);
+    cr_assert_eq(m->suspect_lsn, LSN_FIRST + 800);
+    cr_assert_eq(m->suspect_term, 3, "the last log term there");
+    cr_assert_eq(acts.a[find(SK_PERSIST, 0)].durable->suspect_lsn, LSN_FIRST + 800);
+    send(11, (struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
+    cr_assert_eq(sent_to(11, FRAME_POS)->suspect_lsn, LSN_FIRST + 800);
+    /* The leader's log is longer than ours: adopted, but nothing is there yet. */
+    struct wal_digest before = tip;
+    struct co_buf r = record(1, LSN_FIRST, 1);
+    struct q_term its[] = {{1, LSN_FIRST}, {5, LSN_FIRST + r.len}};
+    elected(10, nonce(1, 1), 2, its, LSN_FIRST);
+    cr_assert_eq(view().suspect_lsn, LSN_FIRST + 800);
+    send(10, append(5, nonce(1, 1), LSN_FIRST, co_buf_span(&r)));
+    cr_assert_eq(view().suspect_lsn, LSN_FIRST + 800, "written is not flushed");
+    event((struct sk_event){.kind = SK_EV_FLUSHED, .lsn = LSN_FIRST + r.len});
+    cr_assert_eq(view().suspect_lsn, 0, "all that lower terms committed is here");
+    co_buf_free(&r);
+    tip = before;
+}
+
 /* ---- M16 ---- */
 
 Test(acceptor, history_below_the_floor_is_forgotten_at_the_next_adoption)

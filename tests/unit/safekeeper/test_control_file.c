@@ -138,7 +138,7 @@ Test(control_file, newer_format_is_refused_as_such)
     uint8_t slot[4096];
     write_three();
     read_at(path, 4096, slot, sizeof slot);
-    slot[8] = 2;
+    slot[8] = SK_CONTROL_VERSION + 1;
     co_put32(slot + 4092, co_crc32c(0, slot, 4092));
     write_at(path, 4096, slot, sizeof slot);
     cr_assert_eq(read_back(&c), CO_ERR_VERSION);

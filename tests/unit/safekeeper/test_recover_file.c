@@ -176,9 +176,11 @@ Test(recover_file, flipped_byte_anywhere_below_the_seal_is_refused_and_named)
     crash();
 }
 
-Test(recover_file, rot_above_the_seal_is_seen_by_what_later_records_say)
+Test(recover_file, log_whose_later_records_say_more_was_committed_is_in_doubt)
 {
-    /* 3.9 rule 3: a later record whose writer knew more to be committed proves durability. */
+    /* A later record whose writer knew more to be committed: rot here, or a loss of power while the
+     * two others were faster. The start goes on, remembers how far the log may have reached, and
+     * forgets it neither at the next start nor with a vote. */
     struct tip tip = tip_first();
     files = fixture_timeline();
     lsn_t first = tip.lsn;
@@ -186,18 +188,42 @@ Test(recover_file, rot_above_the_seal_is_seen_by_what_later_records_say)
     lsn_t second = tip.lsn;
     append(&tip, 2);
     tip.sealed = second; /* the writer of the third knew the first to be committed */
-    lsn_t third = tip.lsn;
     append(&tip, 2);
     cr_assert_eq(sk_log_sync(&files->log), 0);
     crash();
+    struct tip whole = tip;
     flip_lsn(first + 250);
-    expect_refusal(first, "first");
-    flip_lsn(first + 250);
+    reopen();
+    cr_assert_eq(files->log.end_lsn, first);
+    cr_assert_eq(files->control.suspect_lsn, whole.lsn, "as far as there was anything");
+    cr_assert_eq(files->control.suspect_term, files->control.term);
+    crash();
+    reopen();
+    cr_assert_eq(files->found.torn_bytes, 0, "the evidence is gone,");
+    cr_assert_eq(files->control.suspect_lsn, whole.lsn, "the doubt is not");
+    crash();
+}
+
+Test(recover_file, torn_record_that_no_later_one_knows_of_leaves_no_doubt)
+{
+    struct tip tip = tip_first();
+    files = fixture_timeline();
+    lsn_t first = tip.lsn;
+    append(&tip, 2);
+    lsn_t second = tip.lsn;
+    append(&tip, 2);
+    tip.sealed = second;
+    lsn_t third = tip.lsn;
+    append(&tip, 2);
+    cr_assert_eq(sk_log_sync(&files->log), 0);
+    cr_assert_lt(first, third);
+    crash();
     /* The second was known to nobody when the third was sealed: torn. */
     flip_lsn(second + 250);
     reopen();
     cr_assert_eq(files->log.end_lsn, second);
     cr_assert_geq(files->found.torn_bytes, third - second);
+    cr_assert_eq(files->control.suspect_lsn, 0);
     crash();
 }
 
