@@ -7,6 +7,7 @@
 #include "common/assert.h"
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "common/mutation.h"
 
 static const uint8_t magic[8] = {'C', 'O', 'R', 'A', 'L', 'C', 'T', 'L'};
 enum { FLAG_NO_LEASE = 1, FLAG_CLEAN = 2, FLAG_HALTED = 4, FLAGS = 7 };
@@ -131,6 +132,10 @@ int sk_control_open(const char *path, const struct sk_owner *owner, struct sk_co
         rc = sk_io_open(path, O_RDWR, &file->fd);
     if (!rc)
         rc = sk_io_pread(file->fd, slots, sizeof slots, 0, path);
+    /* A process that was killed may have left a slot in the page cache only: it is relied upon from
+     * here on, and the next write goes to the other slot. */
+    if (!rc && !co_mutated(CONTROL_UNSYNCED))
+        rc = sk_io_sync(file->fd, path);
     if (rc)
         goto fail;
     for (unsigned i = 0; i < 2; i++)
