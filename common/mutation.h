@@ -49,7 +49,7 @@
 /* Mistakes of the storage above the log; tests/fullsim finds them. Columns: name, text, seeds. */
 #define CO_STORAGE_MUTATION_LIST(X) \
     X(DELTA_WRONG_BASE,  "a delta is made against a version that is not the one at its base",   10) \
-    X(CACHE_KEPT,        "cached pages of a lost term stay",                                    10) \
+    X(CACHE_KEPT,        "cached pages of a lost term stay",                                    30) \
     X(CHANGE_MISSED,     "closing a gap in what is known misses a changed page",                10) \
     X(FETCHED_OPEN,      "a page that was fetched for an old snapshot is taken for the newest", 10) \
     X(EPOCH_IS_LSN,      "an LSN that a lost term had is taken for the same state (M8)",       100) \
