@@ -66,11 +66,11 @@
 /* Mistakes of the storage above the log; tests/fullsim finds them. Columns: name, text, seeds. */
 #define CO_SYSTEM_MUTATION_LIST(X) \
     X(DELTA_WRONG_BASE,  "a delta is made against a version that is not the one at its base",   10) \
-    X(CACHE_KEPT,        "cached pages of a lost term stay",                                    10) \
+    X(CACHE_KEPT,        "cached pages of a lost term stay",                                    30) \
     X(CHANGE_MISSED,     "closing a gap in what is known misses a changed page",                10) \
     X(FETCHED_OPEN,      "a page that was fetched for an old snapshot is taken for the newest", 10) \
-    X(EPOCH_IS_LSN,      "an LSN that a lost term had is taken for the same state (M8)",        10) \
-    X(HANDLES_SURVIVE,   "a transaction on a lost snapshot goes on (M8)",                       10) \
+    X(EPOCH_IS_LSN,      "an LSN that a lost term had is taken for the same state (M8)",       100) \
+    X(HANDLES_SURVIVE,   "a transaction on a lost snapshot goes on (M8)",                      100) \
     X(PIN_LOST,          "a writer's snapshot ends when SQLite changes its read slot (M1)",     10) \
     X(STALE_WRITE,       "a write on an old snapshot is let through (M2)",                      10) \
     X(TIP_NOT_SETTLED,   "a reader of the tip does not wait until that is committed (M7)",      10) \
@@ -78,7 +78,8 @@
     X(UNKNOWN_SAID_LOST, "an outcome that is unknown is told as a failure",                     10) \
     X(PAGES_NEWEST,      "the pageserver serves the newest version, not that at the LSN",       10) \
     X(PAGES_UNINGESTED,  "the pageserver serves before it has the log up to there",             10) \
-    X(BRANCH_ABOVE,      "a branch reads its ancestor above the branch point",                  10)
+    X(BRANCH_ABOVE,      "a branch reads its ancestor above the branch point",                  10) \
+    X(CONTROL_UNSYNCED,  "a vote that a killed process left in the page cache is relied upon", 100)
 /* clang-format on */
 
 enum co_mutation {

@@ -31,7 +31,7 @@ $(B)/tests/fullsim: $(call objs,$(FULL_SRC)) $(FULL_LIBS)
 # one in them are compiled again.
 MUT_FULL := $(B)/mutations/tests/fullsim
 MUT_FULL_OBJS = $(patsubst %.c,$(B)/mutations/obj/%.o,$(FULL_SRC) \
-    $(shell grep -l 'co_mutated(' compute-vfs/*.c pageserver/*.c safekeeper/*.c))
+    $(shell grep -lw co_mutated compute-vfs/*.c pageserver/*.c safekeeper/*.c))
 .PHONY: $(MUT_FULL)
 $(MUT_FULL): $(FULL_LIBS)
 	+@$(MAKE) --no-print-directory B=$(B)/mutations EXTRA='$(EXTRA) -DCO_MUTATIONS' $(MUT_FULL_OBJS)

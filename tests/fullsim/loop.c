@@ -1,6 +1,7 @@
 /*
  * loop.c - as much of libuv as the daemons use, over virtual sockets and time. In the order of
- * libuv's own loop: timers, idle handles, what the sockets have, closing callbacks.
+ * libuv's own loop: timers, idle handles, those before it polls, what the sockets have, those after,
+ * closing callbacks.
  *
  * The state of a handle that libuv keeps in private fields is a struct `own` here, kept in
  * handle->u.reserved[0]. A loop runs on one task; others wake it with uv_async_send only.
@@ -30,12 +31,14 @@ struct own {
     struct own *next;
     uv_handle_t *h;
     struct proc *proc;
-    bool active, closing, closed;
+    bool active, closing, closed, unref;
     /* timer */
     uint64_t due_ms, repeat_ms, order;
     uv_timer_cb on_timer;
-    /* idle, async, signal */
+    /* idle, prepare, check, async, signal */
     uv_idle_cb on_idle;
+    uv_prepare_cb on_prepare;
+    uv_check_cb on_check;
     uv_async_cb on_async;
     bool pending;
     uv_signal_cb on_signal;
@@ -193,6 +196,20 @@ static void run_idles(struct loop *l)
             o->on_idle((uv_idle_t *)o->h);
 }
 
+static void run_prepares(struct loop *l)
+{
+    for (struct own *o = l->first; o; o = o->next)
+        if (o->on_prepare && o->active && !o->closing)
+            o->on_prepare((uv_prepare_t *)o->h);
+}
+
+static void run_checks(struct loop *l)
+{
+    for (struct own *o = l->first; o; o = o->next)
+        if (o->on_check && o->active && !o->closing)
+            o->on_check((uv_check_t *)o->h);
+}
+
 static void send_more(struct own *o)
 {
     while (o->writes) {
@@ -342,8 +359,8 @@ static bool run_closing(struct loop *l)
 
 static bool counts(const struct own *o)
 {
-    return o->closing || (o->active && !o->on_signal) || o->connect || o->writes || o->written ||
-           o->reading || (o->on_signal && o->active);
+    return o->closing || (o->active && !o->unref) || o->connect || o->writes || o->written ||
+           o->reading;
 }
 
 /* Until when the loop may sleep; now: it may not. */
@@ -372,6 +389,7 @@ int uv_run(uv_loop_t *uv, uv_run_mode mode)
         uv_update_time(uv);
         run_timers(l);
         run_idles(l);
+        run_prepares(l);
         for (struct own *o = l->first; o && !alive; o = o->next)
             alive = counts(o);
         if (!alive)
@@ -383,6 +401,7 @@ int uv_run(uv_loop_t *uv, uv_run_mode mode)
         for (struct own *o = l->first; o; o = o->next)
             if (has_io(o))
                 run_io_of(o);
+        run_checks(l);
         (void)run_closing(l);
     }
 }
@@ -400,6 +419,11 @@ int uv_is_closing(const uv_handle_t *h)
 {
     struct own *o = own_of(h);
     return o->closing;
+}
+
+void uv_unref(uv_handle_t *h)
+{
+    own_of(h)->unref = true;
 }
 
 void uv_close(uv_handle_t *h, uv_close_cb cb)
@@ -458,6 +482,38 @@ int uv_idle_start(uv_idle_t *h, uv_idle_cb cb)
 int uv_idle_stop(uv_idle_t *h)
 {
     own_of(h)->active = false;
+    return 0;
+}
+
+int uv_prepare_init(uv_loop_t *l, uv_prepare_t *h)
+{
+    handle_new(l, h, UV_PREPARE);
+    return 0;
+}
+
+int uv_prepare_start(uv_prepare_t *h, uv_prepare_cb cb)
+{
+    struct own *o = own_of(h);
+    if (o->closing)
+        return 0;
+    o->on_prepare = cb;
+    o->active = true;
+    return 0;
+}
+
+int uv_check_init(uv_loop_t *l, uv_check_t *h)
+{
+    handle_new(l, h, UV_CHECK);
+    return 0;
+}
+
+int uv_check_start(uv_check_t *h, uv_check_cb cb)
+{
+    struct own *o = own_of(h);
+    if (o->closing)
+        return 0;
+    o->on_check = cb;
+    o->active = true;
     return 0;
 }
 
