@@ -132,6 +132,15 @@ def same(what, have, want):
         raise Failure(f"{what}: there is {have}, there should be {want}")
 
 
+def sources():
+    """The commit that was measured, where git knows it."""
+    try:
+        return subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True,
+                              text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
 def machine(cpus, directory):
     """What the figures were taken on, in words."""
     model = "unknown processor"
@@ -144,6 +153,6 @@ def machine(cpus, directory):
         memory = int(f.readline().split()[1]) // 1024
     release = os.uname().release
     return {"processor": model, "processors": os.cpu_count(), "used": sorted(cpus), "memory_mib": memory,
-            "kernel": release, "file_system": file_system(directory),
+            "kernel": release, "sources": sources(), "file_system": file_system(directory),
             "load": round(os.getloadavg()[0], 2),
             "python": ".".join(map(str, sys.version_info[:3]))}

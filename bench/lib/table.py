@@ -31,10 +31,11 @@ def columns(rows, left):
 class Report:
     def __init__(self, machine, size, given, work, left_out, goals, results, absent, titles, took_s):
         self.machine, self.size, self.rounds = machine, size, given.rounds
-        self.work, self.results, self.absent, self.titles = work, results, absent, titles
+        self.work = sorted(work, key=lambda w: w.row)
+        self.results, self.absent, self.titles = results, absent, titles
         self.took_s, self.when = took_s, time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
         rows = {w.row for w in work}
-        self.goals = [g for g in goals if g.row in rows]
+        self.goals = sorted((g for g in goals if g.row in rows), key=lambda g: g.row)
         self.whole_rows = rows - {w.row for w in left_out}
         self.systems = [s for s in titles if any((w.name, s) in results.rounds for w in work)]
 
@@ -62,7 +63,8 @@ class Report:
 
     def setting(self):
         m = self.machine
-        lines = [f"{self.when}, {self.rounds} rounds, {self.took_s:.0f} s, sizes: {self.size}",
+        lines = [f"{self.when}, {self.rounds} rounds, {self.took_s:.0f} s, sizes: {self.size}, sources: "
+                 f"{m['sources']}",
                  f"{m['processor']}, {m['processors']} processors, {m['memory_mib']} MiB, Linux "
                  f"{m['kernel']}, {m['file_system']}; load before the run {m['load']}",
                  "every process, of a system or a client, may use the processors "
@@ -104,7 +106,7 @@ class Report:
 
     def markdown(self):
         """For the page."""
-        lines = [line + "  " for line in self.setting()] + [""]
+        lines = ["- " + line for line in self.setting()] + [""]
 
         def table(rows):
             out = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
