@@ -237,10 +237,11 @@ static bool is_granted(const struct pr_proposer *pr, const struct pr_node *n, ui
 static int keep_state(struct pr_node *n, const struct q_msg *m)
 {
     struct q_history cut = q_history_cut(&m->history, m->flush_lsn);
-    if (!q_history_valid(&cut) || m->flush_lsn < m->start_lsn) {
+    if (!q_history_valid(&m->history) || m->flush_lsn < m->start_lsn) {
         return 0; /* not what a safekeeper says of itself; as if it had not answered */
     }
-    int rc = pr_history_set(&n->state.history, &cut, 0);
+    /* Of a log in doubt all: it says how far it goes along with ours. */
+    int rc = pr_history_set(&n->state.history, m->suspect_lsn ? &m->history : &cut, 0);
     if (rc) {
         return rc;
     }
@@ -296,7 +297,8 @@ static void reset_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 static int lead_from(struct pr_proposer *pr, const struct pr_node *donor, uint64_t now,
                      uint64_t wall_us)
 {
-    struct q_history h = history_of(&donor->state.history);
+    struct q_history all = history_of(&donor->state.history);
+    struct q_history h = q_history_cut(&all, donor->state.flush_lsn);
     if (h.n >= CO_HISTORY_MAX) {
         refused(pr, now, 1000000,
                 "the term history is full: a safekeeper is missing, and must come back first");

@@ -182,6 +182,14 @@ void sk_configure(struct sk_acceptor *sk, const struct wal_config *config, lsn_t
 /* ---- S1 vote ----------------------------------------------------------------------------------
  */
 
+/* What a leader compares with its own history: the part that has records below `end`. Of a log in
+ * doubt all of it: it was a prefix of the log of the newest term in it, and still is. */
+static struct q_history known_history(const struct sk_acceptor *sk, lsn_t end)
+{
+    struct q_history h = sk_history(sk);
+    return sk->d.suspect_lsn ? h : q_history_cut(&h, end);
+}
+
 static void send_voted(struct sk_acceptor *sk, const struct sk_event *ev, bool granted,
                        struct sk_actions *out)
 {
@@ -198,7 +206,7 @@ static void send_voted(struct sk_acceptor *sk, const struct sk_event *ev, bool g
     if (sk->flush_lsn == sk->write_lsn) {
         m->digest = sk->digest;
     }
-    m->history = q_history_cut(&h, sk->flush_lsn);
+    m->history = known_history(sk, sk->flush_lsn);
     if (sk->d.suspect_lsn) {
         m->suspect_lsn = sk->d.suspect_lsn;
         m->suspect_term = q_last_log_term(&h, sk->d.suspect_lsn);
@@ -347,8 +355,7 @@ static int on_elected(struct sk_acceptor *sk, const struct sk_event *ev, struct 
         return 0;
     }
 
-    struct q_history h = sk_history(sk);
-    struct q_history mine = q_history_cut(&h, sk->write_lsn); /* as it will be after the flush */
+    struct q_history mine = known_history(sk, sk->write_lsn); /* as it will be after the flush */
     int rc = q_diverge(&m->history, UINT64_MAX, &mine, sk->write_lsn, sk->start_lsn, sk->commit_lsn,
                        &part);
     bool cuts = rc == 0 && part == m->start_lsn;
