@@ -360,5 +360,5 @@ int members_put_timeline(struct member *on, const struct member_timeline *t)
     Corallite__TimelinePut put = CORALLITE__TIMELINE_PUT__INIT;
     put.timeline = t->wire;
     return client_call(&on->admin, FRAME_TIMELINE_PUT, &put.base, FRAME_TIMELINE_PUT_OK, NULL,
-                       CALL_MS, NULL);
+                       PUT_MS, NULL);
 }

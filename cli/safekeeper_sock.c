@@ -251,6 +251,20 @@ static int check_empty(struct replace *r)
     return rc;
 }
 
+/* A node id is used once. An id above all members' is new: so were those that they came with. */
+static int check_id(const struct replace *r)
+{
+    const struct wal_config *c = &r->m.book.config;
+    uint32_t highest = c->members[c->n - 1].node_id;
+    return r->new->node > highest
+               ? 0
+               : co_fail(
+                     CO_ERR_INVAL,
+                     "the safekeeper at %s:%u has node id %u, which may have been in use; start "
+                     "it with an empty --dir and --node %u",
+                     r->new->host, r->new->port, r->new->node, highest + 1);
+}
+
 /* Adds the member with its disk; ascending. */
 static void add_member(struct wal_member *members, uint32_t *n, const struct member *x)
 {
@@ -292,6 +306,8 @@ static int make_joint(struct replace *r, bool *finished)
                        "empty one",
                        r->new->node);
     int rc = check_empty(r);
+    if (!rc)
+        rc = check_id(r);
     if (!rc)
         rc = members_enough(&r->m, c);
     if (rc)

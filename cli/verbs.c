@@ -525,7 +525,8 @@ const struct cli_verb cli_verbs[] = {
      .summary = "put a new, empty safekeeper in the place of another",
      .details =
          "OLD is the node id of a member, running or lost. The other is a safekeeper that runs "
-         "with an empty directory and a node id that was never used; it may have OLD's address, "
+         "with an empty directory and a node id above those of all members; it may have OLD's "
+         "address, "
          "when OLD's disk was lost. Every log is copied to it and its members change in two "
          "steps, while applications go on committing. If the command is interrupted, the same one "
          "goes on from where it was; nothing has to be undone. OLD may come back at any time "

@@ -313,6 +313,7 @@ static int lead_from(struct pr_proposer *pr, const struct pr_node *donor, uint64
     pr->config = donor->state.config.version ? donor->state.config : pr->hint;
     pr->config_lsn = pr->start_lsn;
     pr->gone.n = pr->gone.n_new = 0;
+    pr->config_before.n = pr->config_before.n_new = 0;
     pr->config_told = pr->finish_due = false;
     pr->tip_lsn = pr->start_lsn;
     pr->tip_digest = donor->state.digest;

@@ -273,6 +273,13 @@ static struct co_span records_from(const struct pr_proposer *pr, const struct pr
 /* ---- sending -----------------------------------------------------------------------------------
  */
 
+/* Is this node a member, or one again should the newest configuration come to nothing? */
+static bool may_be_member(const struct pr_proposer *pr, const struct pr_node *n)
+{
+    return q_is_member(&pr->config, n->node) ||
+           (pr->commit_lsn < pr->config_lsn && q_is_member(&pr->config_before, n->node));
+}
+
 /* M16: so far every member of the configuration holds our log, and it is committed. */
 static lsn_t history_floor(const struct pr_proposer *pr)
 {
@@ -280,9 +287,13 @@ static lsn_t history_floor(const struct pr_proposer *pr)
     if (co_mutated(FLOOR_OF_A_QUORUM)) {
         return floor;
     }
+    if (floor < pr->config_lsn && pr->config_before.n == 0) {
+        return 0; /* the donor's configuration may come to nothing, and we do not know the one
+                     before */
+    }
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         const struct pr_node *n = &pr->nodes[i];
-        if (q_is_member(&pr->config, n->node) && (!n->adopted || n->match_lsn < floor)) {
+        if (may_be_member(pr, n) && (!n->adopted || n->match_lsn < floor)) {
             floor = n->adopted ? n->match_lsn : 0;
         }
     }

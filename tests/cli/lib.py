@@ -1,6 +1,7 @@
 """What the Python tests of the command share: one cluster for all of them, the command as a process, and
 the count of what was checked. A check that fails prints a line and does not end the test."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -117,6 +119,28 @@ class Room:
         more = "".join(f"&{k}={v}" for k, v in parameters.items())
         return sqlite3.connect(f"file:{db}?vfs=corallite{more}", uri=True, isolation_level=None, timeout=5,
                                check_same_thread=False)
+
+    @contextlib.contextmanager
+    def safekeeper(self, cluster, node):
+        """A new, empty safekeeper of the cluster in a directory, while it is needed; its address."""
+        with open(os.path.join(cluster, "cluster")) as f:
+            cluster_id = re.search(r"^id (\w+)$", f.read(), re.M)[1]
+        daemon = subprocess.Popen(
+            [os.path.join(BIN, "corallite-safekeeper"), "--dir", self.path(f"new-{node}"), "--node", str(node),
+             "--cluster", cluster_id, "--listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True)
+        try:
+            found = None
+            while not found:
+                line = daemon.stderr.readline()
+                if not line:
+                    raise SystemExit("a safekeeper did not start")
+                found = re.search(r" ready node=\d+ addr=(\S+)", line)
+            threading.Thread(target=daemon.stderr.read, daemon=True).start()
+            yield found[1]
+        finally:
+            daemon.kill()
+            daemon.wait(10)
 
     def terminal(self, *args, rows=24, columns=80, **env):
         return Terminal([CORALLITE, *args], {**self.env, "TERM": "xterm", **env}, self.dir, rows, columns)

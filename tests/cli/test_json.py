@@ -90,6 +90,8 @@ def keys_as_documented(room):
     take("db drop", "js-copy", "--yes")
     # down is told of a cluster of its own
     room.json("up", "--dir", room.path("second"), "--port-base", "auto")
+    with room.safekeeper(room.path("second"), 4) as address:
+        take("safekeeper replace", "2", address, "--dir", room.path("second"))
     take("down", "--dir", room.path("second"), "--purge", "--yes")
     for verb in sorted(set(table) | set(told)):
         if check(f"{verb} is documented and tried", verb in table and verb in told):

@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import subprocess
-import threading
 import time
 
 from lib.cluster import BIN, PAGESERVER, Cluster, check, free_ports, line, popen, run, until
@@ -175,6 +174,9 @@ def replace_refuses(t):
             refused(c, 3, new_node(c, 6), "under way", f"replace 2 {address}")
         replace(c, 2, address)
         refused(c, 3, f"{c.host}:{c.port[2]}", "holds", "empty")
+        c.kill9(2)
+        shutil.rmtree(c.data(2))
+        refused(c, 3, new_node(c, 2), "node id 2", "--node 5")
         fresh = new_node(c, 7)
         c.kill9(1)
         c.kill9(3)
@@ -191,9 +193,7 @@ def replace_with_many_branches(t):
             check(done.returncode == 0, done.stderr)
         address = new_node(c, 4)
         writers = Writers(c, 1)
-        stop = threading.Event()
         answer = replace(c, 2, address, timeout=700)
-        stop.set()
         check(answer["timelines"] == n, f"{answer}")
         writers.go_on("afterwards")
         (done, longest), = writers.end()

@@ -455,7 +455,8 @@ static bool was_ever_member(const struct sim *s, uint32_t node)
 }
 
 /* One member out, another node in. The product never takes a node a second time, for its id is used
- * up; half of the seeds do, as it is, and without the refusal of votes by those that have left. */
+ * up: with a history that was collapsed meanwhile its log would look older than it is. Some of the
+ * seeds without a floor do, as it is, and without the refusal of votes by those that have left. */
 static struct wal_config other_members(struct sim *s, const struct wal_config *from)
 {
     struct wal_config to = {.n = from->n};

@@ -130,7 +130,7 @@ void draw_swarm(struct sim *s)
     w->release_ppm = below(s, R_SWARM, 400000);
     bool members = below(s, R_SWARM, 3) == 0;
     w->n_sk = members ? N_SK : N_MEMBERS;
-    w->come_back = below(s, R_SWARM, 2);
+    w->come_back = below(s, R_SWARM, 2) && w->no_floor;
     w->change_ppm = members ? 5000 + below(s, R_SWARM, 200000) : 0;
     bool skew = below(s, R_SWARM, 2);
     for (unsigned i = 0; i < N_SK + N_CLIENTS; i++) {

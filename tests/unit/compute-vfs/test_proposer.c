@@ -418,6 +418,136 @@ Test(proposer, a_newer_configuration_is_taken_up)
     cr_assert_eq(view().config.version, 5);
 }
 
+/* ---- members ---- */
+
+static struct wal_config members(uint32_t a, uint32_t b, uint32_t c)
+{
+    return (struct wal_config){.n = 3, .members = {{.node_id = a}, {.node_id = b}, {.node_id = c}}};
+}
+
+static void change(struct wal_config target)
+{
+    event((struct pr_event){.kind = PR_EV_CHANGE, .config = &target});
+}
+
+/* Nodes 1 and 2 have all up to the tip. */
+static void catch_up(void)
+{
+    lsn_t tip = view().tip_lsn;
+    receive(1, ack(tip));
+    receive(2, ack(tip));
+}
+
+Test(proposer, members_change_in_two_steps_each_after_the_one_before_is_committed)
+{
+    lead(5000);
+    change(members(1, 3, 4));
+    cr_assert(view().config.version == 2 && view().config.n_new == 3, "in force at once");
+    lsn_t joint = view().tip_lsn;
+    cr_assert_eq(sent(1, FRAME_APPEND)->payload.len, joint - 5000);
+    change(members(1, 3, 4));
+    cr_assert_not_null(told(PR_CHANGE_REFUSED), "the joint one is not committed");
+    cr_assert_eq(view().tip_lsn, joint);
+    receive(1, ack(joint));
+    receive(2, ack(joint));
+    cr_assert_null(told(PR_CONFIG), "a majority of the old ones alone");
+    receive(3, ack(joint));
+    cr_assert_eq(told(PR_CONFIG)->lsn, joint);
+    change(members(1, 2, 4));
+    cr_assert_not_null(told(PR_CHANGE_REFUSED), "on the way to others");
+    change(members(1, 3, 4));
+    cr_assert(view().config.n_new == 0 && view().config.members[2].node_id == 4);
+    lsn_t end = view().tip_lsn;
+    receive(1, ack(end));
+    receive(2, ack(end));
+    cr_assert_null(told(PR_CONFIG), "node 2 is no member");
+    receive(3, ack(end));
+    cr_assert_eq(told(PR_CONFIG)->config.version, 3);
+}
+
+Test(proposer, who_has_left_is_told_once_that_is_committed)
+{
+    lead(5000);
+    receive(3, ack(5000));
+    change(members(1, 3, 4));
+    lsn_t joint = view().tip_lsn;
+    for (uint32_t k = 1; k <= 3; k++) {
+        receive(k, ack(joint));
+    }
+    change(members(1, 3, 4));
+    lsn_t end = view().tip_lsn;
+    cr_assert_null(sent(2, FRAME_APPEND), "not before it is committed");
+    receive(1, ack(end));
+    receive(3, ack(end));
+    cr_assert_eq(view().untold, 1);
+    cr_assert_eq(sent(2, FRAME_APPEND)->payload.len, end - joint);
+    receive(2, ack(end));
+    cr_assert_eq(view().untold, 0);
+    append();
+    cr_assert_null(sent(2, FRAME_APPEND), "and nothing after it");
+}
+
+Test(proposer, a_joint_configuration_can_be_taken_back)
+{
+    lead(5000);
+    change(members(1, 3, 4));
+    catch_up();
+    receive(3, ack(view().tip_lsn));
+    change(members(1, 2, 3));
+    cr_assert(view().config.n_new == 0 && view().config.members[1].node_id == 2);
+    catch_up();
+    cr_assert_eq(told(PR_CONFIG)->config.version, 3);
+}
+
+Test(proposer, whoever_finds_a_joint_configuration_finishes_it)
+{
+    /* The new members have all up to the start: the second step comes before READY. */
+    struct wal_config joint = three(2);
+    joint.n_new = 3;
+    joint.new_members[0].node_id = 1;
+    joint.new_members[1].node_id = 3;
+    joint.new_members[2].node_id = 4;
+    campaign(1);
+    up(4);
+    for (uint32_t k = 1; k <= 4; k++) {
+        struct q_msg m = voted(1, h1, 5000, 5000);
+        m.config = joint;
+        receive(k, m);
+    }
+    receive(2, ack(5000));
+    receive(3, ack(5000));
+    cr_assert_eq(view().state, PR_RECOVER, "a majority of the old ones, not of the new");
+    receive(4, ack(5000));
+    cr_assert_not_null(told(PR_READY), "node 1 lags: it goes on joint");
+    cr_assert_eq(view().config.n_new, 3);
+
+    make(options());
+    campaign(1);
+    up(4);
+    for (uint32_t k = 1; k <= 4; k++) {
+        struct q_msg m = voted(1, h1, 5000, 5000);
+        m.config = joint;
+        receive(k, m);
+    }
+    receive(1, ack(5000));
+    receive(4, ack(5000));
+    receive(3, ack(5000));
+    cr_assert_null(told(PR_READY));
+    cr_assert(view().config.version == 3 && view().config.n_new == 0);
+    lsn_t end = view().tip_lsn;
+    receive(3, ack(end));
+    receive(4, ack(end));
+    cr_assert(told(PR_READY)->lsn == end && told(PR_READY)->config.version == 3);
+}
+
+Test(proposer, an_old_name_of_the_members_is_told_and_asked_again)
+{
+    /* S21: the VOTE goes out once more, with the version that is known now. */
+    campaign(1);
+    receive(1, (struct q_msg){.type = FRAME_REJECT_CONFIG, .config = three(5)});
+    cr_assert_eq(sent(1, FRAME_VOTE)->config_version, 5);
+}
+
 /* ---- R3, R5, R6, R8 ---- */
 
 Test(proposer, a_commit_is_what_a_quorum_of_this_term_has)

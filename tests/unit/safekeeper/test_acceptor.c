@@ -738,6 +738,62 @@ Test(acceptor, an_older_configuration_is_answered_with_the_newer)
     cr_assert_eq(sent_to(1, FRAME_VOTED), NULL);
 }
 
+/* A CONFIG record appended by the leader of term 1; its end. */
+static lsn_t configure(struct co_id id, const struct wal_config *config, lsn_t begin)
+{
+    struct wal_stamp stamp = {.cluster = cluster,
+                              .timeline = timeline,
+                              .term = 1,
+                              .begin_lsn = begin,
+                              .sealed_lsn = LSN_FIRST,
+                              .prev_digest = view().digest};
+    struct wal_digest digest;
+    struct co_buf r = {0};
+    cr_assert_eq(wal_build_config(config, &stamp, &r, &digest), 0);
+    lsn_t end = begin + r.len;
+    send(10, append(1, id, begin, co_buf_span(&r)));
+    co_buf_free(&r);
+    return end;
+}
+
+Test(acceptor, a_configuration_is_in_force_with_the_step_that_takes_it)
+{
+    struct co_id a = lead_term_1(1);
+    struct wal_config joint = three(2);
+    joint.n_new = 1;
+    joint.new_members[0].node_id = 4;
+    lsn_t end = configure(a, &joint, LSN_FIRST);
+    cr_assert_lt(find(SK_APPEND, 0), find(SK_FLUSH, 0));
+    cr_assert_lt(find(SK_FLUSH, 0), sent_at(FRAME_ACK));
+    cr_assert_eq(sent_to(10, FRAME_ACK)->flush_lsn, end);
+    cr_assert_eq(view().config.version, 2);
+    send(5, (struct q_msg){.type = FRAME_READ_POS, .config_version = 1});
+    cr_assert_eq(sent_to(5, FRAME_POS)->config.version, 2, "S21 is for a VOTE");
+}
+
+Test(acceptor, who_has_left_gives_no_vote_and_who_is_new_does)
+{
+    struct sk_boot b = birth();
+    b.node = 2;
+    boot(&b);
+    struct co_id a = lead_term_1(1);
+    struct wal_config without = three(2);
+    without.members[1].node_id = 3;
+    without.members[2].node_id = 4;
+    lsn_t end = configure(a, &without, LSN_FIRST);
+    cr_assert(view().left);
+    cr_assert_null(vote(2, 9, nonce(2, 1)));
+    cr_assert_eq(sent_to(2, FRAME_REJECT_CONFIG)->config.version, 2);
+    cr_assert_eq(view().term, 1);
+    struct q_term h[] = {{1, LSN_FIRST}, {5, end}};
+    elected(3, nonce(3, 1), 2, h, end);
+    cr_assert_not_null(sent_to(3, FRAME_ACK), "a leader may still bring it up to date");
+
+    b.node = 4; /* no configuration has named it yet */
+    boot(&b);
+    cr_assert_not_null(vote(1, 1, nonce(1, 1)));
+}
+
 Test(acceptor, a_position_is_told_to_anybody)
 {
     /* 3.8: POS carries last log term, flush, commit; the history only if it is wanted. */
