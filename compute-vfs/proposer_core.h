@@ -131,7 +131,7 @@ struct pr_proposer {
     uint32_t unheard;           /* campaigns in a row that were over before a quorum had answered */
     term_t term;
     struct co_id nonce;
-    term_t held_term;    /* the lease of this term was kept when it was lost (R6); 0: none */
+    term_t held_term; /* the lease of this term was kept when it was lost (R6); 0: none */
     struct co_id held_nonce;
     bool candidate_used; /* (term, nonce) was put in a VOTE: never again for another campaign */
     struct pr_history history;

@@ -676,7 +676,8 @@ Test(proposer, a_leader_that_a_minority_deposes_keeps_its_lease_for_a_term_above
 
 Test(proposer, a_deposed_leader_that_is_not_wanted_gives_its_lease_back)
 {
-    /* R6: ABANDON before any VOTE is out: the safekeepers know the lease by the term that was lost. */
+    /* R6: ABANDON before any VOTE is out: the safekeepers know the lease by the term that was lost.
+     */
     lead(5000);
     term_t led = used_term;
     struct co_id nonce = used;
