@@ -73,7 +73,7 @@
     X(HANDLES_SURVIVE,   "a transaction on a lost snapshot goes on (M8)",                      100) \
     X(PIN_LOST,          "a writer's snapshot ends when SQLite changes its read slot (M1)",     10) \
     X(STALE_WRITE,       "a write on an old snapshot is let through (M2)",                      10) \
-    X(TIP_NOT_SETTLED,   "a reader of the tip does not wait until that is committed (M7)",      10) \
+    X(TIP_NOT_SETTLED,   "a reader of the tip does not wait until that is committed (M7)",     100) \
     X(STRICT_SKIPPED,    "a pin does not ask where the log ends",                               10) \
     X(UNKNOWN_SAID_LOST, "an outcome that is unknown is told as a failure",                     10) \
     X(PAGES_NEWEST,      "the pageserver serves the newest version, not that at the LSN",       10) \

@@ -92,8 +92,8 @@ static void on_terminate(uv_signal_t *h, int number)
 }
 
 /* An I/O error is the nemesis's, and somebody starts it again. A tail that a loss of power has torn
- * can look like rot to a safekeeper that was behind (docs/STORAGE.md, the start, 3): it refuses, and
- * the two others go on. */
+ * can look like rot to a safekeeper that was behind (docs/STORAGE.md, the start, 3): it refuses,
+ * and the two others go on. */
 static void cannot_start(struct keeper *k, int rc)
 {
     trace("safekeeper %u does not start: %s", k->host, co_sentence());

@@ -180,6 +180,9 @@ static void finish(struct conn *c, int rc)
         (void)client_commit(c, "commit");
     else
         client_rollback(c, rc);
+    /* Who was refused and reads instead is offered the tip (M7). */
+    if ((rc & 0xff) == SQLITE_BUSY && below(R_WORK, 2))
+        work_read(c, "a read after a refusal");
 }
 
 static void transfer(struct conn *c)
