@@ -363,7 +363,8 @@ int sk_files_persist(struct sk_files *f, const struct sk_durable *durable, bool 
     c->suspect_term = durable->suspect_term;
     f->unsettled = true;
     lsn_t seal = f->log.flushed_lsn;
-    return write_control(f, seal_max && seal > seal_max ? seal_max : seal);
+    bool lower = seal_max && seal > seal_max && !co_mutated(SEGMENT_EARLY);
+    return write_control(f, lower ? seal_max : seal);
 }
 
 int sk_files_truncate(struct sk_files *f, lsn_t lsn)

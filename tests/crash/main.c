@@ -387,7 +387,7 @@ static uint64_t hunt_from(uint64_t seed, uint64_t limit)
         h.failed = true;
     } else {
         for (uint64_t i = 0; !h.failed && h.crash_points + h.flips.bytes - before < limit; i++)
-            if (by_chance(seed + i) && i % 16 == 15)
+            if (by_chance(seed + i) && i == 15)
                 (void)flips(seed + i, 1);
     }
     signal(SIGABRT, SIG_DFL);
@@ -475,7 +475,7 @@ int main(int argc, char **argv)
 {
     uint64_t seed = 1, lives = 0;
     uint32_t depth = 0, rot = 3;
-    double seconds = 0, begin = clock_s();
+    double seconds = 0, begin;
     const char *mutation = NULL, *text = NULL;
     bool mutate = false;
     for (int i = 1; i < argc; i++) {
@@ -531,6 +531,7 @@ int main(int argc, char **argv)
         seconds = -1;
     }
     uint64_t n = 0;
+    begin = clock_s();
     if (!lives && seconds == 0 && !depth)
         lives = 1000;
     while (fine && (lives ? n < lives : clock_s() - begin < seconds))

@@ -206,7 +206,8 @@ TABLE = []
 
 
 def raise_version(file, blocks):
-    """Format version 2 instead of 1 in each block (offset, offset of its CRC): sound, but newer."""
+    """Format version 3 instead of 1 in each block (offset, offset of its CRC): sound, but newer. (A control
+    block in doubt has 2.)"""
     with open(file, "r+b") as f:
         data = bytearray(f.read())
         for begin, crc_at in blocks:
@@ -217,7 +218,7 @@ def raise_version(file, blocks):
             crc = crc32c(bytes(data[begin:begin + crc_at]))
             check(data[begin + crc_at:begin + crc_at + 4] == crc.to_bytes(4, "little"),
                   f"{file}: the CRC is not where it is said to be")
-            data[begin + 8] = 2
+            data[begin + 8] = 3
             crc = crc32c(bytes(data[begin:begin + crc_at]))
             data[begin + crc_at:begin + crc_at + 4] = crc.to_bytes(4, "little")
         f.seek(0)

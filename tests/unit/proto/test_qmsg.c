@@ -83,6 +83,9 @@ static void random_msg(struct rnd *r, struct q_msg *m, struct q_term *terms, uin
         .sent_us = rnd_any(r),
         .waited_us = rnd_any(r),
         .writing = rnd_below(r, 2),
+        .suspect_lsn = random_lsn(r),
+        .suspect_term = rnd_any(r),
+        .disk_full = rnd_below(r, 2),
         .waiters = (uint32_t)rnd_any(r),
         .read_id = rnd_any(r),
     };
@@ -111,6 +114,8 @@ static struct q_msg only_used(const struct q_msg *m)
     case FRAME_VOTED:
         u.nonce = m->nonce;
         u.granted = m->granted;
+        u.suspect_lsn = m->suspect_lsn;
+        u.suspect_term = m->suspect_term;
         u.lease_held = m->lease_held;
         u.flush_lsn = m->flush_lsn;
         u.commit_lsn = m->commit_lsn;
@@ -161,6 +166,7 @@ static struct q_msg only_used(const struct q_msg *m)
         u.sent_us = m->sent_us;
         u.waiters = m->waiters;
         u.staged_bytes = m->staged_bytes;
+        u.disk_full = m->disk_full;
         break;
     case FRAME_READ_POS:
         u.read_id = m->read_id;
@@ -174,6 +180,8 @@ static struct q_msg only_used(const struct q_msg *m)
         u.config = m->config;
         u.history = m->history;
         u.lease_held = m->lease_held;
+        u.suspect_lsn = m->suspect_lsn;
+        u.disk_full = m->disk_full;
         break;
     case FRAME_REJECT_CONFIG:
         u.config = m->config;
@@ -214,6 +222,9 @@ static void assert_same(const struct q_msg *a, const struct q_msg *b)
     SAME(sent_us);
     SAME(waited_us);
     SAME(writing);
+    SAME(suspect_lsn);
+    SAME(suspect_term);
+    SAME(disk_full);
     SAME(waiters);
     SAME(read_id);
 #undef SAME
