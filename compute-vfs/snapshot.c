@@ -53,7 +53,9 @@ static int apply(struct cv_database *db, lsn_t since, lsn_t upto, const struct c
     /* Somebody else's commits stand where this process thought to be writing. */
     if (db->tip.pos > db->known.pos)
         cv_era_end(db, false);
-    if (!db->known_valid || ch->all)
+    /* Asked when nothing was known (since 0), the answer lists nothing; meanwhile another
+     * connection may have learned an older state and filled the cache with it. */
+    if (!db->known_valid || since == LSN_NONE || ch->all)
         cv_cache_begin(db->cache, upto);
     else
         rc = apply_list(db, since, co_buf_span(&ch->list));
