@@ -17,22 +17,12 @@ import run
 MISTAKES = {
     "ACK_BEFORE_FSYNC": "power-loss",
     "QUORUM_OF_ONE": "partitions",
-    "READ_WITHOUT_LEASE": "one-way",
-    "LEASE_ONLY_FENCE": "slow",
     "APPEND_LOWER_TERM": "slow",
     "READ_MAX_COMMIT": "partitions",
     "UNKNOWN_IS_FAILED": "one-way",
-    "RESOLVE_FROM_ONE": "one-way",
-    "TAIL_NOT_TRUNCATED": "one-way",
-    "VOTE_NOT_PERSISTED": "power-loss",
-    "HISTORY_NOT_PERSISTED": "power-loss",
-    "DONOR_BY_LSN": "one-way",
-    "LEASE_FORGOTTEN": "kill-safekeepers",
-    "LEASE_FROM_ACK": "pauses",
-    "MATCH_FROM_VOTE": "one-way",
-    "ELECTED_AGAIN": "slow",
-    "HISTORY_BEFORE_CUT": "one-way",
 }
+
+
 # What a run fails with when the products are at fault, and not a slow machine.
 FOUND = (" anomalies: ", "ended that should not have", "do not go on", "integrity_check: ", "halted timelines",
          "corallite check: ")
@@ -40,11 +30,14 @@ FOUND = (" anomalies: ", "ended that should not have", "do not go on", "integrit
 
 def main():
     parse = argparse.ArgumentParser(prog="mistakes.py", description=__doc__.split("\n\n")[0])
-    parse.add_argument("--only", action="append", default=[], choices=list(MISTAKES))
-    parse.add_argument("--mix")
+    parse.add_argument("--only", action="append", default=[], help="also others of common/mutation.h, with --mix")
+    parse.add_argument("--mix", choices=list(run.nemesis.MIXES))
     parse.add_argument("--tries", type=int, default=4)
     parse.add_argument("--seconds", type=float, default=25)
     args = parse.parse_args()
+    strange = [name for name in args.only if name not in MISTAKES and not args.mix]
+    if strange:
+        parse.error(f"--mix has to say how {', '.join(strange)} might be found; known are {', '.join(MISTAKES)}")
     passed = failed = 0
     for name in args.only or MISTAKES:
         os.environ["CORALLITE_MISTAKE"] = name

@@ -188,7 +188,7 @@ MIXES = {
     "restarts": {restart: 1},
     "pauses": PAUSES,
     "partitions": {partition: 3, partition_node: 2, fence_off: 1},
-    "one-way": {cut_answers: 3, cut_requests: 3, fence_answers: 1, fence_requests: 1, minority_tail: 1},
+    "one-way": {cut_answers: 3, cut_requests: 3, fence_answers: 1, fence_requests: 2, minority_tail: 1},
     "slow": {delay: 2, jitter: 2, stall: 2, fence_stall: 1},
     "broken-connections": {reset: 3, half_open: 2, refuse: 2, corrupt: 2},
     "power-loss": {power_safekeepers: 4, power_pageserver: 2, power_all: 1},

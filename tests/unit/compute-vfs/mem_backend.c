@@ -762,6 +762,8 @@ static int pages_changes(struct cv_pages *p, const struct co_id *timeline, lsn_t
         }
     }
     pthread_mutex_unlock(&G);
+    while (mem.hold_changes && upto >= mem.hold_changes)
+        usleep(1000);
     return rc;
 }
 

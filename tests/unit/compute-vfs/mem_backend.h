@@ -19,21 +19,22 @@
 #include "compute-vfs/backend.h"
 
 struct mem_switches {
-    atomic_uint delay_us;      /* from append to durable */
-    atomic_bool refuse;        /* nothing becomes durable; elections and positions fail */
-    atomic_bool freeze;        /* nothing becomes durable, all else works */
-    atomic_bool receive;       /* records in flight count as received at once */
-    atomic_bool hold_ingest;   /* the pageserver stays where it is */
-    atomic_bool hold_resolve;  /* the fate of a lost term is told by mem_resolve() only */
-    atomic_bool hold_lease;    /* a leader does not let go for others */
-    atomic_bool lease_lapsed;  /* lead() displaces a leader, who does not hear of it */
-    atomic_int fail_get;       /* pages->get answers this code */
-    atomic_int fail_open;      /* pages->open answers this code */
-    atomic_uint no_quorum_ms;  /* what no_quorum_ms() answers */
-    atomic_bool all_changed;   /* changes answers `all` */
-    atomic_uint lead_delay_us; /* an election takes so long */
-    atomic_bool wait_at_lead;  /* somebody waits for a lease before lead() has returned it */
-    atomic_bool lag_events;    /* durable is not told, though it is */
+    atomic_uint delay_us;       /* from append to durable */
+    atomic_bool refuse;         /* nothing becomes durable; elections and positions fail */
+    atomic_bool freeze;         /* nothing becomes durable, all else works */
+    atomic_bool receive;        /* records in flight count as received at once */
+    atomic_bool hold_ingest;    /* the pageserver stays where it is */
+    atomic_bool hold_resolve;   /* the fate of a lost term is told by mem_resolve() only */
+    atomic_bool hold_lease;     /* a leader does not let go for others */
+    atomic_bool lease_lapsed;   /* lead() displaces a leader, who does not hear of it */
+    atomic_int fail_get;        /* pages->get answers this code */
+    atomic_int fail_open;       /* pages->open answers this code */
+    atomic_uint no_quorum_ms;   /* what no_quorum_ms() answers */
+    atomic_bool all_changed;    /* changes answers `all` */
+    atomic_ullong hold_changes; /* answers of changes for this LSN and beyond wait; 0: none */
+    atomic_uint lead_delay_us;  /* an election takes so long */
+    atomic_bool wait_at_lead;   /* somebody waits for a lease before lead() has returned it */
+    atomic_bool lag_events;     /* durable is not told, though it is */
 };
 extern struct mem_switches mem;
 

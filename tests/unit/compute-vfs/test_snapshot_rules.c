@@ -316,6 +316,50 @@ Test(snapshot, pages_that_another_compute_changed_are_fetched_anew)
     sql_close(b);
 }
 
+/* The first one reads what it has learned at its open, and asks no more. */
+static void *open_and_look(void *arg)
+{
+    sqlite3 **db = arg;
+    int rc;
+
+    *db = sql_open_rc("db", "127.0.0.1:2", "&staleness=60000",
+                      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &rc);
+    sql_int(*db, "select v from t");
+    return NULL;
+}
+
+Test(snapshot, two_that_learn_at_once_in_a_new_process_miss_no_change)
+{
+    /* M13: an answer that was asked for when nothing was known lists no changes. When it comes,
+     * another connection may have learned an older state and filled the cache with it. */
+    sqlite3 *a = sql_open("db"), *b = NULL, *c = NULL;
+    pthread_t first, second;
+    unsigned asked;
+    lsn_t older;
+
+    sql_do(a, "create table t(v); insert into t values(1)");
+    older = mem_position("db");
+    mem.hold_changes = 1;
+    asked = mem_count.changes;
+    pthread_create(&first, NULL, open_and_look, &b);
+    SQL_UNTIL(mem_count.changes > asked);
+    sql_do(a, "update t set v = 2");
+    pthread_create(&second, NULL, open_and_look, &c);
+    SQL_UNTIL(mem_count.changes > asked + 1);
+    cr_assert_eq(mem_count.changes, asked + 2);
+    mem.hold_changes = older + 1;
+    pthread_join(first, NULL);
+    mem.hold_changes = 0;
+    pthread_join(second, NULL);
+    cr_assert_eq(sql_int(c, "select v from t"), 2);
+    cr_assert_eq(sql_int(b, "select v from t"), 2);
+    sql_do(c, "update t set v = v + 1");
+    cr_assert_eq(sql_int(a, "select v from t"), 3, "no write is built on it either");
+    sql_close(a);
+    sql_close(b);
+    sql_close(c);
+}
+
 Test(snapshot, pages_that_did_not_change_stay_in_the_cache)
 {
     /* M13: closing the gap tells which */
