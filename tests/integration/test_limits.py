@@ -10,13 +10,14 @@ import time
 import urllib.request
 
 from lib import hosts
-from lib.cluster import NODES, PAGESERVER, Failure, Skip, check, popen, until
+from lib.cluster import NODES, PAGESERVER, SLOWER, Failure, Skip, check, popen, until
 from lib.frames import (COMPUTE, ERROR, GET_PAGES, HELLO, HELLO_OK, PAGESERVER as DAEMON, REQUESTS, Rude, announcement,
                         field, frame, hello, rubbish, seed)
 from lib.registry import test
 
 CONNECTIONS, RESERVED, PER_ADDRESS = 4096, 32, 1024
 MIB = 1 << 20
+KEPT = 8 if SLOWER > 1 else 1  # a sanitizer keeps for a while what was freed
 
 
 def refused(c, node):
@@ -86,7 +87,7 @@ def lying_lengths(c, node, t):
     for one in waiting:
         one.close()
     t.note(f"{node}: 200 x {REQUESTS[kind][largest]} bytes announced: {grown / MIB:.1f} MiB more memory")
-    check(grown < 24 * MIB, f"{node} took {grown / MIB:.0f} MiB for what was only announced")
+    check(grown < 24 * MIB * KEPT, f"{node} took {grown / MIB:.0f} MiB for what was only announced")
 
 
 def rubbish_in_sound_frames(c, node, rng, connections):
@@ -156,8 +157,9 @@ def head(c):
                 "WHERE i<110) SELECT i FROM n)")
     lsn = int(con.execute("PRAGMA corallite_lsn").fetchone()[0], 16)
     con.close()
-    listed = subprocess.run(["curl", "-s", f"http://127.0.0.1:{c.http[PAGESERVER]}/v1/databases/shop/branches/main"],
-                            capture_output=True, text=True, timeout=10).stdout
+    url = f"http://127.0.0.1:{c.http[PAGESERVER]}/v1/databases/shop/branches/main"
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        listed = answer.read().decode()
     return bytes.fromhex(re.search(r'"timeline":\s*"([0-9a-f]{32})"', listed)[1]), lsn
 
 
@@ -231,7 +233,7 @@ def hostile_connections(t):
         time.sleep(0.5)
         grown = memory(c, PAGESERVER) - before
         t.note(f"8 readers who take nothing of {8 * 100} MiB: {grown / MIB:.1f} MiB")
-        check(grown < 8 * 10 * MIB, f"{grown / MIB:.0f} MiB wait for 8 readers who take nothing")
+        check(grown < 8 * 10 * MIB * KEPT, f"{grown / MIB:.0f} MiB wait for 8 readers who take nothing")
 
         con = c.connect("shop")
         commits, stop, longest = [0], threading.Event(), [0.0]
@@ -257,7 +259,7 @@ def hostile_connections(t):
             t.note(f"{node}: served {seconds:.1f} s after {CONNECTIONS + 100} silent connections came")
         for one, (node, greet) in zip(slow, [(n, g) for n in (PAGESERVER, 2) for g in (False, True)]):
             one.join(30)
-            check(one.cut is not None and one.cut < (16 if greet else 8), f"{node}, greeted {greet}: {one.cut}")
+            check(one.cut is not None and one.cut < (16 if greet else 8) * SLOWER, f"{node}, greeted {greet}: {one.cut}")
         for node in (PAGESERVER, 2):
             check(refused(c, node)["slow_sender"] >= 1, f"{node}: {refused(c, node)}")
         stop.set()

@@ -14,8 +14,8 @@ REPORT = re.compile(r"^(?:==\d+==\s*ERROR: \w+Sanitizer|WARNING: ThreadSanitizer
 LEAK = re.compile(r"^(?:Direct|Indirect) leak of .*?(?=^(?:Direct|Indirect) leak|^SUMMARY|\Z)", re.M | re.S)
 OURS = re.compile(r"\b(?:common|proto|safekeeper|pageserver|compute-vfs|cli|tests/[\w/-]+)/[\w.-]+\.[ch]\b|corallite\.so|corallite-"
                   r"(?:pageserver|safekeeper)|sanitized/canary|tests/canary"
-                  # A module that has been unloaded again: whose it was is not known.
-                  r"|<unknown module>")
+                  # Memory had by a module that has been unloaded again: whose it was is not known.
+                  r"|#1 0x[0-9a-f]+ +\(<unknown module>\)")
 # (pattern of a report, why it is none)
 FOREIGN = [
     (r"allocator is out of memory|failed to allocate", "a test that asks what happens when there is no memory"),
