@@ -71,6 +71,9 @@ def keys_as_documented(room):
     take("pin create", "js", "good")
     take("pin list", "js")
     take("pin drop", "js", "good")
+    take("retention set", "js", "7d")
+    take("retention show", "js")
+    take("gc", "js", "--dry-run")
     undo = take("branch reset", "js/tide", "--yes")["undo"]
     check("branch reset: the branch is as its parent", room.run("diff", "js", "js/tide").returncode == 0)
     check("branch reset: the undo line", undo.startswith("corallite restore js/tide --to js/tide-before-"), undo)
