@@ -64,7 +64,8 @@ def each_verb_by_its_grammar(room):
                         done.stdout + done.stderr)
         if "--yes" in options and verb["name"] != "down":
             there = {"db drop": ["shop"], "branch drop": ["shop/side"], "branch reset": ["shop/side"],
-                     "restore": ["shop", "--to", "latest"]}[verb["name"]]
+                     "restore": ["shop", "--to", "latest"],
+                     "gc": ["shop", "--before", "-1s"]}[verb["name"]]
             wrong(room, name + there, "say --yes")
         help_text = room.ok(*name, "--help")
         matches(f"help of {verb['name']}", f"usage: corallite {verb['name']}.*examples:.*exit codes:", help_text)
