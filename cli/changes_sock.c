@@ -102,6 +102,13 @@ static int ask_once(struct ask *q, const struct co_id *timeline, lsn_t since, ls
     m.deadline_ms = CLIENT_CHANGE_TIMEOUT_MS - 2000;
     int rc = psock_call(&q->client.sock, FRAME_CHANGES_SINCE, &m.base, (struct co_span){0},
                         co_now_us() + CLIENT_CHANGE_TIMEOUT_MS * 1000ull, &frame, &body, NULL);
+    if (rc == CO_ERR_GONE) {
+        /* What happened in between is not kept any more, only the two moments are. */
+        q->all = true;
+        *full = false;
+        co_buf_free(&body);
+        return 0;
+    }
     if (!rc && frame.type != FRAME_CHANGES)
         rc = co_fail(CO_ERR_PROTOCOL, "%s answered CHANGES_SINCE with a frame %s",
                      q->client.sock.address, frame_type_name(frame.type));

@@ -72,6 +72,9 @@ def keys_as_documented(room):
     take("pin list", "js")
     take("safekeeper list")
     take("pin drop", "js", "good")
+    take("retention set", "js", "7d")
+    take("retention show", "js")
+    take("gc", "js", "--dry-run")
     undo = take("branch reset", "js/tide", "--yes")["undo"]
     check("branch reset: the branch is as its parent", room.run("diff", "js", "js/tide").returncode == 0)
     check("branch reset: the undo line", undo.startswith("corallite restore js/tide --to js/tide-before-"), undo)

@@ -8,6 +8,7 @@ RIGHT = {
     "branch create": ["shop/x"], "branch list": ["shop"], "branch rename": ["shop/x", "y"],
     "branch drop": ["shop/x", "--yes"], "branch reset": ["shop/x", "--yes"], "branch protect": ["shop"],
     "branch unprotect": ["shop"], "pin create": ["shop", "p"], "pin list": ["shop"], "pin drop": ["shop", "p"],
+    "retention set": ["shop", "7d"], "retention show": ["shop"], "gc": ["shop", "--dry-run"],
     "restore": ["shop", "--to", "latest", "--yes"], "log": ["shop"], "export": ["shop", "-o", "x.db"],
     "import": ["a.db", "b"], "check": ["shop"], "diff": ["shop", "shop/x"], "connect": ["shop", "--lang", "c"],
     "sql": ["shop", "SELECT 1"], "exec": ["true"], "db name": ["/a.db"],
@@ -64,7 +65,8 @@ def each_verb_by_its_grammar(room):
                         done.stdout + done.stderr)
         if "--yes" in options and verb["name"] != "down":
             there = {"db drop": ["shop"], "branch drop": ["shop/side"], "branch reset": ["shop/side"],
-                     "restore": ["shop", "--to", "latest"]}[verb["name"]]
+                     "restore": ["shop", "--to", "latest"],
+                     "gc": ["shop", "--before", "-1s"]}[verb["name"]]
             wrong(room, name + there, "say --yes")
         help_text = room.ok(*name, "--help")
         matches(f"help of {verb['name']}", f"usage: corallite {verb['name']}.*examples:.*exit codes:", help_text)
@@ -82,7 +84,8 @@ TABLE = (
      ["branch drop", "shop/a b", "--yes"], ["branch reset", "shop/a b", "--yes"],
      ["branch reset", "shop/side", "--keep-as", "a b", "--yes"], ["branch protect", "a b"],
      ["branch unprotect", "a b"], ["pin create", "a b", "p"], ["pin create", "shop", "a b"], ["pin list", "a b"],
-     ["pin drop", "a b", "p"], ["pin drop", "shop", "a b"], ["restore", "a b", "--to", "-1s"],
+     ["pin drop", "a b", "p"], ["pin drop", "shop", "a b"], ["retention set", "a b", "7d"],
+     ["retention show", "a b"], ["gc", "a b"], ["restore", "a b", "--to", "-1s"],
      ["restore", "shop", "--to", "-1s", "--keep-as", "a b"], ["log", "a b"], ["export", "a b", "-o", "x"],
      ["import", "a.db", "a b"], ["check", "a b"], ["diff", "shop", "a b"], ["connect", "a b", "--lang", "c"],
      ["sql", "a b"]),
@@ -91,6 +94,7 @@ TABLE = (
      ["branch create", "nope/x"], ["branch list", "nope"], ["branch rename", "nope/x", "y"],
      ["branch drop", "nope/x", "--yes"], ["branch reset", "nope/x", "--yes"], ["branch protect", "nope"],
      ["branch unprotect", "nope"], ["pin create", "nope", "p"], ["pin list", "nope"], ["pin drop", "nope", "p"],
+     ["retention set", "nope", "7d"], ["retention show", "nope"], ["gc", "nope"],
      ["restore", "nope", "--to", "-1s", "--yes"], ["log", "nope"], ["export", "nope", "-o", "x.db"],
      ["check", "nope"], ["sql", "nope@-1s", "SELECT 1"], ["sql", "nope/x", "SELECT 1"]),
     (2, NO_DB, ["diff", "shop", "nope"]),
@@ -99,7 +103,8 @@ TABLE = (
      ["branch create", "shop/x", "--from", "nope"], ["branch create", "shop/x", "--at", "shop/nope@latest"],
      ["branch rename", "shop/nope", "y"], ["branch drop", "shop/nope", "--yes"],
      ["branch reset", "shop/nope", "--yes"], ["branch protect", "shop/nope"], ["branch unprotect", "shop/nope"],
-     ["pin create", "shop/nope", "p"], ["restore", "shop/nope", "--to", "-1s", "--yes"],
+     ["pin create", "shop/nope", "p"], ["retention set", "shop/nope", "7d"], ["retention show", "shop/nope"],
+     ["restore", "shop/nope", "--to", "-1s", "--yes"],
      ["restore", "shop", "--to", "shop/nope", "--yes"], ["log", "shop/nope"], ["export", "shop/nope", "-o", "x.db"],
      ["check", "shop/nope"], ["sql", "shop/nope", "SELECT 1"]),
     (2, NO_BRANCH, ["diff", "shop", "shop/nope"]),

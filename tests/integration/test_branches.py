@@ -374,6 +374,7 @@ def reads(client, branch, n):
       "depth, and how fast they are made; with --slow at most 1.1, and 1.5 times a read of main without them", 3600)
 def many_branches(t):
     count, pages, rounds = (10000, 2000, 15) if t.slow() else (200, 300, 3)
+    count = int(os.environ.get("BRANCHES", count))
     with t.cluster() as c:
         db = c.connect()
         db.execute("CREATE TABLE big(k INTEGER PRIMARY KEY, v BLOB)")
