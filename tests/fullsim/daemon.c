@@ -91,16 +91,10 @@ static void on_terminate(uv_signal_t *h, int number)
     sk_server_stop(k->server);
 }
 
-/* An I/O error is the nemesis's, and somebody starts it again. A tail that a loss of power has torn
- * can look like rot to a safekeeper that was behind (docs/STORAGE.md, the start, 3): it refuses,
- * and the two others go on. */
+/* An I/O error is the nemesis's, and somebody starts it again. */
 static void cannot_start(struct keeper *k, int rc)
 {
     trace("safekeeper %u does not start: %s", k->host, co_sentence());
-    if (rc == CO_ERR_CORRUPT && strstr(co_sentence(), "a later record in the log says so")) {
-        k->restarting = true;
-        end_keeper(k, false);
-    }
     if (rc != CO_ERR_IO || sim.healed)
         violation("safekeeper %u does not start: %s", k->host, co_sentence());
     end_keeper(k, false);
