@@ -203,7 +203,8 @@ static int on_msg(struct pr_proposer *pr, const struct pr_event *ev, struct pr_n
     if (newer) {
         pr_know_config(pr, &m->config);
     }
-    if (pr_leads(pr) && m->term > pr->term &&
+    /* Not from one that is no member: it follows nobody's lease, so it votes for whoever asks. */
+    if (pr_leads(pr) && m->term > pr->term && pr_may_be_member(pr, n) &&
         !(co_mutated(APPEND_LOWER_TERM) || co_mutated(LEASE_ONLY_FENCE))) {
         pr_on_newer_term(pr, m->term, ev->now_us); /* R6 */
     }

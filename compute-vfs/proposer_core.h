@@ -210,6 +210,8 @@ void pr_tail_trim(struct pr_proposer *pr);
 void pr_on_ack(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m, uint64_t now);
 CO_MUST_CHECK int pr_on_data(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m,
                              uint64_t now);
+/* Is this node a member, or one again should the newest configuration come to nothing? */
+bool pr_may_be_member(const struct pr_proposer *pr, const struct pr_node *n);
 /* A write transaction is open here. */
 void pr_tell_writing(struct pr_proposer *pr, uint64_t now);
 void pr_advance(struct pr_proposer *pr, uint64_t now); /* R3 */

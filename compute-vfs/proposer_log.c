@@ -273,8 +273,7 @@ static struct co_span records_from(const struct pr_proposer *pr, const struct pr
 /* ---- sending -----------------------------------------------------------------------------------
  */
 
-/* Is this node a member, or one again should the newest configuration come to nothing? */
-static bool may_be_member(const struct pr_proposer *pr, const struct pr_node *n)
+bool pr_may_be_member(const struct pr_proposer *pr, const struct pr_node *n)
 {
     return q_is_member(&pr->config, n->node) ||
            (pr->commit_lsn < pr->config_lsn && q_is_member(&pr->config_before, n->node));
@@ -293,7 +292,7 @@ static lsn_t history_floor(const struct pr_proposer *pr)
     }
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         const struct pr_node *n = &pr->nodes[i];
-        if (may_be_member(pr, n) && (!n->adopted || n->match_lsn < floor)) {
+        if (pr_may_be_member(pr, n) && (!n->adopted || n->match_lsn < floor)) {
             floor = n->adopted ? n->match_lsn : 0;
         }
     }

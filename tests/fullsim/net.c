@@ -31,6 +31,8 @@
 
 enum kind { SOCK_FRESH, SOCK_LISTENING, SOCK_DIALING, SOCK_OPEN, SOCK_CLOSED, EVENT_FD };
 
+#define WATCHERS 4 /* threads that may poll one socket at a time */
+
 struct segment {
     struct segment *next;
     struct sock *to, *from;
@@ -56,7 +58,7 @@ struct sock {
     size_t travelling;     /* sent by this end and not taken by the other's program */
     bool fin_sent, fin_in, reset;
     int error;
-    struct task *watcher;
+    struct task *watcher[WATCHERS]; /* tasks that poll it, or the one of its loop */
     struct sock *backlog[64];
     uint32_t n_backlog;
     uint64_t count; /* EVENT_FD */
@@ -112,15 +114,32 @@ void sock_name(const struct sock *s, bool remote, uint32_t *host, uint16_t *port
     *port = remote ? s->far_port : s->port;
 }
 
+static void watch(struct sock *s, struct task *t)
+{
+    uint32_t i = 0;
+    while (i < WATCHERS && s->watcher[i] && s->watcher[i] != t)
+        i++;
+    co_assert(i < WATCHERS);
+    s->watcher[i] = t;
+}
+
+static void unwatch(struct sock *s, const struct task *t)
+{
+    for (uint32_t i = 0; i < WATCHERS; i++)
+        if (s->watcher[i] == t)
+            s->watcher[i] = NULL;
+}
+
 void sock_watch(struct sock *s, struct task *t)
 {
-    s->watcher = t;
+    watch(s, t);
 }
 
 static void something(struct sock *s)
 {
-    if (s->watcher)
-        task_wake(s->watcher);
+    for (uint32_t i = 0; i < WATCHERS; i++)
+        if (s->watcher[i])
+            task_wake(s->watcher[i]);
 }
 
 static uint64_t latency(uint32_t from, uint32_t to)
@@ -353,7 +372,7 @@ void sock_close(struct sock *s)
     s->n_backlog = 0;
     drop_all(&s->in);
     s->kind = SOCK_CLOSED;
-    s->watcher = NULL;
+    memset(s->watcher, 0, sizeof s->watcher);
 }
 
 int sock_error(struct sock *s)
@@ -692,11 +711,11 @@ static int poll_until(struct pollfd *p, nfds_t n, uint64_t until)
             return ready;
         for (nfds_t i = 0; i < n; i++)
             if (p[i].fd >= 0)
-                sock_of(p[i].fd)->watcher = sim.current;
+                watch(sock_of(p[i].fd), sim.current);
         (void)task_block(NULL, until);
         for (nfds_t i = 0; i < n; i++)
-            if (p[i].fd >= 0 && sock_of(p[i].fd)->watcher == sim.current)
-                sock_of(p[i].fd)->watcher = NULL;
+            if (p[i].fd >= 0 && sock_of(p[i].fd))
+                unwatch(sock_of(p[i].fd), sim.current);
     }
 }
 

@@ -115,7 +115,9 @@ void draw_swarm(struct sim *s)
     w->alternate = below(s, R_SWARM, 3) == 0;
     w->lease_us = one_of(s, leases, 4);
     w->resend_us = one_of(s, resends, 3);
-    w->progress_us = 200000 + below(s, R_SWARM, 1500000);
+    /* Longer than a FETCH, an APPEND and its ACK may take behind others on an ordered link; else a
+     * leader that has to bring a new member along gives up each time before its first step. */
+    w->progress_us = 200000 + 8 * w->delay_max_us + below(s, R_SWARM, 1500000);
     w->window_bytes = one_of(s, windows, 4);
     w->tail_bytes = one_of(s, tails, 4);
     w->batch_bytes = one_of(s, batches, 6);

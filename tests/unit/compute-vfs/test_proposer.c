@@ -487,6 +487,23 @@ Test(proposer, who_has_left_is_told_once_that_is_committed)
     cr_assert_null(sent(2, FRAME_APPEND), "and nothing after it");
 }
 
+Test(proposer, the_term_of_one_that_has_left_deposes_nobody)
+{
+    /* R6 speaks of members: one that left gives its vote to whoever asks for it */
+    lead(5000);
+    receive(3, ack(5000));
+    change(members(1, 3, 4));
+    catch_up();
+    receive(3, ack(view().tip_lsn));
+    change(members(1, 3, 4));
+    receive(1, ack(view().tip_lsn));
+    receive(3, ack(view().tip_lsn));
+    cr_assert_not_null(told(PR_CONFIG));
+    receive(2, (struct q_msg){.type = FRAME_REJECT, .term = used_term + 3});
+    cr_assert_null(told(PR_LOST));
+    cr_assert_eq(view().state, PR_LEADER);
+}
+
 Test(proposer, a_joint_configuration_can_be_taken_back)
 {
     lead(5000);
