@@ -98,7 +98,6 @@ struct cv_quorum {
     pthread_cond_t changed; /* monotonic clock */
     bool stopping, awake;   /* awake: the thread will look around before it sleeps */
     uint64_t sleep_until_us;
-    uint32_t waiting;   /* threads that sleep until `changed` */
     bool helping;       /* a thread that waits reads the connections */
     bool napping;       /* the background thread sleeps without polling them */
     uint64_t helped_us; /* when somebody did last; 0: not lately */
