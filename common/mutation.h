@@ -91,9 +91,9 @@ enum co_mutation {
         CO_STORAGE_MUTATION_LIST(CO_X)
 #undef CO_X
 #define CO_X(name, text, seeds) CO_MUTATION_##name,
-        CO_SYSTEM_MUTATION_LIST(CO_X)
+            CO_SYSTEM_MUTATION_LIST(CO_X)
 #undef CO_X
-            CO_MUTATION_COUNT
+                CO_MUTATION_COUNT
 };
 
 #ifdef CO_MUTATIONS

@@ -664,8 +664,8 @@ int sk_acceptor_new(const struct sk_boot *boot, struct sk_acceptor **out)
     sk->d.history = history;
     sk->write_lsn = sk->flush_lsn = boot->flush_lsn;
     sk->commit_lsn = d->commit_lsn > boot->start_lsn ? d->commit_lsn : boot->start_lsn;
-    /* Only what was committed is ever below the floor, though the block may have been written before
-     * the commit LSN was; and a damaged log may end below it. */
+    /* Only what was committed is ever below the floor, though the block may have been written
+     * before the commit LSN was; and a damaged log may end below it. */
     lsn_t below_floor = d->floor_lsn < boot->flush_lsn ? d->floor_lsn : boot->flush_lsn;
     if (below_floor > sk->commit_lsn) {
         sk->commit_lsn = below_floor;

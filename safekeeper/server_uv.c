@@ -491,8 +491,8 @@ void sk_server_stop(struct sk_server *s)
 /* Called whenever something ended: the last one ends the server. */
 void sk_server_go_on_stopping(struct sk_server *s)
 {
-    if (!s->stopping || s->stores_closed || s->n_open || s->puts || s->nodes_put ||
-        s->n_removing || s->n_clients)
+    if (!s->stopping || s->stores_closed || s->n_open || s->puts || s->nodes_put || s->n_removing ||
+        s->n_clients)
         return;
     s->stores_closed = true;
     for (uint32_t i = 0; i < SK_STORES; i++)

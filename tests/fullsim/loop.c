@@ -1,7 +1,7 @@
 /*
  * loop.c - as much of libuv as the daemons use, over virtual sockets and time. In the order of
- * libuv's own loop: timers, idle handles, those before it polls, what the sockets have, those after,
- * closing callbacks.
+ * libuv's own loop: timers, idle handles, those before it polls, what the sockets have, those
+ * after, closing callbacks.
  *
  * The state of a handle that libuv keeps in private fields is a struct `own` here, kept in
  * handle->u.reserved[0]. A loop runs on one task; others wake it with uv_async_send only.

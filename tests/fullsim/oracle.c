@@ -529,8 +529,7 @@ int __wrap_cv_database_read_page(struct cv_database *db, struct cv_handle *h,
                                  uint32_t timeout_ms);
 int __wrap_cv_database_read_page(struct cv_database *db, struct cv_handle *h,
                                  struct cv_ahead *ahead, const struct cv_snapshot *snapshot,
-                                 pgno_t pgno, uint8_t *out, uint32_t page_size,
-                                 uint32_t timeout_ms)
+                                 pgno_t pgno, uint8_t *out, uint32_t page_size, uint32_t timeout_ms)
 {
     int rc = __real_cv_database_read_page(db, h, ahead, snapshot, pgno, out, page_size, timeout_ms);
     struct timeline *t = timeline_of(&db->timeline.timeline);

@@ -151,11 +151,10 @@ Test(frame, unknown_types_and_flags_are_refused)
 
 Test(frame, every_type_of_the_list_has_a_name)
 {
-    static const unsigned types[] = {1,  2,  3,  4,  5,  16, 17, 18, 19, 20, 21, 22, 23, 24,
-                                     25, 26, 27, 28, 29, 40, 41, 42, 43, 44, 45, 46, 47, 48,
-                                     49, 64, 65, 66, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77,
-                                     80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93,
-                                     94};
+    static const unsigned types[] = {1,  2,  3,  4,  5,  16, 17, 18, 19, 20, 21, 22, 23, 24, 25,
+                                     26, 27, 28, 29, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 64,
+                                     65, 66, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 80, 81, 82,
+                                     83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94};
     unsigned known = 0;
     for (unsigned type = 0; type < 300; type++)
         known += frame_body_max(type) != 0;
