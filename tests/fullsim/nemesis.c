@@ -52,7 +52,7 @@ void swarm_draw(void)
     w->branch = ONE_OF(0, 3, 8);
     w->past = ONE_OF(0, 5, 10);
     w->strokes_a_heavy = ONE_OF(6, 12, 24);
-    w->heal_us = 70000000 + below(R_SWARM, 30000000);
+    w->heal_us = 110000000 + below(R_SWARM, 30000000);
 }
 
 /* Lights come often; what takes somebody away for long comes seldom, or nothing would be done. */

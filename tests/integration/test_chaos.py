@@ -318,7 +318,7 @@ def same_everywhere(c, there):
 @test("three writing and two reading processes while daemons are killed, paused, restarted and the "
       "network misbehaves: no acknowledged commit lost, none partial, every read strict", 24 * 3600)
 def chaos(t):
-    seconds = float(os.environ.get("CHAOS_SECONDS", 120 if t.slow() else 25))
+    seconds = float(os.environ.get("CHAOS_SECONDS", 120 if t.slow() else 8))
     seed = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(1 << 32)))
     t.note(f"seed {seed}")
     if not os.path.exists(os.path.join(BIN, "tests", "chaos-proxy")):

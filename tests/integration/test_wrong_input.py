@@ -249,9 +249,9 @@ def newer_format(t):
                      for folder, _, files in os.walk(c.data(PAGESERVER)) if "data.mdb" in files)
         with open(store, "r+b") as f:
             data = f.read()
-            places = [m.start() for m in re.finditer(rb"CORALPS1\x01\0\0\0", data)]
+            places = [m.start() for m in re.finditer(rb"CORALPS1.\0\0\0", data, re.S)]
             check(places, "the store's magic was not found")
             for place in places:
                 f.seek(place + 8)
-                f.write(b"\2")
+                f.write(b"\xff")
         refuses(t, c, PAGESERVER, c.data(PAGESERVER), "newer")
