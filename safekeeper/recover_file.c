@@ -222,6 +222,21 @@ static int rewrite(struct scan *s, struct sk_recovered *found)
     return sk_log_sync(log);
 }
 
+/* The end is written again as well: a cut whose sync failed shows as zeros in the page cache, and
+ * the record that was cut off may still be on the disk. Where the next one would begin is enough.
+ */
+static int rewrite_end(struct scan *s)
+{
+    static const uint8_t zeros[512];
+    struct sk_segments *segments = &s->log->segments;
+    lsn_t end = s->log->end_lsn;
+    uint64_t room = sk_segments_end(segments) > end ? sk_segments_end(segments) - end : 0;
+    return room == 0 ? 0
+                     : sk_segments_write(
+                           segments, end,
+                           co_span_of(zeros, room < sizeof zeros ? (size_t)room : sizeof zeros));
+}
+
 static int settle(struct scan *s, struct sk_recovered *found)
 {
     const struct sk_recover *from = s->from;
@@ -245,6 +260,8 @@ static int settle(struct scan *s, struct sk_recovered *found)
     rc = rewrite(s, found);
     if (!rc && found->torn_bytes && !found->suspect_lsn && !co_mutated(TAIL_NOT_ZEROED))
         rc = sk_segments_cut(&s->log->segments, s->log->end_lsn);
+    else if (!rc && !found->torn_bytes)
+        rc = rewrite_end(s);
     if (!rc) /* also what a process wrote that was killed before its sync */
         rc = sk_segments_sync_from(&s->log->segments, from->sealed_lsn < s->log->end_lsn
                                                           ? from->sealed_lsn

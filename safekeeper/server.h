@@ -56,7 +56,7 @@ struct sk_server {
     uint32_t n_removing;
     uint64_t closed_in, closed_out; /* bytes of connections that are gone */
     uint32_t n_open;
-    bool stopping, stores_closed, told_disk;
+    bool stopping, stores_closed, told_disk, told_full;
     atomic_bool healthy, disk_full;
     uint64_t room_bytes; /* above the reserve, when last looked, less what was taken since */
 };

@@ -349,7 +349,8 @@ static void look_at_disk(struct sk_server *s)
     co_metric_set(&m_log_bytes, sk_stored_bytes(s, appended));
     co_metric_set(&m_free, left);
     co_metric_set(&m_full, full);
-    if (full != atomic_load(&s->disk_full))
+    /* What was told, not the flag: an append that found no room has set that already. */
+    if (full != s->told_full)
         co_warn("safekeeper/server", "%s dir=%s free_bytes=%llu reserve_bytes=%llu",
                 full ? "the disk is nearly full: no records are taken" : "there is room again",
                 s->options.dir, (unsigned long long)left, (unsigned long long)reserve);
@@ -357,6 +358,7 @@ static void look_at_disk(struct sk_server *s)
         co_warn("safekeeper/server", "the disk is filling dir=%s free_bytes=%llu", s->options.dir,
                 (unsigned long long)left);
     s->told_disk = filling;
+    s->told_full = full;
     atomic_store(&s->disk_full, full);
     s->room_bytes = left > reserve ? left - reserve : 0;
 }

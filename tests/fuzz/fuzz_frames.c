@@ -16,11 +16,13 @@
 #include "proto/hello.h"
 #include "proto/message.h"
 #include "proto/qmsg.h"
+#include "proto/nodes.h"
 #include "proto/unpack.h"
 #include "safekeeper/registry_file.h"
 #include "tests/fuzz/fuzz.h"
 
 static const ProtobufCMessageDescriptor *const messages[] = {
+    [FRAME_NODES] = &corallite__nodes__descriptor,
     [FRAME_HELLO] = &corallite__hello__descriptor,
     [FRAME_HELLO_OK] = &corallite__hello_ok__descriptor,
     [FRAME_ERROR] = &corallite__error__descriptor,
@@ -125,6 +127,14 @@ static void on_message(unsigned type, const ProtobufCMessage *m)
         FUZZ_CHECK(error_take((const Corallite__Error *)m, "here") < 0);
         for (const char *p = co_sentence(); *p; p++)
             FUZZ_CHECK((unsigned char)*p >= ' ');
+    } else if (type == FRAME_NODES) {
+        struct nodes nodes, again;
+        struct nodes_message out;
+        if (nodes_read((const Corallite__Nodes *)m, &nodes))
+            return;
+        FUZZ_CHECK(nodes.n <= NODES_MAX);
+        nodes_fill(&nodes, &out);
+        FUZZ_CHECK(nodes_read(&out.pb, &again) == 0 && again.n == nodes.n);
     } else if (type == FRAME_TIMELINE_PUT) {
         on_timeline(((const Corallite__TimelinePut *)m)->timeline);
     } else if (type == FRAME_TIMELINE_LISTED) {

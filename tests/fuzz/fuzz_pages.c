@@ -122,6 +122,36 @@ static void store_and_back(struct fuzz_in in)
     FUZZ_CHECK(memcmp(out, page, size) == 0 && crc == co_crc32c(0, page, size));
 }
 
+/* Small changes of a page, one behind the other. */
+static void pack(struct fuzz_in in)
+{
+    uint32_t size = page_size_of(&in);
+    AUTO_FREE uint8_t *page = page_of(&in, size), *before = malloc(size), *again = malloc(size);
+    lsn_t prev = fuzz_number(&in, 8);
+    AUTO_FREE uint8_t *exact = fuzz_copy(co_span_of(in.p, in.n), false);
+    struct co_span rest = co_span_of(exact, in.n), left;
+    struct ps_pack_entry e, same;
+    while (ps_pack_next(&rest, prev, &e) == 0) {
+        FUZZ_CHECK(e.lsn > prev);
+        memcpy(before, page, size);
+        if (ps_pack_apply(&e, page, size))
+            return;
+        uint32_t crc = co_crc32c(0, page, size);
+        FUZZ_CHECK((ps_check_crc(page, size, e.crc) == 0) == (crc == e.crc));
+        uint8_t made[1024];
+        size_t n = ps_pack_make(before, prev, page, size, crc, e.lsn, 900, made, sizeof made);
+        FUZZ_CHECK(n <= sizeof made);
+        left = co_span_of(made, n);
+        memcpy(again, before, size);
+        if (n) {
+            FUZZ_CHECK(ps_pack_next(&left, prev, &same) == 0 && left.len == 0);
+            FUZZ_CHECK(same.lsn == e.lsn && same.crc == crc);
+            FUZZ_CHECK(ps_pack_apply(&same, again, size) == 0 && memcmp(again, page, size) == 0);
+        }
+        prev = e.lsn;
+    }
+}
+
 static void page_list(struct fuzz_in in)
 {
     AUTO_FREE uint8_t *exact = fuzz_copy(co_span_of(in.p, in.n), false);
@@ -205,7 +235,7 @@ static void numbers(struct fuzz_in in)
 
 void fuzz_pages(struct fuzz_in in)
 {
-    static void (*const all[])(struct fuzz_in) = {delta,     entry,       stored, store_and_back,
-                                                  page_list, change_list, numbers};
+    static void (*const all[])(struct fuzz_in) = {delta,     entry,       stored,  store_and_back,
+                                                  page_list, change_list, numbers, pack};
     all[fuzz_number(&in, 1) % (sizeof all / sizeof *all)](in);
 }

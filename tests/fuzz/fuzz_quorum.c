@@ -59,8 +59,8 @@ static void compare_histories(const struct q_history *h, lsn_t a_end, lsn_t b_en
     b_end = b_end < start ? start : b_end;
     struct q_history a = q_history_cut(h, a_end), b = q_history_cut(h, b_end);
     FUZZ_CHECK(a.n <= h->n && q_history_valid(&a));
-    FUZZ_CHECK(q_diverge(&a, a_end, &b, b_end, start, &ab) == 0);
-    FUZZ_CHECK(q_diverge(&b, b_end, &a, a_end, start, &ba) == 0);
+    FUZZ_CHECK(q_diverge(&a, a_end, &b, b_end, start, start, &ab) == 0);
+    FUZZ_CHECK(q_diverge(&b, b_end, &a, a_end, start, start, &ba) == 0);
     FUZZ_CHECK(ab == ba && ab <= a_end && ab <= b_end);
     FUZZ_CHECK(q_history_index(h, a_end) < (h->n ? h->n : 1));
     FUZZ_CHECK(q_last_log_term(h, a_end) == q_term_at(h, a_end));
