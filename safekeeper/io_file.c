@@ -167,7 +167,7 @@ int sk_io_read_all(const char *path, uint64_t max, struct co_buf *out)
         goto close;
     }
     rc = co_buf_reserve(out, (size_t)st.st_size);
-    if (!rc)
+    if (!rc && st.st_size > 0)
         rc = sk_io_pread(fd, out->data + out->len, (size_t)st.st_size, 0, path);
     if (!rc)
         out->len += (size_t)st.st_size;
