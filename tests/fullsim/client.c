@@ -60,7 +60,8 @@ void client_check_code(struct conn *c, int rc, const char *what)
     case SQLITE_IOERR:
     case SQLITE_CANTOPEN:
     case SQLITE_FULL:
-    case SQLITE_SCHEMA: /* changed by others twice while a statement was prepared: SQLite tries twice */
+    case SQLITE_SCHEMA: /* changed by others twice while a statement was prepared: SQLite tries
+                           twice */
         return;
     default:
         violation("connection %u: %.200s: code %d: %s", c->id, what, rc,
