@@ -22,6 +22,15 @@ uint64_t co_wall_us(void)
     return read_us(CLOCK_REALTIME);
 }
 
+void co_condition_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
 void co_random_bytes(void *out, unsigned len)
 {
     uint8_t *p = out;

@@ -3,6 +3,7 @@
 #ifndef CORALLITE_COMMON_CLOCK_FILE_H
 #define CORALLITE_COMMON_CLOCK_FILE_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 #include "common/id.h"
@@ -11,6 +12,8 @@
 uint64_t co_now_us(void);
 /* CLOCK_REALTIME in us since 1970. For the time in a record and in messages to people only. */
 uint64_t co_wall_us(void);
+/* A condition whose timed waits go by CLOCK_MONOTONIC, which nobody sets. */
+void co_condition_init(pthread_cond_t *condition);
 /* From the kernel; aborts if it has none to give. */
 void co_random_bytes(void *out, unsigned len);
 struct co_id co_id_random(void);

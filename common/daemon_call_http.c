@@ -75,7 +75,6 @@ struct co_http_answer *http_call_new(struct co_http *http, struct MHD_Connection
                                      const char *path, const char *method)
 {
     struct co_http_answer *call = calloc(1, sizeof *call);
-    pthread_condattr_t monotonic;
     if (!call)
         return NULL;
     call->http = http;
@@ -84,10 +83,7 @@ struct co_http_answer *http_call_new(struct co_http *http, struct MHD_Connection
     call->begun_us = co_now_us();
     call->head = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
     pthread_mutex_init(&call->mutex, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&call->cond, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    co_condition_init(&call->cond);
     if (collect(call, path, method))
         return call;
     http_call_drop(call);

@@ -411,13 +411,9 @@ static int listen_on(const char *host, uint16_t *port, int *out)
 
 static void init_locks(struct co_http *http)
 {
-    pthread_condattr_t monotonic;
     pthread_mutex_init(&http->mutex, NULL);
     pthread_cond_init(&http->cond, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&http->watch, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    co_condition_init(&http->watch);
 }
 
 /* Takes fd when it succeeds. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/assert.h"
+#include "common/clock_file.h"
 
 #define OPEN_TIMEOUT_MS 2900u /* an absent server is told within three seconds */
 
@@ -86,8 +87,8 @@ static int object_new(const struct cv_uri *uri, struct cv_database **out)
     if (!db)
         return co_fail(CO_ERR_NOMEM, "no memory for a database object");
     pthread_mutex_init(&db->lock, NULL);
-    cv_condition_init(&db->changed);
-    cv_condition_init(&db->keeper_wake);
+    co_condition_init(&db->changed);
+    co_condition_init(&db->keeper_wake);
     db->uri = *uri;
     db->generation = cv_generation();
     cv_uri_path(uri, db->path);
@@ -218,7 +219,7 @@ static void add_handle(struct cv_database *db, struct cv_handle *h)
 {
     struct registry *r = registry();
     memset(h, 0, sizeof *h);
-    cv_condition_init(&h->turn);
+    co_condition_init(&h->turn);
     pthread_mutex_lock(&r->lock);
     h->id = r->next_id++;
     pthread_mutex_unlock(&r->lock);

@@ -288,9 +288,8 @@ void cv_era_durable(struct cv_database *db, lsn_t lsn);
 /* Absolute time `ms` from now for pthread_cond_timedwait on `changed`, and the wait itself: false
  * when the time has come. Lock held. */
 bool cv_wait_until(struct cv_database *db, uint64_t until_us);
-/* The same on a condition of one's own, made by cv_condition_init. */
+/* The same on a condition of one's own, made by co_condition_init. */
 bool cv_wait_on(struct cv_database *db, pthread_cond_t *condition, uint64_t until_us);
-void cv_condition_init(pthread_cond_t *condition);
 /* Counts a wait that began at since_us. Lock held. */
 void cv_waited(struct cv_database *db, enum cv_cause cause, uint64_t since_us);
 

@@ -56,16 +56,6 @@ bool cv_wait_until(struct cv_database *db, uint64_t until_us)
     return cv_wait_on(db, &db->changed, until_us);
 }
 
-void cv_condition_init(pthread_cond_t *condition)
-{
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
 /* -- outcomes ------------------------------------------------------------------------------------
  */
 
@@ -377,7 +367,7 @@ int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool rec
         return rc;
     }
     pthread_mutex_init(&me.lock, NULL);
-    cv_condition_init(&me.wake);
+    co_condition_init(&me.wake);
     me.next = db->waiters;
     db->waiters = &me;
     bool tell = await(db, &me, timeout_ms);

@@ -637,7 +637,6 @@ static int make_core(struct cv_quorum *q)
 int cv_quorum_open(const struct cv_timeline *timeline, const struct cv_log_events *events,
                    struct cv_log **out)
 {
-    pthread_condattr_t attr;
     struct cv_quorum *q = calloc(1, sizeof *q);
 
     *out = NULL;
@@ -658,10 +657,7 @@ int cv_quorum_open(const struct cv_timeline *timeline, const struct cv_log_event
     for (uint32_t i = 0; i < q->n_links; i++)
         cv_link_init(&q->link[i], &timeline->safekeepers[i], &timeline->config);
     pthread_mutex_init(&q->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&q->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    co_condition_init(&q->changed);
     q->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = q->wake_fd >= 0 ? make_core(q)
                              : co_fail_errno(CO_ERR_IO, errno, "no descriptor for the log");

@@ -90,12 +90,8 @@ static struct lookup *lookup_new(const char *host, const char *port)
     struct lookup *l = calloc(1, sizeof *l);
     if (!l)
         return NULL;
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&l->lock, NULL);
-    pthread_cond_init(&l->done_cond, &attr);
-    pthread_condattr_destroy(&attr);
+    co_condition_init(&l->done_cond);
     snprintf(l->host, sizeof l->host, "%s", host);
     snprintf(l->port, sizeof l->port, "%s", port);
     return l;

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "common/assert.h"
+#include "common/clock_file.h"
 #include "safekeeper/store_int.h"
 
 /* Under load idle work of other timelines is not put off for longer. */
@@ -256,11 +257,7 @@ int sk_store_new(uv_loop_t *loop, const struct sk_store_events *events, struct s
     uv_prepare_start(&s->before_poll, on_before_poll);
     uv_check_start(&s->after_poll, on_after_poll);
     s->handles = 3;
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    co_condition_init(&s->wake);
     pthread_mutex_init(&s->mutex, NULL);
     int err = pthread_create(&s->thread, NULL, store_main, s);
     co_assert(err == 0); /* at start only */
