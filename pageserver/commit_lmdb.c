@@ -365,19 +365,13 @@ int ps_progress_put(struct ps_txn *txn, tlno_t no, const struct ps_progress *p)
 
 int ps_progress_get(struct ps_txn *txn, tlno_t no, struct ps_progress *out)
 {
-    co_assert(txn->live);
-    uint8_t key[PS_LINE_KEY_BYTES];
-    co_put32be(key, no);
-    MDB_val k = ps_val(key, sizeof key), v;
-    int rc = mdb_get(txn->txn, txn->store->dbi[T_PROGRESS], &k, &v);
-    if (rc == MDB_NOTFOUND)
-        return co_fail(CO_ERR_NOT_FOUND, "nothing of this timeline was ingested yet");
+    const uint8_t *row;
+    int rc = ps_row_get(txn, T_PROGRESS, no, PROGRESS_BYTES, "progress",
+                        "reading how far a timeline is", &row);
+    if (rc == CO_ERR_NOT_FOUND)
+        return co_fail(rc, "nothing of this timeline was ingested yet");
     if (rc)
-        return ps_lmdb_fail(txn->store, rc, "reading how far a timeline is");
-    if (v.mv_size != PROGRESS_BYTES)
-        return co_fail(CO_ERR_CORRUPT, "%s: a row of table progress has %zu bytes instead of %u",
-                       txn->store->dir, v.mv_size, PROGRESS_BYTES);
-    const uint8_t *row = v.mv_data;
+        return rc;
     out->last_lsn = co_get64(row);
     memcpy(out->digest.b, row + 8, 16);
     return 0;

@@ -24,21 +24,10 @@ int ps_cutoff_put(struct ps_txn *txn, tlno_t no, lsn_t cutoff)
 
 int ps_cutoff_get(struct ps_txn *txn, tlno_t no, lsn_t *cutoff)
 {
-    co_assert(txn->live);
-    uint8_t key[PS_LINE_KEY_BYTES];
-    co_put32be(key, no);
-    MDB_val k = ps_val(key, sizeof key), v;
-    int rc = mdb_get(txn->txn, txn->store->dbi[T_GC], &k, &v);
-    *cutoff = 0;
-    if (rc == MDB_NOTFOUND)
-        return 0;
-    if (rc)
-        return ps_lmdb_fail(txn->store, rc, "reading what a timeline keeps");
-    if (v.mv_size != 8)
-        return co_fail(CO_ERR_CORRUPT, "%s: a row of table gc has %zu bytes instead of 8",
-                       txn->store->dir, v.mv_size);
-    *cutoff = co_get64(v.mv_data);
-    return 0;
+    const uint8_t *row;
+    int rc = ps_row_get(txn, T_GC, no, 8, "gc", "reading what a timeline keeps", &row);
+    *cutoff = rc ? 0 : co_get64(row);
+    return rc == CO_ERR_NOT_FOUND ? 0 : rc;
 }
 
 /* -- Pages ------------------------------------------------------------------------------------- */

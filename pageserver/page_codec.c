@@ -195,6 +195,15 @@ int ps_pack_next(struct co_span *rest, lsn_t prev, struct ps_pack_entry *out)
     return 0;
 }
 
+uint64_t ps_pack_count(struct co_span pack)
+{
+    struct ps_pack_entry e;
+    uint64_t n = 0;
+    for (lsn_t prev = 0; ps_pack_next(&pack, prev, &e) == 0; prev = e.lsn)
+        n++;
+    return n;
+}
+
 size_t ps_pack_make(const uint8_t *before, lsn_t prev, const uint8_t *page, uint32_t page_size,
                     uint32_t crc, lsn_t lsn, size_t runs_max, uint8_t *out, size_t cap)
 {

@@ -82,6 +82,8 @@ struct ps_pack_entry {
 /* Takes the next entry of a pack off *rest; `prev` is the LSN of the version before it.
  * CO_ERR_NOT_FOUND: *rest is empty. CO_ERR_CORRUPT with a sentence that lacks only the place. */
 CO_MUST_CHECK int ps_pack_next(struct co_span *rest, lsn_t prev, struct ps_pack_entry *out);
+/* How many entries a pack has; of a damaged one those before the damage. */
+uint64_t ps_pack_count(struct co_span pack);
 /* Makes the entry that turns `before` into `page`, in out[cap]; its length. 0: it does not fit, or
  * would have more than runs_max bytes of runs. */
 size_t ps_pack_make(const uint8_t *before, lsn_t prev, const uint8_t *page, uint32_t page_size,

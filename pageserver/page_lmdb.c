@@ -153,29 +153,20 @@ static int put_image(struct ps_txn *txn, struct ps_page_key k, const struct ps_i
     return ps_usage_add(txn, k.no, &change);
 }
 
-static int64_t entries_of(struct co_span pack)
-{
-    struct ps_pack_entry e;
-    int64_t n = 0;
-    for (lsn_t prev = 0; ps_pack_next(&pack, prev, &e) == 0; prev = e.lsn)
-        n++;
-    return n;
-}
-
 /* Replaces the pack of a group. */
 static int put_pack(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn,
                     struct co_span pack)
 {
     uint8_t bytes[PS_PAGE_KEY_BYTES];
     struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = image_lsn, .chunk = PS_PACK_CHUNK};
-    struct ps_usage_change change = {.versions = entries_of(pack)};
+    struct ps_usage_change change = {.versions = (int64_t)ps_pack_count(pack)};
     ps_page_key_put(bytes, &k);
     MDB_val key = ps_val(bytes, sizeof bytes), old;
     int rc = mdb_get(txn->txn, txn->store->dbi[T_PAGE], &key, &old);
     if (rc && rc != MDB_NOTFOUND)
         return ps_lmdb_fail(txn->store, rc, "looking a pack up");
     if (!rc) {
-        change.versions -= entries_of(ps_span(old));
+        change.versions -= (int64_t)ps_pack_count(ps_span(old));
         change.page_bytes -= (int64_t)(old.mv_size + NODE_BYTES);
     }
     if (pack.len) {
@@ -201,9 +192,10 @@ static int delete_group(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_
             return ps_usage_add(txn, no, &change);
         if (rc)
             return rc;
-        change.versions -= k.chunk == 0               ? 1
-                           : k.chunk == PS_PACK_CHUNK ? entries_of(ps_span(value))
-                                                      : 0;
+        if (k.chunk == PS_PACK_CHUNK)
+            change.versions -= (int64_t)ps_pack_count(ps_span(value));
+        else
+            change.versions -= k.chunk == 0;
         change.images -= k.chunk == 0;
         change.page_bytes -= (int64_t)(value.mv_size + NODE_BYTES);
         rc = mdb_cursor_del(txn->page, 0);

@@ -64,6 +64,11 @@ int ps_put(struct ps_txn *txn, enum ps_table table, struct co_span key, struct c
 /* mdb_del likewise. *had: there was one. */
 int ps_del(struct ps_txn *txn, enum ps_table table, struct co_span key, bool *had);
 
+/* The row of timeline `no` in a table that has one of `size` bytes for each; borrowed from the map.
+ * CO_ERR_NOT_FOUND without a sentence: none. `doing`, `name`: for the sentences of other errors. */
+int ps_row_get(struct ps_txn *txn, enum ps_table table, tlno_t no, uint32_t size, const char *name,
+               const char *doing, const uint8_t **row);
+
 /* commit_lmdb.c: the first commit of this timeline at or above lsn. CO_ERR_NOT_FOUND: none. */
 int ps_commit_from(struct ps_txn *txn, tlno_t no, lsn_t lsn, lsn_t *out);
 /* Takes a commit's rows away. */

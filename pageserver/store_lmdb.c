@@ -429,6 +429,25 @@ struct ps_codec *ps_txn_codec(struct ps_txn *txn)
     return txn->codec;
 }
 
+int ps_row_get(struct ps_txn *txn, enum ps_table table, tlno_t no, uint32_t size, const char *name,
+               const char *doing, const uint8_t **row)
+{
+    co_assert(txn->live);
+    uint8_t key[PS_LINE_KEY_BYTES];
+    co_put32be(key, no);
+    MDB_val k = ps_val(key, sizeof key), v;
+    int rc = mdb_get(txn->txn, txn->store->dbi[table], &k, &v);
+    if (rc == MDB_NOTFOUND)
+        return CO_ERR_NOT_FOUND;
+    if (rc)
+        return ps_lmdb_fail(txn->store, rc, doing);
+    if (v.mv_size != size)
+        return co_fail(CO_ERR_CORRUPT, "%s: a row of table %s has %zu bytes instead of %u",
+                       txn->store->dir, name, v.mv_size, size);
+    *row = v.mv_data;
+    return 0;
+}
+
 int ps_put(struct ps_txn *txn, enum ps_table table, struct co_span key, struct co_span value)
 {
     co_assert(txn->write && txn->live);

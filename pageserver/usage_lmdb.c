@@ -18,21 +18,13 @@ static void decode(const uint8_t *row, struct ps_usage *out)
 
 int ps_usage_get(struct ps_txn *txn, tlno_t no, struct ps_usage *out)
 {
-    co_assert(txn->live);
-    uint8_t key[PS_LINE_KEY_BYTES];
-    co_put32be(key, no);
-    MDB_val k = ps_val(key, sizeof key), v;
-    int rc = mdb_get(txn->txn, txn->store->dbi[T_USAGE], &k, &v);
+    const uint8_t *row;
+    int rc =
+        ps_row_get(txn, T_USAGE, no, ROW_BYTES, "usage", "reading what a timeline takes", &row);
     *out = (struct ps_usage){0};
-    if (rc == MDB_NOTFOUND)
-        return 0;
-    if (rc)
-        return ps_lmdb_fail(txn->store, rc, "reading what a timeline takes");
-    if (v.mv_size != ROW_BYTES)
-        return co_fail(CO_ERR_CORRUPT, "%s: a row of table usage has %zu bytes instead of %u",
-                       txn->store->dir, v.mv_size, ROW_BYTES);
-    decode(v.mv_data, out);
-    return 0;
+    if (!rc)
+        decode(row, out);
+    return rc == CO_ERR_NOT_FOUND ? 0 : rc;
 }
 
 static int put(struct ps_txn *txn, tlno_t no, const struct ps_usage *u)
@@ -87,15 +79,6 @@ int ps_usage_add(struct ps_txn *txn, tlno_t no, const struct ps_usage_change *ch
 /* -- Counting anew -----------------------------------------------------------------------------
  */
 
-static uint64_t entries(struct co_span pack)
-{
-    struct ps_pack_entry e;
-    uint64_t n = 0;
-    for (lsn_t prev = 0; ps_pack_next(&pack, prev, &e) == 0; prev = e.lsn)
-        n++;
-    return n;
-}
-
 static int count_pages(struct ps_txn *txn, tlno_t no, struct ps_usage *u)
 {
     struct ps_page_key k = {.no = no, .lsn = UINT64_MAX};
@@ -105,7 +88,9 @@ static int count_pages(struct ps_txn *txn, tlno_t no, struct ps_usage *u)
     int rc = mdb_cursor_get(txn->page, &key, &value, MDB_SET_RANGE);
     for (; !rc && ps_page_key_get(ps_span(key), &k) && k.no == no;
          rc = mdb_cursor_get(txn->page, &key, &value, MDB_NEXT)) {
-        u->versions += k.chunk == 0 ? 1 : k.chunk == PS_PACK_CHUNK ? entries(ps_span(value)) : 0;
+        u->versions += k.chunk == 0               ? 1
+                       : k.chunk == PS_PACK_CHUNK ? ps_pack_count(ps_span(value))
+                                                  : 0;
         u->images += k.chunk == 0;
         u->page_bytes += value.mv_size + key.mv_size + 8;
     }
