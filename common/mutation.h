@@ -55,6 +55,7 @@
     X(TORN_ACCEPTED,       "a torn record is taken for a whole one",                   25000) \
     X(SEGMENT_EARLY,       "a cut drops segments before the seal is lowered",          25000) \
     X(CONTROL_IN_PLACE,    "the control block is written over itself",                 25000) \
+    X(CONTROL_UNSYNCED,    "a start trusts a control block that only the page cache may hold", 60000) \
     X(DIRECTORY_NOT_SYNCED, "the directory of a new segment is not synced",            25000) \
     X(RENAME_NOT_SYNCED,   "a new segment is renamed before it is synced",             25000) \
     X(TAIL_NOT_REWRITTEN,  "a start trusts the unsealed tail instead of writing it again",25000) \
@@ -78,8 +79,7 @@
     X(UNKNOWN_SAID_LOST, "an outcome that is unknown is told as a failure",                     10) \
     X(PAGES_NEWEST,      "the pageserver serves the newest version, not that at the LSN",       10) \
     X(PAGES_UNINGESTED,  "the pageserver serves before it has the log up to there",             10) \
-    X(BRANCH_ABOVE,      "a branch reads its ancestor above the branch point",                  10) \
-    X(CONTROL_UNSYNCED,  "a vote that a killed process left in the page cache is relied upon", 100)
+    X(BRANCH_ABOVE,      "a branch reads its ancestor above the branch point",                  10)
 /* clang-format on */
 
 enum co_mutation {

@@ -141,10 +141,6 @@ int sk_control_open(const char *path, const struct sk_owner *owner, struct sk_co
         rc = sk_io_open(path, O_RDWR, &file->fd);
     if (!rc)
         rc = sk_io_pread(file->fd, slots, sizeof slots, 0, path);
-    /* A process that was killed may have left a slot in the page cache only: it is relied upon from
-     * here on, and the next write goes to the other slot. */
-    if (!rc && !co_mutated(CONTROL_UNSYNCED))
-        rc = sk_io_sync(file->fd, path);
     if (rc)
         goto fail;
     for (unsigned i = 0; i < 2; i++)

@@ -275,7 +275,7 @@ int sk_files_open(const char *data_dir, const struct sk_birth *birth, struct sk_
         rc = CO_ERR_CORRUPT; /* the sentence names the file that is missing */
     if (!rc)
         rc = read_log(f, birth);
-    if (!rc)
+    if (!rc && !co_mutated(CONTROL_UNSYNCED))
         rc = sk_control_renew(&f->control_file, &f->control);
     if (!rc && f->found.suspect_lsn)
         rc = note_doubt(f);
