@@ -75,9 +75,9 @@ static int decode(const uint8_t slot[SK_CONTROL_SLOT_BYTES], unsigned parity, st
     c->suspect_term = co_get64(slot + AT_SUSPECT + 8);
     if (!version || (version == 1) != !c->suspect_lsn || (flags & ~(uint32_t)FLAGS) ||
         ((c->sequence & 1) != parity && !co_mutated(CONTROL_IN_PLACE)) ||
-        c->history_n > CO_HISTORY_MAX || c->start_lsn > c->commit_lsn ||
-        c->commit_lsn > c->sealed_lsn || c->halted[SK_HALTED_TEXT - 1] ||
-        !(flags & FLAG_HALTED) != !c->halted[0])
+        c->sequence == UINT64_MAX || c->history_n > CO_HISTORY_MAX ||
+        c->start_lsn > c->commit_lsn || c->commit_lsn > c->sealed_lsn ||
+        c->halted[SK_HALTED_TEXT - 1] || !(flags & FLAG_HALTED) != !c->halted[0])
         return CO_ERR_CORRUPT;
     return 0;
 }

@@ -145,6 +145,20 @@ Test(control_file, newer_format_is_refused_as_such)
     cr_assert(strstr(co_sentence(), "newer"));
 }
 
+Test(control_file, slot_that_nothing_could_follow_is_unsound)
+{
+    /* C1: with the largest sequence the next write would look older. Found by tests/fuzz. */
+    struct sk_control c;
+    uint8_t slot[4096];
+    write_three();
+    read_at(path, 4096, slot, sizeof slot);
+    co_put64(slot + 16, UINT64_MAX);
+    co_put32(slot + 4092, co_crc32c(0, slot, 4092));
+    write_at(path, 4096, slot, sizeof slot);
+    cr_assert_eq(read_back(&c), 0);
+    cr_assert_eq(c.sequence, 2);
+}
+
 /* -- History ---------------------------------------------------------------------------------- */
 
 static void open_history(struct sk_history_file *h)
