@@ -40,6 +40,29 @@ static void leave(struct cv_quorum *q)
     pthread_mutex_unlock(&q->lock);
 }
 
+/* The background thread reads the connections from now on. */
+static void wake_from_nap(struct cv_quorum *q)
+{
+    q->helped_us = 0;
+    if (q->napping)
+        cv_quorum_kick(q);
+}
+
+/* The thread that waits reads the connections by itself, unless another one does. What else may
+ * wait for them, others here or the owner's commits, is left to others again afterwards. */
+static bool assist_slice(struct cv_quorum *q, uint64_t until_us)
+{
+    if (q->leading > 0 || q->helping || q->telling || q->tales.n > 0)
+        return false;
+    q->helping = true;
+    cv_quorum_assist(q, until_us);
+    if (q->waiting > 0)
+        pthread_cond_broadcast(&q->changed);
+    if (q->reign != NULL)
+        wake_from_nap(q);
+    return true;
+}
+
 /* Waits for a change, at most a slice and not beyond the deadline. false: the deadline has passed.
  */
 static bool wait_slice(struct cv_quorum *q, uint64_t deadline_us)
@@ -52,11 +75,15 @@ static bool wait_slice(struct cv_quorum *q, uint64_t deadline_us)
         return false;
     us = us > CV_SLICE_US ? CV_SLICE_US : us;
     cv_quorum_kick_if_needed(q);
+    if (assist_slice(q, now_us + us))
+        return true;
     clock_gettime(CLOCK_MONOTONIC, &at);
     at.tv_nsec += (long)(us * 1000);
     at.tv_sec += at.tv_nsec / 1000000000;
     at.tv_nsec %= 1000000000;
+    q->waiting++;
     pthread_cond_timedwait(&q->changed, &q->lock, &at);
+    q->waiting--;
     return true;
 }
 
@@ -298,14 +325,6 @@ static void quorum_append(struct cv_log *log, term_t term, struct cv_record *rec
 /* -- threads that wait for their commit
  * ------------------------------------------------------------
  */
-
-/* The background thread reads the connections from now on. */
-static void wake_from_nap(struct cv_quorum *q)
-{
-    q->helped_us = 0;
-    if (q->napping)
-        cv_quorum_kick(q);
-}
 
 /* Only while no tale is on its way to the owner: what it lacks then is told by nobody else. */
 static bool quorum_attend(struct cv_log *log)

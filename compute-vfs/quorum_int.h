@@ -98,6 +98,7 @@ struct cv_quorum {
     pthread_cond_t changed; /* monotonic clock */
     bool stopping, awake;   /* awake: the thread will look around before it sleeps */
     uint64_t sleep_until_us;
+    uint32_t waiting;   /* threads that sleep until `changed` */
     bool helping;       /* a thread that waits reads the connections */
     bool napping;       /* the background thread sleeps without polling them */
     bool blind;         /* so it does until `helping` ends: then it is woken */

@@ -540,8 +540,12 @@ static void read_all(struct cv_quorum *q, struct polled *p, bool help)
  * each answer would cost them their turn. */
 static bool may_nap(const struct cv_quorum *q)
 {
-    return cv_quorum_ready(q) && q->asks == NULL && q->leading == 0 &&
-           (q->helping || co_now_us() < q->helped_us + CV_NAP_US);
+    bool settling = q->leading > 0 || q->wrecks != NULL || q->releasing || q->doomed ||
+                    (q->asked && q->reign == NULL);
+
+    if (settling || q->asks != NULL)
+        return !settling && q->helping;
+    return q->helping || co_now_us() < q->helped_us + CV_NAP_US;
 }
 
 void cv_quorum_assist(struct cv_quorum *q, uint64_t until_us)

@@ -717,6 +717,48 @@ Test(quorum_sock, another_compute_sees_every_acknowledged_commit)
     }
 }
 
+struct asker {
+    pthread_t thread;
+    unsigned n, old; /* answers, and those that lacked an acknowledged commit */
+    int rc;
+};
+
+static void *ask_often(void *arg)
+{
+    struct asker *k = arg;
+
+    while (k->n < 200 && k->rc == 0) {
+        lsn_t lsn, known = durable_of(&a);
+        k->rc = b.log->ops->position(b.log, 3000, &lsn);
+        k->old += lsn < known;
+        k->n++;
+    }
+    return NULL;
+}
+
+/* Threads that ask at once share the connections: one reads, the others are not forgotten. */
+Test(quorum_sock, questions_of_several_threads)
+{
+    struct asker asker[3] = {0};
+
+    side_open(&b);
+    cr_assert_eq(lead(&a, 3000), 0);
+    append(&a);
+    cr_assert(is_durable(&a, 3000));
+    for (unsigned i = 0; i < 3; i++)
+        cr_assert_eq(pthread_create(&asker[i].thread, NULL, ask_often, &asker[i]), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        append(&a);
+        cr_assert(assisted(&a, 5000));
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        pthread_join(asker[i].thread, NULL);
+        cr_expect_eq(asker[i].rc, 0);
+        cr_expect_eq(asker[i].n, 200);
+        cr_expect_eq(asker[i].old, 0, "%u answers were not strict", asker[i].old);
+    }
+}
+
 Test(quorum_sock, no_position_without_a_majority)
 {
     /* a minority cannot know; bounded */
