@@ -100,6 +100,22 @@ static void check_list(struct seen *s, const char *v)
     run_stats.appends_checked++;
 }
 
+/* What its own connection committed with less than FULL it may see before nobody can lose it, and
+ * with it whatever that stands upon. */
+static void note_seen(const struct seen *s)
+{
+    lsn_t own = 0;
+    for (uint64_t id = 1; id <= n_txns; id++) {
+        const struct txn *x = &txns[id];
+        if (x->client == s->conn->id && !x->full && x->state == T_ACKED && x->end > own)
+            own = x->end;
+    }
+    for (uint32_t i = 0; i < s->n; i++) {
+        struct txn *x = &txns[s->id[i]];
+        x->seen |= x->client != s->conn->id && x->end > own;
+    }
+}
+
 static int take_list(void *arg, int n, char **values, char **names)
 {
     (void)n;
@@ -141,9 +157,8 @@ void work_read(struct conn *c, const char *why)
         client_rollback(c, 0);
         seen->n = 0;
     }
-    /* Of its own it may see what can still be lost. */
-    for (uint32_t i = 0; rc == 0 && i < seen->n; i++)
-        txns[seen->id[i]].seen |= txns[seen->id[i]].client != c->id;
+    if (rc == 0)
+        note_seen(seen);
     free(seen);
 }
 
