@@ -114,28 +114,13 @@ static int c_check_reserved(sqlite3_file *file, int *out)
     return REAL(file)->pMethods->xCheckReservedLock(REAL(file), out);
 }
 
-/* Only what asks for something else is answered, as by Corallite (compute-vfs/pragmas.c). */
-static const char *answer_to(const char *pragma, const char *value)
-{
-    static const char *const modes[] = {"delete", "persist", "off", "truncate", "memory"};
-
-    if (!value)
-        return NULL;
-    if (strcasecmp(pragma, "locking_mode") == 0)
-        return strcasecmp(value, "exclusive") == 0 ? "normal" : NULL;
-    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
-        if (strcasecmp(pragma, "journal_mode") == 0 &&
-            strncasecmp(modes[i], value, strlen(value)) == 0)
-            return "wal";
-    return NULL;
-}
-
 static int c_control(sqlite3_file *file, int op, void *arg)
 {
     if (op == SQLITE_FCNTL_PRAGMA) {
         char **pragma = arg;
-        const char *answer = answer_to(pragma[1], pragma[2]);
-
+        const char *answer = strcasecmp(pragma[1], "journal_mode") == 0   ? "wal"
+                             : strcasecmp(pragma[1], "locking_mode") == 0 ? "normal"
+                                                                          : NULL;
         if (answer) {
             pragma[0] = sqlite3_mprintf("%s", answer);
             return pragma[0] ? SQLITE_OK : SQLITE_NOMEM;
