@@ -9,9 +9,11 @@ sqlite-harness: all $(SQLITE_LIBS)
 
 # The fixed quarter of the scripts that make test runs: tests/sqlite/quarter.txt.
 sqlite-quarter: sqlite-harness
+	@tests/sqlite/rows_check.py
 	@B='$(B)' tests/sqlite/run.py --quarter --out $(abspath $(B))/sqlite/quarter $(ARGS)
 
-# All scripts, on Corallite and on the control, and the table out of both.
+# All scripts, on Corallite and on the control, and the table out of both. ARGS=--resume: only what has no row of
+# this build yet; ARGS='select1 fts5*': these again, in the place of their rows.
 sqlite-conformance: sqlite-harness
 	@B='$(B)' tests/sqlite/run.py --backend control $(ARGS)
 	@B='$(B)' tests/sqlite/run.py --backend corallite $(ARGS)

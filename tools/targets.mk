@@ -174,16 +174,16 @@ suite-bins: $(SUITE_BINS)
 sanitize-all:
 	@tools/deps build test sanitize
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 suite-bins
-	@B=$(B)/sanitize ONLY='$(ONLY)' /usr/bin/python3 tests/sanitized/suite.py address $(PARTS)
+	@B=$(B)/sanitize ONLY='$(ONLY)' RESUME='$(RESUME)' /usr/bin/python3 tests/sanitized/suite.py address $(PARTS)
 tsan-all:
 	@tools/deps build test sanitize
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/tsan-all SHIM=yes EXTRA='-fsanitize=thread -w' OPT=-O1 suite-bins
-	@B=$(B)/tsan-all ONLY='$(ONLY)' /usr/bin/python3 tests/sanitized/suite.py thread $(PARTS)
+	@B=$(B)/tsan-all ONLY='$(ONLY)' RESUME='$(RESUME)' /usr/bin/python3 tests/sanitized/suite.py thread $(PARTS)
 # Unit tests, some seeds of the simulator and a cluster with a program under valgrind's memcheck. By hand.
 valgrind:
 	@tools/deps build test sanitize
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/valgrind SHIM=yes EXTRA=-w OPT='-O1 -DCO_PORTABLE' suite-bins
-	@B=$(B)/valgrind /usr/bin/python3 tests/sanitized/memcheck.py $(PARTS)
+	@B=$(B)/valgrind RESUME='$(RESUME)' /usr/bin/python3 tests/sanitized/memcheck.py $(PARTS)
 
 # The products as real processes under ThreadSanitizer.
 .PHONY: tsan sanitized-bins
@@ -217,6 +217,7 @@ clang:
 lint: all
 	@tools/deps lint
 	@CC='$(CC)' B='$(B)' CPPFLAGS='$(CPPFLAGS)' tools/lint
+	@tests/rules/run --texts
 
 fmt:
 	clang-format-14 -i $(C_FILES)

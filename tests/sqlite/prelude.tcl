@@ -56,17 +56,8 @@ proc harness_copy {args} {
     return ""
 }
 
-# SQLite's `testvfs` keeps a wal-index of its own unless told to pass those calls on, and then no VFS
-# below it learns of a lock. A script that does not look at these calls loses nothing by that.
-proc harness_testvfs {args} {
-    if {[llength $args] % 2 && "-noshm" ni $args && "-fullshm" ni $args && "-iversion" ni $args} {
-        lappend args -fullshm 1
-    }
-    uplevel 1 [list harness_real_testvfs {*}$args]
-}
-
 set ::harness_procs {}
-foreach p {harness_name_of harness_make_copy harness_copy harness_testvfs} {
+foreach p {harness_name_of harness_make_copy harness_copy} {
     append ::harness_procs [list proc $p [info args $p] [info body $p]] \n
 }
 append ::harness_procs {
@@ -79,17 +70,11 @@ append ::harness_procs {
     }
 }
 
-set ::harness_shm_procs {
-    rename testvfs harness_real_testvfs
-    rename harness_testvfs testvfs
-}
-
 # Each script runs in an interpreter of its own, which is prepared by this command.
 rename load_testfixture_extensions harness_load_extensions
 proc load_testfixture_extensions {interpreter} {
     harness_load_extensions $interpreter
     interp eval $interpreter $::harness_procs
-    if {!$::harness_looks_at_shm} {interp eval $interpreter $::harness_shm_procs}
 }
 
 lassign $argv testdir suite script
@@ -106,9 +91,6 @@ if {$script eq ""} {
     exit 0
 }
 eval $::harness_procs
-set f [open $script]
-set ::harness_looks_at_shm [string match *xShm* [read $f]]
-close $f
 set argv [list $suite [file tail $script]]
 set argv0 $permutations
 source $permutations

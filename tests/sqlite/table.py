@@ -2,16 +2,17 @@
 """docs/sqlite-conformance.md out of the results of run.py: never typed.
 
     table.py [--results DIR] [--out FILE]    writes it; exit status 1 when something is unexplained,
-                                             when an exception explains nothing any more, or when
-                                             the control has more clean scripts
+                                             when an exception explains nothing any more, when
+                                             the control has more clean scripts, or when the rows
+                                             of a side come from more than one build
 """
 
 import argparse
-import json
 import os
 import sys
 
 import explain
+import rows as book
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -22,11 +23,6 @@ FAMILIES = ("select insert update delete trans savepoint index join trigger fkey
 
 def clean(r):
     return r["ended"] == "ended" and r["status"] == 0 and not r["failed"]
-
-
-def load(directory, backend):
-    with open(os.path.join(directory, backend + ".jsonl")) as f:
-        return {r["script"]: r for r in map(json.loads, f)}
 
 
 def cell(text):
@@ -67,6 +63,20 @@ def families(ours, control):
     return lines
 
 
+def stamps(sides, problems):
+    """What was run, of which commit and when; and what was run more than once, which a reader is to know."""
+    lines = []
+    for name, results in sides.items():
+        s = book.stamp(results)
+        if len(s["builds"]) > 1:
+            problems.append(f"{name}: rows of {len(s['builds'])} builds; make sqlite-conformance ARGS=--resume "
+                            "runs what has none of this one")
+        again = "".join(f" {script} ({runs} times)" for script, runs in s["again"].items())
+        lines.append(f"{name}: commit {', '.join(s['commits'])}, {s['from']} to {s['to']} UTC. Run more than once, "
+                     f"the last run counts:{again or ' none'}.")
+    return "\n".join(lines)
+
+
 def total(results, name):
     return sum(r["counts"].get(name, 0) for r in results.values())
 
@@ -86,6 +96,8 @@ def document(ours, control, rules, problems):
 
 Made by `make sqlite-conformance` (tests/sqlite/table.py); do not edit. `tests/sqlite/README.md` says how
 the scripts are run and what the control is; `tests/sqlite/exceptions.txt` holds the reasons below.
+
+{stamps({"Corallite": ours, "Control": control}, problems)}
 
 | suite `veryquick` | Corallite | control |
 |---|---|---|
@@ -127,7 +139,7 @@ def main():
     p.add_argument("--out", default=os.path.join(ROOT, "docs", "sqlite-conformance.md"))
     args = p.parse_args()
     rules, problems = explain.load(), []
-    ours, control = load(args.results, "corallite"), load(args.results, "control")
+    ours, control = book.read(args.results, "corallite"), book.read(args.results, "control")
     text = document(ours, control, rules, problems)
     with open(os.path.join(HERE, "failing.txt"), "w") as f:
         f.write("# Made by table.py with docs/sqlite-conformance.md: the cases that fail, and no others.\n")

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/clock_file.h"
+#include "compute-vfs/vfs.h"
 #include "mem_backend.h"
 #include "sql.h"
 
@@ -304,6 +305,60 @@ Test(turn, who_sleeps_beside_one_who_is_refused_for_another_process_sleeps_his_t
     sql_close(a);
     sql_close(b);
     sql_close(c);
+}
+
+struct sleeper {
+    pthread_t thread;
+    sqlite3 *db;
+    uint64_t until;
+    unsigned sleeps, cut_short;
+};
+
+static int sleep_and_look(void *arg, int calls)
+{
+    struct sleeper *s = arg;
+    sqlite3_vfs *vfs = sqlite3_vfs_find(CV_VFS_NAME);
+    uint64_t began = co_now_us();
+
+    (void)calls;
+    vfs->xSleep(vfs, 20000);
+    s->sleeps++;
+    s->cut_short += co_now_us() - began < 19000;
+    return co_now_us() < s->until;
+}
+
+static void *insert_in_vain(void *arg)
+{
+    struct sleeper *s = arg;
+
+    sql_rc(s->db, "insert into t values(1)");
+    return NULL;
+}
+
+Test(turn, who_is_refused_for_another_process_cuts_nobodys_sleep_short)
+{
+    /* M6: while one asks for the lease the others find the turn taken, and have a place in the
+     * queue when the answer is no. */
+    sqlite3 *a = sql_open("db");
+    struct sleeper s[3] = {0};
+
+    sql_do(a, "create table t(v)");
+    sql_do(a, "begin immediate");
+    for (int i = 0; i < 3; i++) {
+        s[i].db = sql_open_other("db");
+        s[i].until = co_now_us() + 1000000;
+        sqlite3_busy_handler(s[i].db, sleep_and_look, &s[i]);
+        pthread_create(&s[i].thread, NULL, insert_in_vain, &s[i]);
+    }
+    for (int i = 0; i < 3; i++)
+        pthread_join(s[i].thread, NULL);
+    sql_do(a, "rollback");
+    for (int i = 0; i < 3; i++) {
+        cr_assert_geq(s[i].sleeps, 1);
+        cr_assert_eq(s[i].cut_short, 0, "%u of %u sleeps", s[i].cut_short, s[i].sleeps);
+        sql_close(s[i].db);
+    }
+    sql_close(a);
 }
 
 Test(turn, a_term_lost_to_a_minority_does_not_cost_an_open_transaction)
