@@ -70,21 +70,40 @@ static bool is_useful(struct cv_database *db, pgno_t pgno, lsn_t lsn, lsn_t sinc
            !cv_cache_peek(db->cache, pgno, lsn, scratch, page_size, &version);
 }
 
-static int fetch(struct cv_database *db, const struct cv_snapshot *snapshot, struct batch *b,
-                 uint8_t *out, uint32_t page_size, uint32_t timeout_ms)
+/* M8. The pageserver answers from the committed log. As far as that has to reach beyond what is
+ * known to be committed here, it is this process's log only if its own commits came through: that is
+ * waited for. Lock held. Whether the snapshot is what the answer is about. */
+static int check_history(struct cv_database *db, const struct cv_handle *h, lsn_t since,
+                         uint64_t until_us)
+{
+    while (h && h->pinned && !h->dead && since > db->known.pos && db->tip.pos > db->known.pos)
+        if (!cv_wait_until(db, until_us))
+            return co_fail(CO_ERR_TIMEOUT,
+                           "%s: it is not known yet whether the commits that this transaction is "
+                           "built on are in the database",
+                           db->uri.db);
+    return h && h->dead ? dead(db) : 0;
+}
+
+static int fetch(struct cv_database *db, const struct cv_handle *h,
+                 const struct cv_snapshot *snapshot, struct batch *b, uint8_t *out,
+                 uint32_t page_size, uint32_t timeout_ms)
 {
     uint64_t began = co_now_us();
     int rc = db->pages->ops->get(db->pages, &db->timeline.timeline, snapshot->lsn, b->since,
                                  page_size, b->page, b->n, timeout_ms);
 
+    pthread_mutex_lock(&db->lock);
+    if (!rc)
+        rc = check_history(db, h, b->since, began + timeout_ms * 1000ull);
     if (!rc)
         rc = check_page(db, &b->page[0], snapshot->lsn);
     if (rc) {
+        pthread_mutex_unlock(&db->lock);
         drop(b);
         return rc;
     }
     memcpy(out, b->page[0].data, page_size);
-    pthread_mutex_lock(&db->lock);
     cv_waited(db, CV_FOR_PAGES, began);
     bool kept = snapshot->epoch == db->epoch || snapshot->lsn <= db->known.txn;
     for (uint32_t i = 0; i < b->n; i++) {
@@ -128,5 +147,5 @@ int cv_database_read_page(struct cv_database *db, struct cv_handle *h, struct cv
         return 0;
     if (!memory)
         return co_fail(CO_ERR_NOMEM, "no memory for a page");
-    return fetch(db, snapshot, &b, out, page_size, timeout_ms);
+    return fetch(db, h, snapshot, &b, out, page_size, timeout_ms);
 }

@@ -93,6 +93,8 @@ static void birth(struct sim *s)
     for (uint32_t i = 0; i < N_CLIENTS; i++) {
         struct client *c = &s->client[i];
         c->id = i;
+        c->up = false;
+        memset(c->conn, 0, sizeof c->conn);
         c->local = i < 2;
         c->nonce = (struct co_id){{0}};
         c->incarnation = 0;
@@ -100,7 +102,9 @@ static void birth(struct sim *s)
         c->n_open = 0;
         c->next_req = c->healed_reads = c->think_until = 0;
         c->paused_until = 0;
-        client_start(s, c);
+        if (i < s->w.n_clients) {
+            client_start(s, c);
+        }
     }
     push(s, (struct event){.t = s->now + 50000, .kind = E_NEMESIS});
 }
@@ -211,7 +215,7 @@ static void deliver(struct sim *s, const struct event *e)
 /* Everything is well again, and has shown it. */
 static bool settled(const struct sim *s)
 {
-    for (uint32_t i = 0; i < N_CLIENTS; i++) {
+    for (uint32_t i = 0; i < s->w.n_clients; i++) {
         if (!client_settled(&s->client[i])) {
             return false;
         }

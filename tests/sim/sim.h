@@ -26,7 +26,7 @@
 
 #define N_SK      5u /* nodes; only three of them when members do not change */
 #define N_MEMBERS 3u
-#define N_CLIENTS 3u
+#define N_CLIENTS 4u /* computes; of which a seed has two to four */
 #define MAX_TXNS  16384u
 #define MAX_TERMS 8192u
 #define INFLIGHT  64u
@@ -75,6 +75,7 @@ struct swarm {
     uint32_t delay_min_us, delay_max_us;
     bool fifo, codec, no_floor, alternate, come_back;
     uint32_t n_sk, change_ppm; /* nodes that there are; how often members change */
+    uint32_t n_clients;        /* computes that there are */
     uint64_t lease_us, resend_us, progress_us, window_bytes, tail_bytes, sync_min_us, sync_max_us;
     uint32_t batch_bytes, fragment_bytes, history_keep, pipeline, tick_us;
     bool want_received;

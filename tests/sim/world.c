@@ -142,7 +142,8 @@ void draw_swarm(struct sim *s)
     w->ppm[F_SWIZZLE] = maybe(s, 4000);
     w->ppm[F_HALF_OPEN] = maybe(s, 8000);
     w->ppm[F_ROT] = maybe(s, 400000);
-    w->heal_us = 7500000 + below(s, R_SWARM, 8000000);
+    w->n_clients = 2 + below(s, R_SWARM, N_CLIENTS - 1);
+    w->heal_us = 8500000 + below(s, R_SWARM, 9000000);
 }
 
 /* ---- time --------------------------------------------------------------------------------------
@@ -468,7 +469,7 @@ static void half_open(struct sim *s, uint32_t c, uint32_t k)
 void nemesis(struct sim *s)
 {
     struct node *n = &s->node[below(s, R_NEMESIS, s->w.n_sk)];
-    struct client *c = &s->client[below(s, R_NEMESIS, N_CLIENTS)];
+    struct client *c = &s->client[below(s, R_NEMESIS, s->w.n_clients)];
     uint32_t any = below(s, R_NEMESIS, s->w.n_sk);
     if (fault(s, F_SK_CRASH)) {
         node_crash(s, n);
