@@ -62,7 +62,10 @@
     X(ROT_IS_TORN,         "rot below the seal is taken for a torn tail",              25000) \
     X(TAIL_NOT_ZEROED,     "what lies behind the end is left there",                   25000) \
     X(SEAL_AHEAD,          "the seal speaks of what is not durable yet",               25000) \
-    X(HISTORY_AFTER_BLOCK, "the control block names a history that is not there yet",  25000)
+    X(HISTORY_AFTER_BLOCK, "the control block names a history that is not there yet",  25000) \
+    X(REGISTRY_UNSYNCED,   "a change of the registry is answered before it is synced", 25000) \
+    X(REGISTRY_FROM_CACHE, "a start trusts changes of the registry that only the cache may hold", 90000) \
+    X(REGISTRY_ONE_COPY,   "a change of the registry with one rotten copy is taken for cut off", 60000)
 
 /* Mistakes of the storage above the log; tests/fullsim finds them. Columns: name, text, seeds. */
 #define CO_SYSTEM_MUTATION_LIST(X) \

@@ -39,7 +39,7 @@ static void answer_put(struct sk_put_request *p, int rc, const char *sentence)
     if (!s->puts)
         s->puts_tail = &s->puts;
     sk_entry_release(&p->entry);
-    co_buf_free(&p->registry);
+    co_buf_free(&p->registry.buf);
     free(p);
 }
 
@@ -52,7 +52,7 @@ static int write_put(struct sk_job *job)
         p->what == SK_PUT_CREATE && p->entry.state != CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED
             ? sk_files_create(p->server->options.dir, &birth)
             : 0;
-    return rc ? rc : sk_registry_write(p->server->options.dir, co_buf_span(&p->registry));
+    return rc ? rc : sk_registry_write(p->server->options.dir, &p->registry);
 }
 
 static void apply_put(struct sk_put_request *p)
@@ -63,6 +63,7 @@ static void apply_put(struct sk_put_request *p)
     co_info("safekeeper/server", "timeline %s id=%s name=%s state=%d version=%llu",
             p->what == SK_PUT_CREATE ? "created" : "changed", co_id_format(&key, id), p->entry.name,
             (int)p->entry.state, (unsigned long long)p->entry.version);
+    sk_registry_written(&s->registry, &p->registry);
     if (sk_registry_put(&s->registry, &p->entry)) {
         sk_server_fail(s, CO_ERR_NOMEM, co_sentence());
         return;

@@ -1,201 +1,25 @@
 #include "safekeeper/registry_file.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include "common/assert.h"
 #include "common/crc32c.h"
+#include "common/mutation.h"
 #include "proto/message.h"
-#include "proto/name.h"
 #include "proto/unpack.h"
 
-enum { HEADER = 32, ENTRY_HEADER = 8, AT_CRC = 24, ENTRY_MAX = 8192 };
-#define FILE_MAX_BYTES (CO_TIMELINES_MAX * 1024ull + HEADER)
+enum { HEADER = 32, ENTRY_HEADER = 8, CHANGE_HEADER = 16, AT_CRC = 24, ALIGN = 512, VERSION = 2 };
+#define FILE_MAX_BYTES (CO_TIMELINES_MAX * 2048ull + SK_REWRITE_BYTES)
 
 static const uint8_t magic[8] = {'C', 'O', 'R', 'A', 'L', 'R', 'E', 'G'};
 
-/* -- Entries ---------------------------------------------------------------------------------- */
-
-void sk_entry_release(struct sk_entry *entry)
+static uint64_t aligned(uint64_t n)
 {
-    if (entry->message)
-        corallite__timeline__free_unpacked(entry->message, NULL);
-    entry->message = NULL;
+    return (n + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-static int parse_config(const Corallite__Config *c, struct wal_config *out)
-{
-    int rc = msg_config_read(c, out);
-    if (!rc && !out->n)
-        rc = co_fail(CO_ERR_INVAL, "a timeline needs a configuration that names its safekeepers");
-    return rc;
-}
-
-/* A deep copy, through the packed form. */
-static int copy_message(const Corallite__Timeline *m, Corallite__Timeline **out)
-{
-    size_t len = corallite__timeline__get_packed_size(m);
-    if (len > ENTRY_MAX)
-        return co_fail(CO_ERR_TOO_LARGE, "a timeline's description takes at most %d bytes, not %zu",
-                       ENTRY_MAX, len);
-    uint8_t *bytes = malloc(len ? len : 1);
-    if (!bytes)
-        return co_fail(CO_ERR_NOMEM, "no memory for a timeline's description");
-    corallite__timeline__pack(m, bytes);
-    *out = corallite__timeline__unpack(NULL, len, bytes);
-    free(bytes);
-    return *out ? 0 : co_fail(CO_ERR_NOMEM, "no memory for a timeline's description");
-}
-
-static bool bytes_ok(protobuf_c_boolean has, const ProtobufCBinaryData *b)
-{
-    return !has || b->len == 16;
-}
-
-static int check_fields(const Corallite__Timeline *m)
-{
-    if (!m->has_id || m->id.len != 16)
-        return co_fail(CO_ERR_INVAL, "a timeline's id has 16 bytes");
-    if (!bytes_ok(m->has_database, &m->database) || !bytes_ok(m->has_ancestor, &m->ancestor) ||
-        !bytes_ok(m->has_base_digest, &m->base_digest) ||
-        !bytes_ok(m->has_pageserver, &m->pageserver) || !bytes_ok(m->has_replaces, &m->replaces))
-        return co_fail(CO_ERR_INVAL,
-                       "a timeline's database, ancestor, digest, pageserver and replaced timeline "
-                       "are 16 bytes each, or absent");
-    if (!m->has_version || m->version == 0 || !m->has_state ||
-        m->state < CORALLITE__TIMELINE_STATE__TIMELINE_CREATING ||
-        m->state > CORALLITE__TIMELINE_STATE__TIMELINE_SEALED)
-        return co_fail(CO_ERR_INVAL,
-                       "a timeline needs a version of 1 or more and a state CREATING, ACTIVE, "
-                       "SEALED or DROPPED");
-    if (!m->has_start_lsn || m->start_lsn < LSN_FIRST || m->start_lsn % LSN_ALIGN)
-        return co_fail(CO_ERR_INVAL,
-                       "a timeline's start LSN is a multiple of %u and at least %llu, not %llu",
-                       LSN_ALIGN, (unsigned long long)LSN_FIRST, (unsigned long long)m->start_lsn);
-    int rc = m->database_name ? name_check(m->database_name) : 0;
-    if (!rc && m->branch)
-        rc = name_check(m->branch);
-    if (!rc && m->keep_as)
-        rc = name_check(m->keep_as);
-    return rc;
-}
-
-int sk_entry_parse(const Corallite__Timeline *m, struct sk_entry *out)
-{
-    *out = (struct sk_entry){0};
-    int rc = check_fields(m);
-    if (!rc)
-        rc = parse_config(m->config, &out->config);
-    if (rc)
-        return rc;
-    memcpy(out->id.b, m->id.data, 16);
-    out->start_lsn = m->start_lsn;
-    if (m->has_base_digest)
-        memcpy(out->base_digest.b, m->base_digest.data, 16);
-    out->version = m->version;
-    out->state = m->state;
-    snprintf(out->name, sizeof out->name, "%s/%s", m->database_name ? m->database_name : "?",
-             m->branch ? m->branch : "?");
-    return copy_message(m, &out->message);
-}
-
-/* -- The array -------------------------------------------------------------------------------- */
-
-void sk_registry_free(struct sk_registry *r)
-{
-    for (uint32_t i = 0; i < r->n; i++)
-        sk_entry_release(&r->e[i]);
-    free(r->e);
-    *r = (struct sk_registry){0};
-}
-
-/* Index of the first entry whose id is not below (or, `above`: is above) id. */
-static uint32_t position(const struct sk_registry *r, const struct co_id *id, bool above)
-{
-    uint32_t lo = 0, hi = r->n;
-    while (lo < hi) {
-        uint32_t mid = (lo + hi) / 2;
-        int c = memcmp(r->e[mid].id.b, id->b, sizeof id->b);
-        if (c < 0 || (above && c == 0))
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
-}
-
-struct sk_entry *sk_registry_find(const struct sk_registry *r, const struct co_id *id)
-{
-    uint32_t i = position(r, id, false);
-    return i < r->n && co_id_eq(&r->e[i].id, id) ? &r->e[i] : NULL;
-}
-
-struct sk_entry *sk_registry_after(const struct sk_registry *r, const struct co_id *after)
-{
-    uint32_t i = after ? position(r, after, true) : 0;
-    return i < r->n ? &r->e[i] : NULL;
-}
-
-int sk_registry_judge(const struct sk_registry *r, const struct sk_entry *entry, enum sk_put *what)
-{
-    char id[CO_ID_TEXT];
-    const struct sk_entry *have = sk_registry_find(r, &entry->id);
-    *what = SK_PUT_CREATE;
-    if (!have) {
-        if (r->n >= CO_TIMELINES_MAX)
-            return co_fail(CO_ERR_FULL, "this safekeeper knows %u timelines already, the limit",
-                           CO_TIMELINES_MAX);
-        return 0;
-    }
-    *what = SK_PUT_NOTHING;
-    if (have->start_lsn != entry->start_lsn ||
-        memcmp(have->base_digest.b, entry->base_digest.b, sizeof have->base_digest.b))
-        return co_fail(CO_ERR_INVAL,
-                       "timeline %s begins at LSN %016llx here; one that begins at %016llx or with "
-                       "another digest is a different timeline and needs an id of its own",
-                       co_id_format(&entry->id, id), (unsigned long long)have->start_lsn,
-                       (unsigned long long)entry->start_lsn);
-    if (entry->version <= have->version)
-        return 0;
-    if (have->state == CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED &&
-        entry->state != CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
-        return co_fail(CO_ERR_DROPPED,
-                       "timeline %s was dropped; that is for ever. Create a new one",
-                       co_id_format(&entry->id, id));
-    if (have->state == CORALLITE__TIMELINE_STATE__TIMELINE_SEALED &&
-        entry->state != CORALLITE__TIMELINE_STATE__TIMELINE_SEALED &&
-        entry->state != CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
-        return co_fail(CO_ERR_READONLY, "timeline %s was sealed; that is for ever. Branch from it",
-                       co_id_format(&entry->id, id));
-    *what = SK_PUT_CHANGE;
-    return 0;
-}
-
-int sk_registry_put(struct sk_registry *r, struct sk_entry *entry)
-{
-    uint32_t i = position(r, &entry->id, false);
-    r->sequence++;
-    if (i < r->n && co_id_eq(&r->e[i].id, &entry->id)) {
-        entry->open = r->e[i].open;
-        sk_entry_release(&r->e[i]);
-    } else {
-        if (r->n == r->cap) {
-            uint32_t cap = r->cap ? r->cap * 2 : 16;
-            struct sk_entry *e = realloc(r->e, cap * sizeof *e);
-            if (!e)
-                return co_fail(CO_ERR_NOMEM, "no memory for another timeline");
-            r->e = e;
-            r->cap = cap;
-        }
-        memmove(&r->e[i + 1], &r->e[i], (r->n - i) * sizeof *r->e);
-        r->n++;
-    }
-    r->e[i] = *entry;
-    entry->message = NULL;
-    return 0;
-}
-
-/* -- The file --------------------------------------------------------------------------------- */
+/* -- Writing ---------------------------------------------------------------------------------- */
 
 static int encode_entry(const struct sk_entry *entry, struct co_buf *out)
 {
@@ -211,11 +35,10 @@ static int encode_entry(const struct sk_entry *entry, struct co_buf *out)
     return 0;
 }
 
-int sk_registry_encode(const struct sk_registry *r, const struct sk_entry *entry,
+static int encode_base(const struct sk_registry *r, const struct sk_entry *entry,
                        struct co_buf *out)
 {
     uint32_t count = 0;
-    out->len = 0;
     int rc = co_buf_append_zeros(out, HEADER);
     bool placed = !entry;
     for (uint32_t i = 0; i < r->n && !rc; i++) {
@@ -234,20 +57,85 @@ int sk_registry_encode(const struct sk_registry *r, const struct sk_entry *entry
         rc = encode_entry(entry, out);
         count++;
     }
+    if (!rc)
+        rc = co_buf_append_zeros(out, aligned(out->len) - out->len);
     if (rc)
         return rc;
     memcpy(out->data, magic, 8);
-    co_put32(out->data + 8, CO_FORMAT_VERSION);
+    co_put32(out->data + 8, VERSION);
     co_put32(out->data + 12, count);
-    co_put64(out->data + 16, r->sequence + 1);
+    co_put64(out->data + 16, r->sequence + (entry != NULL));
     co_put32(out->data + AT_CRC, co_crc32c(0, out->data, AT_CRC));
     return 0;
 }
 
-int sk_registry_write(const char *dir, struct co_span bytes)
+static uint32_t change_crc(const uint8_t *p, size_t len)
 {
-    return sk_io_replace(dir, "registry", bytes);
+    return co_crc32c(co_crc32c(0, p, 4), p + 8, CHANGE_HEADER - 8 + len);
 }
+
+static int encode_change(const struct sk_entry *entry, uint64_t sequence, struct co_buf *out)
+{
+    size_t len = corallite__timeline__get_packed_size(entry->message);
+    size_t copy = aligned(CHANGE_HEADER + len);
+    int rc = co_buf_append_zeros(out, 2 * copy);
+    if (rc)
+        return rc;
+    uint8_t *p = out->data;
+    co_put32(p, (uint32_t)len);
+    co_put64(p + 8, sequence);
+    corallite__timeline__pack(entry->message, p + CHANGE_HEADER);
+    co_put32(p + 4, change_crc(p, len));
+    memcpy(p + copy, p, copy);
+    return 0;
+}
+
+static bool outgrown(const struct sk_registry *r)
+{
+    uint64_t changes = r->end_bytes - r->base_bytes;
+    uint64_t limit = r->rewrite_bytes ? r->rewrite_bytes : SK_REWRITE_BYTES;
+    return !r->end_bytes || (changes >= limit && (r->rewrite_bytes || changes >= r->base_bytes));
+}
+
+int sk_registry_encode(const struct sk_registry *r, const struct sk_entry *entry,
+                       struct sk_registry_bytes *out)
+{
+    out->buf.len = 0;
+    out->at = entry && !outgrown(r) ? r->end_bytes : 0;
+    return out->at ? encode_change(entry, r->sequence + 1, &out->buf)
+                   : encode_base(r, entry, &out->buf);
+}
+
+static int append(const char *dir, const struct sk_registry_bytes *bytes)
+{
+    char path[SK_PATH_MAX];
+    int fd = -1;
+    int rc = sk_io_path(path, "%s/registry", dir);
+    if (!rc)
+        rc = sk_io_open(path, O_WRONLY, &fd);
+    if (rc)
+        return rc;
+    rc = sk_io_pwrite(fd, co_buf_span(&bytes->buf), bytes->at, path);
+    if (!rc && !co_mutated(REGISTRY_UNSYNCED))
+        rc = sk_io_sync(fd, path);
+    close(fd);
+    return rc;
+}
+
+int sk_registry_write(const char *dir, const struct sk_registry_bytes *bytes)
+{
+    return bytes->at ? append(dir, bytes)
+                     : sk_io_replace(dir, "registry", co_buf_span(&bytes->buf));
+}
+
+void sk_registry_written(struct sk_registry *r, const struct sk_registry_bytes *bytes)
+{
+    r->end_bytes = bytes->at + bytes->buf.len;
+    if (!bytes->at)
+        r->base_bytes = r->end_bytes;
+}
+
+/* -- Reading ---------------------------------------------------------------------------------- */
 
 static int damaged(const char *dir, const char *what)
 {
@@ -259,25 +147,33 @@ static int damaged(const char *dir, const char *what)
         dir, what);
 }
 
-static int decode_entries(const char *dir, struct co_span rest, uint32_t n, struct sk_registry *out)
+static int decode_entry(const char *dir, struct co_span bytes, struct sk_entry *out)
 {
+    Corallite__Timeline *m = message_unpack(&corallite__timeline__descriptor, bytes);
+    int rc = m ? sk_entry_parse(m, out) : CO_ERR_CORRUPT;
+    if (m)
+        corallite__timeline__free_unpacked(m, NULL);
+    return rc ? damaged(dir, "an entry does not decode") : 0;
+}
+
+/* *used: bytes of `rest` that the base's entries take. */
+static int decode_base(const char *dir, struct co_span rest, uint32_t n, struct sk_registry *out,
+                       size_t *used)
+{
+    *used = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (rest.len < ENTRY_HEADER)
             return damaged(dir, "it ends early");
         size_t len = co_get32(rest.data);
-        if (len > ENTRY_MAX || len > rest.len - ENTRY_HEADER)
+        if (len > SK_ENTRY_MAX || len > rest.len - ENTRY_HEADER)
             return damaged(dir, "an entry is longer than the file");
         const uint8_t *p = rest.data + ENTRY_HEADER;
         if (co_get32(rest.data + 4) != co_crc32c(co_crc32c(0, rest.data, 4), p, len))
             return damaged(dir, "an entry's checksum is wrong");
-        Corallite__Timeline *m =
-            message_unpack(&corallite__timeline__descriptor, co_span_of(p, len));
         struct sk_entry entry;
-        int rc = m ? sk_entry_parse(m, &entry) : CO_ERR_CORRUPT;
-        if (m)
-            corallite__timeline__free_unpacked(m, NULL);
+        int rc = decode_entry(dir, co_span_of(p, len), &entry);
         if (rc)
-            return damaged(dir, "an entry does not decode");
+            return rc;
         if (i && memcmp(out->e[out->n - 1].id.b, entry.id.b, sizeof entry.id.b) >= 0) {
             sk_entry_release(&entry);
             return damaged(dir, "its entries are out of order");
@@ -288,8 +184,120 @@ static int decode_entries(const char *dir, struct co_span rest, uint32_t n, stru
             return rc;
         rest.data += ENTRY_HEADER + len;
         rest.len -= ENTRY_HEADER + len;
+        *used += ENTRY_HEADER + len;
     }
-    return rest.len ? damaged(dir, "there is more than it says") : 0;
+    return 0;
+}
+
+/* A sound copy of a change at the begin of `bytes`: its aligned length, else 0. */
+static size_t sound_copy(struct co_span bytes, uint64_t *sequence, struct co_span *message)
+{
+    if (bytes.len < CHANGE_HEADER)
+        return 0;
+    size_t len = co_get32(bytes.data);
+    if (len == 0 || len > SK_ENTRY_MAX || len > bytes.len - CHANGE_HEADER ||
+        co_get32(bytes.data + 4) != change_crc(bytes.data, len))
+        return 0;
+    *sequence = co_get64(bytes.data + 8);
+    *message = co_span_of(bytes.data + CHANGE_HEADER, len);
+    return aligned(CHANGE_HEADER + len);
+}
+
+static struct co_span behind(struct co_span bytes, size_t n)
+{
+    return n < bytes.len ? co_span_of(bytes.data + n, bytes.len - n) : co_span_of(NULL, 0);
+}
+
+/* The change `want` at the begin of `rest`, by either copy. Bytes that it takes there; 0: both are
+ * unsound. */
+static size_t find_change(struct co_span rest, uint64_t want, struct co_span *message)
+{
+    uint64_t sequence;
+    size_t copy = sound_copy(rest, &sequence, message);
+    if (copy && sequence == want)
+        return 2 * copy;
+    for (size_t at = ALIGN; at <= aligned(CHANGE_HEADER + SK_ENTRY_MAX) && at < rest.len;
+         at += ALIGN) {
+        copy = sound_copy(behind(rest, at), &sequence, message);
+        if (copy == at && sequence == want && !co_mutated(REGISTRY_ONE_COPY))
+            return 2 * copy;
+    }
+    return 0;
+}
+
+/* Is there a change anywhere in what seems to have been cut off? */
+static bool has_later(struct co_span rest, uint64_t want)
+{
+    uint64_t sequence;
+    struct co_span message;
+    for (size_t at = 0; at < rest.len; at += ALIGN)
+        if (sound_copy(behind(rest, at), &sequence, &message) && sequence > want)
+            return true;
+    return false;
+}
+
+static int decode_changes(const char *dir, struct co_span rest, struct sk_registry *out)
+{
+    struct co_span message = {0};
+    for (size_t n; rest.len; rest = behind(rest, n)) {
+        struct sk_entry entry;
+        n = find_change(rest, out->sequence + 1, &message);
+        if (!n && has_later(rest, out->sequence + 1))
+            return damaged(dir, "both copies of a change are, and later ones are not");
+        if (!n) /* what a crash cut off: nobody was told of it */
+            return 0;
+        int rc = decode_entry(dir, message, &entry);
+        if (rc)
+            return rc;
+        rc = sk_registry_put(out, &entry);
+        sk_entry_release(&entry);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int decode(const char *dir, struct co_span file, struct sk_registry *out)
+{
+    const uint8_t *p = file.data;
+    size_t used;
+    if (file.len < HEADER || memcmp(p, magic, 8) || co_get32(p + AT_CRC) != co_crc32c(0, p, AT_CRC))
+        return damaged(dir, "its first bytes are not those of a registry");
+    uint32_t version = co_get32(p + 8);
+    if (version < 1 || version > VERSION)
+        return co_fail(CO_ERR_VERSION,
+                       "%s/registry has format version %u, this build knows %u; start the newer "
+                       "corallite-safekeeper that wrote it",
+                       dir, version, VERSION);
+    if (co_get32(p + 28) || co_get32(p + 12) > CO_TIMELINES_MAX)
+        return damaged(dir, "its first bytes are not those of a registry");
+    int rc = decode_base(dir, behind(file, HEADER), co_get32(p + 12), out, &used);
+    if (rc)
+        return rc;
+    out->sequence = co_get64(p + 16);
+    used += HEADER;
+    if (version == 1)
+        return used == file.len ? 0 : damaged(dir, "there is more than it says");
+    out->base_bytes = out->end_bytes = aligned(used);
+    if (out->base_bytes > file.len)
+        return damaged(dir, "it ends early");
+    for (; used < out->base_bytes; used++)
+        if (p[used])
+            return damaged(dir, "there is something between its base and its changes");
+    return decode_changes(dir, behind(file, used), out);
+}
+
+/* The changes become a part of the base. */
+static int gather_changes(const char *dir, struct sk_registry *r)
+{
+    struct sk_registry_bytes bytes = {0};
+    int rc = sk_registry_encode(r, NULL, &bytes);
+    if (!rc)
+        rc = sk_registry_write(dir, &bytes);
+    if (!rc)
+        sk_registry_written(r, &bytes);
+    co_buf_free(&bytes.buf);
+    return rc;
 }
 
 int sk_registry_read(const char *dir, struct sk_registry *out)
@@ -302,27 +310,16 @@ int sk_registry_read(const char *dir, struct sk_registry *out)
         rc = sk_io_read_all(path, FILE_MAX_BYTES, &file);
     if (!rc) /* it may have been renamed just before a kill: what is answered from it must stay */
         rc = sk_io_sync_dir(dir);
-    if (rc)
-        goto out;
-    const uint8_t *p = file.data;
-    if (file.len < HEADER || memcmp(p, magic, 8) ||
-        co_get32(p + AT_CRC) != co_crc32c(0, p, AT_CRC)) {
-        rc = damaged(dir, "its first bytes are not those of a registry");
-    } else if (co_get32(p + 8) != CO_FORMAT_VERSION) {
-        rc = co_fail(CO_ERR_VERSION,
-                     "%s has format version %u, this build knows %u; start the newer "
-                     "corallite-safekeeper that wrote it",
-                     path, co_get32(p + 8), CO_FORMAT_VERSION);
-    } else if (co_get32(p + 28) || co_get32(p + 12) > CO_TIMELINES_MAX) {
-        rc = damaged(dir, "its first bytes are not those of a registry");
-    } else {
-        uint64_t sequence = co_get64(p + 16);
-        rc = decode_entries(dir, co_span_of(p + HEADER, file.len - HEADER), co_get32(p + 12), out);
-        out->sequence = sequence;
+    if (!rc)
+        rc = decode(dir, co_buf_span(&file), out);
+    if (!rc && out->end_bytes && file.len != out->base_bytes) {
+        if (co_mutated(REGISTRY_FROM_CACHE))
+            out->end_bytes = file.len;
+        else
+            rc = gather_changes(dir, out);
     }
     if (rc)
         sk_registry_free(out);
-out:
     co_buf_free(&file);
     return rc;
 }

@@ -1,79 +1,57 @@
 /*
- * registry_file.h - all timelines that this safekeeper ever held, tombstones included.
+ * registry_file.h - the registry on the disk: a base, and the changes since.
  *
- * DIR/registry, replaced as a whole (temporary file, fsync, rename, fsync of the directory):
+ * DIR/registry. The base is written as a whole (temporary file, fsync, rename, fsync of the
+ * directory); a change is appended and synced, so that making a timeline costs the same whatever
+ * number there is. When the changes outgrow the base it is written anew.
+ *
  *      0   8  magic "CORALREG"
- *      8   4  format version (1)
- *     12   4  number of entries
- *     16   8  sequence, one more at every write
+ *      8   4  format version: 2 (1: no padding and no changes, is read)
+ *     12   4  number of entries of the base
+ *     16   8  sequence of the base
  *     24   4  CRC-32C of the bytes before
  *     28   4  zero
  *     32      entries, ascending by timeline id: {u32 length, u32 CRC-32C, a packed Timeline
- * message}
+ *             message}; then zeros up to a multiple of 512
+ *             changes, each twice; a copy begins at a multiple of 512:
+ *      0   4    length of the message
+ *      4   4    CRC-32C of the four bytes before, and of those behind up to the message's end
+ *      8   8    sequence, one more than that of the change before
+ *     16        a packed Timeline message; zeros up to a multiple of 512
  *
- * Why it exists: without it a directory that was lost would look like a timeline that never was,
- * and this node would vote again in terms that it has voted in.
+ * Why twice: the last change may have been cut off by a crash, and then nobody was told of it; or
+ * it was told, and one of its bytes has rotted. In the first case both copies may be unsound, in
+ * the second one is sound. Two unsound copies with a later change behind them are damage.
  *
- * Invariants
- *   G1 an entry is never removed; a dropped timeline stays DROPPED, a sealed one can only be
- *      dropped.
- *   G2 the higher version wins; an equal or lower one changes nothing.
- *   G3 where a timeline begins (start LSN, ancestor, base digest) never changes.
- *   G4 an entry is written only after the timeline's directory is durable.
+ * A start that finds changes writes the base anew: the last one may be in the page cache only
+ * (docs/decisions/0025).
  *
- * In memory: an array sorted by id. Threads: the loop thread; `sk_registry_write` alone may run on
- * another, on bytes of its own.
+ * Threads: the loop thread; `sk_registry_write` alone may run on another, on bytes of its own.
  */
 #ifndef CORALLITE_SAFEKEEPER_REGISTRY_FILE_H
 #define CORALLITE_SAFEKEEPER_REGISTRY_FILE_H
 
-#include "proto/corallite.pb-c.h"
-#include "proto/wal.h"
 #include "safekeeper/io_file.h"
+#include "safekeeper/registry.h"
 
-struct sk_entry {
-    struct co_id id;
-    lsn_t start_lsn;
-    struct wal_digest base_digest;
-    struct wal_config config; /* at birth */
-    uint64_t version;
-    Corallite__TimelineState state;
-    char name[2 * (CO_NAME_MAX_BYTES + 1)]; /* DB/BRANCH */
-    Corallite__Timeline *message;           /* owned */
-    void *open;                             /* of the server: what serves it, or NULL */
-};
-
-struct sk_registry {
-    struct sk_entry *e;
-    uint32_t n, cap;
-    uint64_t sequence;
-};
+/* Changes beyond this, and beyond the size of the base, have it written anew. */
+#define SK_REWRITE_BYTES (256 * CO_KIB)
 
 /* CO_ERR_NOT_FOUND when there is no file. CO_ERR_CORRUPT, CO_ERR_VERSION with a sentence. */
 CO_MUST_CHECK int sk_registry_read(const char *dir, struct sk_registry *out);
-void sk_registry_free(struct sk_registry *r);
 
-/* Borrowed until the next sk_registry_put. */
-struct sk_entry *sk_registry_find(const struct sk_registry *r, const struct co_id *id);
-/* First entry with an id above `after` (NULL: the first of all). */
-struct sk_entry *sk_registry_after(const struct sk_registry *r, const struct co_id *after);
+/* What is to be written for a change. */
+struct sk_registry_bytes {
+    struct co_buf buf; /* owned */
+    uint64_t at;       /* where; 0: it is the whole file */
+};
 
-/* Checks a message from the network and makes an entry of it. The message stays the caller's.
- * CO_ERR_INVAL, CO_ERR_NAME. */
-CO_MUST_CHECK int sk_entry_parse(const Corallite__Timeline *message, struct sk_entry *out);
-void sk_entry_release(struct sk_entry *entry);
-
-enum sk_put { SK_PUT_NOTHING, SK_PUT_CHANGE, SK_PUT_CREATE };
-/* What `entry` would do to the registry (G1 to G3). CO_ERR_DROPPED: the stored one is a tombstone
- * and the new one is newer and none; CO_ERR_READONLY: the same of a sealed one; CO_ERR_INVAL:
- * begins elsewhere. */
-CO_MUST_CHECK int sk_registry_judge(const struct sk_registry *r, const struct sk_entry *entry,
-                                    enum sk_put *what);
-/* The bytes of the file as they will be with `entry` in it. */
+/* The bytes that bring `entry` into the file (NULL: none; the file as a whole). */
 CO_MUST_CHECK int sk_registry_encode(const struct sk_registry *r, const struct sk_entry *entry,
-                                     struct co_buf *out);
-CO_MUST_CHECK int sk_registry_write(const char *dir, struct co_span bytes);
-/* Puts it in memory, after the write. Takes the entry (emptied). Keeps `open` of a replaced one. */
-CO_MUST_CHECK int sk_registry_put(struct sk_registry *r, struct sk_entry *entry);
+                                     struct sk_registry_bytes *out);
+/* Durable on return. After an error nothing more is written: the owner ends its service. */
+CO_MUST_CHECK int sk_registry_write(const char *dir, const struct sk_registry_bytes *bytes);
+/* Takes notice that they are written; the sk_registry_put of their entry follows. */
+void sk_registry_written(struct sk_registry *r, const struct sk_registry_bytes *bytes);
 
 #endif

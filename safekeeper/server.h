@@ -24,7 +24,7 @@ struct sk_put_request {
     uint64_t request_id;
     struct sk_entry entry;
     enum sk_put what;
-    struct co_buf registry; /* the file as it will be */
+    struct sk_registry_bytes registry; /* what is written for it */
     struct sk_job job;
     struct sk_put_request *next;
 };

@@ -36,7 +36,7 @@ int sk_server_open(struct sk_server *s, struct sk_entry *entry, struct sk_files 
 static int make_empty(struct sk_server *s)
 {
     char root[SK_PATH_MAX];
-    struct co_buf bytes = {0};
+    struct sk_registry_bytes bytes = {0};
     int rc = sk_files_root(s->options.dir, root);
     if (!rc)
         rc = sk_io_mkdir(root);
@@ -45,8 +45,10 @@ static int make_empty(struct sk_server *s)
     if (!rc)
         rc = sk_registry_encode(&s->registry, NULL, &bytes);
     if (!rc)
-        rc = sk_registry_write(s->options.dir, co_buf_span(&bytes));
-    co_buf_free(&bytes);
+        rc = sk_registry_write(s->options.dir, &bytes);
+    if (!rc)
+        sk_registry_written(&s->registry, &bytes);
+    co_buf_free(&bytes.buf);
     return rc;
 }
 

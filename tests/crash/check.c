@@ -92,47 +92,50 @@ static const char *check_log(const struct life *l, struct expect *x, const struc
     return NULL;
 }
 
-static const char *check_registry(const struct life *l, struct expect *x, bool *listed)
+/* Opened only if nothing is wrong. */
+static const char *check_registry(const struct life *l, struct expect *x, struct sk_registry *r)
 {
-    struct sk_registry r;
     const char *bad = NULL;
     struct sk_birth birth = life_owner(l);
-    int rc = sk_registry_read(DATA_DIR, &r);
+    int rc = sk_registry_read(DATA_DIR, r);
     if (rc)
         return wrong("the registry does not open: %s", co_sentence());
-    struct sk_entry *e = sk_registry_find(&r, &birth.owner.timeline);
-    *listed = e != NULL;
+    struct sk_entry *e = sk_registry_find(r, &birth.owner.timeline);
     if (!e && x->born)
         bad = wrong("the registry lost its entry");
     else if (e && e->version != x->put_lo && e->version != x->put_hi)
         bad = wrong("the registry has version %llu, %llu or %llu were written", U(e->version),
                     U(x->put_lo), U(x->put_hi));
-    if (e && !bad)
+    if (e && !bad) {
         x->put_lo = x->put_hi = e->version;
-    sk_registry_free(&r);
+    } else if (!bad) {
+        /* The birth was never answered: whoever wanted it asks again. */
+        x->put_hi = 1;
+        if (life_put(l, r, 1))
+            bad = wrong("the birth cannot be repeated: %s", co_sentence());
+        x->put_lo = 1;
+    }
+    if (bad)
+        sk_registry_free(r);
     return bad;
 }
 
-const char *check_start(const struct life *l, struct expect *x, struct sk_files **out)
+const char *check_start(const struct life *l, struct expect *x, struct sk_files **out,
+                        struct sk_registry *registry)
 {
     struct sk_birth birth = life_owner(l);
     struct sk_files *f = NULL;
-    bool listed = false;
+    struct sk_registry r;
     if (sk_files_sweep(DATA_DIR))
         return wrong("the sweep fails: %s", co_sentence());
-    const char *bad = check_registry(l, x, &listed);
+    const char *bad = check_registry(l, x, &r);
     if (bad)
         return bad;
-    if (!listed) {
-        /* The birth was never answered: whoever wanted it asks again. */
-        x->put_hi = 1;
-        if (life_put(l, 1))
-            return wrong("the birth cannot be repeated: %s", co_sentence());
-        x->put_lo = 1;
-    }
     x->born = true;
-    if (sk_files_open(DATA_DIR, &birth, &f))
+    if (sk_files_open(DATA_DIR, &birth, &f)) {
+        sk_registry_free(&r);
         return wrong("it does not start: %s", co_sentence());
+    }
     bad = check_state(x, f);
     if (!bad)
         bad = check_log(l, x, f);
@@ -140,6 +143,10 @@ const char *check_start(const struct life *l, struct expect *x, struct sk_files 
         sk_files_close(f);
     else
         *out = f;
+    if (bad || !registry)
+        sk_registry_free(&r);
+    else
+        *registry = r;
     return bad;
 }
 

@@ -33,7 +33,7 @@ static const char *flip_one(const struct life *l, const struct disk *d, const st
     /* Rot at or above the seal: what was told there may be lost, which check_start must not mind.
      */
     x.promised = sealed < promised ? sealed : promised;
-    const char *said = check_start(l, &x, &f);
+    const char *said = check_start(l, &x, &f, NULL);
     if (said) {
         if (strstr(said, "does not start") || strstr(said, "registry does not open")) {
             if (!strstr(said, file->name))

@@ -58,32 +58,33 @@ static void fill_timeline(const struct life *l, uint64_t version, Corallite__Tim
     t->config = &wire->pb;
 }
 
-int life_put(const struct life *l, uint64_t version)
+int life_put(const struct life *l, struct sk_registry *r, uint64_t version)
 {
-    struct sk_registry r;
     struct sk_entry entry;
-    struct co_buf bytes = {0};
+    struct sk_registry_bytes bytes = {0};
     Corallite__Timeline t;
     struct msg_config wire;
     enum sk_put what;
-    int rc = sk_registry_read(DATA_DIR, &r);
-    if (rc)
-        return rc;
     fill_timeline(l, version, &t, &wire);
-    rc = sk_entry_parse(&t, &entry);
+    int rc = sk_entry_parse(&t, &entry);
     co_assert(!rc);
-    rc = sk_registry_judge(&r, &entry, &what);
+    rc = sk_registry_judge(r, &entry, &what);
     if (!rc && what == SK_PUT_CREATE) {
         struct sk_birth birth = life_owner(l);
         rc = sk_files_create(DATA_DIR, &birth);
     }
-    if (!rc)
-        rc = sk_registry_encode(&r, &entry, &bytes);
-    if (!rc)
-        rc = sk_registry_write(DATA_DIR, co_buf_span(&bytes));
-    co_buf_free(&bytes);
+    r->rewrite_bytes = CHANGES_BYTES;
+    if (!rc && what != SK_PUT_NOTHING) {
+        rc = sk_registry_encode(r, &entry, &bytes);
+        if (!rc)
+            rc = sk_registry_write(DATA_DIR, &bytes);
+        if (!rc) {
+            sk_registry_written(r, &bytes);
+            rc = sk_registry_put(r, &entry);
+        }
+    }
+    co_buf_free(&bytes.buf);
     sk_entry_release(&entry);
-    sk_registry_free(&r);
     return rc;
 }
 
@@ -300,14 +301,15 @@ static int start_again(struct life *l)
 {
     life_kill(l);
     the_disk->fail_sync = the_disk->fail_write = 0;
-    l->wrong = check_start(l, &l->x, &l->files);
+    l->wrong = check_start(l, &l->x, &l->files, &l->registry);
+    l->listed = !l->wrong;
     return l->wrong ? CO_ERR_BUG : 0;
 }
 
 static int put(struct life *l)
 {
     l->x.put_hi++;
-    int rc = life_put(l, l->x.put_hi);
+    int rc = life_put(l, &l->registry, l->x.put_hi);
     if (!rc)
         l->x.put_lo = l->x.put_hi;
     return rc;
@@ -376,6 +378,9 @@ void life_kill(struct life *l)
         l->sealed = l->files->control.sealed_lsn;
     sk_files_close(l->files);
     l->files = NULL;
+    if (l->listed)
+        sk_registry_free(&l->registry);
+    l->listed = false;
     unstage(l);
     wrap_forget();
 }
@@ -398,7 +403,7 @@ void life_begin(struct life *l, uint64_t seed, lsn_t start)
 
 void life_end(struct life *l)
 {
-    if (l->files)
+    if (l->files || l->listed)
         life_kill(l);
     unstage(l);
     for (int i = 1; i < l->n_made; i++)
@@ -409,8 +414,7 @@ void life_end(struct life *l)
 /* What a daemon's first start makes, and then the birth of a timeline. */
 int life_birth(struct life *l)
 {
-    struct sk_registry none = {0};
-    struct co_buf bytes = {0};
+    struct sk_registry_bytes bytes = {0};
     void (*told)(void) = disk_changed;
     disk_changed = NULL;
     int rc = sk_io_mkdir(DATA_DIR);
@@ -421,14 +425,16 @@ int life_birth(struct life *l)
     if (!rc)
         rc = sk_io_sync_dir(DATA_DIR);
     if (!rc)
-        rc = sk_registry_encode(&none, NULL, &bytes);
+        rc = sk_registry_encode(&l->registry, NULL, &bytes);
     if (!rc)
-        rc = sk_registry_write(DATA_DIR, co_buf_span(&bytes));
-    co_buf_free(&bytes);
+        rc = sk_registry_write(DATA_DIR, &bytes);
     co_assert(!rc);
+    sk_registry_written(&l->registry, &bytes);
+    l->listed = true;
+    co_buf_free(&bytes.buf);
     disk_changed = told;
     l->x.put_hi = 1;
-    rc = life_put(l, 1);
+    rc = life_put(l, &l->registry, 1);
     if (rc)
         return rc;
     l->x.put_lo = 1;

@@ -42,6 +42,7 @@ extern const char step_letter[N_STEPS];
 
 #define HISTORY_SMALL 40u
 #define RECORDS       200u
+#define CHANGES_BYTES 2048u /* of the registry, before its base is written anew */
 
 /* What a voter must not forget. */
 struct state {
@@ -83,7 +84,9 @@ struct life {
     size_t staged;
     uint64_t rng;
     lsn_t start;
-    lsn_t sealed;      /* when it was killed */
+    lsn_t sealed; /* when it was killed */
+    struct sk_registry registry;
+    bool listed;       /* `registry` is that of the process */
     const char *wrong; /* what a start within the life found */
 };
 
@@ -100,12 +103,14 @@ void life_kill(struct life *l);
 uint64_t life_random(struct life *l);
 struct sk_birth life_owner(const struct life *l);
 /* PUT of this version; CREATE if it is not listed. */
-int life_put(const struct life *l, uint64_t version);
+int life_put(const struct life *l, struct sk_registry *r, uint64_t version);
 
 /* check.c: starts on the_disk with the product's start-up and compares. NULL, or what is wrong
- * (static). With `out` the files stay open and *x becomes what is promised from now on; else all is
+ * (static). With `out` the files stay open, with
+ * `registry` that too, and *x becomes what is promised from now on; else all is
  * closed. */
-const char *check_start(const struct life *l, struct expect *x, struct sk_files **out);
+const char *check_start(const struct life *l, struct expect *x, struct sk_files **out,
+                        struct sk_registry *registry);
 /* Deeper: every record byte by byte, zeros behind the end, and life goes on. */
 const char *check_deep(const struct life *l, struct sk_files *files, struct expect *x);
 

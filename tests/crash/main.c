@@ -111,7 +111,7 @@ static bool start_there(const struct expect *x, uint32_t depth, const char *what
     bool fine = true;
     h.now = &at;
     disk_changed = nested ? record : NULL;
-    const char *bad = check_start(&h.life, &at, &files);
+    const char *bad = check_start(&h.life, &at, &files, NULL);
     if (!bad && nested)
         record();
     disk_changed = NULL;
@@ -355,7 +355,7 @@ static void spell(const char *text)
 /* Rot: a life that is at rest, and one whose last records are not sealed. */
 static bool flips(uint64_t seed, uint32_t lives)
 {
-    static const char *const texts[] = {"eaasciibsiivii", "eabcatiiiabs", "eaAsceatscaiiii"};
+    static const char *const texts[] = {"eaasciibsiivpii", "eabcatiiiabs", "eaAsceatscaiiiippp"};
     for (uint32_t k = 0; k < lives; k++) {
         spell(texts[k % 3]);
         if (!live(seed + k, start_of(k), 0, false, true))
