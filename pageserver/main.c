@@ -22,6 +22,7 @@ enum option_id {
     O_TAKE_OVER,
     O_INSECURE,
     O_LOG_LEVEL,
+    O_LOG_FORMAT,
     O_HELP,
     O_MAN,
     O_VERSION
@@ -45,6 +46,8 @@ static const struct co_option known_options[] = {
      "allow --listen and --http on addresses that other hosts reach: there is no access control "
      "yet"},
     {"log-level", O_LOG_LEVEL, "LEVEL", "debug, info (default), warn, error or off"},
+    {"log-format", O_LOG_FORMAT, "FORMAT",
+     "text (default) or json: one object a line on standard error"},
     {"help", O_HELP, NULL, "print this text"},
     {"man", O_MAN, NULL, "print the manual page"},
     {"version", O_VERSION, NULL, "print the version"},
@@ -123,6 +126,7 @@ static int copy(const char *option, const char *text, char *out, size_t cap)
 static int take_option(int id, struct ps_options *o, bool *insecure)
 {
     enum co_log_level level;
+    enum co_log_format format;
     char host[256];
     uint16_t port;
     int rc = 0;
@@ -154,6 +158,11 @@ static int take_option(int id, struct ps_options *o, bool *insecure)
         rc = co_log_parse_level(optarg, &level);
         if (!rc)
             co_log_set_level(level);
+        return rc;
+    case O_LOG_FORMAT:
+        rc = co_log_parse_format(optarg, &format);
+        if (!rc)
+            co_log_set_format(format);
         return rc;
     default:
         return co_fail(CO_ERR_INVAL, "an option is not known or lacks its value");

@@ -26,6 +26,7 @@ static const struct co_option known_options[] = {
     {"cluster", 'c', "ID",
      "32 hex digits; needed for a new data directory, checked for an old one"},
     {"log-level", 'v', "LEVEL", "debug, info (default), warn, error or off"},
+    {"log-format", 'F', "FORMAT", "text (default) or json: one object a line on standard error"},
     {"insecure-listen", 'i', NULL,
      "allow --listen and --http on addresses that other hosts reach: there is no access control "
      "yet"},
@@ -84,6 +85,15 @@ static int set_level(const char *word)
     return rc;
 }
 
+static int set_format(const char *word)
+{
+    enum co_log_format format;
+    int rc = co_log_parse_format(word, &format);
+    if (!rc)
+        co_log_set_format(format);
+    return rc;
+}
+
 static int set_option(struct options *o, int which, const char *value)
 {
     switch (which) {
@@ -107,6 +117,8 @@ static int set_option(struct options *o, int which, const char *value)
                    : 0;
     case 'v':
         return set_level(value);
+    case 'F':
+        return set_format(value);
     default:
         o->insecure = true;
         return 0;
@@ -255,7 +267,10 @@ int main(int argc, char **argv)
     d.exit_code = EXIT_FAILED;
     rc = start(&d, &o, &identity);
     if (rc) {
-        fprintf(stderr, "corallite-safekeeper: %s\n", co_sentence());
+        if (co_log_format() == CO_LOG_JSON)
+            co_error("safekeeper", "cannot start: %s", co_sentence());
+        else
+            fprintf(stderr, "corallite-safekeeper: %s\n", co_sentence());
         fflush(stderr);
         _Exit(EXIT_FAILED);
     }
