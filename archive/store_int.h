@@ -1,6 +1,6 @@
-/* store_int.h - what an implementation of store.h gives. A new one is a file with its open function,
- * declared here, and a row in store.c's table of schemes. store.c has checked names, lengths and
- * read_only before an implementation is called. */
+/* store_int.h - what an implementation of store.h gives. A new one is a file with its open
+ * function, declared here, and a row in store.c's table of schemes. store.c has checked names,
+ * lengths and read_only before an implementation is called. */
 #ifndef CORALLITE_ARCHIVE_STORE_INT_H
 #define CORALLITE_ARCHIVE_STORE_INT_H
 
