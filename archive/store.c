@@ -7,6 +7,7 @@ static const struct {
     ar_open_fn open;
 } schemes[] = {
     {"dir:", ar_dir_open},
+    {"s3:", ar_s3_open},
 };
 
 int ar_open(const char *url, const struct ar_options *options, struct ar_store **out)
@@ -30,7 +31,9 @@ int ar_open(const char *url, const struct ar_options *options, struct ar_store *
         snprintf((*out)->url, sizeof(*out)->url, "%s", url);
         return 0;
     }
-    return co_fail(CO_ERR_INVAL, "an archive is dir:/path (a directory), not '%.200s'", url);
+    return co_fail(CO_ERR_INVAL,
+                   "an archive is dir:/path (a directory) or s3://bucket/prefix, not '%.200s'",
+                   url);
 }
 
 void ar_close(struct ar_store *store)

@@ -45,7 +45,7 @@ struct ar_options {
     uint32_t timeout_ms; /* of one call where there is a network; 0: 60 s */
 };
 
-/* "dir:/absolute/path". Options may be NULL: all zero. */
+/* "dir:/absolute/path", "s3://bucket/prefix?..." (s3_url.h). Options may be NULL: all zero. */
 CO_MUST_CHECK int ar_open(const char *url, const struct ar_options *options, struct ar_store **out);
 void ar_close(struct ar_store *store); /* NULL: nothing */
 /* The URL as opened, without anything secret. Borrowed while the store is open. */

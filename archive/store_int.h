@@ -35,5 +35,7 @@ typedef int (*ar_open_fn)(const char *rest, const struct ar_options *options,
                           struct ar_store **out);
 CO_MUST_CHECK int ar_dir_open(const char *rest, const struct ar_options *options,
                               struct ar_store **out);
+CO_MUST_CHECK int ar_s3_open(const char *rest, const struct ar_options *options,
+                             struct ar_store **out);
 
 #endif
