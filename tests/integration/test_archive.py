@@ -82,20 +82,30 @@ def sum_of(c, db, **at):
     return h.hexdigest()
 
 
-def moments(c):
-    """{(branch, lsn): digest} of every branch, its head and each commit of its log (at most 12 of them)."""
-    out = {}
+def branches(c):
+    out = set()
     for db in json.loads(c.corallite("db", "list", "--json").stdout):
         for b in json.loads(c.corallite("branch", "list", db["name"], "--json").stdout):
-            ref = f"{db['name']}/{b['name']}" if "name" in b else f"{db['name']}/{b['branch']}"
-            out[ref, "head"] = sum_of(c, ref)
-            commits = json.loads(c.corallite("log", ref, "--json").stdout)
-            for commit in commits[:: max(1, len(commits) // 12)]:
-                out[ref, commit["lsn"]] = sum_of(c, ref, at=f"lsn:{commit['lsn']}")
+            out.add(f"{db['name']}/{b['branch']}")
     return out
 
 
-def same(before, after, what):
+def moments(c):
+    """{(branch, lsn): digest} of every branch: its head and at most some 12 commits of its log."""
+    out = {}
+    for ref in branches(c):
+        out[ref, "head"] = sum_of(c, ref)
+        commits = json.loads(c.corallite("log", ref, "--json").stdout)
+        for commit in commits[:: max(1, len(commits) // 12)]:
+            out[ref, commit["lsn"]] = sum_of(c, ref, at=f"lsn:{commit['lsn']}")
+    return out
+
+
+def same(before, c, what):
+    names = {ref for ref, _ in before}
+    # A pageserver that takes over is ready before it has stored every name.
+    until(lambda: branches(c) == names, 20, f"{what}: the branches are {sorted(names)}")
+    after = moments(c)
     check(set(before) == set(after), f"{what}: other moments: {sorted(set(before) ^ set(after))[:4]}")
     bad = [k for k in before if before[k] != after[k]]
     check(not bad, f"{what}: {len(bad)} of {len(before)} moments read otherwise, {bad[:3]}")
@@ -142,7 +152,7 @@ def everything_lost(t):
         c.more = ["--take-over"]
         with c:
             c.start_everything()
-            same(before, moments(c), f"restored ({round_})")
+            same(before, c, f"restored ({round_})")
             check(c.corallite("pin", "list", "shop", "--json").stdout == pins, "the pins are others")
             check("7 d" in c.corallite("retention", "show", "shop").stdout, "the retention is another")
             check("no such table" in c.shell("SELECT * FROM gone", db="gone", ok=False).stderr, "a dropped name is back")
