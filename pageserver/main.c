@@ -20,6 +20,8 @@ enum option_id {
     O_ADVERTISE,
     O_MAP_SIZE,
     O_TAKE_OVER,
+    O_ARCHIVE,
+    O_ARCHIVE_EVERY,
     O_INSECURE,
     O_LOG_LEVEL,
     O_LOG_FORMAT,
@@ -42,6 +44,10 @@ static const struct co_option known_options[] = {
     {"map-size", O_MAP_SIZE, "SIZE",
      "most that the page store may grow to (default 1T): address space, not disk"},
     {"take-over", O_TAKE_OVER, NULL, "serve the timelines of a pageserver whose disk is lost"},
+    {"archive", O_ARCHIVE, "URL",
+     "keep the log there as well, outside the cluster: dir:/path of a directory that is there "
+     "(default: none)"},
+    {"archive-every", O_ARCHIVE_EVERY, "TIME", "how often what is new goes there (default 10s)"},
     {"insecure-listen", O_INSECURE, NULL,
      "allow --listen and --http on addresses that other hosts reach: there is no access control "
      "yet"},
@@ -151,6 +157,10 @@ static int take_option(int id, struct ps_options *o, bool *insecure)
     case O_TAKE_OVER:
         o->take_over = true;
         return 0;
+    case O_ARCHIVE:
+        return copy("--archive", optarg, o->archive, sizeof o->archive);
+    case O_ARCHIVE_EVERY:
+        return co_parse_duration("--archive-every", optarg, &o->archive_every_ms);
     case O_INSECURE:
         *insecure = true;
         return 0;
@@ -191,7 +201,8 @@ static int check(const struct ps_options *o, bool insecure)
 
 int main(int argc, char **argv)
 {
-    static struct ps_options o = {.listen_host = "127.0.0.1", .listen_port = 6400};
+    static struct ps_options o = {
+        .listen_host = "127.0.0.1", .listen_port = 6400, .archive_every_ms = 10000};
     struct option longs[CO_OPTIONS_MAX + 1];
     bool insecure = false;
     int id;
