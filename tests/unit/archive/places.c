@@ -32,15 +32,9 @@ static void s3_up_ignoring(char url[AR_URL_MAX_BYTES])
     s3_up("--conditions=ignore", url);
 }
 
-static void s3_up_refusing(char url[AR_URL_MAX_BYTES])
-{
-    s3_up("--conditions=501", url);
-}
-
 const struct place places[] = {
     {"dir", dir_up, dir_down},
     {"s3", s3_up_conditional, s3_down},
     {"s3 that overlooks conditions", s3_up_ignoring, s3_down},
-    {"s3 that refuses conditions", s3_up_refusing, s3_down},
 };
 const int places_n = sizeof places / sizeof *places;

@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/log.h"
+
 static pid_t child;
 static int lifeline = -1, port;
 static char origin[40];
@@ -35,6 +37,7 @@ void s3_up(const char *option, char url[AR_URL_MAX_BYTES])
     close(out[0]);
     port = atoi(line);
     cr_assert_gt(port, 0);
+    co_log_set_level(CO_LOG_ERROR);
     setenv("AWS_ACCESS_KEY_ID", "AKTEST", 1);
     setenv("AWS_SECRET_ACCESS_KEY", "se/cr+et", 1);
     unsetenv("AWS_SESSION_TOKEN");

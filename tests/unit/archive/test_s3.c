@@ -148,6 +148,44 @@ Test(s3, wrong_bytes_are_noticed)
     co_buf_free(&out);
 }
 
+/* The conditions of the store from now on, as seen by an archive that is opened then. */
+static void conditions(const char *how)
+{
+    char json[60];
+    snprintf(json, sizeof json, "{'conditions':'%s'}", how);
+    s3_control(json);
+    ar_close(s);
+    cr_assert_eq(ar_open(url, NULL, &s), 0, "%s", co_sentence());
+}
+
+Test(s3, names_are_claimed_where_conditions_are_refused)
+{
+    /* 501, 400, or not understood: taken is taken all the same, and no claim is left. */
+    static const char *const kinds[] = {"501", "400", "ignore"};
+    char name[20];
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        snprintf(name, sizeof name, "c/%zu", i);
+        conditions(kinds[i]);
+        int puts = s3_count("PUT");
+        cr_assert_eq(ar_put_if_absent(s, name, text("me")), 0, "%s", co_sentence());
+        cr_assert_gt(s3_count("PUT /attic/some/where/.corallite/claims/c/"), (int)i);
+        cr_assert_leq(s3_count("PUT") - puts, 4, "two for the question, a claim, the object");
+        cr_assert_eq(ar_put_if_absent(s, name, text("you")), CO_ERR_EXISTS);
+        cr_assert_eq(ar_put(s, name, text("me")), 0);
+        cr_assert_eq(ar_put(s, name, text("you")), CO_ERR_EXISTS);
+        expect(name, "me");
+        fault("^PUT .*where/c/", 1, "lost");
+        snprintf(name, sizeof name, "c/%zu-lost", i);
+        cr_assert_eq(ar_put_if_absent(s, name, text("me")), 0, "%s", co_sentence());
+        cr_assert_eq(s3_count("PUT /attic/some/where/.corallite/claims/"),
+                     s3_count("DELETE /attic/some/where/.corallite/claims/"));
+    }
+    conditions("yes");
+    int claims = s3_count("/.corallite/claims/");
+    cr_assert_eq(ar_put_if_absent(s, "c/again", text("me")), 0);
+    cr_assert_eq(s3_count("/.corallite/claims/"), claims);
+}
+
 Test(s3, ranges_by_a_store_that_knows_none)
 {
     /* The whole comes, and is cut here. */
