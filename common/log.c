@@ -48,6 +48,7 @@ int co_log_parse_format(const char *word, enum co_log_format *out)
 }
 
 /* Length of the line in `line`. */
+CO_PRINTF(5, 0)
 static size_t text_line(char line[CO_LOG_JSON_MAX], const char *time, const char *level,
                         const char *module, const char *format, va_list args)
 {

@@ -16,6 +16,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 
+#include "common/error.h"
+
 /* Longest line, its newline included: a pipe takes so much in one piece (PIPE_BUF). */
 #define CO_LOG_JSON_MAX 4096
 
@@ -24,6 +26,6 @@
  * JSON in any case. Bytes that are no UTF-8 become U+FFFD. `module` and `format` are of the program
  * itself. */
 size_t co_log_json(char out[CO_LOG_JSON_MAX], const char *time, const char *level,
-                   const char *module, const char *format, va_list args);
+                   const char *module, const char *format, va_list args) CO_PRINTF(5, 0);
 
 #endif
