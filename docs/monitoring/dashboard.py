@@ -80,6 +80,14 @@ ROWS = [
         ("Branches, pins, sessions", "none", [each(PS + "timelines", "branches"), each(PS + "pins", "pins"), each(PS + "sessions", "sessions")]),
         ("How long requests of /v1 take", "s", quantiles("corallite_http_request_duration_seconds")),
     ]),
+    ("The archive", [
+        ("Not in the archive yet", "bytes", [each(PS + "archive_lag_bytes", "committed, and not there")]),
+        ("Behind for", "s", [each(PS + "archive_behind_seconds", "since all was there")]),
+        ("Put there", "Bps", [(f"rate({PS}archive_bytes_total{RATE})", "log")]),
+        ("Objects, and rounds that failed", "ops", [
+            (f"rate({PS}archive_objects_total{RATE})", "objects"), (f"rate({PS}archive_failures_total{RATE})", "failed"),
+            each(PS + "archive_ok", "the newest round went well")]),
+    ]),
     ("Connections and processes", [
         ("Requests", "ops", [rate("corallite_requests_total", "instance, type")]),
         ("Connections", "none", [each("corallite_connections", "{{instance}}"), each(SK + "connections", "{{instance}} after Hello"),
