@@ -11,7 +11,7 @@ RUN make -j"$(nproc)" B=/build DEPS=no && make install B=/build DEPS=no DESTDIR=
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        sqlite3 libuv1 liblmdb0 libzstd1 libprotobuf-c1 libssl3 libmicrohttpd12 libjansson4 \
+        sqlite3 libuv1 liblmdb0 libzstd1 libprotobuf-c1 libssl3 libmicrohttpd12 libjansson4 libcurl4 ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --home-dir /var/lib/corallite --create-home corallite
 COPY --from=build /out /

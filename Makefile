@@ -52,7 +52,7 @@ $(B)/.deps: tools/deps
 
 # ---- sources -------------------------------------------------------------------------------------
 
-MODULES := common proto safekeeper pageserver compute-vfs cli
+MODULES := common proto archive safekeeper pageserver compute-vfs cli
 src      = $(sort $(wildcard $(1)/*.c))
 # What begins a process or stands before another library is linked where it is meant only.
 lib_src  = $(filter-out %/main.c %/preload.c,$(call src,$(1)))
@@ -88,7 +88,7 @@ $(B)/lib$(1).a: $(call objs,$(call lib_src,$(1))) $(if $(filter proto,$(1)),$(B)
 endef
 $(foreach m,$(MODULES),$(eval $(call module_lib,$(m))))
 
-BASE := $(B)/libproto.a $(B)/libcommon.a
+BASE := $(B)/libarchive.a $(B)/libproto.a $(B)/libcommon.a
 
 $(B)/corallite-safekeeper: $(call objs,safekeeper/main.c) $(B)/libsafekeeper.a $(BASE)
 	$(call say,LINK,$@)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS)

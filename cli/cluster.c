@@ -63,8 +63,9 @@ int cluster_parse_port_base(const char *text, uint16_t *out)
 unsigned cluster_format(const struct cluster *c, char out[CLUSTER_TEXT_MAX])
 {
     char id[CO_ID_TEXT];
-    int n = snprintf(out, CLUSTER_TEXT_MAX, MAGIC "%lu\nid %s\nport-base %u\n", VERSION,
-                     co_id_format(&c->id, id), (unsigned)c->port_base);
+    int n = snprintf(out, CLUSTER_TEXT_MAX, MAGIC "%lu\nid %s\nport-base %u\n%s%s%s", VERSION,
+                     co_id_format(&c->id, id), (unsigned)c->port_base,
+                     c->archive[0] ? "archive " : "", c->archive, c->archive[0] ? "\n" : "");
     co_assert(n > 0 && (unsigned)n < CLUSTER_TEXT_MAX);
     return (unsigned)n;
 }
@@ -95,6 +96,16 @@ int cluster_parse(const char *text, const char *path, struct cluster *out)
     if (!line || sscanf(line, "\nport-base %7s", port) != 1 ||
         cluster_parse_port_base(port, &out->port_base) != 0)
         return damaged(path, "there is no line 'port-base' with a port");
+    out->archive[0] = 0;
+    line = strstr(text, "\narchive ");
+    if (line) {
+        line += strlen("\narchive ");
+        size_t len = strcspn(line, "\n");
+        if (len == 0 || len >= sizeof out->archive)
+            return damaged(path, "the line 'archive' has no URL");
+        memcpy(out->archive, line, len);
+        out->archive[len] = 0;
+    }
     return 0;
 }
 

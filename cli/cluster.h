@@ -11,6 +11,7 @@
  *     corallite-cluster 1
  *     id 00112233445566778899aabbccddeeff
  *     port-base 6400
+ *     archive dir:/path            (only where there is one)
  *
  * D/run/NAME.pid is one line, "PID START BOOT": the process id, the time in clock ticks at which
  * that process started and the id of the boot of the machine. A pid alone may belong to somebody
@@ -27,6 +28,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "archive/store.h"
 #include "common/id.h"
 
 #define CLUSTER_SAFEKEEPERS 3u
@@ -41,6 +43,7 @@ struct cluster {
     char dir[CLUSTER_DIR_MAX]; /* absolute */
     struct co_id id;
     uint16_t port_base;
+    char archive[AR_URL_MAX_BYTES]; /* of the pageserver; "": none */
 };
 
 struct cluster_node {
@@ -58,7 +61,7 @@ CO_MUST_CHECK int cluster_node_by_name(const char *name, unsigned *out);
 /* "6400"; 1024 <= P and P+15 <= 65535. CO_ERR_INVAL with a sentence. */
 CO_MUST_CHECK int cluster_parse_port_base(const char *text, uint16_t *out);
 
-#define CLUSTER_TEXT_MAX 256u
+#define CLUSTER_TEXT_MAX (256u + AR_URL_MAX_BYTES)
 /* D/cluster's text. Returns its length. */
 unsigned cluster_format(const struct cluster *c, char out[CLUSTER_TEXT_MAX]);
 /* CO_ERR_CORRUPT, CO_ERR_VERSION with a sentence naming `path`. Fills id and port_base. */
@@ -86,9 +89,9 @@ CO_MUST_CHECK int cluster_default_dir(char out[CLUSTER_DIR_MAX]);
 /* CO_ERR_NOT_FOUND with a sentence when there is no cluster in `dir` (NULL: the default one). */
 CO_MUST_CHECK int cluster_open(const char *dir, struct cluster *out);
 /* Opens, or makes with a fresh id (directories mode 0700), and locks as cluster_lock does. *made
- * tells which; `port_base` is that of a new one. */
-CO_MUST_CHECK int cluster_open_or_make(const char *dir, uint16_t port_base, struct cluster *out,
-                                       bool *made);
+ * tells which; `port_base` is that of a new one, and `id`, if not NULL. */
+CO_MUST_CHECK int cluster_open_or_make(const char *dir, uint16_t port_base, const struct co_id *id,
+                                       struct cluster *out, bool *made);
 /* Writes D/cluster anew, as a whole. */
 CO_MUST_CHECK int cluster_save(const struct cluster *c);
 /* Waits up to 10 s for another up or down. Held until the process ends. */

@@ -188,7 +188,8 @@ int cluster_lock(const struct cluster *c)
     return 0; /* the descriptor stays open: its end is the lock's */
 }
 
-int cluster_open_or_make(const char *dir, uint16_t port_base, struct cluster *out, bool *made)
+int cluster_open_or_make(const char *dir, uint16_t port_base, const struct co_id *id,
+                         struct cluster *out, bool *made)
 {
     *made = false;
     int rc = cluster_open(dir, out);
@@ -209,7 +210,8 @@ int cluster_open_or_make(const char *dir, uint16_t port_base, struct cluster *ou
     rc = refuse_leftovers(out);
     if (rc)
         return rc;
-    out->id = co_id_random();
+    out->id = id ? *id : co_id_random();
+    out->archive[0] = 0;
     out->port_base = port_base;
     *made = true;
     return cluster_save(out);
@@ -225,9 +227,18 @@ static int remove_one(const char *path, const struct stat *st, int flag, struct 
 
 int cluster_purge(const struct cluster *c)
 {
-    static const char *const own[] = {"safekeeper-1", "safekeeper-2", "safekeeper-3",
-                                      "pageserver",   "log",          "run",
-                                      "cluster.new",  "cluster",      "lock"};
+    static const char *const own[] = {"safekeeper-1",
+                                      "safekeeper-2",
+                                      "safekeeper-3",
+                                      "pageserver",
+                                      "log",
+                                      "run",
+                                      "safekeeper-1.restoring",
+                                      "safekeeper-2.restoring",
+                                      "safekeeper-3.restoring",
+                                      "cluster.new",
+                                      "cluster",
+                                      "lock"};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
         char path[PATH_MAX];
         own_file(c, own[i], path);

@@ -136,6 +136,23 @@ static void print_timeline(const struct status *s, const struct status_timeline 
         print_copy(&s->safekeepers[i], &t->copy[i], out);
 }
 
+static void print_archive(const struct status *s, FILE *out)
+{
+    char lag[TEXT_MAX], behind[TEXT_MAX], when[TEXT_MAX];
+    if (!s->archive.url[0])
+        return;
+    fprintf(out, "\narchive %s\n", s->archive.url);
+    if (s->archive.behind_us == 0)
+        fprintf(out, "  has everything that is committed; its newest manifest is of %s\n",
+                text_time(s->archive.archived_us, when));
+    else
+        fprintf(out, "  %s of log behind, for %s; has what was committed by %s\n",
+                text_bytes(s->archive.lag_bytes, lag), text_duration(s->archive.behind_us, behind),
+                text_time(s->archive.archived_us, when));
+    if (s->archive.trouble[0])
+        fprintf(out, "  not archived, tried again: %s\n", s->archive.trouble);
+}
+
 void status_print(const struct status *s, FILE *out)
 {
     char id[CO_ID_TEXT];
@@ -147,6 +164,7 @@ void status_print(const struct status *s, FILE *out)
     print_pageserver(&s->pageserver, out);
     for (uint32_t i = 0; i < s->n_safekeepers; i++)
         print_safekeeper(&s->safekeepers[i], out);
+    print_archive(s, out);
     for (uint32_t i = 0; i < s->n_timelines; i++)
         print_timeline(s, &s->timelines[i], out);
 }
@@ -169,6 +187,21 @@ static json_t *id_json(const struct co_id *id)
 {
     char text[CO_ID_TEXT];
     return json_string(co_id_format(id, text));
+}
+
+static json_t *archive_json(const struct status *s)
+{
+    json_t *o = json_object();
+    int bad = json_object_set_new(o, "url", json_string(s->archive.url));
+    bad |= json_object_set_new(o, "lag_bytes", number(s->archive.lag_bytes));
+    bad |= json_object_set_new(o, "behind_us", number(s->archive.behind_us));
+    bad |= json_object_set_new(o, "archived_us", number(s->archive.archived_us));
+    bad |= json_object_set_new(
+        o, "trouble", s->archive.trouble[0] ? json_string(s->archive.trouble) : json_null());
+    if (!bad)
+        return o;
+    json_decref(o);
+    return NULL;
 }
 
 static json_t *node_json(const struct status_node *n, bool pageserver)
@@ -257,6 +290,7 @@ int status_print_json(const struct status *s, FILE *out)
     for (uint32_t i = 0; i < s->n_safekeepers; i++)
         bad |= json_array_append_new(nodes, node_json(&s->safekeepers[i], false));
     bad |= json_object_set_new(root, "safekeepers", nodes);
+    bad |= json_object_set_new(root, "archive", s->archive.url[0] ? archive_json(s) : json_null());
     for (uint32_t i = 0; i < s->n_timelines; i++)
         bad |= json_array_append_new(timelines, timeline_json(s, &s->timelines[i]));
     bad |= json_object_set_new(root, "timelines", timelines);

@@ -56,6 +56,11 @@ struct status {
     uint32_t n_safekeepers;
     struct status_timeline *timelines; /* malloc'ed, freed by status_free */
     uint32_t n_timelines;
+    struct {
+        char url[1024]; /* "": none */
+        uint64_t lag_bytes, behind_us, archived_us;
+        char trouble[CO_SENTENCE_MAX];
+    } archive;
 };
 
 /* Newest commit LSN that any safekeeper reports; 0: none. */

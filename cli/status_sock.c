@@ -126,6 +126,13 @@ static void take_server_status(struct status *s, const Corallite__ServerStatus *
     n->bytes_out = m->bytes_out;
     if (m->http_address)
         snprintf(n->http, sizeof n->http, "%s", m->http_address);
+    if (m->archive)
+        snprintf(s->archive.url, sizeof s->archive.url, "%s", m->archive);
+    s->archive.lag_bytes = m->archive_lag_bytes;
+    s->archive.behind_us = m->archive_behind_us;
+    s->archive.archived_us = m->archived_us;
+    if (m->archive_trouble)
+        snprintf(s->archive.trouble, sizeof s->archive.trouble, "%s", m->archive_trouble);
     if (co_id_is_zero(&s->cluster))
         (void)take_id(m->cluster, m->has_cluster, &s->cluster);
 }

@@ -14,6 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "archive/report.h"
+#include "cli/archive.h"
 #include "cli/cli.h"
 #include "cli/client_sock.h"
 #include "cli/down_file.h"
@@ -105,7 +107,7 @@ static int settle_ports(struct cluster *c, const char *wanted, bool made)
 struct command {
     char program[PATH_MAX], dir[PATH_MAX];
     char listen[32], http[32], node[16], cluster[CO_ID_TEXT], safekeepers[128];
-    char *argv[16];
+    char *argv[20];
 };
 
 static int build_command(const struct cluster *c, unsigned index, bool take_over,
@@ -132,6 +134,10 @@ static int build_command(const struct cluster *c, unsigned index, bool take_over
     cmd->argv[n++] = pageserver ? cmd->safekeepers : cmd->node;
     if (pageserver && take_over)
         cmd->argv[n++] = (char *)"--take-over";
+    if (pageserver && c->archive[0]) {
+        cmd->argv[n++] = (char *)"--archive";
+        cmd->argv[n++] = (char *)(uintptr_t)c->archive;
+    }
     cmd->argv[n] = NULL;
     size_t at = 0;
     for (unsigned i = 0; i < CLUSTER_SAFEKEEPERS; i++) {
@@ -398,23 +404,36 @@ int cli_up(const struct cli_args *args)
     struct started started[CLUSTER_NODES] = {{0}};
     const char *dir = cli_value(args, "--dir"), *base = cli_value(args, "--port-base");
     uint16_t first_base = CLUSTER_PORT_BASE;
+    const char *from = cli_value(args, "--from-archive");
+    Corallite__ArchiveState *restored = NULL;
     unsigned lacking = 0;
-    bool made;
+    bool made = false;
     int rc = 0;
-    if (base && strcmp(base, "auto") == 0)
+    if (from && cli_value(args, "--archive"))
+        rc = co_fail(CO_ERR_INVAL, "what is restored goes on archiving where it came from; another "
+                                   "--archive can be given once it runs, after `corallite down`");
+    if (!rc && base && strcmp(base, "auto") == 0)
         first_base = AUTO_PORT_BASE;
-    else if (base)
+    else if (!rc && base)
         rc = cluster_parse_port_base(base, &first_base);
+    if (!rc && from)
+        rc = archive_restore(from, args, first_base, &c, &restored);
+    if (!rc && !from)
+        rc = cluster_open_or_make(dir, first_base, NULL, &c, &made);
     if (!rc)
-        rc = cluster_open_or_make(dir, first_base, &c, &made);
-    if (!rc)
-        rc = settle_ports(&c, base, made);
+        rc = settle_ports(&c, base, made || from);
+    if (!rc && !from)
+        rc = archive_settle(&c, cli_value(args, "--archive"));
     if (rc)
         return cli_report(rc);
-    rc = start_all(&c, cli_has(args, "--take-over"), started, &lacking);
+    rc = start_all(&c, from || cli_has(args, "--take-over"), started, &lacking);
     end_progress();
     if (rc)
         return cli_report(undo(&c, started, rc));
+    if (restored && !cli_has(args, "--json"))
+        ar_report(restored, stdout);
+    if (restored)
+        corallite__archive_state__free_unpacked(restored, NULL);
     rc = tell(&c, started, made, lacking, args);
     if (rc)
         return cli_report(rc);

@@ -31,8 +31,16 @@ static const struct cli_option up_options[] = {
     DIR_OPTION,
     {"--port-base", 'p', "P", "first of the 16 ports it uses (6400), or auto: a free range"},
     {"--take-over", 0, NULL, "the pageserver's disk is lost: fill a new one from the safekeepers"},
+    {"--archive", 0, "URL",
+     "keep the log outside the cluster too: dir:/path; remembered; none: no longer"},
+    {"--from-archive", 0, "URL", "everything is lost: a new cluster of what that archive has"},
+    {"--cluster", 0, "ID", "with --from-archive: which, where it has several"},
     {"--foreground", 'f', NULL, "stay; Ctrl-C stops the cluster"},
     JSON_OPTION,
+    END};
+static const struct cli_option archive_options[] = {
+    {"--cluster", 0, "ID", "which, where the archive has several"},
+    {"--quick", 0, NULL, "only what the newest manifest says"},
     END};
 static const struct cli_option down_options[] = {
     DIR_OPTION,
@@ -144,14 +152,30 @@ static const struct cli_option env_options[] = {SERVER_OPTION, DIR_OPTION, JSON_
 
 const struct cli_verb cli_verbs[] = {
     {.name = "up",
-     .synopsis = "[--dir D] [--port-base P|auto] [--take-over] [--foreground] [--json]",
+     .synopsis = "[--dir D] [--port-base P|auto] [--archive URL] [--take-over | --from-archive URL "
+                 "[--cluster ID]] [--foreground] [--json]",
      .summary = "start a local cluster: three safekeepers and a pageserver",
-     .details = "Makes the cluster at the first call; what runs already is left alone. The daemons "
-                "are processes of their own and go on when this command has ended.",
+     .details =
+         "Makes the cluster at the first call; what runs already is left alone. The daemons "
+         "are processes of their own and go on when this command has ended.\n\nWith "
+         "--from-archive the cluster is made of an archive, and what came back is said branch by "
+         "branch, and what may be missing. A damaged archive is refused, with the name of the "
+         "object.",
      .examples = "corallite up\n"
-                 "corallite up --dir /srv/corallite --port-base 7400\n",
+                 "corallite up --dir /srv/corallite --port-base 7400\n"
+                 "corallite up --archive dir:/mnt/elsewhere/archive\n",
      .options = up_options,
      .run = cli_up},
+    {.name = "archive check",
+     .synopsis = "URL [--cluster ID] [--quick]",
+     .summary = "read an archive, and say what it holds and whether it is sound",
+     .details = "Says up to where each branch is archived. Every object is read, and checked as a "
+                "restore would; the first that is damaged or missing is named.",
+     .examples = "corallite archive check dir:/mnt/elsewhere/archive\n",
+     .options = archive_options,
+     .min_words = 1,
+     .max_words = 1,
+     .run = cli_archive_check},
     {.name = "down",
      .synopsis = "[--dir D] [--purge [--yes]] [--json]",
      .summary = "stop the local cluster",

@@ -136,7 +136,7 @@ static void store(struct ps_server *s, struct ps_timeline *tl)
 static void tell_purged(struct ps_server *s, struct ps_timeline *tl)
 {
     if (!s->reg.heard || tl->stored_state != PS_DROPPED || !tl->purged || tl->meta.purged ||
-        tl->storing)
+        tl->storing || !ps_archive_lets_go(s, tl))
         return;
     tl->meta.purged = true;
     ps_reg_change(&s->reg, tl, PS_DROPPED);

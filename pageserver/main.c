@@ -20,8 +20,11 @@ enum option_id {
     O_ADVERTISE,
     O_MAP_SIZE,
     O_TAKE_OVER,
+    O_ARCHIVE,
+    O_ARCHIVE_EVERY,
     O_INSECURE,
     O_LOG_LEVEL,
+    O_LOG_FORMAT,
     O_HELP,
     O_MAN,
     O_VERSION
@@ -41,10 +44,16 @@ static const struct co_option known_options[] = {
     {"map-size", O_MAP_SIZE, "SIZE",
      "most that the page store may grow to (default 1T): address space, not disk"},
     {"take-over", O_TAKE_OVER, NULL, "serve the timelines of a pageserver whose disk is lost"},
+    {"archive", O_ARCHIVE, "URL",
+     "keep the log there as well, outside the cluster: dir:/path of a directory that is there "
+     "(default: none)"},
+    {"archive-every", O_ARCHIVE_EVERY, "TIME", "how often what is new goes there (default 10s)"},
     {"insecure-listen", O_INSECURE, NULL,
      "allow --listen and --http on addresses that other hosts reach: there is no access control "
      "yet"},
     {"log-level", O_LOG_LEVEL, "LEVEL", "debug, info (default), warn, error or off"},
+    {"log-format", O_LOG_FORMAT, "FORMAT",
+     "text (default) or json: one object a line on standard error"},
     {"help", O_HELP, NULL, "print this text"},
     {"man", O_MAN, NULL, "print the manual page"},
     {"version", O_VERSION, NULL, "print the version"},
@@ -123,6 +132,7 @@ static int copy(const char *option, const char *text, char *out, size_t cap)
 static int take_option(int id, struct ps_options *o, bool *insecure)
 {
     enum co_log_level level;
+    enum co_log_format format;
     char host[256];
     uint16_t port;
     int rc = 0;
@@ -147,6 +157,10 @@ static int take_option(int id, struct ps_options *o, bool *insecure)
     case O_TAKE_OVER:
         o->take_over = true;
         return 0;
+    case O_ARCHIVE:
+        return copy("--archive", optarg, o->archive, sizeof o->archive);
+    case O_ARCHIVE_EVERY:
+        return co_parse_duration("--archive-every", optarg, &o->archive_every_ms);
     case O_INSECURE:
         *insecure = true;
         return 0;
@@ -154,6 +168,11 @@ static int take_option(int id, struct ps_options *o, bool *insecure)
         rc = co_log_parse_level(optarg, &level);
         if (!rc)
             co_log_set_level(level);
+        return rc;
+    case O_LOG_FORMAT:
+        rc = co_log_parse_format(optarg, &format);
+        if (!rc)
+            co_log_set_format(format);
         return rc;
     default:
         return co_fail(CO_ERR_INVAL, "an option is not known or lacks its value");
@@ -182,7 +201,8 @@ static int check(const struct ps_options *o, bool insecure)
 
 int main(int argc, char **argv)
 {
-    static struct ps_options o = {.listen_host = "127.0.0.1", .listen_port = 6400};
+    static struct ps_options o = {
+        .listen_host = "127.0.0.1", .listen_port = 6400, .archive_every_ms = 10000};
     struct option longs[CO_OPTIONS_MAX + 1];
     bool insecure = false;
     int id;

@@ -36,6 +36,13 @@ G(ps_m_disk_free, "disk_free_bytes", "Free bytes of the data directory's disk.")
 C(ps_m_gc_runs, "gc_runs_total", "Garbage collections of a database.");
 C(ps_m_gc_versions, "gc_versions_total", "Versions of pages that were collected.");
 C(ps_m_gc_bytes, "gc_bytes_total", "Bytes of keys and values that these took.");
+C(ps_m_archive_bytes, "archive_bytes_total", "Bytes of log put into the archive, merges included.");
+C(ps_m_archive_puts, "archive_objects_total", "Objects of log put into the archive.");
+C(ps_m_archive_failures, "archive_failures_total", "Rounds of the archiver that failed.");
+G(ps_m_archive_lag, "archive_lag_bytes", "Committed bytes known but not in the archive.");
+G(ps_m_archive_behind, "archive_behind_seconds",
+  "Since when not everything is in the archive; 0: all is.");
+G(ps_m_archive_ok, "archive_ok", "1 while there is an archive and its newest round did not fail.");
 struct co_histogram ps_m_wait_time = CO_HISTOGRAM_OF(
     P "wait_duration_seconds", "How long requests that had to wait for the log waited.");
 struct co_histogram ps_m_write_time =
@@ -83,6 +90,12 @@ void ps_metrics_register(void)
                                &ps_m_gc_runs,
                                &ps_m_gc_versions,
                                &ps_m_gc_bytes,
+                               &ps_m_archive_bytes,
+                               &ps_m_archive_puts,
+                               &ps_m_archive_failures,
+                               &ps_m_archive_lag,
+                               &ps_m_archive_behind,
+                               &ps_m_archive_ok,
                                &ps_m_disk_free};
     co_process_metrics();
     peer_metrics_register(types, sizeof types / sizeof *types);

@@ -126,8 +126,8 @@ static void adopt(struct ps_server *s, const struct nodes *nodes)
     if (!all)
         return; /* is looked at again with the next answer */
     s->reg.config = nodes->config;
-    co_info(MODULE, "members version=%u n=%u%s", nodes->config.version, nodes->config.n,
-            nodes->config.n_new ? " joint=yes" : "");
+    co_info(MODULE, "members version=%u n=%u joint=%s", nodes->config.version, nodes->config.n,
+            nodes->config.n_new ? "yes" : "no");
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
         ps_catalog_drive(s, tl);
     ps_health_update(s);

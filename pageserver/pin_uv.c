@@ -129,6 +129,8 @@ static void pin_done(struct ps_job *job)
     if (rc)
         co_error(MODULE, "a pin could not be %s: %s", p->drop ? "dropped" : "stored",
                  co_sentence());
+    if (!rc)
+        ps_archive_soon(s);
     if (p->ask) {
         p->ask->b.pin = NULL;
         p->ask->b.done = true;

@@ -505,6 +505,11 @@ static uint64_t lag_of(const struct ps_server *s, const struct ps_timeline *tl)
     return lag;
 }
 
+lsn_t ps_feed_known(const struct ps_server *s, const struct ps_timeline *tl)
+{
+    return tl->chain.last_lsn + lag_of(s, tl);
+}
+
 /* Keeps it among the worst, in order. */
 static void rank(struct worst worst[WORST], unsigned *n, struct worst one)
 {

@@ -56,6 +56,9 @@ struct ps_timeline {
     uint64_t gc_us;              /* when its garbage was collected last */
     uint32_t gc_at;              /* its place in the plan that is being made */
 
+    lsn_t archived;       /* the archive has its log up to here (archive_uv.c) */
+    bool archive_removed; /* DROPPED, and the archive has nothing of it */
+
     struct ps_chain chain; /* what is ingested, durably */
     void *feed;            /* the puller's (puller_uv.c) */
     void *waits;           /* reads that wait for records (serve_uv.c) */

@@ -179,6 +179,7 @@ static void send_status(struct ps_session *session, uint64_t request)
         snprintf(http, sizeof http, "%s:%u", s->options->http_host, co_http_port(s->http));
         st.http_address = http;
     }
+    ps_archive_status(s, &st);
     peer_send(session->peer, FRAME_SERVER_STATUS_OK, request, &st.base, co_span_of(NULL, 0));
 }
 

@@ -31,6 +31,7 @@ static void stop(struct ps_server *s)
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
         ps_feed_close(tl);
     ps_gc_close(s);
+    ps_archive_close(s);
     ps_writer_stop(s->writer);
     uv_close((uv_handle_t *)&s->tick, NULL);
     uv_close((uv_handle_t *)&s->sigterm, NULL);
@@ -79,6 +80,7 @@ static void on_tick(uv_timer_t *timer)
         return;
     ps_branch_tick(s);
     ps_gc_tick(s);
+    ps_archive_tick(s);
     ps_serve_asks(s);
     ps_feeds_tick(s);
     check_map(s);
@@ -106,11 +108,15 @@ static int open_store(struct ps_server *s)
     if (!rc)
         rc = ps_read_new(s->store, &s->read);
     if (!rc)
+        rc = ps_archive_recover(s);
+    if (!rc)
         rc = ps_writer_start(&s->loop, s->store, &s->writer);
     if (!rc)
         rc = ps_catalog_load(s);
     if (!rc)
         rc = ps_pins_load(s);
+    if (!rc)
+        rc = ps_archive_start(s);
     co_metric_set(&ps_m_store_ok, rc == 0);
     return rc;
 }
@@ -167,6 +173,7 @@ int ps_server_run(const struct ps_options *options)
         co_error(MODULE, "cannot start: %s", co_sentence());
         s->exit_code = 1;
         ps_serve_close(s);
+        ps_archive_close(s);
         ps_writer_stop(s->writer);
     }
     uv_run(&s->loop, UV_RUN_DEFAULT);

@@ -7,6 +7,7 @@
 
 #include <uv.h>
 
+#include "archive/store.h"
 #include "common/daemon_http.h"
 #include "common/identity_file.h"
 #include "pageserver/gc_lmdb.h"
@@ -22,6 +23,8 @@ struct ps_options {
     uint16_t listen_port, http_port;
     bool http;
     bool take_over;
+    char archive[AR_URL_MAX_BYTES]; /* "": none */
+    uint64_t archive_every_ms;
     uint64_t map_bytes;
     bool have_cluster;
     struct co_id cluster;
@@ -160,7 +163,8 @@ struct ps_server {
     uint64_t last_round;        /* read_id given last */
     uv_timer_t tick, purge, again;
     uv_signal_t sigterm, sigint;
-    struct ps_gc_work *gc; /* the run that is under way, or NULL */
+    struct ps_archive *archive; /* NULL: none is configured */
+    struct ps_gc_work *gc;      /* the run that is under way, or NULL */
     bool purging, ready, closing;
     bool map_alarm;
     int exit_code;
@@ -223,6 +227,8 @@ void ps_feed_wanted(struct ps_timeline *tl);
 uint64_t ps_feed_progress(const struct ps_timeline *tl);
 /* CO_ERR_HALTED with a sentence if the timeline is halted, else 0. */
 CO_MUST_CHECK int ps_feed_check(const struct ps_timeline *tl);
+/* How much of the log is known to be committed. */
+lsn_t ps_feed_known(const struct ps_server *s, const struct ps_timeline *tl);
 /* "safekeeper 2 at 127.0.0.1:6412", where the timeline is pulled from. */
 const char *ps_feed_source(const struct ps_timeline *tl, char text[320]);
 void ps_feeds_tick(struct ps_server *s);
@@ -303,6 +309,21 @@ CO_MUST_CHECK int ps_gc_check_time(const struct ps_server *s, const struct ps_ti
 bool ps_gc_lists_all(const struct ps_server *s, const struct ps_timeline *tl, lsn_t since);
 /* Somebody reads there. */
 void ps_gc_note_read(struct ps_server *s, struct ps_timeline *tl, lsn_t lsn);
+
+/* -- archive_uv.c: what the archiver (archiver.h) is told, and what is told of it ---------------
+ */
+/* Of a store that has nothing yet, whose pageserver is lost (--take-over): brings back what only
+ * that one had. Before the writer begins. */
+CO_MUST_CHECK int ps_archive_recover(struct ps_server *s);
+CO_MUST_CHECK int ps_archive_start(struct ps_server *s);
+void ps_archive_tick(struct ps_server *s);
+/* Something changed that only this pageserver knows. */
+void ps_archive_soon(struct ps_server *s);
+/* May it be told that nothing is left of a dropped timeline? */
+bool ps_archive_lets_go(const struct ps_server *s, const struct ps_timeline *tl);
+/* Borrows from `s` until the next tick. */
+void ps_archive_status(const struct ps_server *s, Corallite__ServerStatus *out);
+void ps_archive_close(struct ps_server *s);
 
 /* -- pages_uv.c: GET_PAGES, CHANGES_SINCE ------------------------------------------------------ */
 /* Both answer, or wait for the log with the request's deadline. */

@@ -261,9 +261,9 @@ static void on_nodes_written(struct sk_job *job)
         sk_server_fail(s, job->rc, job->sentence);
     } else {
         s->nodes = r->nodes;
-        co_info("safekeeper/server", "safekeepers of the cluster changed version=%u members=%u%s",
-                s->nodes.config.version, s->nodes.config.n,
-                s->nodes.config.n_new ? " replacing=yes" : "");
+        co_info("safekeeper/server",
+                "safekeepers of the cluster changed version=%u members=%u replacing=%s",
+                s->nodes.config.version, s->nodes.config.n, s->nodes.config.n_new ? "yes" : "no");
         if (peer)
             send_nodes(s, peer, r->request_id);
     }

@@ -11,6 +11,7 @@
 #include "common/process_file.h"
 #include "common/program.h"
 #include "proto/limits.h"
+#include "safekeeper/restore_file.h"
 #include "safekeeper/server_uv.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -25,7 +26,12 @@ static const struct co_option known_options[] = {
      "the address that others reach it by, for the log (default: --listen)"},
     {"cluster", 'c', "ID",
      "32 hex digits; needed for a new data directory, checked for an old one"},
+    {"restore", 'r', "URL",
+     "make the new directory --dir of an archive, say what came back, and end: every other copy of "
+     "the log is lost"},
+    {"members", 'm', "LIST", "with --restore: the nodes of all safekeepers (default 1,2,3)"},
     {"log-level", 'v', "LEVEL", "debug, info (default), warn, error or off"},
+    {"log-format", 'F', "FORMAT", "text (default) or json: one object a line on standard error"},
     {"insecure-listen", 'i', NULL,
      "allow --listen and --http on addresses that other hosts reach: there is no access control "
      "yet"},
@@ -49,7 +55,8 @@ static const struct co_program program = {
         {"corallite", "1"}, {"corallite-up", "1"}, {"corallite-pageserver", "8"}, {NULL, NULL}}};
 
 struct options {
-    const char *dir, *cluster_text;
+    const char *dir, *cluster_text, *restore;
+    struct sk_restore members; /* its members alone */
     uint32_t node;
     char host[256], http_host[256], advertise_host[256];
     uint16_t port, http_port, advertise_port;
@@ -84,6 +91,36 @@ static int set_level(const char *word)
     return rc;
 }
 
+static int set_format(const char *word)
+{
+    enum co_log_format format;
+    int rc = co_log_parse_format(word, &format);
+    if (!rc)
+        co_log_set_format(format);
+    return rc;
+}
+
+static int parse_members(const char *text, struct sk_restore *out)
+{
+    out->n_members = 0;
+    for (const char *at = text;; at++) {
+        char *end;
+        unsigned long n = strtoul(at, &end, 10);
+        bool good = end != at && (*end == ',' || !*end) && n >= 1 && n <= 65535 &&
+                    out->n_members < CO_MEMBERS_MAX &&
+                    (!out->n_members || out->members[out->n_members - 1] < n);
+        if (!good)
+            return co_fail(CO_ERR_INVAL,
+                           "--members takes node numbers, ascending, as in 1,2,3; '%.80s' are not "
+                           "such",
+                           text);
+        out->members[out->n_members++] = (uint32_t)n;
+        if (!*end)
+            return 0;
+        at = end;
+    }
+}
+
 static int set_option(struct options *o, int which, const char *value)
 {
     switch (which) {
@@ -105,8 +142,15 @@ static int set_option(struct options *o, int which, const char *value)
         return co_id_parse(value, &o->cluster)
                    ? co_fail(CO_ERR_INVAL, "--cluster takes 32 hex digits; '%.80s' are not", value)
                    : 0;
+    case 'r':
+        o->restore = value;
+        return 0;
+    case 'm':
+        return parse_members(value, &o->members);
     case 'v':
         return set_level(value);
+    case 'F':
+        return set_format(value);
     default:
         o->insecure = true;
         return 0;
@@ -137,6 +181,7 @@ static int parse(int argc, char **argv, struct options *o)
     struct option known[CO_OPTIONS_MAX + 1];
     int which, rc = 0;
     *o = (struct options){.host = "127.0.0.1", .port = 6410};
+    rc = parse_members("1,2,3", &o->members);
     co_program_getopt(&program, known);
     while (!rc && (which = getopt_long(argc, argv, "", known, NULL)) != -1) {
         if (which == 'H') {
@@ -242,6 +287,25 @@ static void say_ready(const struct daemon *d, const struct options *o,
             co_id_format(&identity->disk, disk), o->dir, CO_BUILD_VERSION);
 }
 
+static int restore(const struct options *o)
+{
+    struct sk_restore r = o->members;
+    r.url = o->restore;
+    r.dir = o->dir;
+    r.node = o->node;
+    r.cluster = o->has_cluster ? &o->cluster : NULL;
+    bool among = false;
+    for (uint32_t i = 0; i < r.n_members; i++)
+        among |= r.members[i] == r.node;
+    int rc =
+        among ? sk_restore(&r)
+              : co_fail(CO_ERR_INVAL, "--members does not name node %u, which --node is", o->node);
+    if (!rc)
+        return 0;
+    fprintf(stderr, "corallite-safekeeper: %s\n", co_sentence());
+    return EXIT_FAILED;
+}
+
 int main(int argc, char **argv)
 {
     struct options o;
@@ -250,12 +314,17 @@ int main(int argc, char **argv)
     int rc = parse(argc, argv, &o);
     if (rc)
         return rc - 1;
+    if (o.restore)
+        return restore(&o);
     signal(SIGPIPE, SIG_IGN);
     co_process_raise_files();
     d.exit_code = EXIT_FAILED;
     rc = start(&d, &o, &identity);
     if (rc) {
-        fprintf(stderr, "corallite-safekeeper: %s\n", co_sentence());
+        if (co_log_format() == CO_LOG_JSON)
+            co_error("safekeeper", "cannot start: %s", co_sentence());
+        else
+            fprintf(stderr, "corallite-safekeeper: %s\n", co_sentence());
         fflush(stderr);
         _Exit(EXIT_FAILED);
     }

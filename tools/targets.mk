@@ -72,7 +72,12 @@ $(B)/tests/branch-client: $(B)/obj/tests/integration/lib/branch_client.o $(BASE)
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(VFS_LIBS)
 
-integration: all $(INTEGRATION_BINS) $(B)/tests/integration/fsync_fails.so $(B)/tests/chaos-proxy $(B)/tests/branch-client
+# Signs requests to a store, line by line (tests/integration/lib/s3_sign.c).
+$(B)/tests/s3-sign: $(B)/obj/tests/integration/lib/s3_sign.o $(BASE)
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(VFS_LIBS)
+
+integration: all $(B)/tests/s3-sign $(INTEGRATION_BINS) $(B)/tests/integration/fsync_fails.so $(B)/tests/chaos-proxy $(B)/tests/branch-client
 	@tools/deps test
 	@B=$(B) python3 tests/integration/run.py $(ARGS)
 

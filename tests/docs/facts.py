@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 
-MODULES = ("common", "proto", "safekeeper", "pageserver", "compute-vfs", "cli")
+MODULES = ("common", "proto", "archive", "safekeeper", "pageserver", "compute-vfs", "cli")
 
 
 class Source:

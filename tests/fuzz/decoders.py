@@ -11,7 +11,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-MODULES = ["common", "proto", "safekeeper", "pageserver", "compute-vfs", "cli"]
+MODULES = ["common", "proto", "archive", "safekeeper", "pageserver", "compute-vfs", "cli"]
 READS = re.compile(r"(?:^|_)(parse|decode|unpack|verify|check|peek|apply|feed|split|take|unescape|get|get16|read|open|from"
                    r"|match|matches|body|text|values|within|param|name|knows|expiry|next|check_range|check_answer"
                    r"|propose|database|recover)(?:_|$)")

@@ -1,6 +1,7 @@
 /*
- * fuzz_http.c - what a request of the HTTP API says: path, arguments, body. (libmicrohttpd takes
- * the request line and the headers apart; the integration test http_hostile sends it rubbish.)
+ * fuzz_http.c - what a request of the HTTP API says: path, arguments, body; and what a store
+ * answers to an archive, and its URL. (libmicrohttpd takes the request line and the headers apart;
+ * the integration test http_hostile sends it rubbish.)
  *
  * A part of the harness `text`: byte 0 is FUZZ_SECOND. Then: lines "METHOD
  * path?name=value&name=value", content type, body. What holds: every value that a match hands on is
@@ -8,8 +9,14 @@
  * the fields of its route and no other; and what /v1 answers is JSON whatever the names in a
  * message are.
  */
+#include <ctype.h>
 #include <jansson.h>
 
+#include "archive/s3_retry.h"
+#include "archive/s3_sign.h"
+#include "archive/s3_url.h"
+#include "archive/s3_xml.h"
+#include "archive/store.h"
 #include "common/http_text.h"
 #include "pageserver/v1_json.h"
 #include "pageserver/v1_route.h"
@@ -172,11 +179,66 @@ static void on_request(char *text)
     on_text(type);
 }
 
+/* -- a store's answers, and where it is (archive/s3_*)
+ * --------------------------------------------- */
+
+/* What a store sends as XML: an element that is told lies within the one that the document began
+ * with. */
+static void on_xml(struct co_span bytes)
+{
+    struct s3_xml x;
+    struct s3_xml_event e;
+    struct s3_trouble t;
+    unsigned n = 0;
+    int rc;
+    s3_xml_init(&x, bytes);
+    while ((rc = s3_xml_next(&x, &e)) == 1) {
+        FUZZ_CHECK(++n <= bytes.len && *e.path && strlen(e.path) < sizeof x.path);
+        FUZZ_CHECK(!e.text || strlen(e.text) <= S3_XML_TEXT_MAX);
+        FUZZ_CHECK(x.depth < S3_XML_DEPTH_MAX);
+    }
+    FUZZ_CHECK(rc == 0 ? n > 0 : rc == CO_ERR_PROTOCOL && co_sentence()[0]);
+    s3_trouble_read(bytes, &t);
+    for (const char *p = t.message; *p; p++)
+        FUZZ_CHECK(*p >= ' ' && *p < 0x7f);
+}
+
+/* An archive's URL, then two variables, each behind a newline. */
+static void on_place(char *text)
+{
+    struct s3_url u;
+    char *endpoint = cut(text, '\n'), *region = cut(endpoint, '\n');
+    if (s3_url_parse(text, endpoint, region, &u))
+        return;
+    FUZZ_CHECK(u.root[0] == '/' && u.root[strlen(u.root) - 1] == '/' && !strchr(u.origin, '@'));
+    FUZZ_CHECK(!u.prefix[0] || u.prefix[strlen(u.prefix) - 1] == '/');
+    FUZZ_CHECK(strncmp(u.origin, "http", 4) == 0 && !strchr(strstr(u.origin, "://") + 3, '/'));
+    FUZZ_CHECK(strlen(u.bucket) >= 3 && u.region[0]);
+}
+
+/* A key of any bytes is sent as what every proxy leaves alone. */
+static void on_key(const char *text)
+{
+    struct s3_message m = {.path = text, .query = {{text, text}}, .n_query = 1};
+    struct co_buf out = {0};
+    FUZZ_CHECK(s3_target(&m, &out) == 0);
+    for (size_t i = 0; i < out.len; i++)
+        FUZZ_CHECK(isalnum(out.data[i]) || strchr("-._~/%?&=", out.data[i]));
+    co_buf_free(&out);
+    FUZZ_CHECK(ar_name_check(text) <= 0);
+}
+
 void fuzz_http(struct fuzz_in in)
 {
     unsigned how = (unsigned)fuzz_number(&in, 1);
     AUTO_FREE char *text = (char *)fuzz_copy(co_span_of(in.p, in.n), true);
-    if (how & 16)
+    if (how >= FUZZ_SECOND + 64)
+        on_xml(co_span_of(text, in.n));
+    else if (how >= FUZZ_SECOND + 32)
+        on_place(text);
+    else if (how >= FUZZ_SECOND)
+        on_key(text);
+    else if (how & 16)
         on_answer(how & 15, co_span_of(text, in.n));
     else if (how & 32)
         on_body(&v1_routes[how % V1_N], co_span_of(text, in.n));

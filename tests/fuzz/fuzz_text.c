@@ -141,6 +141,7 @@ static void address(char *text)
     uint64_t n;
     uint32_t ms;
     enum co_log_level level;
+    enum co_log_format format;
     if (ok(co_parse_address("--it", text, host, &port)))
         FUZZ_CHECK(host[0]);
     if (ok(co_split_address("it", text, 7, host, &port)))
@@ -150,6 +151,7 @@ static void address(char *text)
     (void)ok(co_parse_size("--it", text, &n));
     (void)ok(co_parse_duration("--it", text, &n));
     (void)ok(co_log_parse_level(text, &level));
+    (void)ok(co_log_parse_format(text, &format));
     if (ok(cv_parse_ms("it", text, &ms)))
         (void)ms;
     if (ok(ref_parse_lifetime(text, &n)))

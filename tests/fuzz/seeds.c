@@ -587,6 +587,15 @@ static void texts(void)
     request(0, "DELETE /v1/databases/shop/pins/x\n2027-01-02T03:04:05Z\n");
     request(32 + 5, "{\"name\":\"b\",\"from\":\"main\",\"at\":\"-5m\",\"expires\":\"24h\"}");
     request(64, "a%20b%C3%A9");
+    request(128, "/a b/%2F+\xc3\xa4");
+    request(
+        160,
+        "//attic/a/b?endpoint=https%3A%2F%2F[::1]:9000/s3&region=eu-1&style=path\nhttp://h\nx-1");
+    request(192,
+            "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"x\"><IsTruncated>true</IsTruncated>"
+            "<Contents><Key>a&amp;&#xe4;<![CDATA[b]]></Key><Size>1</Size></Contents><c/></"
+            "ListBucketResult>");
+    request(192, "<Error><Code>SlowDown</Code><Message>m</Message><Region>r</Region></Error>");
     static const ProtobufCMessageDescriptor *const kinds[] = {
         &corallite__db_listed__db__descriptor, &corallite__branch_listed__branch__descriptor,
         &corallite__resolved__descriptor,      &corallite__pins__one__descriptor,

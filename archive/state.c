@@ -1,0 +1,126 @@
+#include "archive/state.h"
+
+#include <stdio.h>
+
+#include "common/crc32c.h"
+#include "proto/message.h"
+#include "proto/name.h"
+#include "proto/unpack.h"
+
+#define HEADER_BYTES 24u
+#define LINES_FIELD  6u
+#define PINS_FIELD   7u
+static const char magic[8] = {'C', 'O', 'R', 'A', 'L', 'A', 'R', 'S'};
+
+/* A message is the sequence of its fields, in any order (protobuf's encoding). */
+static int add_field(unsigned number, const ProtobufCMessage *message, struct co_buf *out)
+{
+    uint8_t head[2 * CO_VARINT_MAX];
+    size_t n = protobuf_c_message_get_packed_size(message);
+    size_t k = co_put_varint(head, number << 3 | 2u);
+    k += co_put_varint(head + k, n);
+    int rc = co_buf_append(out, head, k);
+    if (!rc)
+        rc = co_buf_reserve(out, n);
+    if (!rc)
+        out->len += protobuf_c_message_pack(message, out->data + out->len);
+    return rc;
+}
+
+int ar_state_begin(const Corallite__ArchiveState *head, struct co_buf *out)
+{
+    size_t n = corallite__archive_state__get_packed_size(head);
+    int rc = co_buf_append_zeros(out, HEADER_BYTES);
+    if (!rc)
+        rc = co_buf_reserve(out, n);
+    if (!rc)
+        out->len += corallite__archive_state__pack(head, out->data + out->len);
+    return rc;
+}
+
+int ar_state_add_line(const Corallite__ArchiveState__Line *line, struct co_buf *out)
+{
+    return add_field(LINES_FIELD, &line->base, out);
+}
+
+int ar_state_add_pin(const Corallite__ArchiveState__Pin *pin, struct co_buf *out)
+{
+    return add_field(PINS_FIELD, &pin->base, out);
+}
+
+int ar_state_seal(struct co_buf *out)
+{
+    size_t n = out->len - HEADER_BYTES;
+    if (out->len > AR_OBJECT_MAX_BYTES)
+        return co_fail(CO_ERR_TOO_LARGE,
+                       "a manifest of %zu bytes is larger than an archive's object may be", n);
+    uint8_t *p = out->data;
+    memcpy(p, magic, sizeof magic);
+    co_put32(p + 8, AR_STATE_VERSION);
+    co_put32(p + 12, co_crc32c(0, p + HEADER_BYTES, n));
+    co_put64(p + 16, n);
+    return 0;
+}
+
+int ar_state_decode(struct co_span bytes, const char *name, Corallite__ArchiveState **out)
+{
+    struct ar_line line;
+    const uint8_t *p = bytes.data;
+    *out = NULL;
+    if (bytes.len < HEADER_BYTES || memcmp(p, magic, sizeof magic) != 0)
+        return co_fail(CO_ERR_CORRUPT, "the archive's object %s is damaged: it is no manifest",
+                       name);
+    if (co_get32(p + 8) != AR_STATE_VERSION)
+        return co_fail(CO_ERR_VERSION,
+                       "the archive's object %s has format %u and this program knows %u; use a "
+                       "newer one",
+                       name, co_get32(p + 8), AR_STATE_VERSION);
+    if (co_get64(p + 16) != bytes.len - HEADER_BYTES)
+        return co_fail(CO_ERR_CORRUPT,
+                       "the archive's object %s is cut: it has %zu bytes where %llu were written",
+                       name, bytes.len, (unsigned long long)co_get64(p + 16) + HEADER_BYTES);
+    struct co_span message = co_span_of(p + HEADER_BYTES, bytes.len - HEADER_BYTES);
+    if (co_crc32c(0, message.data, message.len) != co_get32(p + 12))
+        return co_fail(CO_ERR_CORRUPT,
+                       "the archive's object %s is damaged: its checksum is another", name);
+    Corallite__ArchiveState *state = message_unpack(&corallite__archive_state__descriptor, message);
+    if (!state)
+        return co_fail(CO_ERR_CORRUPT, "the archive's object %s is damaged: it is no message",
+                       name);
+    for (size_t i = 0; i < state->n_lines; i++)
+        if (ar_line_read(state->lines[i], &line)) {
+            corallite__archive_state__free_unpacked(state, NULL);
+            return co_fail(CO_ERR_CORRUPT, "the archive's object %s has an entry that is none",
+                           name);
+        }
+    *out = state;
+    return 0;
+}
+
+int ar_line_read(const Corallite__ArchiveState__Line *line, struct ar_line *out)
+{
+    const Corallite__Timeline *t = line->timeline;
+    *out = (struct ar_line){.timeline = t};
+    if (!t)
+        return co_fail(CO_ERR_CORRUPT, "an entry of a manifest has no timeline");
+    int rc = msg_get16("timeline", t->has_id, &t->id, out->id.b);
+    if (!rc)
+        rc = msg_get16("ancestor", t->has_ancestor, &t->ancestor, out->ancestor.b);
+    if (!rc)
+        rc = msg_get16("base digest", t->has_base_digest, &t->base_digest, out->base.b);
+    if (!rc)
+        rc = msg_get16("digest", line->has_digest, &line->digest, out->digest.b);
+    if (rc)
+        return rc;
+    out->start = t->has_start_lsn ? t->start_lsn : LSN_FIRST;
+    out->ancestor_lsn = t->ancestor_lsn;
+    out->end = line->end_lsn;
+    out->known = line->known_lsn;
+    out->time_us = line->time_us;
+    if (co_id_is_zero(&out->id) || !t->database_name || !t->branch || out->end < out->start ||
+        out->end % LSN_ALIGN || strlen(t->database_name) > CO_NAME_MAX_BYTES ||
+        strlen(t->branch) > CO_NAME_MAX_BYTES)
+        return co_fail(CO_ERR_CORRUPT, "an entry of a manifest has no name, no id or no place");
+    snprintf(out->name, sizeof out->name, "%s/%s", t->database_name, t->branch);
+    return 0;
+}

@@ -1,0 +1,227 @@
+/*
+ * archive_file.c - archives as the command sees them: `archive check`, `up --archive`, and
+ * `up --from-archive`, which has three safekeepers made of an archive by their own program.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "archive/read.h"
+#include "archive/report.h"
+#include "cli/archive.h"
+#include "cli/cli.h"
+#include "cli/process_file.h"
+
+/* -- Which cluster of an archive --------------------------------------------------------------- */
+
+static int which_cluster(struct ar_store *store, const char *wanted, struct co_id *out)
+{
+    struct co_id all[AR_CLUSTERS_MAX];
+    char a[CO_ID_TEXT], b[CO_ID_TEXT];
+    uint32_t n;
+    if (wanted)
+        return co_id_parse(wanted, out);
+    int rc = ar_clusters(store, all, &n);
+    if (!rc && n > 1)
+        rc = co_fail(CO_ERR_INVAL,
+                     "the archive %s has %u clusters, %s and %s among them: say with --cluster "
+                     "which one",
+                     ar_url(store), n, co_id_format(&all[0], a), co_id_format(&all[1], b));
+    *out = all[0];
+    return rc;
+}
+
+static int read_archive(const char *url, const char *wanted, struct ar_store **store,
+                        struct co_id *cluster, Corallite__ArchiveState **state)
+{
+    int rc = ar_open(url, &(struct ar_options){.read_only = true}, store);
+    if (rc)
+        return rc;
+    rc = which_cluster(*store, wanted, cluster);
+    if (!rc)
+        rc = ar_newest_state(*store, cluster, NULL, state);
+    if (rc)
+        ar_close(*store);
+    return rc;
+}
+
+/* -- up ---------------------------------------------------------------------------------------- */
+
+int archive_settle(struct cluster *c, const char *wanted)
+{
+    struct ar_store *store;
+    const char *url = wanted && strcmp(wanted, "none") == 0 ? "" : wanted;
+    if (!wanted || strcmp(c->archive, url) == 0)
+        return 0;
+    if (process_alive(c, CLUSTER_PAGESERVER))
+        return co_fail(CO_ERR_BUSY,
+                       "the pageserver in %s runs%s%s; `corallite down --dir %s` first, then "
+                       "--archive can be another",
+                       c->dir, c->archive[0] ? " and archives to " : " without an archive",
+                       c->archive, c->dir);
+    if (*url) {
+        int rc = ar_open(url, &(struct ar_options){.make = true}, &store);
+        if (rc)
+            return rc;
+        ar_close(store);
+    }
+    snprintf(c->archive, sizeof c->archive, "%s", url);
+    return cluster_save(c);
+}
+
+/* -- up --from-archive ------------------------------------------------------------------------- */
+
+struct child {
+    int pid;
+    long long log_offset;
+};
+
+static int start_child(const struct cluster *c, unsigned index, const char *url,
+                       struct child *child)
+{
+    char program[PATH_MAX], dir[PATH_MAX], node[16], id[CO_ID_TEXT];
+    struct cluster_node of = cluster_node(c->port_base, index);
+    int rc = process_find("corallite-safekeeper", program);
+    if (rc)
+        return rc;
+    snprintf(dir, sizeof dir, "%s/%s", c->dir, of.name);
+    snprintf(node, sizeof node, "%u", of.node);
+    char *const argv[] = {program,
+                          (char *)"--restore",
+                          (char *)(uintptr_t)url,
+                          (char *)"--dir",
+                          dir,
+                          (char *)"--node",
+                          node,
+                          (char *)"--cluster",
+                          co_id_format(&c->id, id),
+                          NULL};
+    return process_start(c, index, argv, &child->pid, &child->log_offset);
+}
+
+static int end_child(const struct cluster *c, unsigned index, const struct child *child)
+{
+    char words[512];
+    int status = -1;
+    while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    process_last_words(c, index, child->log_offset, words);
+    process_forget(c, index);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    const char *said = strstr(words, "corallite-safekeeper: ");
+    return co_fail(CO_ERR_CORRUPT, "nothing was restored: %s",
+                   said ? said + strlen("corallite-safekeeper: ") : words);
+}
+
+static int restore_all(const struct cluster *c, const char *url)
+{
+    struct child child[CLUSTER_SAFEKEEPERS] = {{0}};
+    char why[CO_SENTENCE_MAX] = "";
+    int first = 0;
+    for (unsigned i = 0; i < CLUSTER_SAFEKEEPERS && !first; i++) {
+        first = start_child(c, i, url, &child[i]);
+        if (first)
+            snprintf(why, sizeof why, "%s", co_sentence());
+    }
+    for (unsigned i = 0; i < CLUSTER_SAFEKEEPERS; i++) {
+        int rc = child[i].pid ? end_child(c, i, &child[i]) : 0;
+        if (rc && !first) {
+            first = rc;
+            snprintf(why, sizeof why, "%s", co_sentence());
+        }
+    }
+    return first ? co_fail(first, "%s", why) : 0;
+}
+
+static int restore_into(const char *url, struct cluster *c)
+{
+    snprintf(c->archive, sizeof c->archive, "%s", url);
+    int rc = restore_all(c, url);
+    if (!rc)
+        rc = cluster_save(c);
+    if (!rc)
+        return 0;
+    char why[CO_SENTENCE_MAX];
+    snprintf(why, sizeof why, "%s", co_sentence());
+    int ignored = cluster_purge(c);
+    (void)ignored;
+    return co_fail(rc, "%s", why);
+}
+
+int archive_restore(const char *url, const struct cli_args *args, uint16_t port_base,
+                    struct cluster *out, Corallite__ArchiveState **state)
+{
+    struct ar_store *store;
+    struct co_id id;
+    const char *dir = cli_value(args, "--dir");
+    bool made;
+    *state = NULL;
+    if (strlen(url) >= sizeof out->archive)
+        return co_fail(CO_ERR_INVAL, "the URL of the archive is too long");
+    if (cluster_open(dir, out) == 0)
+        return co_fail(CO_ERR_EXISTS,
+                       "there is a cluster in %s already, and an archive is restored into a new "
+                       "one; give another --dir, or `corallite down --purge` first",
+                       out->dir);
+    int rc = read_archive(url, cli_value(args, "--cluster"), &store, &id, state);
+    if (rc)
+        return rc;
+    ar_close(store);
+    rc = cluster_open_or_make(dir, port_base, &id, out, &made);
+    if (!rc)
+        rc = restore_into(url, out);
+    if (rc && *state) {
+        corallite__archive_state__free_unpacked(*state, NULL);
+        *state = NULL;
+    }
+    return rc;
+}
+
+/* -- The verb ---------------------------------------------------------------------------------- */
+
+/* Reads all of it: the first thing that is damaged or missing ends it. */
+static int check_logs(struct ar_store *store, const struct co_id *cluster,
+                      const Corallite__ArchiveState *state, uint64_t *bytes, uint64_t *records)
+{
+    struct ar_line line;
+    int rc = 0;
+    *bytes = *records = 0;
+    for (size_t i = 0; i < state->n_lines && !rc; i++) {
+        struct ar_walk walk;
+        rc = ar_line_read(state->lines[i], &line);
+        if (rc)
+            break;
+        ar_walk_init(&walk, cluster, &line.id, line.start, &line.base);
+        rc = ar_read_log(store, cluster, &line, &walk, NULL);
+        *records += walk.records;
+        *bytes += walk.end - line.start;
+        ar_walk_free(&walk);
+    }
+    return rc;
+}
+
+int cli_archive_check(const struct cli_args *args)
+{
+    struct ar_store *store;
+    struct co_id cluster;
+    Corallite__ArchiveState *state;
+    uint64_t bytes, records;
+    char id[CO_ID_TEXT];
+    int rc = read_archive(args->words[0], cli_value(args, "--cluster"), &store, &cluster, &state);
+    if (rc)
+        return cli_report(rc);
+    printf("cluster %s\n", co_id_format(&cluster, id));
+    ar_report(state, stdout);
+    if (!cli_has(args, "--quick")) {
+        rc = check_logs(store, &cluster, state, &bytes, &records);
+        if (!rc)
+            printf("sound: %llu records, %llu bytes of log, every byte read\n",
+                   (unsigned long long)records, (unsigned long long)bytes);
+    }
+    corallite__archive_state__free_unpacked(state, NULL);
+    ar_close(store);
+    return rc ? cli_report(rc) : CLI_DONE;
+}

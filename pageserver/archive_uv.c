@@ -1,0 +1,290 @@
+/*
+ * archive_uv.c - the loop's side of the archiver: what it is given to do and when, and what is told
+ * of it. The tick looks after it once a second; a task that is worked off is taken back then.
+ *
+ * A round begins `archive_every_ms` after the one before began, if there is anything new: log,
+ * names or pins. A pin is nowhere but here, so it is archived at the next tick.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/clock_file.h"
+#include "common/log.h"
+#include "pageserver/archiver.h"
+#include "pageserver/server_uv.h"
+
+#define MODULE  "pageserver/archive"
+#define IDLE_MS 600000u /* a round without anything new */
+
+struct ps_archive {
+    struct ps_archiver *thread;
+    bool out; /* a task is out */
+    bool soon;
+    uint64_t began_ms;    /* the newest round; 0: none yet */
+    uint64_t names;       /* what the newest task knew of names: sum of versions */
+    uint64_t behind_us;   /* since when not all is archived; 0: all is */
+    uint64_t manifest_us; /* wall clock */
+    uint64_t lag_bytes;
+    bool deposed, failing;
+    char why[CO_SENTENCE_MAX];
+};
+
+/* -- A task ------------------------------------------------------------------------------------ */
+
+static struct ps_archive_task *new_task(const struct ps_server *s)
+{
+    struct ps_archive_task *task = calloc(1, sizeof *task);
+    if (task) {
+        task->lines = calloc(s->reg.n ? s->reg.n : 1, sizeof *task->lines);
+        task->pins = calloc(s->n_pins ? s->n_pins : 1, sizeof *task->pins);
+    }
+    if (!task || !task->lines || !task->pins) {
+        co_error(MODULE, "no memory to archive; tried again later");
+        ps_archive_task_free(task);
+        return NULL;
+    }
+    return task;
+}
+
+static void fill_task(struct ps_server *s, struct ps_archive_task *task)
+{
+    task->time_us = co_wall_us();
+    for (struct ps_timeline *tl = s->reg.all; tl && task->n_lines < s->reg.n; tl = tl->next) {
+        struct ps_archive_line *l = &task->lines[task->n_lines++];
+        l->meta = tl->meta;
+        l->last = tl->chain.last_lsn;
+        l->known = ps_feed_known(s, tl);
+        l->owner = tl;
+    }
+    for (const struct ps_pin *p = s->pins; p && task->n_pins < s->n_pins; p = p->next)
+        task->pins[task->n_pins++] = p->row;
+    for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
+        const struct ps_node *node = &s->nodes[i];
+        if (!node->id || !node->ready)
+            continue;
+        task->nodes[task->n_nodes].id = node->id;
+        snprintf(task->nodes[task->n_nodes].host, sizeof task->nodes[0].host, "%s", node->host);
+        task->nodes[task->n_nodes++].port = node->port;
+    }
+}
+
+/* Changes with every change of a name or of anything else about a timeline. */
+static uint64_t names_of(const struct ps_server *s)
+{
+    uint64_t sum = s->reg.n;
+    for (const struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
+        sum += tl->meta.version;
+    return sum;
+}
+
+static void give(struct ps_server *s)
+{
+    struct ps_archive *a = s->archive;
+    struct ps_archive_task *task = new_task(s);
+    if (!task)
+        return;
+    fill_task(s, task);
+    a->names = names_of(s);
+    a->began_ms = uv_now(&s->loop);
+    a->soon = false;
+    a->out = true;
+    ps_archiver_give(a->thread, task);
+}
+
+/* -- What came of it --------------------------------------------------------------------------- */
+
+static void tell(struct ps_archive *a, const struct ps_archive_task *task)
+{
+    bool news = task->rc ? !a->failing || strcmp(a->why, task->why) != 0 : a->failing;
+    if (task->rc && news)
+        co_warn(MODULE, "what is new is not archived, tried again code=%s: %s",
+                co_error_name(task->rc), task->why);
+    else if (news)
+        co_info(MODULE, "archives again");
+    a->failing = task->rc != 0;
+    snprintf(a->why, sizeof a->why, "%s", task->why);
+}
+
+static void take(struct ps_server *s)
+{
+    struct ps_archive *a = s->archive;
+    struct ps_archive_task *task = a->out ? ps_archiver_take(a->thread) : NULL;
+    if (!task)
+        return;
+    a->out = false;
+    tell(a, task);
+    a->deposed = task->deposed;
+    if (task->manifest_us)
+        a->manifest_us = task->manifest_us;
+    if (task->rc)
+        a->names = 0; /* they are told anew */
+    for (uint32_t i = 0; i < task->n_lines; i++) {
+        struct ps_timeline *tl = task->lines[i].owner;
+        tl->archived = task->lines[i].end;
+        if (task->lines[i].removed && !tl->archive_removed) {
+            tl->archive_removed = true;
+            ps_catalog_drive(s, tl);
+        }
+    }
+    ps_archive_task_free(task);
+}
+
+/* Bytes that are committed and not archived. */
+static uint64_t lag_of(const struct ps_server *s, const struct ps_timeline *tl)
+{
+    lsn_t known = ps_feed_known(s, tl);
+    lsn_t have = tl->archived > tl->meta.start_lsn ? tl->archived : tl->meta.start_lsn;
+    return ps_timeline_fed(tl) && known > have ? known - have : 0;
+}
+
+static bool wants_removal(const struct ps_timeline *tl)
+{
+    return tl->meta.state == PS_DROPPED && !tl->meta.purged && !tl->archive_removed;
+}
+
+/* Also: is there anything that a round could do? */
+static bool measure(struct ps_server *s)
+{
+    struct ps_archive *a = s->archive;
+    bool work = false;
+    a->lag_bytes = 0;
+    for (const struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
+        a->lag_bytes += lag_of(s, tl);
+        work |= wants_removal(tl) || (ps_timeline_fed(tl) && tl->chain.last_lsn > tl->archived &&
+                                      tl->chain.last_lsn > tl->meta.start_lsn);
+    }
+    work |= a->names != names_of(s) || a->soon;
+    if (!work && a->lag_bytes == 0)
+        a->behind_us = 0;
+    else if (!a->behind_us)
+        a->behind_us = co_now_us();
+    co_metric_set(&ps_m_archive_lag, a->lag_bytes);
+    co_metric_set(&ps_m_archive_behind, a->behind_us ? (co_now_us() - a->behind_us) / 1000000 : 0);
+    co_metric_set(&ps_m_archive_ok, !a->failing);
+    return work;
+}
+
+/* -- Life -------------------------------------------------------------------------------------- */
+
+void ps_archive_tick(struct ps_server *s)
+{
+    struct ps_archive *a = s->archive;
+    if (!a)
+        return;
+    take(s);
+    bool work = measure(s);
+    uint64_t since = uv_now(&s->loop) - a->began_ms;
+    if (a->out || a->deposed || !s->ready || !s->reg.heard)
+        return;
+    if (!a->began_ms || a->soon || (work && since >= s->options->archive_every_ms) ||
+        since >= IDLE_MS)
+        give(s);
+}
+
+void ps_archive_soon(struct ps_server *s)
+{
+    if (s->archive)
+        s->archive->soon = true;
+}
+
+bool ps_archive_lets_go(const struct ps_server *s, const struct ps_timeline *tl)
+{
+    return !s->archive || tl->archive_removed;
+}
+
+void ps_archive_status(const struct ps_server *s, Corallite__ServerStatus *out)
+{
+    struct ps_archive *a = s->archive;
+    if (!a)
+        return;
+    out->archive = (char *)(uintptr_t)s->options->archive;
+    out->has_archive_lag_bytes = out->has_archive_behind_us = out->has_archived_us = 1;
+    out->archive_lag_bytes = a->lag_bytes;
+    out->archive_behind_us = a->behind_us ? co_now_us() - a->behind_us : 0;
+    out->archived_us = a->manifest_us;
+    if (a->failing)
+        out->archive_trouble = a->why;
+}
+
+int ps_archive_start(struct ps_server *s)
+{
+    if (!s->options->archive[0])
+        return 0;
+    s->archive = calloc(1, sizeof *s->archive);
+    if (!s->archive)
+        return co_fail(CO_ERR_NOMEM, "no memory to archive with");
+    return ps_archiver_start(s->options->archive, &s->identity.cluster, &s->identity.disk,
+                             &s->archive->thread);
+}
+
+void ps_archive_close(struct ps_server *s)
+{
+    if (!s->archive)
+        return;
+    ps_archiver_stop(s->archive->thread);
+    free(s->archive);
+    s->archive = NULL;
+}
+
+/* -- After the loss of a pageserver's disk ----------------------------------------------------- */
+
+struct recovered {
+    struct ps_txn *txn;
+    uint32_t n;
+};
+
+static int put_pin(void *arg, const struct ps_pin_row *pin)
+{
+    struct recovered *r = arg;
+    r->n++;
+    return ps_pin_put(r->txn, pin);
+}
+
+static int see_timeline(void *arg, tlno_t no, bool purged, const struct ps_meta *meta)
+{
+    (void)no, (void)purged, (void)meta;
+    *(bool *)arg = true;
+    return 0;
+}
+
+static int store_is_empty(struct ps_server *s, bool *empty)
+{
+    bool seen = false;
+    int rc = ps_read_renew(s->read);
+    if (!rc)
+        rc = ps_timeline_each(s->read, see_timeline, &seen);
+    ps_read_reset(s->read);
+    *empty = !seen;
+    return rc;
+}
+
+int ps_archive_recover(struct ps_server *s)
+{
+    struct recovered r = {0};
+    bool empty = false;
+    if (!s->options->archive[0] || !s->options->take_over)
+        return 0;
+    int rc = store_is_empty(s, &empty);
+    if (rc || !empty)
+        return rc;
+    rc = ps_write_new(s->store, &r.txn);
+    if (!rc)
+        rc = ps_write_begin(r.txn);
+    if (!rc)
+        rc = ps_archive_pins(s->options->archive, &s->identity.cluster, put_pin, &r);
+    if (!rc)
+        rc = ps_write_commit(r.txn);
+    else if (r.txn)
+        ps_write_abort(r.txn);
+    ps_write_free(r.txn);
+    if (rc) {
+        char why[CO_SENTENCE_MAX - 200];
+        snprintf(why, sizeof why, "%s", co_sentence());
+        return co_fail(rc,
+                       "the pins that the lost pageserver had could not be read: %s. Without "
+                       "--archive they are given up",
+                       why);
+    }
+    co_info(MODULE, "pins from the archive n=%u", r.n);
+    return 0;
+}

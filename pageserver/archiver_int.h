@@ -1,0 +1,66 @@
+/* archiver_int.h - what the files of the archiver share; everything here is its thread's. */
+#ifndef CORALLITE_PAGESERVER_ARCHIVER_INT_H
+#define CORALLITE_PAGESERVER_ARCHIVER_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "archive/read.h"
+#include "pageserver/archiver.h"
+#include "proto/peer_sock.h"
+
+#define AR_CHUNK_BYTES (16 * CO_MIB)
+
+/* A timeline as the archive has it. */
+struct ps_archived {
+    struct co_id id;
+    lsn_t end;
+    struct wal_digest digest;
+    uint64_t time_us;
+    bool listed; /* `chunks` are known, and what lies beyond `end` was taken away */
+    struct ar_chunk *chunks;
+    uint32_t n, cap;
+    struct ps_archived *next;
+};
+
+struct ps_archiver {
+    const char *url;
+    struct co_id cluster, disk, nonce;
+    pthread_t thread;
+    pthread_mutex_t mutex; /* task, done, stop; store, where stop() looks at it */
+    pthread_cond_t cond;
+    struct ps_archive_task *task, *done;
+    bool stop;
+    atomic_bool stopping;
+    struct ar_store *store; /* NULL: not open */
+    uint64_t generation;    /* 0: none claimed */
+    uint64_t sequence;
+    bool at_archive;      /* the newest error of a pull came from the archive, not a safekeeper */
+    uint32_t written_crc; /* of the newest manifest but for time and number */
+    bool written;
+    uint64_t manifest_us, manifest_mono_us;
+    struct ps_archived **by_id; /* N_BUCKETS */
+    struct psock sock;          /* fd -1: none */
+    uint32_t node;              /* of the task, that `sock` goes to */
+};
+
+/* archiver_pull_sock.c: 0 when the archive has the line up to `last`, CO_ERR_AGAIN without a
+ * sentence: no safekeeper that answers has so much yet. */
+CO_MUST_CHECK int ps_archive_pull(struct ps_archiver *a, const struct ps_archive_line *line,
+                                  struct ps_archived *t);
+
+/* archiver_chunks.c */
+/* Knows what is there, and takes away what is beyond the end (V4). */
+CO_MUST_CHECK int ps_chunks_list(struct ps_archiver *a, struct ps_archived *t);
+/* Puts bytes of the log that begin at `begin`. */
+CO_MUST_CHECK int ps_chunks_put(struct ps_archiver *a, struct ps_archived *t, lsn_t begin,
+                                struct co_span bytes);
+/* Makes one larger chunk of small ones, when there are many. */
+CO_MUST_CHECK int ps_chunks_merge(struct ps_archiver *a, struct ps_archived *t);
+/* Removes all of a timeline. */
+CO_MUST_CHECK int ps_chunks_remove(struct ps_archiver *a, const struct co_id *timeline);
+
+/* archiver_file.c: a manifest now, if there is anything new; what it tells is there (V1). */
+CO_MUST_CHECK int ps_archive_manifest(struct ps_archiver *a);
+
+#endif
