@@ -29,6 +29,7 @@
 
 #include "proto/corallite.pb-c.h"
 #include "proto/wal.h"
+#include "safekeeper/followers.h"
 #include "safekeeper/io_file.h"
 
 struct sk_entry {
@@ -41,6 +42,7 @@ struct sk_entry {
     char name[2 * (CO_NAME_MAX_BYTES + 1)]; /* DB/BRANCH */
     Corallite__Timeline *message;           /* owned */
     void *open;                             /* of the server: what serves it, or NULL */
+    lsn_t durable[SK_FOLLOWERS_MAX]; /* what each pageserver that follows has on disk; in memory */
 };
 
 struct sk_registry {
