@@ -20,6 +20,7 @@ enum option_id {
     O_ADVERTISE,
     O_MAP_SIZE,
     O_TAKE_OVER,
+    O_FOLLOW,
     O_INSECURE,
     O_LOG_LEVEL,
     O_HELP,
@@ -40,7 +41,11 @@ static const struct co_option known_options[] = {
      "the address that others use for this pageserver, when it differs"},
     {"map-size", O_MAP_SIZE, "SIZE",
      "most that the page store may grow to (default 1T): address space, not disk"},
-    {"take-over", O_TAKE_OVER, NULL, "serve the timelines of a pageserver whose disk is lost"},
+    {"follow", O_FOLLOW, "HOST:PORT",
+     "follow the pageserver there: serve the same pages, and leave every change of the catalog to "
+     "it"},
+    {"take-over", O_TAKE_OVER, NULL,
+     "own the catalog from now on, in the place of a pageserver that is lost for good"},
     {"insecure-listen", O_INSECURE, NULL,
      "allow --listen and --http on addresses that other hosts reach: there is no access control "
      "yet"},
@@ -147,6 +152,9 @@ static int take_option(int id, struct ps_options *o, bool *insecure)
     case O_TAKE_OVER:
         o->take_over = true;
         return 0;
+    case O_FOLLOW:
+        o->follow = true;
+        return co_parse_address("--follow", optarg, o->follow_host, &o->follow_port);
     case O_INSECURE:
         *insecure = true;
         return 0;
@@ -166,6 +174,10 @@ static int check(const struct ps_options *o, bool insecure)
         return co_fail(CO_ERR_INVAL, "--dir DIR is needed");
     if (!o->n_nodes)
         return co_fail(CO_ERR_INVAL, "--safekeepers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT is needed");
+    if (o->follow && o->take_over)
+        return co_fail(CO_ERR_INVAL,
+                       "--follow and --take-over contradict each other: one of them says who owns "
+                       "the catalog");
     if (o->map_bytes && o->map_bytes < 16 * CO_MIB)
         return co_fail(CO_ERR_INVAL, "--map-size wants at least 16M");
     if (!insecure && !co_is_loopback(o->listen_host))
