@@ -83,6 +83,8 @@ int cli_pin_drop(const struct cli_args *args);
 int cli_retention_set(const struct cli_args *args);
 int cli_retention_show(const struct cli_args *args);
 int cli_gc(const struct cli_args *args);
+int cli_pageserver_list(const struct cli_args *args);
+int cli_pageserver_forget(const struct cli_args *args);
 int cli_safekeeper_list(const struct cli_args *args);
 int cli_safekeeper_replace(const struct cli_args *args);
 int cli_restore(const struct cli_args *args);

@@ -18,7 +18,32 @@ void client_address(const char *host, uint16_t port, char out[CO_HOST_MAX_BYTES 
 
 static int use_address(const char *text, struct client_target *out)
 {
-    return psock_split_address(text, CLUSTER_PORT_BASE, out->host, &out->port);
+    char one[CO_HOST_MAX_BYTES + 16];
+    for (uint32_t n = 0;; n++) {
+        size_t len = strcspn(text, ",");
+        if (n == CLIENT_SERVERS_MAX || len >= sizeof one)
+            return co_fail(CO_ERR_INVAL, "at most %u pageservers can be named, by commas",
+                           CLIENT_SERVERS_MAX);
+        memcpy(one, text, len);
+        one[len] = 0;
+        int rc = psock_split_address(one, CLUSTER_PORT_BASE, n ? out->more[n - 1].host : out->host,
+                                     n ? &out->more[n - 1].port : &out->port);
+        out->n_more = n;
+        if (rc || !text[len])
+            return rc;
+        text += len + 1;
+    }
+}
+
+void client_servers(const struct client_target *target, char out[CLIENT_SERVERS_TEXT])
+{
+    char one[CO_HOST_MAX_BYTES + 16];
+    size_t n = 0;
+    for (uint32_t i = 0; i <= target->n_more; i++) {
+        client_address(i ? target->more[i - 1].host : target->host,
+                       i ? target->more[i - 1].port : target->port, one);
+        n += (size_t)snprintf(out + n, CLIENT_SERVERS_TEXT - n, "%s%s", i ? "," : "", one);
+    }
 }
 
 static int use_cluster(const char *dir, struct client_target *out)
@@ -84,10 +109,15 @@ int client_connect(struct client *c, const char *host, uint16_t port, const stru
     return 0;
 }
 
-int client_open(struct client *c, const struct client_target *target)
+static int open_one(struct client *c, const struct client_target *target, uint32_t server)
 {
-    int rc = client_connect(c, target->host, target->port,
-                            target->local ? &target->cluster.id : NULL, 0, CLIENT_TIMEOUT_MS);
+    /* One of several is not waited on for long. */
+    unsigned timeout_ms = target->n_more ? CLIENT_TIMEOUT_MS / 3 : CLIENT_TIMEOUT_MS;
+    int rc = client_connect(c, server ? target->more[server - 1].host : target->host,
+                            server ? target->more[server - 1].port : target->port,
+                            target->local ? &target->cluster.id : NULL, 0, timeout_ms);
+    c->target = target;
+    c->server = server;
     if (rc || c->node == 0)
         return rc;
     rc = co_fail(CO_ERR_NODE,
@@ -97,9 +127,50 @@ int client_open(struct client *c, const struct client_target *target)
     return rc;
 }
 
+int client_open(struct client *c, const struct client_target *target)
+{
+    int rc = CO_ERR_CONNECT;
+    for (uint32_t i = 0; rc && i <= target->n_more; i++)
+        rc = open_one(c, target, i);
+    return rc;
+}
+
+/* The others of several, after one that only follows. The sentence of an error stays that one's. */
+static int open_another(struct client *c)
+{
+    char sentence[CO_SENTENCE_MAX];
+    const struct client_target *target = c->target;
+    uint32_t server = c->server;
+    snprintf(sentence, sizeof sentence, "%s", co_sentence());
+    if (!target || server >= target->n_more)
+        return CO_ERR_FOLLOWER;
+    client_close(c);
+    if (open_one(c, target, server + 1) == 0)
+        return 0;
+    return co_fail(CO_ERR_FOLLOWER, "%s", sentence);
+}
+
+static int call_once(struct client *c, unsigned type, const ProtobufCMessage *request,
+                     unsigned answer_type, const ProtobufCMessageDescriptor *answer,
+                     unsigned timeout_ms, void *out, struct co_buf *payload);
+
 int client_call_payload(struct client *c, unsigned type, const ProtobufCMessage *request,
                         unsigned answer_type, const ProtobufCMessageDescriptor *answer,
                         unsigned timeout_ms, void *out, struct co_buf *payload)
+{
+    for (;;) {
+        int rc = call_once(c, type, request, answer_type, answer, timeout_ms, out, payload);
+        if (rc != CO_ERR_FOLLOWER)
+            return rc;
+        rc = open_another(c);
+        if (rc)
+            return rc;
+    }
+}
+
+static int call_once(struct client *c, unsigned type, const ProtobufCMessage *request,
+                     unsigned answer_type, const ProtobufCMessageDescriptor *answer,
+                     unsigned timeout_ms, void *out, struct co_buf *payload)
 {
     struct frame_header frame;
     struct co_buf body = {0};

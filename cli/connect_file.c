@@ -91,8 +91,8 @@ int cli_connect(const struct cli_args *args)
     static struct client_target target;
     struct ref r;
     const char *text = NULL;
-    char path[PATH_MAX], directory[PATH_MAX], address[CO_HOST_MAX_BYTES + 16];
-    char uri[REF_URI + CO_HOST_MAX_BYTES + 4 * WHEN_AT_MAX + 32], name[REF_TEXT],
+    char path[PATH_MAX], directory[PATH_MAX], address[CLIENT_SERVERS_TEXT];
+    char uri[REF_URI + CLIENT_SERVERS_TEXT + 4 * WHEN_AT_MAX + 32], name[REF_TEXT],
         at[3 * WHEN_AT_MAX];
     int rc = ref_parse(args->words[0], co_wall_us(), &r);
     if (!rc)
@@ -108,7 +108,7 @@ int cli_connect(const struct cli_args *args)
         return cli_report(rc);
     path[strlen(path) - strlen(".so")] = 0; /* SQLite adds it */
     snprintf(directory, sizeof directory, "%.*s", (int)(strrchr(path, '/') - path), path);
-    client_address(target.host, target.port, address);
+    client_servers(&target, address);
     snprintf(uri, sizeof uri, "file:%s?vfs=corallite&server=%s%s%s",
              ref_format(r.db, r.branch, name), address, r.at[0] ? "&at=" : "",
              text_percent(r.at, at, sizeof at));

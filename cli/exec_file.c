@@ -60,14 +60,14 @@ static int set_server(const struct cli_args *args)
 {
     static struct client_target target;
     struct client c;
-    char address[CO_HOST_MAX_BYTES + 16];
+    char address[CLIENT_SERVERS_TEXT];
     int rc = client_target(args, &target);
     if (!rc)
         rc = client_open(&c, &target);
     if (rc)
         return rc;
     client_close(&c);
-    client_address(target.host, target.port, address);
+    client_servers(&target, address);
     return set("CORALLITE_SERVER", address);
 }
 

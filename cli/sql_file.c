@@ -140,13 +140,13 @@ int cli_sql(const struct cli_args *args)
 int cli_env(const struct cli_args *args)
 {
     static struct client_target target;
-    char address[CO_HOST_MAX_BYTES + 16], path[PATH_MAX], quoted[2 * PATH_MAX];
+    char address[CLIENT_SERVERS_TEXT], path[PATH_MAX], quoted[2 * PATH_MAX];
     int rc = client_target(args, &target);
     if (!rc)
         rc = process_find("corallite.so", path);
     if (rc)
         return cli_report(rc);
-    client_address(target.host, target.port, address);
+    client_servers(&target, address);
     path[strlen(path) - strlen(".so")] = 0; /* SQLite adds it */
     if (cli_has(args, "--json"))
         return cli_report(cli_print_json(

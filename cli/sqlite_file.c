@@ -35,8 +35,8 @@ static int load(const char *path)
 
 int sqlite_begin(const struct client_target *target)
 {
-    char address[CO_HOST_MAX_BYTES + 16], path[PATH_MAX];
-    client_address(target->host, target->port, address);
+    char address[CLIENT_SERVERS_TEXT], path[PATH_MAX];
+    client_servers(target, address);
     /* Its sentences are told by this command. */
     if (setenv("CORALLITE_SERVER", address, 1) != 0 || setenv("CORALLITE_LOG", "off", 1) != 0)
         return co_fail_errno(CO_ERR_NOMEM, errno, "the environment cannot be set");

@@ -564,6 +564,27 @@ const struct cli_verb cli_verbs[] = {
      .max_words = 2,
      .words = {"NODE", "ADDRESS"},
      .run = cli_safekeeper_replace},
+    {.name = "pageserver list",
+     .synopsis = "[--server HOST:PORT | --dir D] [--json]",
+     .summary = "the pageservers that follow the cluster's logs",
+     .details = "As the safekeepers know them: the disk of each, where it serves, whether it owns "
+                "the catalog, and to how many safekeepers it is connected. With --json also how "
+                "much of each log is on its disk.",
+     .examples = "corallite pageserver list\n",
+     .options = target_options,
+     .run = cli_pageserver_list},
+    {.name = "pageserver forget",
+     .synopsis = "DISK [--server HOST:PORT | --dir D] [--json]",
+     .summary = "tell the safekeepers that a pageserver is gone for good",
+     .details = "DISK is its id in `corallite pageserver list`. What safekeepers keep for those "
+                "that follow is not kept for it any more. One that is connected is refused: stop "
+                "it first. One that starts again follows again.",
+     .examples = "corallite pageserver forget 0123456789abcdef0123456789abcdef\n",
+     .options = target_options,
+     .min_words = 1,
+     .max_words = 1,
+     .words = {"DISK"},
+     .run = cli_pageserver_forget},
     {.name = "completion",
      .synopsis = "bash|zsh|fish",
      .summary = "print what lets a shell complete verbs, options and names",

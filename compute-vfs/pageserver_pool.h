@@ -1,6 +1,6 @@
 /*
- * pageserver_pool.h - the connections to one pageserver, and a question with its answer over any of
- * them. Used by pageserver_sock.c and pageserver_moments_sock.c only.
+ * pageserver_pool.h - the connections to the pageservers, and a question with its answer over any
+ * of them. Used by pageserver_sock.c and pageserver_moments_sock.c only.
  */
 #ifndef CORALLITE_COMPUTE_VFS_PAGESERVER_POOL_H
 #define CORALLITE_COMPUTE_VFS_PAGESERVER_POOL_H
@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+#include "compute-vfs/choice.h"
 #include "compute-vfs/pageserver_sock.h"
 #include "proto/peer_sock.h"
 
@@ -17,21 +18,29 @@
 /* So long the first try may take, each further one twice as long as the one before: a connection
  * whose other end vanished without a word is not waited on for all of the time that there is. */
 #define CV_TRY_US 4000000u
+/* So long what only the owner of the catalog can do waits for it, where others answer. */
+#define CV_OWNER_WAIT_US 3000000u
 /* The server's own deadline ends so much before ours, so that its sentence still arrives. */
 #define CV_ANSWER_US 100000u
 
-struct cv_pageserver {
-    struct cv_pages base;
-    pid_t pid; /* of the process that made it */
+struct cv_endpoint {
     char host[256];
     uint16_t port;
-    char address[300];
+    struct psock
+        *idle[CV_POOL_MAX]; /* under the pageserver's lock; the last one used comes first */
+    uint32_t n_idle;
+};
+
+struct cv_pageserver {
+    struct cv_pages base;
+    pid_t pid;                           /* of the process that made it */
+    char address[CV_SERVERS_MAX * 300u]; /* of all of them, for sentences */
 
     pthread_mutex_t lock;
-    struct psock *idle[CV_POOL_MAX]; /* under lock; the last one used comes first */
-    uint32_t n_idle;
-    struct co_id cluster; /* under lock; zero until an answer named it */
-    atomic_bool reached;  /* a Hello was answered once */
+    struct cv_endpoint at[CV_SERVERS_MAX];
+    struct cv_choice choice; /* under lock */
+    struct co_id cluster;    /* under lock; zero until an answer named it */
+    atomic_bool reached;     /* a Hello was answered once, by any */
     _Atomic uint64_t round_trips, pages, bytes_in, bytes_out;
 };
 
@@ -45,6 +54,7 @@ struct cv_question {
     const ProtobufCMessage *message;
     const ProtobufCMessageDescriptor *answer_type;
     uint32_t *deadline_ms; /* field of the message: what is left, set before each try; or NULL */
+    bool slow;             /* it may take its time, whoever else could be asked */
     /* A pageserver that is behind, and gets on: what it said of that last. */
     bool lagged;
     uint64_t progress;

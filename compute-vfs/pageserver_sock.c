@@ -140,7 +140,7 @@ static int pages_create(struct cv_pages *p, const char *db, uint32_t timeout_ms,
 {
     struct cv_pageserver *ps = (struct cv_pageserver *)p;
     Corallite__Create create = CORALLITE__CREATE__INIT;
-    struct cv_question a = {.type = FRAME_CREATE, .message = &create.base};
+    struct cv_question a = {.type = FRAME_CREATE, .message = &create.base, .slow = true};
     struct co_id id = co_id_random(); /* one for all tries: the call is idempotent by it */
 
     create.database = (char *)db;
@@ -381,6 +381,33 @@ static const struct cv_pages_ops pageserver_ops = {
     .stats = pages_stats,
 };
 
+/* Each of "A,B,C" to its endpoint. */
+static int split_servers(const char *text, struct cv_pageserver *ps)
+{
+    char item[CO_HOST_MAX_BYTES + 16], one[300];
+    uint32_t n = 0;
+    size_t used = 0;
+
+    for (bool more = true; more; n++) {
+        size_t len = strcspn(text, ",");
+        if (n == CV_SERVERS_MAX || len >= sizeof item)
+            return co_fail(CO_ERR_INVAL, "at most %u pageservers can be named, by commas",
+                           CV_SERVERS_MAX);
+        memcpy(item, text, len);
+        item[len] = 0;
+        int rc = psock_split_address(item, CV_PAGESERVER_PORT, ps->at[n].host, &ps->at[n].port);
+        if (rc != 0)
+            return rc;
+        net_format(ps->at[n].host, ps->at[n].port, one);
+        used += (size_t)snprintf(ps->address + used, sizeof ps->address - used, "%s%s",
+                                 n ? "," : "", one);
+        more = text[len] != 0;
+        text += len + more;
+    }
+    cv_choice_init(&ps->choice, n);
+    return 0;
+}
+
 int cv_pageserver_open(const char *server, struct cv_pages **out)
 {
     struct cv_pageserver *ps = calloc(1, sizeof *ps);
@@ -388,14 +415,13 @@ int cv_pageserver_open(const char *server, struct cv_pages **out)
     *out = NULL;
     if (ps == NULL)
         return co_fail(CO_ERR_NOMEM, "no memory for connections to the pageserver");
-    int rc = psock_split_address(server, CV_PAGESERVER_PORT, ps->host, &ps->port);
+    int rc = split_servers(server, ps);
     if (rc != 0) {
         free(ps);
         return rc;
     }
     ps->base.ops = &pageserver_ops;
     ps->pid = getpid();
-    net_format(ps->host, ps->port, ps->address);
     pthread_mutex_init(&ps->lock, NULL);
     *out = &ps->base;
     return 0;

@@ -1,7 +1,8 @@
 /*
  * pageserver_sock.h - cv_pages_ops (pages.h) over the network: a pool of connections to one
- * pageserver. The calling thread takes a connection, sends, waits by itself and puts it back, so
- * that as many questions are under way as there are threads that ask.
+ * pageserver, or to several of one cluster, of which one is asked after the other (choice.h). The
+ * calling thread takes a connection, sends, waits by itself and puts it back, so that as many
+ * questions are under way as there are threads that ask.
  *
  * Every request may be repeated without harm, so a connection that breaks, a server that restarts
  * and a log that has not been taken in yet are only latency, within the caller's timeout. So is a
@@ -22,7 +23,8 @@
 #define CV_POOL_MAX         32u /* idle connections kept */
 #define CV_PAGESERVER_PORT  6400u
 
-/* server: "HOST:PORT" or "HOST". Does not connect. CO_ERR_INVAL for an address that is none. */
+/* server: "HOST:PORT" or "HOST", or up to CV_SERVERS_MAX of them with commas. Does not connect.
+ * CO_ERR_INVAL for an address that is none. */
 CO_MUST_CHECK int cv_pageserver_open(const char *server, struct cv_pages **out);
 
 #endif

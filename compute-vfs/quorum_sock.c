@@ -562,8 +562,8 @@ void cv_quorum_assist(struct cv_quorum *q, uint64_t until_us)
     read_all(q, &polled, true);
     q->helping = false;
     q->helped_us = co_now_us();
-    if (q->n_up != n_up || q->blind)
-        cv_quorum_kick(q); /* to connect anew, or to read on */
+    if (q->n_up != n_up)
+        cv_quorum_kick(q); /* to connect anew */
 }
 
 static void *run(void *arg)
@@ -582,16 +582,14 @@ static void *run(void *arg)
         q->napping = may_nap(q);
         if (q->napping && until_us > co_now_us() + CV_NAP_US)
             until_us = co_now_us() + CV_NAP_US;
-        /* Who helps will read; to poll what stays readable until then would be to spin. */
-        q->blind = q->helping && !q->napping;
-        gather(q, &polled, q->wake_fd, !q->napping && !q->blind);
+        gather(q, &polled, q->wake_fd, !q->napping);
         q->sleep_until_us = until_us;
         q->awake = false;
         pthread_mutex_unlock(&q->lock);
         sleep_until(&polled, until_us);
         pthread_mutex_lock(&q->lock);
         q->awake = true;
-        q->napping = q->blind = false;
+        q->napping = false;
         if (polled.fd[0].revents != 0) {
             ssize_t n = read(q->wake_fd, &count, sizeof count);
             (void)n;

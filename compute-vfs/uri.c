@@ -92,17 +92,54 @@ static int parse_bool(const char *key, const char *value, bool *out)
     return co_fail(CO_ERR_INVAL, "%s=%s is neither 1 nor 0", key, value);
 }
 
-static int parse_server(struct cv_uri *uri, const char *value)
+/* HOST:PORT in text[0..len) */
+static bool is_server(const char *text, size_t len)
 {
-    const char *colon = strrchr(value, ':');
-    size_t host = colon ? (size_t)(colon - value) : 0;
+    char one[CO_HOST_MAX_BYTES + 8], *colon;
     uint32_t port;
 
-    if (host == 0 || host > CO_HOST_MAX_BYTES || strchr(value, '/') ||
-        parse_number("server", colon + 1, 1, 65535, &port))
+    if (len >= sizeof one)
+        return false;
+    memcpy(one, text, len);
+    one[len] = 0;
+    colon = strrchr(one, ':');
+    return colon && colon > one && !strchr(one, '/') && colon - one <= CO_HOST_MAX_BYTES &&
+           parse_number("server", colon + 1, 1, 65535, &port) == 0;
+}
+
+/* Is text[0..len) in the list before it? */
+static bool named_before(const char *list, const char *text, size_t len)
+{
+    while (list < text) {
+        size_t n = strcspn(list, ",");
+        if (n == len && memcmp(list, text, len) == 0)
+            return true;
+        list += n + 1;
+    }
+    return false;
+}
+
+static int parse_server(struct cv_uri *uri, const char *value)
+{
+    const char *at = value;
+    uint32_t n = 0;
+
+    for (bool more = true; more; n++) {
+        size_t len = strcspn(at, ",");
+        if (!is_server(at, len))
+            return co_fail(CO_ERR_INVAL,
+                           "server=%.300s is not HOST:PORT of a pageserver, such as "
+                           "127.0.0.1:6400, nor several with commas",
+                           value);
+        if (named_before(value, at, len))
+            return co_fail(CO_ERR_INVAL, "server=%.300s names a pageserver twice", value);
+        more = at[len] != 0;
+        at += len + more;
+    }
+    if (n > CV_SERVERS_MAX || strlen(value) >= sizeof uri->server)
         return co_fail(CO_ERR_INVAL,
-                       "server=%.300s is not HOST:PORT of a pageserver, such as 127.0.0.1:6400",
-                       value);
+                       "server= takes at most %u pageservers, in %zu bytes; here are %u in %zu",
+                       CV_SERVERS_MAX, sizeof uri->server - 1, n, strlen(value));
     snprintf(uri->server, sizeof uri->server, "%s", value);
     return 0;
 }

@@ -10,11 +10,12 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "compute-vfs/choice.h"
 #include "proto/limits.h"
 #include "proto/lsn.h"
 #include "proto/when.h"
 
-#define CV_SERVER_MAX     (CO_HOST_MAX_BYTES + 8) /* "HOST:PORT" */
+#define CV_SERVER_MAX     (2u * (CO_HOST_MAX_BYTES + 8)) /* "HOST:PORT", or several with commas */
 #define CV_PATH_MAX       (CV_SERVER_MAX + 2 * (CO_NAME_MAX_BYTES + 1) + LSN_TEXT + 16)
 #define CV_CACHE_MB_MAX   (1u << 20)
 

@@ -397,7 +397,8 @@ void ps_branch_tick(struct ps_server *s)
 {
     uint64_t now = co_wall_us();
     char name[PS_META_NAME_TEXT], at[WHEN_TEXT];
-    for (struct ps_timeline *tl = s->reg.heard ? s->reg.all : NULL; tl; tl = tl->next) {
+    bool mine = s->reg.heard && !s->reg.follows;
+    for (struct ps_timeline *tl = mine ? s->reg.all : NULL; tl; tl = tl->next) {
         if (!tl->meta.expires_us || tl->meta.expires_us > now || !ps_timeline_open(tl) ||
             check_drop(s, tl))
             continue;

@@ -14,6 +14,7 @@
 #include "common/log.h"
 #include "pageserver/server_uv.h"
 #include "proto/message.h"
+#include "proto/net_sock.h"
 #include "proto/unpack.h"
 
 #define MODULE         "pageserver/catalog"
@@ -135,8 +136,8 @@ static void store(struct ps_server *s, struct ps_timeline *tl)
 /* Nothing of it is left here: safekeepers may remove its files. */
 static void tell_purged(struct ps_server *s, struct ps_timeline *tl)
 {
-    if (!s->reg.heard || tl->stored_state != PS_DROPPED || !tl->purged || tl->meta.purged ||
-        tl->storing || !ps_archive_lets_go(s, tl))
+    if (!s->reg.heard || s->reg.follows || tl->stored_state != PS_DROPPED || !tl->purged ||
+        tl->meta.purged || tl->storing || !ps_archive_lets_go(s, tl))
         return;
     tl->meta.purged = true;
     ps_reg_change(&s->reg, tl, PS_DROPPED);
@@ -238,9 +239,27 @@ static void drive_all(struct ps_server *s)
     }
 }
 
-/* S13: one pageserver. True: we may go on. */
+/* Who follows does not own the catalog. */
+static bool not_the_owner(struct ps_server *s)
+{
+    const struct ps_timeline *tl = s->reg.heard ? s->reg.all : NULL;
+    char self[CO_ID_TEXT], name[PS_META_NAME_TEXT];
+    while (tl && (tl->meta.state == PS_DROPPED || !co_id_eq(&tl->meta.pageserver, &s->reg.self)))
+        tl = tl->next;
+    if (!tl)
+        return true;
+    co_fail(CO_ERR_NODE,
+            "this directory (disk %s) owns the catalog, %s among it: start it without --follow",
+            co_id_format(&s->reg.self, self), ps_meta_name(&tl->meta, name));
+    ps_server_fatal(s);
+    return false;
+}
+
+/* S13: one pageserver owns the catalog. True: we may go on. */
 static bool only_pageserver(struct ps_server *s)
 {
+    if (s->reg.follows)
+        return not_the_owner(s);
     struct ps_timeline *tl = s->reg.heard ? ps_reg_foreign(&s->reg) : NULL;
     if (!tl)
         return true;
@@ -254,7 +273,7 @@ static bool only_pageserver(struct ps_server *s)
     }
     co_fail(CO_ERR_NODE,
             "these safekeepers belong to another pageserver: %s is served from disk %s, this "
-            "directory is disk %s; stop this one, or, when that disk is lost, start this one with "
+            "directory is disk %s; start this one with --follow, or, when that disk is lost, with "
             "--take-over",
             ps_meta_name(&tl->meta, name), co_id_format(&tl->meta.pageserver, other),
             co_id_format(&s->reg.self, self));
@@ -271,14 +290,55 @@ static void ask_list(struct ps_node *node, const struct co_id *after)
     if (after) {
         list.has_after = 1;
         list.after = msg_bytes16(after->b);
+    } else {
+        list.has_known = node->generation != 0;
+        list.known = node->generation;
+        node->next_generation = 0;
+        node->told_new = false;
+        node->round = s->fresh;
     }
     node->list_request = ++s->last_request;
     peer_send(node->peer, FRAME_TIMELINE_LIST, s->last_request, &list.base, co_span_of(NULL, 0));
 }
 
+/* -- A follower asks again and again ----------------------------------------------------------- */
+
+uint64_t ps_fresh_round(struct ps_server *s)
+{
+    s->fresh++;
+    for (uint32_t i = 0; i < s->reg.n_nodes; i++)
+        if (s->nodes[i].ready && !s->nodes[i].list_request)
+            ask_list(&s->nodes[i], NULL);
+    return s->fresh;
+}
+
+bool ps_fresh(const struct ps_server *s, uint64_t round)
+{
+    bool has[CO_MEMBERS_MAX] = {false};
+    for (uint32_t i = 0; i < s->reg.n_nodes; i++)
+        has[i] = s->nodes[i].ready && s->reg.listed[i] && s->nodes[i].round_told >= round;
+    return ps_reg_quorum(&s->reg, has);
+}
+
 static void list_complete(struct ps_node *node)
 {
     struct ps_server *s = node->s;
+    node->generation = node->next_generation;
+    node->round_told = node->round;
+    if (s->reg.listed[node->index]) { /* once more */
+        node->list_request = 0;
+        if (!only_pageserver(s))
+            return;
+        if (s->fresh > node->round)
+            ask_list(node, NULL);
+        if (node->told_new) {
+            drive_all(s);
+            ps_lineage_settle(s);
+            ps_health_update(s);
+        }
+        ps_serve_asks(s);
+        return;
+    }
     bool heard_before = s->reg.heard;
     bool heard = ps_reg_list_done(&s->reg, node->index);
     node->list_request = 0;
@@ -308,6 +368,9 @@ static int take_listed(struct ps_node *node, const Corallite__TimelineListed *li
 {
     struct ps_meta meta;
     struct ps_timeline *tl;
+    if (!node->next_generation && listed->has_generation)
+        node->next_generation = listed->generation; /* the first page's: what came later is asked */
+    node->told_new |= listed->n_timelines > 0;
     for (size_t i = 0; i < listed->n_timelines; i++) {
         int rc = ps_meta_from_wire(listed->timelines[i], &meta);
         if (!rc)
@@ -388,6 +451,8 @@ static int node_hello(void *owner, struct peer *peer, const Corallite__Hello *he
         return rc;
     node->ready = true;
     node->heard_ms = uv_now(&node->s->loop);
+    node->generation = 0;
+    ps_durable_forget(node->s, node->index);
     ps_reg_list_begins(&node->s->reg, node->index);
     ps_nodes_ask(node); /* answered before the list is */
     ask_list(node, NULL);
@@ -498,6 +563,13 @@ void ps_node_connect(struct ps_node *node)
         }
     }
     hello.program = program;
+    char address[300];
+    snprintf(address, sizeof address, "%s", s->options->advertise);
+    if (!*address)
+        net_format(s->options->listen_host, peer_server_port(s->listener), address);
+    hello.has_follower = 1;
+    hello.follower = msg_bytes16(s->identity.disk.b);
+    hello.address = address;
     struct peer_handler handler = {node, node_hello, node_frame, node_close};
     if (peer_connect(&s->loop, node->host, node->port, &hello, &handler, &node->peer)) {
         node->peer = NULL;
@@ -539,6 +611,7 @@ static int load_progress(struct ps_server *s, struct ps_timeline *tl)
 int ps_catalog_load(struct ps_server *s)
 {
     int rc = ps_reg_init(&s->reg, &s->identity.cluster, &s->identity.disk, s->options->n_nodes);
+    s->reg.follows = s->options->follow;
     if (!rc)
         rc = ps_read_renew(s->read);
     if (!rc)
@@ -576,6 +649,8 @@ void ps_catalog_tick(struct ps_server *s)
             peer_close(node->peer, "it does not answer");
         else
             ps_nodes_ask(node); /* and so it has to say something */
+        if (s->reg.follows && node->ready && !node->list_request)
+            ask_list(node, NULL);
     }
     drive_all(s);
 }

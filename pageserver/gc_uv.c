@@ -14,6 +14,7 @@
 
 #include "common/clock_file.h"
 #include "common/log.h"
+#include "pageserver/follow.h"
 #include "pageserver/gc_lmdb.h"
 #include "pageserver/server_uv.h"
 
@@ -67,8 +68,7 @@ void ps_gc_note_read(struct ps_server *s, struct ps_timeline *tl, lsn_t lsn)
         tl->read_now = lsn;
 }
 
-/* The oldest LSN that was read lately; PS_GC_END: none. */
-static lsn_t oldest_read(const struct ps_server *s, const struct ps_timeline *tl)
+lsn_t ps_gc_oldest_read(const struct ps_server *s, const struct ps_timeline *tl)
 {
     uint64_t age = uv_now(&s->loop) * 1000 - tl->reads_us;
     lsn_t oldest = PS_GC_END;
@@ -178,11 +178,15 @@ static int find_cut(struct ps_gc_work *w, const struct ps_timeline *tl, uint64_t
 {
     struct ps_server *s = w->s;
     uint64_t time = cut_time(tl, co_wall_us(), before_us);
-    lsn_t lsn = 0, read = oldest_read(s, tl);
+    lsn_t lsn = 0, read = ps_gc_oldest_read(s, tl);
+    int rc = 0;
     *out = tl->cutoff > tl->meta.start_lsn ? tl->cutoff : tl->meta.start_lsn;
-    if (!time || !ps_timeline_fed(tl) || !tl->based)
+    if (!ps_timeline_fed(tl) || !tl->based)
         return 0;
-    int rc = ps_commit_at_time(s->read, &tl->line, time, &lsn);
+    if (s->reg.follows && !w->run.dry)
+        lsn = ps_follow_cut(tl);
+    else if (time)
+        rc = ps_commit_at_time(s->read, &tl->line, time, &lsn);
     if (rc)
         return rc == CO_ERR_NOT_FOUND ? 0 : rc;
     w->held |= read < lsn;
@@ -294,6 +298,11 @@ static int find_cuts(struct ps_gc_work *w)
     }
     ps_read_reset(s->read);
     return rc;
+}
+
+bool ps_gc_cutting(const struct ps_server *s)
+{
+    return s->gc && s->gc->cutting;
 }
 
 /* -- A run ---------------------------------------------------------------------------------------
@@ -434,8 +443,11 @@ static uint64_t quiet_us(const struct ps_server *s)
     return up < ps_gc_ttl_us ? ps_gc_ttl_us - up : 0;
 }
 
-static bool is_due(const struct ps_timeline *tl, uint64_t now)
+static bool is_due(const struct ps_timeline *tl, uint64_t now, bool follows)
 {
+    if (follows) /* it is the owner that says when */
+        return ps_timeline_fed(tl) && ps_follow_cut(tl) > tl->cutoff &&
+               now - tl->gc_us >= ps_gc_every_us;
     uint64_t every = tl->meta.retention_us ? tl->meta.retention_us / 100 : 60 * ps_gc_every_us;
     if (!ps_timeline_fed(tl) ||
         (!tl->meta.retention_us && !tl->meta.hidden &&
@@ -450,7 +462,7 @@ void ps_gc_tick(struct ps_server *s)
     if (!s->reg.heard || s->gc || quiet_us(s))
         return;
     struct ps_timeline *tl = s->reg.all;
-    while (tl && !is_due(tl, now))
+    while (tl && !is_due(tl, now, s->reg.follows))
         tl = tl->next;
     if (tl && begin(s, &tl->meta.database, false, 0, NULL))
         co_error(MODULE, "%s", co_sentence());

@@ -22,6 +22,7 @@ enum option_id {
     O_TAKE_OVER,
     O_ARCHIVE,
     O_ARCHIVE_EVERY,
+    O_FOLLOW,
     O_INSECURE,
     O_LOG_LEVEL,
     O_LOG_FORMAT,
@@ -43,11 +44,15 @@ static const struct co_option known_options[] = {
      "the address that others use for this pageserver, when it differs"},
     {"map-size", O_MAP_SIZE, "SIZE",
      "most that the page store may grow to (default 1T): address space, not disk"},
-    {"take-over", O_TAKE_OVER, NULL, "serve the timelines of a pageserver whose disk is lost"},
     {"archive", O_ARCHIVE, "URL",
      "keep the log there as well, outside the cluster: dir:/path of a directory that is there "
      "(default: none)"},
     {"archive-every", O_ARCHIVE_EVERY, "TIME", "how often what is new goes there (default 10s)"},
+    {"follow", O_FOLLOW, "HOST:PORT",
+     "follow the pageserver there: serve the same pages, and leave every change of the catalog to "
+     "it"},
+    {"take-over", O_TAKE_OVER, NULL,
+     "own the catalog from now on, in the place of a pageserver that is lost for good"},
     {"insecure-listen", O_INSECURE, NULL,
      "allow --listen and --http on addresses that other hosts reach: there is no access control "
      "yet"},
@@ -161,6 +166,9 @@ static int take_option(int id, struct ps_options *o, bool *insecure)
         return copy("--archive", optarg, o->archive, sizeof o->archive);
     case O_ARCHIVE_EVERY:
         return co_parse_duration("--archive-every", optarg, &o->archive_every_ms);
+    case O_FOLLOW:
+        o->follow = true;
+        return co_parse_address("--follow", optarg, o->follow_host, &o->follow_port);
     case O_INSECURE:
         *insecure = true;
         return 0;
@@ -185,6 +193,14 @@ static int check(const struct ps_options *o, bool insecure)
         return co_fail(CO_ERR_INVAL, "--dir DIR is needed");
     if (!o->n_nodes)
         return co_fail(CO_ERR_INVAL, "--safekeepers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT is needed");
+    if (o->follow && o->take_over)
+        return co_fail(CO_ERR_INVAL,
+                       "--follow and --take-over contradict each other: one of them says who owns "
+                       "the catalog");
+    if (o->follow && o->archive[0])
+        return co_fail(CO_ERR_INVAL,
+                       "--archive is for the pageserver that owns the catalog; a follower keeps "
+                       "none: give it to that one");
     if (o->map_bytes && o->map_bytes < 16 * CO_MIB)
         return co_fail(CO_ERR_INVAL, "--map-size wants at least 16M");
     if (!insecure && !co_is_loopback(o->listen_host))

@@ -31,6 +31,9 @@ G(ps_m_store_ok, "store_open", "1 while the page store is open.");
 
 G(ps_m_waiting, "waiting_requests", "Requests that wait for the log now.");
 G(ps_m_ready, "ready", "1 once a majority of the safekeepers has told what it holds.");
+G(ps_m_follows, "follows", "1 while this pageserver follows another one, which owns the catalog.");
+G(ps_m_owner_silent, "owner_silent_seconds",
+  "Of a pageserver that follows: since the owner of the catalog answered last.");
 G(ps_m_pins, "pins", "Named pins.");
 G(ps_m_disk_free, "disk_free_bytes", "Free bytes of the data directory's disk.");
 C(ps_m_gc_runs, "gc_runs_total", "Garbage collections of a database.");
@@ -56,11 +59,12 @@ struct co_series ps_m_lags =
 /* Of connections that are gone; for SERVER_STATUS (the metrics count as they go). */
 struct co_metric ps_m_bytes_in, ps_m_bytes_out;
 
-static const unsigned types[] = {
-    FRAME_OPEN,          FRAME_CREATE,        FRAME_DROP,          FRAME_DB_LIST,
-    FRAME_GET_PAGES,     FRAME_CHANGES_SINCE, FRAME_RESOLVE,       FRAME_BRANCH_CREATE,
-    FRAME_BRANCH_CHANGE, FRAME_BRANCH_LIST,   FRAME_RESTORE,       FRAME_LOG,
-    FRAME_PIN,           FRAME_PIN_LIST,      FRAME_SERVER_STATUS, FRAME_GC};
+static const unsigned types[] = {FRAME_OPEN,        FRAME_CREATE,        FRAME_DROP,
+                                 FRAME_DB_LIST,     FRAME_GET_PAGES,     FRAME_CHANGES_SINCE,
+                                 FRAME_RESOLVE,     FRAME_BRANCH_CREATE, FRAME_BRANCH_CHANGE,
+                                 FRAME_BRANCH_LIST, FRAME_RESTORE,       FRAME_LOG,
+                                 FRAME_PIN,         FRAME_PIN_LIST,      FRAME_SERVER_STATUS,
+                                 FRAME_GC,          FRAME_FOLLOW};
 
 void ps_metrics_register(void)
 {
@@ -87,6 +91,8 @@ void ps_metrics_register(void)
                                &ps_m_store_ok,
                                &ps_m_ready,
                                &ps_m_pins,
+                               &ps_m_follows,
+                               &ps_m_owner_silent,
                                &ps_m_gc_runs,
                                &ps_m_gc_versions,
                                &ps_m_gc_bytes,

@@ -338,6 +338,11 @@ static int find_timeline(struct ps_server *s, protobuf_c_boolean has,
                        "timeline %s is not known here yet: %u of %u safekeepers have told what "
                        "they hold",
                        co_id_format(&id, text), ps_nodes_ready(s), s->reg.n_nodes);
+    if (s->reg.follows) {
+        (void)ps_fresh_round(s); /* it may have come into being a moment ago */
+        return co_fail(CO_ERR_AGAIN, "timeline %s is not known to this follower yet",
+                       co_id_format(&id, text));
+    }
     return co_fail(CO_ERR_NOT_FOUND, "there is no timeline %s", co_id_format(&id, text));
 }
 

@@ -169,6 +169,32 @@ void ps_pins_drop_database(struct ps_server *s, const struct co_id *database)
             co_error(MODULE, "%s", co_sentence());
 }
 
+static bool same_pin(const struct ps_pin_row *a, const struct ps_pin_row *b)
+{
+    return co_id_eq(&a->timeline, &b->timeline) && a->lsn == b->lsn && a->time_us == b->time_us &&
+           a->created_us == b->created_us;
+}
+
+void ps_pins_replace(struct ps_server *s, const struct ps_pin_row *rows, size_t n)
+{
+    int rc = 0;
+    for (const struct ps_pin *p = s->pins; p && !rc; p = p->next) {
+        size_t i = 0;
+        while (i < n && (!co_id_eq(&rows[i].database, &p->row.database) ||
+                         strcmp(rows[i].name, p->row.name) != 0))
+            i++;
+        if (i == n)
+            rc = begin_job(s, NULL, &p->row, true);
+    }
+    for (size_t i = 0; i < n && !rc; i++) {
+        const struct ps_pin_row *have = ps_pin_find(s, &rows[i].database, rows[i].name);
+        if (!have || !same_pin(have, &rows[i]))
+            rc = begin_job(s, NULL, &rows[i], false);
+    }
+    if (rc)
+        co_error(MODULE, "%s", co_sentence());
+}
+
 /* -- Answers ----------------------------------------------------------------------------------- */
 
 static void fill(const struct ps_server *s, const struct ps_pin_row *row, Corallite__Pins__One *out)

@@ -55,10 +55,9 @@ struct feed {
     uint64_t request[CO_MEMBERS_MAX]; /* outstanding STREAM; 0: none */
     uint64_t asked_ms[CO_MEMBERS_MAX];
     lsn_t commit[CO_MEMBERS_MAX]; /* newest commit LSN each has told */
-    lsn_t durable_told;
-    unsigned failures;         /* in a row */
-    char why[CO_SENTENCE_MAX]; /* halted */
-    uv_timer_t timer;          /* stall of the source's poll, or the end of a pause */
+    unsigned failures;            /* in a row */
+    char why[CO_SENTENCE_MAX];    /* halted */
+    uv_timer_t timer;             /* stall of the source's poll, or the end of a pause */
     uv_timer_t hedge;
     unsigned handles;
 };
@@ -96,8 +95,7 @@ static void ask(struct feed *f, uint32_t node, uint32_t wait_ms)
     stream.wait_ms = wait_ms;
     stream.has_fragment_at = f->part != 0;
     stream.fragment_at = f->part;
-    /* One ingest behind: the newest one is durable for sure only with the next (store_lmdb.h). */
-    stream.durable_lsn = f->durable_told;
+    stream.durable_lsn = f->tl->durable;
     f->request[node] = ++s->last_request;
     f->asked_ms[node] = uv_now(&s->loop);
     peer_send(s->nodes[node].peer, FRAME_STREAM, s->last_request, &stream.base,
@@ -243,7 +241,9 @@ static void batch_done(struct ps_job *job)
     char id[CO_ID_TEXT];
     f->ingesting = false;
     if (!f->closed) {
-        f->durable_told = tl->chain.last_lsn;
+        /* One ingest behind: the newest one is durable for sure only with the next. */
+        if (!job->rc && tl->chain.last_lsn > tl->durable)
+            tl->durable = tl->chain.last_lsn;
         co_metric_add(&ps_m_ingest_bytes, b->chain.last_lsn - tl->chain.last_lsn);
         co_metric_add(&ps_m_records, b->n_records);
         co_metric_add(&ps_m_batches, 1);

@@ -146,6 +146,7 @@ static int add(struct ps_registry *reg, const struct ps_meta *meta, struct ps_ti
                                   .timeline = meta->id,
                                   .last_lsn = meta->start_lsn,
                                   .digest = meta->base_digest};
+    tl->durable = meta->start_lsn;
     tl->next = reg->all;
     reg->all = tl;
     if (++reg->n > reg->n_buckets)
@@ -173,7 +174,7 @@ static bool replaces(const struct ps_timeline *tl, const struct ps_timeline *oth
 /* Drops the CREATING ones that have to give way to another of the same name. */
 static void settle_name(struct ps_registry *reg, struct ps_timeline *tl)
 {
-    if (!ps_timeline_lives(tl) || !reg->heard)
+    if (!ps_timeline_lives(tl) || !reg->heard || reg->follows)
         return;
     const char *db = tl->meta.database_name, *branch = tl->meta.branch;
     struct ps_timeline *o = reg->by_name[name_bucket(reg, db, branch)];
@@ -214,6 +215,9 @@ static void adopt(struct ps_registry *reg, struct ps_timeline *tl, const struct 
     tl->meta.is_protected = meta->is_protected;
     tl->meta.hidden = meta->hidden;
     tl->meta.expires_us = meta->expires_us;
+    tl->meta.retention_us = meta->retention_us;
+    tl->meta.erased_us = meta->erased_us;
+    tl->meta.purged = meta->purged;
     if (strcmp(tl->meta.branch, meta->branch) != 0)
         ps_reg_rename(reg, tl, meta->branch);
 }
@@ -231,7 +235,7 @@ int ps_reg_heard(struct ps_registry *reg, uint32_t node, const struct ps_meta *m
         adopt(reg, tl, meta);
     tl->held[node] = meta->version;
     *out = tl;
-    if (late) /* R4 */
+    if (late && !reg->follows) /* R4 */
         ps_reg_change(reg, tl, PS_DROPPED);
     settle_name(reg, tl);
     return 0;
@@ -270,6 +274,7 @@ int ps_reg_create(struct ps_registry *reg, const struct ps_meta *meta, struct ps
 void ps_reg_change(struct ps_registry *reg, struct ps_timeline *tl, enum ps_state state)
 {
     enum ps_state was = tl->meta.state;
+    co_assert(!reg->follows);                                            /* R6 */
     co_assert(reg->heard && (was != PS_DROPPED || state == PS_DROPPED)); /* R5 */
     co_assert(was != PS_SEALED || state == PS_SEALED || state == PS_DROPPED);
     tl->meta.state = state;
@@ -359,7 +364,7 @@ void ps_reg_drop(struct ps_registry *reg, struct ps_timeline *tl)
 
 struct ps_timeline *ps_reg_sweep(struct ps_registry *reg)
 {
-    if (!reg->heard)
+    if (!reg->heard || reg->follows)
         return NULL;
     for (struct ps_timeline *tl = reg->all; tl; tl = tl->next)
         if (tl->meta.hidden && tl->meta.state == PS_SEALED && !ps_reg_has_children(reg, tl)) {
@@ -408,6 +413,8 @@ enum ps_next ps_reg_next(struct ps_registry *reg, struct ps_timeline *tl)
     for (uint32_t i = 0; i < reg->n_nodes; i++)
         has[i] = tl->held[i] >= tl->meta.version;
     if (!reg->heard || !ps_reg_quorum(reg, has))
+        return PS_NEXT_NOTHING;
+    if (tl->meta.state == PS_CREATING && reg->follows)
         return PS_NEXT_NOTHING;
     if (tl->meta.state == PS_CREATING) {
         if (!co_id_is_zero(&tl->meta.replaces) && !seal_replaced(reg, tl, &next))

@@ -32,6 +32,8 @@
  *   R4 a restore whose intent no majority knew at the start is dropped, not driven on: nobody was
  *      told that it happened, and by now it would take newer commits from their name.
  *   R5 DROPPED is for ever; SEALED is never ACTIVE again.
+ *   R6 a pageserver that follows decides nothing: it makes no version and sends none, and of a
+ *      timeline it stores what a majority holds.
  */
 #ifndef CORALLITE_PAGESERVER_REGISTRY_H
 #define CORALLITE_PAGESERVER_REGISTRY_H
@@ -50,7 +52,8 @@ struct ps_timeline {
     uint64_t held[CO_MEMBERS_MAX];  /* version each safekeeper holds; 0: lacks it */
     uint64_t asked[CO_MEMBERS_MAX]; /* request of the TIMELINE_PUT on its way there; 0: none */
 
-    lsn_t cutoff; /* its own log is read from here on, but for kept moments (gc_uv.c) */
+    lsn_t cutoff;    /* its own log is read from here on, but for kept moments (gc_uv.c) */
+    lsn_t owner_cut; /* a follower's: the cutoff of the pageserver that it follows (follow.h) */
     lsn_t read_now, read_before; /* oldest LSN read in this ttl and in the one before; 0: none */
     uint64_t reads_us;           /* when this ttl began */
     uint64_t gc_us;              /* when its garbage was collected last */
@@ -59,15 +62,18 @@ struct ps_timeline {
     lsn_t archived;       /* the archive has its log up to here (archive_uv.c) */
     bool archive_removed; /* DROPPED, and the archive has nothing of it */
 
-    struct ps_chain chain; /* what is ingested, durably */
-    void *feed;            /* the puller's (puller_uv.c) */
-    void *waits;           /* reads that wait for records (serve_uv.c) */
+    struct ps_chain chain; /* what is ingested */
+    lsn_t durable;         /* so much of it is on disk for sure (durable_uv.c) */
+    lsn_t to_be_durable, told[CO_MEMBERS_MAX]; /* by the sync under way; to each safekeeper */
+    void *feed;                                /* the puller's (puller_uv.c) */
+    void *waits;                               /* reads that wait for records (serve_uv.c) */
 
     struct ps_timeline *next_id, *next_name, *next; /* hash chains; list of all */
 };
 
 struct ps_registry {
     struct co_id cluster, self;       /* our disk id */
+    bool follows;                     /* R6 */
     uint32_t n_nodes;                 /* slots of safekeepers in use or free again */
     uint32_t node_id[CO_MEMBERS_MAX]; /* of each slot; 0: free */
     struct wal_config config;         /* who counts for a majority; joint: of both groups */
@@ -153,7 +159,8 @@ enum ps_next ps_reg_next(struct ps_registry *reg, struct ps_timeline *tl);
 static inline bool ps_reg_lacks(const struct ps_registry *reg, const struct ps_timeline *tl,
                                 uint32_t node)
 {
-    return reg->heard && reg->listed[node] && !tl->asked[node] && tl->held[node] < tl->meta.version;
+    return reg->heard && !reg->follows && reg->listed[node] && !tl->asked[node] &&
+           tl->held[node] < tl->meta.version;
 }
 static inline bool ps_state_readable(enum ps_state state)
 {

@@ -16,6 +16,7 @@
 #include "pageserver/server_uv.h"
 #include "proto/hello.h"
 #include "proto/message.h"
+#include "proto/net_sock.h"
 #include "proto/unpack.h"
 
 #define MODULE          "pageserver/serve"
@@ -175,6 +176,13 @@ static void send_status(struct ps_session *session, uint64_t request)
     }
     st.n_safekeepers = fill_safekeepers(s, node, list);
     st.safekeepers = list;
+    char follows[300];
+    if (s->options->follow) {
+        net_format(s->options->follow_host, s->options->follow_port, follows);
+        st.follows = follows;
+        st.has_owner_heard_us = ps_follow_heard_us(s) != 0;
+        st.owner_heard_us = st.has_owner_heard_us ? co_now_us() - ps_follow_heard_us(s) : 0;
+    }
     if (s->http) {
         snprintf(http, sizeof http, "%s:%u", s->options->http_host, co_http_port(s->http));
         st.http_address = http;
@@ -227,6 +235,8 @@ static bool try_create(struct ps_server *s, struct ps_ask *ask)
     for (tl = s->reg.all; tl; tl = tl->next)
         if (!co_id_is_zero(&ask->database) && co_id_eq(&tl->meta.database, &ask->database))
             return refuse(ask, database_id_taken(ask, tl));
+    if (s->reg.follows)
+        return refuse(ask, ps_follow_refuse(s, "a new database"));
     int rc = ps_catalog_create(s, ask->db, ask->branch, &ask->database, &tl);
     /* Else answered once it is active on a majority and stored here. */
     return rc ? refuse(ask, rc) : false;
@@ -287,8 +297,45 @@ static bool try_drop(struct ps_server *s, struct ps_ask *ask)
     return true;
 }
 
+/* What only the owner of the catalog does; NULL: anybody answers it. */
+static const char *owners_part(const struct ps_ask *ask)
+{
+    switch (ask->kind) {
+    case PS_ASK_DROP:
+        return "the drop of a database";
+    case PS_ASK_BRANCH_CREATE:
+        return "a new branch";
+    case PS_ASK_BRANCH_CHANGE:
+        return "a change of a branch";
+    case PS_ASK_RESTORE:
+        return "a restore";
+    case PS_ASK_PIN:
+        return "a change of pins";
+    case PS_ASK_GC:
+        return ask->b.dry ? NULL : "the collection of garbage";
+    default:
+        return NULL;
+    }
+}
+
+/* A follower answers about names when it has asked a majority of the safekeepers since: what was
+ * acknowledged before the question is then known. False: not yet, or *refused. */
+static bool may_answer(struct ps_server *s, struct ps_ask *ask, bool *refused)
+{
+    const char *what = owners_part(ask);
+    *refused = what != NULL;
+    if (what)
+        return !refuse(ask, ps_follow_refuse(s, what));
+    if (!ask->fresh)
+        ask->fresh = ps_fresh_round(s);
+    return ps_fresh(s, ask->fresh);
+}
+
 static bool try_ask(struct ps_server *s, struct ps_ask *ask)
 {
+    bool refused;
+    if (s->reg.follows && !may_answer(s, ask, &refused))
+        return refused;
     switch (ask->kind) {
     case PS_ASK_OPEN:
         return try_open(s, ask);
@@ -563,6 +610,12 @@ static int on_frame(void *owner, struct peer *peer, const struct frame_header *f
     case FRAME_SERVER_STATUS:
         send_status(session, frame->request_id);
         break;
+    case FRAME_FOLLOW: {
+        int rc = ps_follow_asked(session, frame->request_id, message);
+        if (rc)
+            peer_send_error(peer, frame->request_id, rc);
+        break;
+    }
     case FRAME_PONG:
         break;
     default:

@@ -27,6 +27,7 @@ static void stop(struct ps_server *s)
         return;
     s->closing = true;
     ps_serve_close(s);
+    ps_follow_close(s);
     ps_catalog_close(s);
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
         ps_feed_close(tl);
@@ -79,10 +80,14 @@ static void on_tick(uv_timer_t *timer)
     if (s->closing)
         return;
     ps_branch_tick(s);
+    ps_follow_tick(s);
+    if (s->closing)
+        return;
     ps_gc_tick(s);
     ps_archive_tick(s);
     ps_serve_asks(s);
     ps_feeds_tick(s);
+    ps_durable_tick(s);
     check_map(s);
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
         open += ps_timeline_open(tl);
@@ -144,6 +149,8 @@ static int start(struct ps_server *s)
     init_handles(s);
     check_map(s);
     rc = ps_catalog_start(s);
+    co_assert(rc == 0);
+    rc = ps_follow_start(s);
     co_assert(rc == 0);
     co_info(MODULE,
             "listening addr=%s:%u http=%s:%u dir=%s timelines=%u; waiting for %u of %u "

@@ -25,6 +25,9 @@ struct ps_options {
     bool take_over;
     char archive[AR_URL_MAX_BYTES]; /* "": none */
     uint64_t archive_every_ms;
+    bool follow; /* the pageserver there owns the catalog */
+    char follow_host[256];
+    uint16_t follow_port;
     uint64_t map_bytes;
     bool have_cluster;
     struct co_id cluster;
@@ -49,9 +52,13 @@ struct ps_node {
     bool ready;        /* HelloOk came */
     struct co_id disk; /* as it said last; zero: not known */
     uint64_t list_request, nodes_request;
-    uint64_t heard_ms; /* of the last frame */
-    unsigned failures; /* in a row */
-    uv_timer_t timer;  /* to connect again */
+    uint64_t generation,
+        next_generation;        /* of the list that is known, that is being told; 0: none */
+    uint64_t round, round_told; /* a follower's: ps_fresh_round */
+    bool told_new;              /* the list that is being told has something in it */
+    uint64_t heard_ms;          /* of the last frame */
+    unsigned failures;          /* in a row */
+    uv_timer_t timer;           /* to connect again */
 };
 
 enum ps_ask_kind {
@@ -120,6 +127,7 @@ struct ps_ask {
     uint64_t request;
     char db[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
     struct co_id database; /* CREATE: the caller's choice; DROP: what is being dropped; or zero */
+    uint64_t fresh; /* a follower's: answered once this round of listings is done (catalog_uv.c) */
     uint64_t deadline_ms;
     uint32_t patience_ms; /* how long that was */
     struct ps_moment moment;
@@ -165,6 +173,10 @@ struct ps_server {
     uv_signal_t sigterm, sigint;
     struct ps_archive *archive; /* NULL: none is configured */
     struct ps_gc_work *gc;      /* the run that is under way, or NULL */
+    struct ps_follow *follow;   /* what a follower has to do with the one that owns the catalog */
+    uint64_t fresh;             /* newest round of listings that somebody wants */
+    uint64_t synced_ms;         /* when the store was last made durable for its own sake */
+    bool syncing;
     bool purging, ready, closing;
     bool map_alarm;
     int exit_code;
@@ -190,6 +202,10 @@ void ps_nodes_ask(struct ps_node *node);
 CO_MUST_CHECK int ps_nodes_told(struct ps_node *node, const struct frame_header *frame,
                                 struct co_span message);
 void ps_node_connect(struct ps_node *node); /* catalog_uv.c */
+/* A follower hears of a change of the catalog when it asks the safekeepers. A round of listings
+ * that begins now; and have a majority told what they hold since that one began? */
+uint64_t ps_fresh_round(struct ps_server *s);
+bool ps_fresh(const struct ps_server *s, uint64_t round);
 /* Does what is due for a timeline: sends it to those that lack it, stores it. */
 void ps_catalog_drive(struct ps_server *s, struct ps_timeline *tl);
 /* Begins a creation: of this timeline (ids, names and origin are the caller's; state, version,
@@ -291,6 +307,27 @@ bool ps_pin_try(struct ps_server *s, struct ps_ask *ask);
 /* The ask goes away: a job of its in the store ends without it. */
 void ps_pin_forget(struct ps_ask *ask);
 
+/* A follower: from now on the pins are these. A change that fails is made by the next call. */
+void ps_pins_replace(struct ps_server *s, const struct ps_pin_row *rows, size_t n);
+
+/* -- follow_uv.c: a follower and the one that owns the catalog ----------------------------------
+ */
+CO_MUST_CHECK int ps_follow_start(struct ps_server *s);
+void ps_follow_tick(struct ps_server *s);
+void ps_follow_close(struct ps_server *s);
+/* "the pageserver at HOST:PORT owns the catalog": CO_ERR_FOLLOWER. */
+CO_MUST_CHECK int ps_follow_refuse(const struct ps_server *s, const char *what);
+/* When the owner answered last (co_now_us); 0: never. */
+uint64_t ps_follow_heard_us(const struct ps_server *s);
+/* The owner's side: a FOLLOW. */
+CO_MUST_CHECK int ps_follow_asked(struct ps_session *session, uint64_t request,
+                                  struct co_span message);
+
+/* -- durable_uv.c ------------------------------------------------------------------------------ */
+void ps_durable_tick(struct ps_server *s);
+/* A connection to a safekeeper begins: it knows nothing. */
+void ps_durable_forget(struct ps_server *s, uint32_t node);
+
 /* -- gc_uv.c ----------------------------------------------------------------------------------- */
 /* How long a moment that was read stays readable, and how long after a start nothing goes; how
  * often it is looked whether something may go. Variables for the tests. */
@@ -309,6 +346,10 @@ CO_MUST_CHECK int ps_gc_check_time(const struct ps_server *s, const struct ps_ti
 bool ps_gc_lists_all(const struct ps_server *s, const struct ps_timeline *tl, lsn_t since);
 /* Somebody reads there. */
 void ps_gc_note_read(struct ps_server *s, struct ps_timeline *tl, lsn_t lsn);
+/* The oldest LSN that was read lately; PS_GC_END: none. */
+lsn_t ps_gc_oldest_read(const struct ps_server *s, const struct ps_timeline *tl);
+/* Are cuts being moved right now? Pins below them may still be on their way to the store. */
+bool ps_gc_cutting(const struct ps_server *s);
 
 /* -- archive_uv.c: what the archiver (archiver.h) is told, and what is told of it ---------------
  */

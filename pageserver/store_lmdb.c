@@ -250,6 +250,12 @@ void ps_store_stats(struct ps_store *store, struct ps_store_stats *out)
     out->readers = info.me_numreaders;
 }
 
+int ps_store_sync(struct ps_store *store)
+{
+    int rc = mdb_env_sync(store->env, 1);
+    return rc ? ps_lmdb_fail(store, rc, "making the store durable") : 0;
+}
+
 void ps_store_clear_readers(struct ps_store *store)
 {
     int dead;

@@ -68,6 +68,8 @@ struct ps_store_stats {
     uint32_t readers;
 };
 void ps_store_stats(struct ps_store *store, struct ps_store_stats *out);
+/* Makes what was committed durable, the newest transaction too. The writer's thread. CO_ERR_IO. */
+CO_MUST_CHECK int ps_store_sync(struct ps_store *store);
 /* Frees what readers of processes that died hold: until then LMDB uses no page again that was freed
  * after they began. Now and then; any thread. */
 void ps_store_clear_readers(struct ps_store *store);

@@ -58,6 +58,12 @@ enum frame_type {
     FRAME_NODES = 48,           /* Nodes: empty asks, else it is stored if it is newer */
     FRAME_NODES_OK = 49,        /* Nodes: as stored now */
 
+    /* pageserver -> pageserver; tool -> safekeeper */
+    FRAME_FOLLOW = 60,         /* Follow */
+    FRAME_FOLLOWED = 61,       /* Followed */
+    FRAME_PAGESERVERS = 62,    /* Pageservers */
+    FRAME_PAGESERVERS_OK = 63, /* Pageservers: as known now */
+
     /* pageserver <-> compute, tool */
     FRAME_OPEN = 64,          /* Open */
     FRAME_OPENED = 65,        /* Opened */

@@ -64,6 +64,7 @@ static void apply_put(struct sk_put_request *p)
             p->what == SK_PUT_CREATE ? "created" : "changed", co_id_format(&key, id), p->entry.name,
             (int)p->entry.state, (unsigned long long)p->entry.version);
     sk_registry_written(&s->registry, &p->registry);
+    s->generation++;
     if (sk_registry_put(&s->registry, &p->entry)) {
         sk_server_fail(s, CO_ERR_NOMEM, co_sentence());
         return;
@@ -157,6 +158,10 @@ static int list_timelines(struct sk_server *s, struct peer *peer, uint64_t reque
         return co_fail(CO_ERR_NOMEM, "no memory for a list of timelines");
     Corallite__TimelineListed listed = CORALLITE__TIMELINE_LISTED__INIT;
     size_t bytes = 0;
+    listed.has_generation = 1;
+    listed.generation = s->generation;
+    if (m->has_known && m->known == s->generation)
+        e = NULL;
     for (; e && e < end && bytes < LIST_PAGE_BYTES; e++) {
         list[listed.n_timelines++] = e->message;
         bytes += corallite__timeline__get_packed_size(e->message) + 8;
@@ -320,6 +325,11 @@ int sk_admin_frame(struct sk_server *s, struct peer *peer, const struct frame_he
         rc = m ? nodes_request(s, peer, id, m) : CO_ERR_PROTOCOL;
         if (m)
             corallite__nodes__free_unpacked(m, NULL);
+    } else if (frame->type == FRAME_PAGESERVERS) {
+        Corallite__Pageservers *m = peer_unpack(&corallite__pageservers__descriptor, message);
+        rc = m ? sk_pageservers(s, peer, id, sk_follower_of(s, peer), m) : CO_ERR_PROTOCOL;
+        if (m)
+            corallite__pageservers__free_unpacked(m, NULL);
     } else if (frame->type == FRAME_TIMELINE_PUT) {
         Corallite__TimelinePut *m = peer_unpack(&corallite__timeline_put__descriptor, message);
         rc = m ? put_request(s, peer, id, m) : CO_ERR_PROTOCOL;

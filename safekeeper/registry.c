@@ -169,6 +169,7 @@ int sk_registry_put(struct sk_registry *r, struct sk_entry *entry)
     r->sequence++;
     if (i < r->n && co_id_eq(&r->e[i].id, &entry->id)) {
         entry->open = r->e[i].open;
+        memcpy(entry->durable, r->e[i].durable, sizeof entry->durable);
         sk_entry_release(&r->e[i]);
     } else {
         if (r->n == r->cap) {

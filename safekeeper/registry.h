@@ -19,6 +19,7 @@
 
 #include "proto/corallite.pb-c.h"
 #include "proto/wal.h"
+#include "safekeeper/followers.h"
 
 #define SK_ENTRY_MAX 8192 /* bytes of a packed Timeline message */
 
@@ -32,6 +33,7 @@ struct sk_entry {
     char name[2 * (CO_NAME_MAX_BYTES + 1)]; /* DB/BRANCH */
     Corallite__Timeline *message;           /* owned */
     void *open;                             /* of the server: what serves it, or NULL */
+    lsn_t durable[SK_FOLLOWERS_MAX]; /* what each pageserver that follows has on disk; in memory */
 };
 
 struct sk_registry {

@@ -176,7 +176,7 @@ static int restore_lines(struct restore *r)
 {
     char root[SK_PATH_MAX];
     struct ar_line line;
-    struct co_buf bytes = {0};
+    struct sk_registry_bytes bytes = {0};
     int rc = sk_files_root(r->dir, root);
     if (!rc)
         rc = sk_io_mkdir(root);
@@ -190,8 +190,8 @@ static int restore_lines(struct restore *r)
     if (!rc)
         rc = sk_registry_encode(&r->registry, NULL, &bytes);
     if (!rc)
-        rc = sk_registry_write(r->dir, co_buf_span(&bytes));
-    co_buf_free(&bytes);
+        rc = sk_registry_write(r->dir, &bytes);
+    co_buf_free(&bytes.buf);
     return rc;
 }
 

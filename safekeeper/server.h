@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "safekeeper/followers_file.h"
 #include "safekeeper/nodes_file.h"
 #include "safekeeper/registry_file.h"
 #include "safekeeper/server_uv.h"
@@ -13,6 +14,7 @@
 struct sk_client {
     sk_conn_t conn;
     struct peer *peer;
+    uint32_t follower;     /* slot of the pageserver that it is; SK_FOLLOWERS_MAX: none */
     struct co_id *touched; /* timelines that it sent a quorum message or a STREAM */
     uint32_t n_touched, cap_touched;
 };
@@ -38,14 +40,25 @@ struct sk_nodes_request {
     struct sk_job job;
 };
 
+/* Who follows, on its way to the file; one at a time. */
+struct sk_followers_write {
+    struct sk_server *server;
+    struct sk_followers followers;
+    struct sk_job job;
+};
+
 struct sk_server {
     struct sk_server_options options;
     uv_loop_t *loop;
     struct sk_host host;
     struct sk_store *stores[SK_STORES];
     struct sk_registry registry;
+    uint64_t generation; /* of the registry: another one after each change and each start */
     struct nodes nodes;
     struct sk_nodes_request *nodes_put; /* being written */
+    struct sk_followers followers;
+    struct sk_followers_write *followers_write;
+    bool followers_changed; /* since that was begun */
     struct peer_server *listener;
     struct sk_client *clients; /* ascending by conn */
     uint32_t n_clients, cap_clients;
@@ -73,6 +86,20 @@ CO_MUST_CHECK int sk_server_open(struct sk_server *s, struct sk_entry *entry,
 /* admin_uv.c: TIMELINE_PUT, TIMELINE_LIST, NODE_STATUS. An error closes the connection. */
 CO_MUST_CHECK int sk_admin_frame(struct sk_server *s, struct peer *peer,
                                  const struct frame_header *frame, struct co_span message);
+
+/* followers_uv.c: the pageservers that follow */
+
+/* A Hello: *slot is that of the pageserver it comes from, or SK_FOLLOWERS_MAX. */
+CO_MUST_CHECK int sk_follower_hello(struct sk_server *s, const Corallite__Hello *hello,
+                                    uint32_t *slot);
+/* It says how far it is. */
+void sk_follower_told(struct sk_server *s, uint32_t slot, const struct co_id *timeline,
+                      lsn_t durable);
+/* PAGESERVERS, from the pageserver of that slot or from anybody. */
+CO_MUST_CHECK int sk_pageservers(struct sk_server *s, struct peer *peer, uint64_t request_id,
+                                 uint32_t slot, const Corallite__Pageservers *m);
+/* The slot of the pageserver that a connection comes from. */
+uint32_t sk_follower_of(const struct sk_server *s, const struct peer *peer);
 
 /* remove_uv.c */
 

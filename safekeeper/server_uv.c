@@ -43,7 +43,7 @@ static struct co_metric m_log_bytes = {.name = "corallite_safekeeper_log_stored_
 static const unsigned types[] = {FRAME_VOTE,        FRAME_FETCH,        FRAME_ELECTED,
                                  FRAME_APPEND,      FRAME_RELEASE,      FRAME_READ_POS,
                                  FRAME_STREAM,      FRAME_TIMELINE_PUT, FRAME_TIMELINE_LIST,
-                                 FRAME_NODE_STATUS, FRAME_NODES};
+                                 FRAME_NODE_STATUS, FRAME_NODES,        FRAME_PAGESERVERS};
 
 /* -- Clients
  * --------------------------------------------------------------------------------------- */
@@ -73,7 +73,7 @@ static struct peer *find_peer(void *owner, sk_conn_t conn)
     return c ? c->peer : NULL;
 }
 
-static int add_client(struct sk_server *s, struct peer *peer)
+static int add_client(struct sk_server *s, struct peer *peer, uint32_t follower)
 {
     if (s->n_clients == s->cap_clients) {
         uint32_t cap = s->cap_clients ? s->cap_clients * 2 : 16;
@@ -85,9 +85,15 @@ static int add_client(struct sk_server *s, struct peer *peer)
     }
     uint32_t i = client_position(s, peer_id(peer));
     memmove(&s->clients[i + 1], &s->clients[i], (s->n_clients - i) * sizeof *s->clients);
-    s->clients[i] = (struct sk_client){.conn = peer_id(peer), .peer = peer};
+    s->clients[i] = (struct sk_client){.conn = peer_id(peer), .peer = peer, .follower = follower};
     co_metric_set(&m_connections, ++s->n_clients);
     return 0;
+}
+
+uint32_t sk_follower_of(const struct sk_server *s, const struct peer *peer)
+{
+    const struct sk_client *c = find_client(s, peer_id(peer));
+    return c ? c->follower : SK_FOLLOWERS_MAX;
 }
 
 /* Remembers that the connection spoke to a timeline: its end is then told to it. */
@@ -213,6 +219,8 @@ static int stream_frame(struct sk_server *s, struct peer *peer, const struct fra
     int rc = msg_get16("timeline", m->has_timeline, &m->timeline, id.b);
     if (!rc) {
         struct sk_timeline *t = timeline_for(s, peer, frame->request_id, &id);
+        if (m->has_durable_lsn)
+            sk_follower_told(s, sk_follower_of(s, peer), &id, m->durable_lsn);
         if (t)
             sk_timeline_stream(t, peer, frame->request_id, m);
     }
@@ -241,6 +249,7 @@ static int on_frame(void *owner, struct peer *peer, const struct frame_header *f
     case FRAME_TIMELINE_LIST:
     case FRAME_NODE_STATUS:
     case FRAME_NODES:
+    case FRAME_PAGESERVERS:
         return sk_admin_frame(s, peer, frame, message);
     default:
         return co_fail(CO_ERR_PROTOCOL, "%s is not a request to a safekeeper",
@@ -287,9 +296,12 @@ static int on_hello(void *owner, struct peer *peer, const Corallite__Hello *hell
     struct sk_server *s = owner;
     const struct co_identity *me = s->options.identity;
     (void)ok;
+    uint32_t follower = SK_FOLLOWERS_MAX;
     int rc = check_hello(s, hello);
     if (!rc)
-        rc = add_client(s, peer);
+        rc = sk_follower_hello(s, hello, &follower);
+    if (!rc)
+        rc = add_client(s, peer, follower);
     if (rc)
         return rc;
     Corallite__HelloOk answer = CORALLITE__HELLO_OK__INIT;
@@ -436,6 +448,7 @@ int sk_server_start(uv_loop_t *loop, const struct sk_server_options *options,
     s->loop = loop;
     s->puts_tail = &s->puts;
     s->started_us = co_now_us();
+    co_random_bytes(&s->generation, sizeof s->generation);
     s->host = (struct sk_host){.owner = s,
                                .loop = loop,
                                .data_dir = options->dir,
@@ -493,8 +506,8 @@ void sk_server_stop(struct sk_server *s)
 /* Called whenever something ended: the last one ends the server. */
 void sk_server_go_on_stopping(struct sk_server *s)
 {
-    if (!s->stopping || s->stores_closed || s->n_open || s->puts || s->nodes_put || s->n_removing ||
-        s->n_clients)
+    if (!s->stopping || s->stores_closed || s->n_open || s->puts || s->nodes_put ||
+        s->followers_write || s->n_removing || s->n_clients)
         return;
     s->stores_closed = true;
     for (uint32_t i = 0; i < SK_STORES; i++)

@@ -162,6 +162,8 @@ int sk_server_load(struct sk_server *s)
     if (!rc)
         rc = sk_nodes_load(s->options.dir, &s->nodes);
     if (!rc)
+        rc = sk_followers_load(s->options.dir, &s->followers);
+    if (!rc)
         rc = sk_files_sweep(s->options.dir);
     if (!rc)
         rc = check_listed(s);

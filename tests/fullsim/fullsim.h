@@ -168,7 +168,6 @@ struct task {
 
 struct sim {
     uint64_t seed, now, seq, hash, events, switches;
-    uint64_t resumed_at; /* since when the current task runs */
     struct swarm w;
     uint64_t fault_limit, faults, by_fault[N_FAULTS];
     uint32_t fault_mask;

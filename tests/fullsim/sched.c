@@ -194,7 +194,6 @@ static void resume(struct task *t)
     t->blocked = t->waking = false;
     stop_waiting(t);
     sim.current = t;
-    sim.resumed_at = sim.now;
     sim.switches++;
     swapcontext(&scheduler, &t->ctx);
     sim.current = NULL;

@@ -11,6 +11,7 @@
  * again.
  */
 #include "common/crc32c.h"
+#include "pageserver/follow.h"
 #include "pageserver/timeline_meta.h"
 #include "proto/frame_reader.h"
 #include "proto/hello.h"
@@ -33,6 +34,10 @@ static const ProtobufCMessageDescriptor *const messages[] = {
     [FRAME_TIMELINE_LIST] = &corallite__timeline_list__descriptor,
     [FRAME_TIMELINE_LISTED] = &corallite__timeline_listed__descriptor,
     [FRAME_NODE_STATUS_OK] = &corallite__node_status__descriptor,
+    [FRAME_FOLLOW] = &corallite__follow__descriptor,
+    [FRAME_FOLLOWED] = &corallite__followed__descriptor,
+    [FRAME_PAGESERVERS] = &corallite__pageservers__descriptor,
+    [FRAME_PAGESERVERS_OK] = &corallite__pageservers__descriptor,
     [FRAME_OPEN] = &corallite__open__descriptor,
     [FRAME_OPENED] = &corallite__opened__descriptor,
     [FRAME_CREATE] = &corallite__create__descriptor,
@@ -110,6 +115,38 @@ static void on_timeline(const Corallite__Timeline *wire)
     }
 }
 
+/* A follower believes no more of it than its names and the timelines that it knows. */
+static void on_followed(const Corallite__Followed *m)
+{
+    struct co_id id = {{1}};
+    struct ps_registry reg;
+    struct ps_pin_row *rows;
+    size_t n;
+    bool counted;
+    FUZZ_CHECK(ps_reg_init(&reg, &id, &id, 3) == 0);
+    if (ps_follow_take(&reg, m, &counted) == 0)
+        FUZZ_CHECK(!counted || m->n_lines == 0);
+    ps_reg_free(&reg);
+    if (ps_follow_pins(m, &rows, &n))
+        return;
+    FUZZ_CHECK(n == m->n_pins);
+    for (size_t i = 0; i < n; i++)
+        FUZZ_CHECK(name_check(rows[i].name) == 0);
+    free(rows);
+}
+
+static void on_pageservers(const Corallite__Pageservers *m)
+{
+    struct sk_followers f, again;
+    struct sk_followers_message out;
+    if (sk_followers_from_wire(m, &f))
+        return;
+    FUZZ_CHECK(sk_followers_count(&f) == m->n_pageservers);
+    sk_followers_to_wire(&f, &out);
+    FUZZ_CHECK(sk_followers_from_wire(&out.pb, &again) == 0);
+    FUZZ_CHECK(memcmp(&f, &again, sizeof f) == 0);
+}
+
 /* What the receivers do with a message before they believe it. */
 static void on_message(unsigned type, const ProtobufCMessage *m)
 {
@@ -135,6 +172,10 @@ static void on_message(unsigned type, const ProtobufCMessage *m)
         FUZZ_CHECK(nodes.n <= NODES_MAX);
         nodes_fill(&nodes, &out);
         FUZZ_CHECK(nodes_read(&out.pb, &again) == 0 && again.n == nodes.n);
+    } else if (type == FRAME_FOLLOWED) {
+        on_followed((const Corallite__Followed *)m);
+    } else if (type == FRAME_PAGESERVERS_OK) {
+        on_pageservers((const Corallite__Pageservers *)m);
     } else if (type == FRAME_TIMELINE_PUT) {
         on_timeline(((const Corallite__TimelinePut *)m)->timeline);
     } else if (type == FRAME_TIMELINE_LISTED) {

@@ -165,12 +165,8 @@ class Cluster:
         code = self.process[node].poll()
         if code is not None:
             raise Failure(f"{node} ended with status {code}: {self.last_words(node)}")
-        ends = [(self.host, self.port[node])]
-        if self.host == "127.0.0.1" and not self.place:
-            ends.append((self.host, self.http[node])) # it listens there last
         try:
-            for end in ends:
-                socket.create_connection(end, 0.2).close()
+            socket.create_connection((self.host, self.port[node]), 0.2).close()
             return True
         except OSError:
             return False

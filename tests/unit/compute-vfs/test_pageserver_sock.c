@@ -602,3 +602,152 @@ Test(pageserver_sock, a_forked_child_is_refused_and_can_close)
     cr_assert_eq(get(p, 1, 1, 1000), 0, "the parent's connection is unharmed");
     cr_assert_eq(fx.server.hellos, 1);
 }
+
+/* -- two of them: choice.h over sockets --------------------------------------------------------
+ */
+
+static struct {
+    struct fake_server server;
+    int says; /* an error to every request; 0: it answers */
+    unsigned requests;
+} second;
+
+static bool on_second(void *owner, struct fake_conn *c, const struct frame_header *frame,
+                      struct co_span body)
+{
+    (void)owner;
+    second.requests++;
+    if (second.says)
+        fake_send_error(c, frame->request_id, second.says, "it is for 127.0.0.1:1 alone");
+    else if (frame->type == FRAME_GET_PAGES)
+        answer_pages(c, frame, body);
+    else
+        answer_opened(c, frame->request_id, true);
+    return true;
+}
+
+static void setup_two(void)
+{
+    char both[140];
+
+    setup();
+    pages->ops->close(pages);
+    memset(&second, 0, sizeof second);
+    fake_server_init(&second.server);
+    second.server.on_frame = on_second;
+    second.server.cluster = fx.server.cluster;
+    fake_server_start(&second.server);
+    snprintf(both, sizeof both, "%s,127.0.0.1:%u", address, (unsigned)second.server.port);
+    cr_assert_eq(cv_pageserver_open(both, &pages), 0);
+}
+
+static void teardown_two(void)
+{
+    pages->ops->close(pages);
+    fake_server_stop(&second.server);
+    fake_server_stop(&fx.server);
+}
+
+TestSuite(two_pageservers, .init = setup_two, .fini = teardown_two, .timeout = 30);
+
+static uint64_t timed_get(void)
+{
+    struct cv_page p[2];
+    uint64_t begin_us = co_now_us();
+
+    cr_assert_eq(get(p, 5, 2, 10000), 0, "%s", co_sentence());
+    assert_good(p, 2);
+    return co_now_us() - begin_us;
+}
+
+Test(two_pageservers, one_that_is_gone_is_left_at_once_and_taken_again_when_it_is_back)
+{
+    (void)timed_get();
+    cr_assert(fx.requests == 1 && second.requests == 0);
+    fake_server_stop(&fx.server);
+    cr_assert_lt(timed_get(), 1000000);
+    cr_assert_eq(second.requests, 1);
+    fake_server_start(&fx.server);
+    (void)timed_get();
+    cr_assert(fx.requests == 1 && second.requests == 2, "it is away for a second");
+    for (int i = 0; i < 40 && fx.requests == 1; i++) {
+        usleep(100000);
+        (void)timed_get();
+    }
+    unsigned at_second = second.requests;
+    (void)timed_get();
+    cr_assert(fx.requests == 3 && second.requests == at_second);
+}
+
+Test(two_pageservers, one_that_says_nothing_is_left_within_a_second)
+{
+    (void)timed_get();
+    fx.server.mute = true;
+    uint64_t first_us = timed_get();
+    cr_assert(first_us > 300000 && first_us < 1000000, "%llu us", (unsigned long long)first_us);
+    cr_assert_lt(timed_get(), 300000, "the next question does not wait for it");
+}
+
+Test(two_pageservers, what_one_has_not_the_other_may_have)
+{
+    /* A follower that has not heard, one that is behind, one whose log halted, a full one. */
+    static const int no[] = {CO_ERR_NOT_FOUND, CO_ERR_GONE,      CO_ERR_LAG,
+                             CO_ERR_HALTED,    CO_ERR_NO_QUORUM, CO_ERR_BUSY};
+
+    fake_server_stop(&fx.server);
+    (void)timed_get(); /* the second is the one that is asked first now */
+    fake_server_start(&fx.server);
+    for (size_t i = 0; i < sizeof no / sizeof *no; i++) {
+        second.says = no[i];
+        cr_assert_lt(timed_get(), 1000000, "%s", co_error_name(no[i]));
+    }
+}
+
+Test(two_pageservers, what_the_owner_alone_can_do_is_asked_of_the_owner)
+{
+    struct cv_timeline out;
+    char both[140];
+
+    pages->ops->close(pages);
+    snprintf(both, sizeof both, "127.0.0.1:%u,%s", (unsigned)second.server.port, address);
+    cr_assert_eq(cv_pageserver_open(both, &pages), 0);
+    second.says = CO_ERR_FOLLOWER;
+    cr_assert_eq(pages->ops->create(pages, "shop", 10000, &out), 0, "%s", co_sentence());
+    cr_assert(fx.creates == 1 && second.requests == 1);
+}
+
+Test(two_pageservers, without_the_owner_that_is_a_sentence_soon)
+{
+    struct cv_timeline out;
+    uint64_t begin_us = co_now_us();
+
+    second.says = CO_ERR_FOLLOWER;
+    fake_server_stop(&fx.server);
+    cr_assert_eq(pages->ops->create(pages, "shop", 20000, &out), CO_ERR_FOLLOWER);
+    cr_assert(strstr(co_sentence(), "alone") && strstr(co_sentence(), "cannot be reached now"),
+              "%s", co_sentence());
+    cr_assert_lt(co_now_us() - begin_us, 6000000);
+}
+
+Test(two_pageservers, a_clear_no_is_not_asked_about_again)
+{
+    struct cv_page p[1];
+
+    fake_server_stop(&fx.server);
+    second.says = CO_ERR_DROPPED;
+    cr_assert_eq(get(p, 1, 1, 5000), CO_ERR_DROPPED);
+    cr_assert_eq(second.requests, 1);
+}
+
+Test(two_pageservers, both_gone_is_told_in_time)
+{
+    struct cv_page p[1];
+    uint64_t begin_us = co_now_us();
+
+    fake_server_stop(&fx.server);
+    fake_server_stop(&second.server);
+    cr_assert_eq(get(p, 1, 1, 30000), CO_ERR_CONNECT);
+    cr_assert_lt(co_now_us() - begin_us, 3000000, "nobody was ever reached");
+    fake_server_start(&fx.server);
+    fake_server_start(&second.server);
+}

@@ -203,7 +203,6 @@ Test(turn, an_open_transaction_elsewhere_is_busy_soon)
     cr_assert_lt(co_now_us() - began, 2500000); /* 0.1 s on a quiet machine */
     cr_assert_geq(mem_count.writings, 1);
     sql_do(a, "insert into t values(1); commit");
-    sqlite3_busy_timeout(b, 5000); /* the word that it writes may outlast it (decision 20) */
     sql_do(b, "insert into t values(2)");
     cr_assert_eq(sql_int(a, "select count(*) from t"), 2);
     sql_close(a);
@@ -265,19 +264,14 @@ Test(turn, a_short_transaction_elsewhere_is_waited_for)
     sql_do(b, "insert into t values(0)");
     for (int i = 0; i < 5; i++) {
         struct later later = {.db = a, .ms = 20};
-        unsigned said = mem_count.writings;
-        uint64_t began = co_now_us();
 
         sql_do(a, "begin immediate; insert into t values(1)");
         pthread_create(&later.thread, NULL, commit_later, &later);
         cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_BUSY);
         pthread_join(later.thread, NULL);
-        if (co_now_us() - began < 90000) /* else it was a long one */
-            cr_assert_eq(mem_count.writings, said);
-        sqlite3_busy_timeout(b, 5000);
         cr_assert_eq(sql_rc(b, "insert into t values(3)"), SQLITE_OK, "it has the lease");
-        sqlite3_busy_timeout(b, 0);
     }
+    cr_assert_eq(mem_count.writings, 0);
     sql_close(a);
     sql_close(b);
 }
@@ -374,7 +368,6 @@ Test(turn, a_term_lost_to_a_minority_does_not_cost_an_open_transaction)
     cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_BUSY);
     cr_assert_geq(mem_count.leads, leads + 2, "by the keeper, not by COMMIT");
     sql_do(a, "insert into t values(1); commit");
-    sqlite3_busy_timeout(b, 5000); /* the word that it writes may outlast it (decision 20) */
     sql_do(b, "insert into t values(2)");
     cr_assert_eq(sql_int(a, "select count(*) from t"), 2);
     sql_close(a);

@@ -281,3 +281,27 @@ Test(uri, a_server_in_the_name_and_another_one_beside_it_are_refused)
     cr_assert_eq(cv_uri_from_path(&u, "corallite://h:2/a/main"), CO_ERR_INVAL);
     cr_assert(strstr(co_sentence(), "server=h:1"));
 }
+
+Test(uri, several_pageservers_are_named_with_commas)
+{
+    /* Each is checked as one alone is; the order is kept, for the first is asked first. */
+    static const char *const bad[] = {
+        "a:1,", ",a:1", "a:1,b", "a:1,a:1", "a:1,,b:2", "a:1,b:2,a:1", "a:1,b:2,c:3,d:4,e:5", ","};
+    struct cv_uri uri, back;
+    char path[CV_PATH_MAX];
+
+    cv_uri_init(&uri);
+    cr_assert_eq(cv_uri_param(&uri, "server", "db1:6400,[::1]:6400,10.0.0.3:7000"), 0, "%s",
+                 co_sentence());
+    cr_expect_str_eq(uri.server, "db1:6400,[::1]:6400,10.0.0.3:7000");
+    cr_assert_eq(cv_uri_name(&uri, "shop/b"), 0);
+    cv_uri_path(&uri, path);
+    cv_uri_init(&back);
+    cr_assert_eq(cv_uri_from_path(&back, path), 0, "%s", co_sentence());
+    cr_expect_str_eq(back.server, uri.server);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        cv_uri_init(&uri);
+        cr_expect_eq(cv_uri_param(&uri, "server", bad[i]), CO_ERR_INVAL, "%s", bad[i]);
+        cr_expect_str_eq(uri.server, CV_SERVER_DEFAULT);
+    }
+}

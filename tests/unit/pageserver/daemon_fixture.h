@@ -62,36 +62,43 @@ __attribute__((constructor)) static void become_daemon(void)
     static struct ps_options o = {.have_cluster = true, .map_bytes = 4 * CO_GIB, .n_nodes = 3};
     const char *text = getenv(DAEMON_ENV);
     char id[33];
-    unsigned listen, p[3], take_over;
+    unsigned listen, p[3], take_over, follow, ttl_ms;
     if (!text)
         return;
-    if (sscanf(text, "%399s %32s %u %u %u %u %u", o.dir, id, &listen, &p[0], &p[1], &p[2],
-               &take_over) != 7 ||
+    if (sscanf(text, "%399s %32s %u %u %u %u %u %u %u", o.dir, id, &listen, &p[0], &p[1], &p[2],
+               &take_over, &follow, &ttl_ms) != 9 ||
         co_id_parse(id, &o.cluster))
         _exit(3);
     unsetenv(DAEMON_ENV);
     snprintf(o.listen_host, sizeof o.listen_host, "127.0.0.1");
     o.listen_port = (uint16_t)listen;
     o.take_over = take_over != 0;
+    o.follow = follow != 0;
+    o.follow_port = (uint16_t)follow;
+    snprintf(o.follow_host, sizeof o.follow_host, "127.0.0.1");
     for (uint32_t i = 0; i < 3; i++) {
         o.nodes[i].id = i + 1;
         o.nodes[i].port = (uint16_t)p[i];
         snprintf(o.nodes[i].host, sizeof o.nodes[i].host, "127.0.0.1");
     }
     ps_ask_ms = 4000;
-    ps_gc_ttl_us = 400000;
+    ps_gc_ttl_us = ttl_ms * 1000ull;
     ps_gc_every_us = 50000;
     exit(ps_server_run(&o)); /* so that leaks of the daemon are reported too */
 }
+
+/* Of the daemons that are started from now on: whom they follow (0: nobody), and ps_gc_ttl_us. */
+static uint16_t spawn_follows;
+static unsigned spawn_ttl_ms = 400;
 
 /* Starts the daemon on DIR/sub; it dies with the test. */
 FIXTURE static pid_t spawn(const char *sub, uint16_t at, bool take_over)
 {
     char log[96], options[700], id[CO_ID_TEXT];
     snprintf(log, sizeof log, "%s/%s.log", dir, sub);
-    snprintf(options, sizeof options, "%s/%s %s %u %u %u %u %d", dir, sub,
+    snprintf(options, sizeof options, "%s/%s %s %u %u %u %u %d %u %u", dir, sub,
              co_id_format(&cluster, id), at, fake.node[0].port, fake.node[1].port,
-             fake.node[2].port, take_over);
+             fake.node[2].port, take_over, spawn_follows, spawn_ttl_ms);
     char *argv[] = {(char[]){"pageserver"}, NULL};
     setenv(DAEMON_ENV, options, 1);
     int fd = open(log, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);

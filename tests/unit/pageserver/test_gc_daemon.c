@@ -262,3 +262,111 @@ Test(gc_daemon, a_purged_database_leaves_nothing_and_the_safekeepers_are_told_so
         cr_assert(held.state == PS_DROPPED && held.purged, "node %u", i);
     }
 }
+
+/* -- A pageserver that follows (follow.h) ------------------------------------------------------ */
+
+static pid_t second_pid;
+static struct psock second; /* to the follower; `client` is the owner's */
+
+static void start_second(bool take_over)
+{
+    uint16_t at = free_port();
+    spawn_follows = take_over ? 0 : port;
+    second_pid = spawn("second", at, take_over);
+    spawn_follows = 0;
+    reach(&second, at);
+}
+
+static void stop_second(void)
+{
+    int status;
+    psock_close(&second);
+    kill(second_pid, SIGKILL);
+    waitpid(second_pid, &status, 0);
+}
+
+/* From now on calls go to the other one. */
+static void turn(void)
+{
+    struct psock s = client;
+    client = second;
+    second = s;
+}
+
+/* Retries while a follower has not heard yet. */
+static void await_read(const struct co_id *id, lsn_t at)
+{
+    int rc = CO_ERR_AGAIN;
+    for (int i = 0; i < 500 && rc == CO_ERR_AGAIN; i++) {
+        rc = read_at(id, at);
+        usleep(10000);
+    }
+    cr_assert_eq(rc, 0, "%s", co_sentence());
+}
+
+Test(gc_daemon, a_follower_cuts_where_the_owner_did_and_keeps_its_pins_and_branches)
+{
+    /* F1, F2; and what was pinned outlives the owner. */
+    struct ps_meta child;
+    shop();
+    cr_assert_eq(pin("keep", lsn[2]), 0, "%s", co_sentence());
+    cr_assert_eq(branch_at("dev", lsn[3], &child), 0, "%s", co_sentence());
+    start_second(false);
+    turn();
+    await_read(&tl.id, lsn[0]);
+    await_read(&child.id, lsn[3]);
+    cr_assert_eq(pin("here", lsn[2]), CO_ERR_FOLLOWER);
+    cr_assert(strstr(co_sentence(), "owns the catalog"), "%s", co_sentence());
+    cr_assert_eq(retain("main", 45 * SECOND), CO_ERR_FOLLOWER);
+    cr_assert_eq(cutoff_of("main"), 0);
+    turn();
+    usleep(900000); /* what was read above is out of mind */
+    cr_assert_eq(retain("main", 45 * SECOND), 0, "%s", co_sentence());
+    await_cutoff("main", lsn[6]);
+    turn();
+    await_cutoff("main", lsn[6]);
+    for (int promoted = 0; promoted < 2; promoted++) {
+        if (!promoted) /* a cut that a kill took back was not carried out */
+            cr_assert_eq(read_at(&tl.id, lsn[5]), CO_ERR_GONE);
+        cr_assert_eq(read_at(&tl.id, lsn[2]), 0, "the pin: %s", co_sentence());
+        cr_assert_eq(resolve("pin:keep"), 0, "%s", co_sentence());
+        cr_assert_eq(read_at(&child.id, lsn[3]), 0, "the branch: %s", co_sentence());
+        cr_assert_eq(read_at(&tl.id, lsn[6]), 0, "%s", co_sentence());
+        if (promoted)
+            break;
+        turn();
+        stop_daemon(SIGKILL); /* the owner, with `client` */
+        stop_second();
+        start_second(true);
+        turn();
+        for (int i = 0; i < 500 && pin("now", lsn[7]); i++)
+            usleep(10000);
+    }
+    cr_assert_eq(pin("more", lsn[8]), 0, "%s", co_sentence());
+    stop_second();
+}
+
+Test(gc_daemon, who_reads_at_the_follower_holds_back_the_owners_cut)
+{
+    /* F1: or a reader who is there could not go on at the owner, nor here a moment later. */
+    stop_daemon(SIGKILL);
+    spawn_ttl_ms = 1500;
+    start_daemon();
+    shop();
+    start_second(false);
+    turn();
+    await_read(&tl.id, lsn[3]);
+    turn();
+    cr_assert_eq(retain("main", 45 * SECOND), 0, "%s", co_sentence());
+    for (int i = 0; i < 40; i++) {
+        turn();
+        cr_assert_eq(read_at(&tl.id, lsn[3]), 0, "after %d ms: %s", i * 100, co_sentence());
+        turn();
+        cr_assert_leq(cutoff_of("main"), lsn[3]);
+        usleep(100000);
+    }
+    for (int i = 0; i < 1500 && cutoff_of("main") <= lsn[3]; i++)
+        usleep(10000);
+    cr_assert_geq(cutoff_of("main"), lsn[6], "nobody reads there any more");
+    stop_second();
+}
