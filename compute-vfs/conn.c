@@ -299,6 +299,7 @@ int cv_conn_usable(struct cv_conn *c)
 void cv_conn_close(struct cv_conn *c)
 {
     leave(c);
+    cv_bulk_free(c);
     if (!cv_conn_forked(c) && c->db) {
         if (c->slot0)
             cv_turn_give_back(c->db, &c->handle);
