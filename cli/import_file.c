@@ -2,10 +2,11 @@
  * import_file.c - `corallite import FILE DB`, `db create NAME --from-file F` and `--from REF`: a
  * database made of another one.
  *
- * The name is claimed first (who else has it is told so), then all pages go over in one
- * transaction: whoever opens the database meanwhile sees it empty, and nobody ever sees half of it.
- * A failure or a signal drops the name again. kill -9 can leave the name with an empty database; an
- * import takes a name that never had a commit.
+ * A file: the name is claimed (who else has it is told so), and its one branch is called
+ * "importing" until all pages are there, in as many commits as it takes; then that branch becomes
+ * main, in one step. Until then whoever opens the database sees it empty and cannot write. A
+ * signal, or a failure before the first page, drops the name; after any other end the same command
+ * goes on where it was. Another database: in one transaction of main.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,7 @@
 #include "cli/json.h"
 #include "cli/cli.h"
 #include "cli/import_file.h"
+#include "cli/import_pages_file.h"
 #include "cli/moment_sock.h"
 #include "cli/sqlite_file.h"
 #include "cli/text.h"
@@ -229,6 +231,90 @@ static int copy_into(sqlite3 *from, const char *name, uint64_t *bytes)
     return rc;
 }
 
+/* -- a file: a branch of another name until it is whole ------------------------------------------
+ */
+
+#define UNDER_WAY "importing"
+
+static int rename_branch(const struct cli_args *args, const char *name, const char *old,
+                         const char *new)
+{
+    Corallite__BranchChange q = CORALLITE__BRANCH_CHANGE__INIT;
+    Corallite__Branched *m = NULL;
+    q.database = (char *)name;
+    q.branch = (char *)old;
+    q.rename_to = (char *)new;
+    int rc = client_ask(args, FRAME_BRANCH_CHANGE, &q.base, FRAME_BRANCHED,
+                        &corallite__branched__descriptor, &m);
+    if (!rc)
+        corallite__branched__free_unpacked(m, NULL);
+    return rc;
+}
+
+/* Is there an import that was cut off? */
+static bool was_begun(const struct cli_args *args, const char *name)
+{
+    Corallite__BranchList q = CORALLITE__BRANCH_LIST__INIT;
+    Corallite__BranchListed *m = NULL;
+    q.database = (char *)name;
+    if (client_ask(args, FRAME_BRANCH_LIST, &q.base, FRAME_BRANCH_LISTED,
+                   &corallite__branch_listed__descriptor, &m) != 0)
+        return false;
+    bool found = m->n_branches == 1 && m->branches[0]->timeline &&
+                 m->branches[0]->timeline->branch &&
+                 strcmp(m->branches[0]->timeline->branch, UNDER_WAY) == 0;
+    corallite__branch_listed__free_unpacked(m, NULL);
+    return found;
+}
+
+static int claim_hidden(const struct cli_args *args, const char *name, bool *mine)
+{
+    if (was_begun(args, name))
+        return 0;
+    int rc = claim(args, name, mine);
+    if (!rc && !*mine)
+        rc = check_unused(args, name);
+    if (rc)
+        return rc;
+    rc = rename_branch(args, name, "main", UNDER_WAY);
+    if (rc && *mine)
+        give_up(args, name);
+    return rc;
+}
+
+static int stays(int rc, const char *name)
+{
+    char why[CO_SENTENCE_MAX];
+    snprintf(why, sizeof why, "%s", co_sentence());
+    return co_fail(rc,
+                   "%.700s; what was imported stays as %s/" UNDER_WAY ": the same command goes "
+                   "on from there, `corallite db drop %s` takes it away",
+                   why, name, name);
+}
+
+static int fill_from_file(const struct cli_args *args, sqlite3 *from, const char *path,
+                          const char *name, struct import_pages *done)
+{
+    char uri[REF_URI];
+    bool mine = false;
+    int64_t page_size = 0;
+    int rc = sqlite_number(from, "PRAGMA page_size", path, &page_size);
+    if (!rc)
+        rc = claim_hidden(args, name, &mine);
+    if (rc)
+        return rc;
+    snprintf(uri, sizeof uri, "file:%s/" UNDER_WAY "?vfs=corallite&create=0&page_size=%d", name,
+             (int)page_size);
+    rc = import_pages(from, path, uri, done);
+    if (rc == CO_ERR_CANCELED)
+        give_up(args, name);
+    else if (!rc)
+        rc = rename_branch(args, name, UNDER_WAY, "main");
+    if (rc && rc != CO_ERR_CANCELED)
+        rc = stays(rc, name);
+    return rc;
+}
+
 static int print_imported(const struct cli_args *args, const char *name, const char *source,
                           uint64_t bytes)
 {
@@ -257,6 +343,17 @@ static int fill(const struct cli_args *args, sqlite3 *from, const char *source, 
     return rc ? rc : print_imported(args, name, source, bytes);
 }
 
+static int fill_and_print(const struct cli_args *args, sqlite3 *from, const char *path,
+                          const char *name)
+{
+    struct import_pages done;
+    char size[TEXT_MAX];
+    int rc = fill_from_file(args, from, path, name, &done);
+    if (!rc && done.kept && !cli_has(args, "--json"))
+        printf("%s of it were there already\n", text_bytes(done.kept, size));
+    return rc ? rc : print_imported(args, name, path, done.bytes);
+}
+
 int import_database(const struct cli_args *args, const char *file, const char *reference,
                     const char *name)
 {
@@ -277,7 +374,7 @@ int import_database(const struct cli_args *args, const char *file, const char *r
     sqlite_catch_signals();
     rc = file ? open_file(file, &from) : open_ref(args, &r, &from);
     if (!rc)
-        rc = fill(args, from, file ? file : reference, name);
+        rc = file ? fill_and_print(args, from, file, name) : fill(args, from, reference, name);
     sqlite3_close(from);
     return rc;
 }

@@ -15,7 +15,7 @@ static int from_environment(struct cv_uri *uri)
         {"CORALLITE_SERVER", "server"},         {"CORALLITE_CACHE_MB", "cache_mb"},
         {"CORALLITE_STALENESS", "staleness"},   {"CORALLITE_COMMIT_TIMEOUT", "commit_timeout"},
         {"CORALLITE_DURABILITY", "durability"}, {"CORALLITE_CREATE", "create"},
-        {"CORALLITE_PAGE_SIZE", "page_size"},
+        {"CORALLITE_PAGE_SIZE", "page_size"},   {"CORALLITE_LAG_MB", "lag_mb"},
     };
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
@@ -299,6 +299,7 @@ int cv_conn_usable(struct cv_conn *c)
 void cv_conn_close(struct cv_conn *c)
 {
     leave(c);
+    cv_bulk_free(c);
     if (!cv_conn_forked(c) && c->db) {
         if (c->slot0)
             cv_turn_give_back(c->db, &c->handle);

@@ -74,6 +74,8 @@ static void object_free(struct cv_database *db)
     free(db->flights);
     pthread_cond_destroy(&db->changed);
     pthread_cond_destroy(&db->keeper_wake);
+    pthread_cond_destroy(&db->pacer_wake);
+    pthread_cond_destroy(&db->pace_changed);
     pthread_mutex_destroy(&db->lock);
     free(db);
 }
@@ -89,6 +91,9 @@ static int object_new(const struct cv_uri *uri, struct cv_database **out)
     pthread_mutex_init(&db->lock, NULL);
     co_condition_init(&db->changed);
     co_condition_init(&db->keeper_wake);
+    co_condition_init(&db->pacer_wake);
+    co_condition_init(&db->pace_changed);
+    cv_pace_init(&db->pace, (uint64_t)uri->lag_mb << 20);
     db->uri = *uri;
     db->generation = cv_generation();
     cv_uri_path(uri, db->path);
@@ -178,6 +183,7 @@ struct cv_database *cv_database_find(uint64_t serial)
 static void end_object(struct cv_database *db, uint32_t timeout_ms)
 {
     cv_keeper_stop(db);
+    cv_pacer_stop(db);
     if (db->log)
         db->log->ops->close(db->log, timeout_ms);
     db->log = NULL;

@@ -24,7 +24,8 @@
  *
  * Threads: everything below the line "guarded" is guarded by `lock`. No call to the log, the pages
  * or SQLite is made with it held. Events of the log come on the log's thread. One background thread
- * (the keeper) gives the lease up for others.
+ * (the keeper) gives the lease up for others, another (the pacer, once much was written) asks the
+ * pageserver how far it is.
  *
  * After fork() a child never touches an object of its parent (S15): objects carry the generation
  * they were born in, and the registry begins empty in a new one.
@@ -39,6 +40,7 @@
 #include "compute-vfs/ahead.h"
 #include "compute-vfs/backend.h"
 #include "compute-vfs/cache.h"
+#include "compute-vfs/pace.h"
 #include "compute-vfs/uri.h"
 
 #define CV_INFLIGHT_MAX_BYTES (256u << 20) /* of commits on their way; beyond it a writer waits */
@@ -116,7 +118,8 @@ enum cv_cause {
     CV_FOR_CHANGES,  /* which pages changed */
     CV_FOR_PAGES,
     CV_FOR_LEASE,
-    CV_FOR_TURN, /* another connection of this process writes */
+    CV_FOR_TURN,   /* another connection of this process writes */
+    CV_FOR_INGEST, /* the pageserver to come near */
     CV_CAUSES
 };
 #define CV_STATS_MAX 64u
@@ -136,6 +139,7 @@ struct cv_database {
      * for his turn, or keeps the lease has a condition of his own. */
     pthread_cond_t changed;
     pthread_cond_t keeper_wake;
+    pthread_cond_t pacer_wake, pace_changed;
     /* ---- guarded ---- */
     bool born, being_born;
     struct cv_timeline timeline;
@@ -177,6 +181,10 @@ struct cv_database {
 
     pthread_t keeper;
     bool keeper_runs, stop;
+
+    struct cv_pace pace;
+    pthread_t pacer;
+    bool pacer_runs;
 
     uint64_t n_commits, n_pins, n_positions, n_gaps;
     struct {
@@ -269,6 +277,15 @@ void cv_turn_won(struct cv_database *db);
 void cv_turn_forget(struct cv_database *db, struct cv_handle *h);
 CO_MUST_CHECK int cv_keeper_start(struct cv_database *db);
 void cv_keeper_stop(struct cv_database *db);
+
+/* -- How fast (pacer.c) --------------------------------------------------------------------------
+ */
+
+/* The commit is durable, its connection has given the turn back: waits as long as it has to. */
+void cv_pacer_commit(struct cv_database *db, const struct cv_ticket *ticket);
+/* Before a write transaction asks for its turn: waits until one may begin. */
+void cv_pacer_gate(struct cv_database *db);
+void cv_pacer_stop(struct cv_database *db);
 
 /* -- Outcomes (era.c) ----------------------------------------------------------------------------
  */

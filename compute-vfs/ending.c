@@ -222,7 +222,10 @@ int cv_ending_wait(struct cv_conn *c)
     if (!c->has_wait)
         return SQLITE_OK;
     c->has_wait = false;
-    return wait_for(c, &c->wait, c->wrote ? level(c, c->synced) : expected_level(c));
+    rc = wait_for(c, &c->wait, c->wrote ? level(c, c->synced) : expected_level(c));
+    if (rc == SQLITE_OK && c->wrote)
+        cv_pacer_commit(c->db, &c->wait);
+    return rc;
 }
 
 int cv_ending_status(struct cv_conn *c, const char *id, const char **out)

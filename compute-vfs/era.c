@@ -159,6 +159,7 @@ void cv_era_end(struct cv_database *db, bool give_up)
         db->first_flight = db->n_flights = 0;
         db->inflight_bytes = 0;
         db->tip = db->known;
+        cv_pace_cut(&db->pace, db->known.pos);
         db->received_lsn = LSN_NONE;
         if (db->returned_lsn > db->known.txn)
             db->returned_lsn = db->known.txn;

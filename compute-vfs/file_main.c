@@ -4,6 +4,7 @@
 
 #include "compute-vfs/errors.h"
 #include "compute-vfs/vfs.h"
+#include "proto/bulk.h"
 
 #define FILE_HEADER_BYTES 100
 
@@ -302,6 +303,9 @@ static int main_control(sqlite3_file *file, int op, void *arg)
     case SQLITE_FCNTL_COMMIT_PHASETWO:
         rc = cv_conn_usable(c);
         return rc ? rc : cv_ending_wait(c);
+    case BULK_CONTROL:
+        rc = cv_conn_usable(c);
+        return rc ? rc : cv_bulk(c, arg);
     case SQLITE_FCNTL_PRAGMA:
         rc = cv_conn_forked(c) ? SQLITE_NOTFOUND : SQLITE_OK;
         return rc ? rc : cv_pragma(c, arg);

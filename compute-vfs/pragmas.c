@@ -90,6 +90,7 @@ static char *status_text(struct cv_conn *c)
     struct cv_position at_known, at_tip;
     bool leading, born;
     term_t term;
+    const char *pageserver;
     char time[WHEN_TEXT];
     char *stats;
 
@@ -100,6 +101,9 @@ static char *status_text(struct cv_conn *c)
     leading = db->leading;
     born = db->born;
     term = db->term;
+    pageserver = db->pace.away                                  ? "away"
+                 : cv_pace_lag(&db->pace) > db->pace.soft_bytes ? "behind"
+                                                                : "near";
     co_id_format(&db->timeline.timeline, id);
     pthread_mutex_unlock(&db->lock);
     sqlite3_str_appendf(s, "server=%s\ndatabase=%s\nbranch=%s\ntimeline=%s\n", c->uri.server,
@@ -110,6 +114,7 @@ static char *status_text(struct cv_conn *c)
     sqlite3_str_appendf(s, "pages=%u\npage_size=%u\n", at_known.db_pages, db->page_size);
     sqlite3_str_appendf(s, "last_commit=%s\ncommit_timeout_ms=%u\n", c->last_id,
                         c->uri.commit_timeout_ms);
+    sqlite3_str_appendf(s, "pageserver=%s\n", pageserver);
     if (c->at)
         sqlite3_str_appendf(s, "at=%s\nat_time=%s\n", seen,
                             c->moment.time_us ? when_format(c->moment.time_us, time) : "");

@@ -41,6 +41,7 @@ static void of_object(struct stat_list *list, struct cv_database *db)
     static const char *const causes[CV_CAUSES] = {
         [CV_FOR_COMMIT] = "commit", [CV_FOR_POSITION] = "position", [CV_FOR_CHANGES] = "changes",
         [CV_FOR_PAGES] = "pages",   [CV_FOR_LEASE] = "lease",       [CV_FOR_TURN] = "turn",
+        [CV_FOR_INGEST] = "ingest",
     };
     struct cv_cache_stats cache;
     char name[40];
@@ -56,6 +57,9 @@ static void of_object(struct stat_list *list, struct cv_database *db)
         snprintf(name, sizeof name, "waited_for_%s_us", causes[i]);
         add(list, name, db->waits[i].us);
     }
+    gauge(list, "pageserver_lag_bytes", cv_pace_lag(&db->pace));
+    gauge(list, "pageserver_bytes_per_s", db->pace.rate);
+    gauge(list, "commits_slowed", cv_pace_allowed(&db->pace) != UINT64_MAX);
     cv_cache_stats(db->cache, &cache);
     add(list, "cache_hits", cache.hits);
     add(list, "cache_misses", cache.misses);

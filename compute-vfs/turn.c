@@ -302,6 +302,7 @@ int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, 
     int rc = 0;
 
     *out = CV_TURN_STALE;
+    cv_pacer_gate(db);
     pthread_mutex_lock(&db->lock);
     co_assert(db->writer != h);
     if (is_taken(db, h, comes_again)) {

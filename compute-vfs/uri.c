@@ -8,8 +8,8 @@
 #include "proto/name.h"
 
 #define KNOWN                                                                                      \
-    "server, at, create, durability, commit_timeout, staleness, cache_mb, page_size, immutable, "  \
-    "mode, "                                                                                       \
+    "server, at, create, durability, commit_timeout, staleness, cache_mb, lag_mb, page_size, "     \
+    "immutable, mode, "                                                                            \
     "cache, psow, vfs, modeof"
 
 #define SCHEME "corallite:"
@@ -21,6 +21,7 @@ void cv_uri_init(struct cv_uri *uri)
     snprintf(uri->server, sizeof uri->server, "%s", CV_SERVER_DEFAULT);
     uri->commit_timeout_ms = CO_COMMIT_TIMEOUT_MS;
     uri->cache_mb = 64;
+    uri->lag_mb = 256;
     uri->create = true;
 }
 
@@ -245,6 +246,8 @@ int cv_uri_param(struct cv_uri *uri, const char *key, const char *value)
         return cv_parse_ms(key, value, &uri->staleness_ms);
     if (strcmp(key, "cache_mb") == 0)
         return parse_number(key, value, 1, CV_CACHE_MB_MAX, &uri->cache_mb);
+    if (strcmp(key, "lag_mb") == 0)
+        return parse_number(key, value, 0, CV_LAG_MB_MAX, &uri->lag_mb);
     if (strcmp(key, "page_size") == 0)
         return parse_page_size(uri, value);
     if (strcmp(key, "immutable") == 0)
@@ -265,10 +268,10 @@ int cv_uri_param(struct cv_uri *uri, const char *key, const char *value)
 
 bool cv_uri_knows(const char *key)
 {
-    static const char *const ours[] = {"server",     "at",        "cache",          "create",
-                                       "durability", "staleness", "cache_mb",       "page_size",
-                                       "nolock",     "immutable", "mode",           "psow",
-                                       "vfs",        "modeof",    "commit_timeout", NULL};
+    static const char *const ours[] = {
+        "server",   "at",     "cache",     "create",         "durability", "staleness",
+        "cache_mb", "lag_mb", "page_size", "nolock",         "immutable",  "mode",
+        "psow",     "vfs",    "modeof",    "commit_timeout", NULL};
 
     return one_of(key, ours);
 }

@@ -18,6 +18,7 @@
 #define CV_SERVER_MAX     (2u * (CO_HOST_MAX_BYTES + 8)) /* "HOST:PORT", or several with commas */
 #define CV_PATH_MAX       (CV_SERVER_MAX + 2 * (CO_NAME_MAX_BYTES + 1) + LSN_TEXT + 16)
 #define CV_CACHE_MB_MAX   (1u << 20)
+#define CV_LAG_MB_MAX     1048576u
 
 #define CV_SERVER_DEFAULT "127.0.0.1:6400" /* where `corallite up` puts the pageserver */
 
@@ -34,8 +35,9 @@ struct cv_uri {
     const char *usual_server;
     char server[CV_SERVER_MAX];
     char db[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
-    uint32_t commit_timeout_ms, staleness_ms, cache_mb,
-        page_size; /* page_size 0: SQLite's choice */
+    uint32_t commit_timeout_ms, staleness_ms, cache_mb;
+    uint32_t lag_mb;    /* hard limit of pace.h; 0: none */
+    uint32_t page_size; /* 0: SQLite's choice */
     enum cv_durability durability;
     bool create, immutable;
     bool shared; /* cache=shared */

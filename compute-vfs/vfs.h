@@ -49,6 +49,7 @@ struct cv_conn {
     struct cv_walbuf wal;
     uint32_t wal_page_size;
     struct cv_commit commit;
+    struct cv_bulk *bulk; /* an import under way; else NULL */
 
     uint8_t slots;             /* read slots held, a bit each */
     struct cv_snapshot header; /* what the wal-index header stands for */
@@ -136,6 +137,12 @@ int cv_conn_writing_schemas(struct cv_conn *conn);
 /* The Corallite database that the connection knows by this name; without a name that of main, else
  * the first one. NULL: there is none. */
 struct cv_conn *cv_conn_of_schema(sqlite3 *db, const char *schema);
+
+/* bulk.c: whole pages, past SQLite (proto/bulk.h). An SQLite code; a failure has been told. */
+struct bulk_request;
+int cv_bulk(struct cv_conn *c, struct bulk_request *request);
+/* Ends an import as it is; what is on its way is not waited for. */
+void cv_bulk_free(struct cv_conn *c);
 
 /* moment.c: at= and PRAGMA corallite_at. */
 /* Turns uri->at into an LSN, unless the name has brought one. CO_ERR_* with a sentence. */

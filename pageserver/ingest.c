@@ -102,7 +102,10 @@ static int take_entry(const struct ps_chain *chain, const struct wal_header *h,
     }
     if (wal_apply(e, h->page_size, base, w->page, sink->dctx))
         return bad_entry(chain, e->pgno);
-    struct co_span zstd = e->encoding == WAL_ZSTD ? e->data : co_span_of(NULL, 0);
+    /* What its writer tried in vain to compress is not tried again. */
+    struct co_span zstd = e->encoding == WAL_ZSTD    ? e->data
+                          : e->encoding == WAL_IMAGE ? co_span_of(w->page, h->page_size)
+                                                     : co_span_of(NULL, 0);
     int rc = sink->put(sink->owner, e->pgno, h->end_lsn, w->page, h->page_size, e->page_crc, zstd);
     return rc ? rc : remember(list, e->pgno);
 }

@@ -48,7 +48,7 @@ struct ps_sink {
     void *owner;
     /* The page as it was at lsn. CO_ERR_NOT_FOUND, CO_ERR_CORRUPT. */
     int (*base)(void *owner, pgno_t pgno, lsn_t lsn, uint32_t page_size, uint8_t *out);
-    /* A version; `zstd` is the page compressed already, or empty. */
+    /* A version; `zstd` as in ps_encode. */
     int (*put)(void *owner, pgno_t pgno, lsn_t lsn, const uint8_t *page, uint32_t page_size,
                uint32_t crc, struct co_span zstd);
     /* All versions of a transaction were put. */

@@ -21,6 +21,8 @@ C(ps_m_batches, "ingest_batches_total", "Batches of records ingested.");
 C(ps_m_ingest_bytes, "ingest_bytes_total", "Bytes of WAL ingested.");
 C(ps_m_halted, "halted_timelines_total", "Timelines halted because their log contradicts itself.");
 G(ps_m_timelines, "timelines", "Timelines that can be opened.");
+G(ps_m_feeding, "ingest_pending_bytes",
+  "Committed log in memory that is not yet in the page store.");
 G(ps_m_lag_bytes, "last_record_lag_bytes",
   "Committed bytes known but not ingested, worst timeline.");
 G(ps_m_safekeepers, "safekeepers_connected", "Safekeepers connected.");
@@ -78,6 +80,7 @@ void ps_metrics_register(void)
                                &ps_m_ingest_bytes,
                                &ps_m_halted,
                                &ps_m_timelines,
+                               &ps_m_feeding,
                                &ps_m_lag_bytes,
                                &ps_m_lags.metric,
                                &ps_m_safekeepers,

@@ -58,7 +58,8 @@ struct ps_image {
     uint32_t n_chunks, chunk_max;
 };
 
-/* Encodes. `zstd` is the page compressed already (as it stands in a WAL record), or empty. */
+/* Encodes. `zstd` is the page compressed already (as it stands in a WAL record); or the page
+ * itself, when that is known to gain nothing; or empty: it is tried. */
 void ps_encode(struct ps_codec *codec, const uint8_t *page, uint32_t page_size, uint32_t crc,
                struct co_span zstd, uint32_t chunk_max, struct ps_image *out);
 /* Length of chunk i's value; and the value itself, into out[that length]. */

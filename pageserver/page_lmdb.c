@@ -97,19 +97,25 @@ static int apply_pack(lsn_t lsn, uint32_t page_size, uint8_t *out, struct group 
     return g->used ? ps_check_crc(out, page_size, g->crc) : 0;
 }
 
-/* What a write transaction made last: what comes in next is often a change of that. */
-static void remember(struct ps_txn *txn, tlno_t no, pgno_t pgno, const struct group *g,
-                     uint32_t page_size, const uint8_t *page)
+static struct ps_recent *recent_of(const struct ps_txn *txn, pgno_t pgno)
 {
-    struct ps_recent *r = &txn->recent;
-    if (!r->page)
+    return &txn->recent[pgno % PS_RECENT_SLOTS];
+}
+
+static void remember(struct ps_txn *txn, tlno_t no, pgno_t pgno, const struct group *g,
+                     uint32_t page_size, const uint8_t *page, bool newest)
+{
+    if (!txn->recent)
         return;
+    struct ps_recent *r = recent_of(txn, pgno);
     r->no = no;
     r->pgno = pgno;
     r->image_lsn = g->image_lsn;
     r->image_bytes = g->image_bytes;
     r->lsn = g->lsn;
     r->pack_bytes = (uint32_t)g->used;
+    r->crc = g->crc;
+    r->newest = newest;
     r->page_size = page_size;
     if (r->page != page)
         memcpy(r->page, page, page_size);
@@ -128,7 +134,7 @@ static int read_version(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, u
     if (!rc)
         rc = apply_pack(lsn, page_size, out, g);
     if (!rc)
-        remember(txn, no, pgno, g, page_size, out);
+        remember(txn, no, pgno, g, page_size, out, false);
     return rc;
 }
 
@@ -179,11 +185,26 @@ static int put_pack(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn,
     return rc ? rc : ps_usage_add(txn, no, &change);
 }
 
+/* Replaces the pack of a group by one that has an entry of `more` bytes more, at its end. */
+static int put_longer(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn,
+                      struct co_span pack, size_t more)
+{
+    uint8_t key[PS_PAGE_KEY_BYTES];
+    struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = image_lsn, .chunk = PS_PACK_CHUNK};
+    struct ps_usage_change change = {.versions = 1, .page_bytes = (int64_t)more};
+    if (more == pack.len)
+        change.page_bytes += NODE_BYTES;
+    ps_page_key_put(key, &k);
+    int rc = ps_put(txn, T_PAGE, co_span_of(key, sizeof key), pack);
+    return rc ? rc : ps_usage_add(txn, no, &change);
+}
+
 /* Takes image and pack of a group away. */
 static int delete_group(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn)
 {
     struct ps_usage_change change = {0};
-    txn->recent.no = 0;
+    if (txn->recent)
+        recent_of(txn, pgno)->no = 0;
     for (;;) {
         struct ps_page_key k;
         MDB_val value;
@@ -205,11 +226,11 @@ static int delete_group(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_
     }
 }
 
-/* Is txn->recent the newest of that group, and below lsn? Then also its pack. */
+/* Is what is remembered the newest of that group, and below lsn? Then also its pack. */
 static bool is_recent(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn, lsn_t lsn,
                       uint32_t page_size, uint8_t *pack)
 {
-    const struct ps_recent *r = &txn->recent;
+    const struct ps_recent *r = recent_of(txn, pgno);
     uint8_t bytes[PS_PAGE_KEY_BYTES];
     struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = image_lsn, .chunk = PS_PACK_CHUNK};
     if (r->no != no || r->pgno != pgno || r->image_lsn != image_lsn || r->page_size != page_size ||
@@ -225,12 +246,12 @@ static bool is_recent(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_ls
     return true;
 }
 
-/* The group that a version at lsn joins: txn->recent is the version before it. What lies at or
+/* The group that a version at lsn joins: remembered is then the version before it. What lies at or
  * above lsn in it was left by an ingest that a crash cut off, and goes. CO_ERR_NOT_FOUND: none. */
 static int join_group(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, uint32_t page_size,
                       uint8_t *pack)
 {
-    struct ps_recent *r = &txn->recent;
+    struct ps_recent *r = recent_of(txn, pgno);
     struct ps_page_key found;
     struct group g;
     MDB_val value;
@@ -259,9 +280,9 @@ static int join_group(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, uin
 int ps_page_put(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, const uint8_t *page,
                 uint32_t page_size, uint32_t crc, struct co_span zstd)
 {
-    struct ps_recent *r = &txn->recent;
+    struct ps_recent *r = recent_of(txn, pgno);
     uint8_t pack[PS_PACK_MAX];
-    struct group g = {.image_lsn = lsn, .lsn = lsn};
+    struct group g = {.image_lsn = lsn, .lsn = lsn, .crc = crc};
     struct ps_image image;
     int rc = join_group(txn, no, pgno, lsn, page_size, pack);
     if (rc && rc != CO_ERR_NOT_FOUND)
@@ -273,7 +294,7 @@ int ps_page_put(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, const uin
         g.image_lsn = r->image_lsn;
         g.image_bytes = r->image_bytes;
         g.used = r->pack_bytes + more;
-        rc = put_pack(txn, no, pgno, g.image_lsn, co_span_of(pack, g.used));
+        rc = put_longer(txn, no, pgno, g.image_lsn, co_span_of(pack, g.used), more);
     } else {
         struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = lsn};
         ps_encode(txn->codec, page, page_size, crc, zstd, txn->store->chunk_max, &image);
@@ -281,7 +302,7 @@ int ps_page_put(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, const uin
         rc = put_image(txn, k, &image);
     }
     if (!rc)
-        remember(txn, no, pgno, &g, page_size, page);
+        remember(txn, no, pgno, &g, page_size, page, true);
     return rc;
 }
 
@@ -366,6 +387,7 @@ int ps_group_rewrite(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn
         rc = put_tail(txn, no, pgno, first, page, size, &g, pack);
     else if (!rc)
         rc = put_kept(txn, no, pgno, page, size, &g, pack, keep, arg);
+    recent_of(txn, pgno)->no = 0; /* what was put is not the newest of its page */
     return rc;
 }
 
@@ -401,6 +423,20 @@ static int damaged(const struct ps_line *line, pgno_t pgno, lsn_t lsn, int code)
                    co_id_format(&line->id, id), lsn_format(lsn, at), why);
 }
 
+/* The same from what a write transaction put last: the base of a change is often that. */
+static bool read_recent(const struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn,
+                        uint32_t page_size, uint8_t *out, struct group *g)
+{
+    const struct ps_recent *r = txn->recent ? recent_of(txn, pgno) : NULL;
+    if (!r || r->no != no || r->pgno != pgno || !r->newest || r->lsn > lsn ||
+        r->page_size != page_size)
+        return false;
+    memcpy(out, r->page, page_size);
+    g->lsn = r->lsn;
+    g->crc = r->crc;
+    return true;
+}
+
 int ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pgno, lsn_t lsn,
                 uint32_t page_size, uint8_t *out, lsn_t *version, uint32_t *crc)
 {
@@ -409,7 +445,9 @@ int ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pgno, lsn
         lsn = UINT64_MAX;
     for (; line; line = line->ancestor) {
         struct group g = {.lsn = lsn};
-        int rc = read_version(txn, line->no, pgno, lsn, page_size, out, &g);
+        int rc = read_recent(txn, line->no, pgno, lsn, page_size, out, &g)
+                     ? 0
+                     : read_version(txn, line->no, pgno, lsn, page_size, out, &g);
         if (!rc) {
             *version = g.lsn;
             *crc = g.crc;

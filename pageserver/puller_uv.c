@@ -8,7 +8,8 @@
  * lie the batch that is being ingested and `pending`. Of a large record, which comes in fragments,
  * `part` bytes behind `received` have come; they are ingested like everything else. The next STREAM
  * goes out as soon as an answer is in, unless PENDING_MAX bytes wait: that bounds the memory of a
- * feed to what one answer adds.
+ * feed to what one answer adds. All feeds together have FEEDING_MAX; beyond it they ask one after
+ * another, as there is room, and what was asked before that may still come in.
  * While commits are small and nobody waits for them it goes out GATHER_MS later, so that a busy
  * writer costs a transaction of the store every few milliseconds and not one a commit.
  *
@@ -37,7 +38,9 @@
 #define EMPTY_MIN_MS  50u /* an empty answer sooner than this is answered with a pause */
 #define RETRY_MS      200u
 #define RETRY_MAX_MS  10000u
-#define PENDING_MAX   (8 * CO_MIB)
+#define PENDING_MAX   (16 * CO_MIB) /* as much as one transaction of the store may take */
+#define FEEDING_MAX   (64 * CO_MIB) /* pending and being ingested, of all timelines */
+#define FEEDING_MS    20u           /* after so long a feed looks again whether there is room */
 #define GATHER_MS     5u
 #define GATHER_BYTES  (64 * CO_KIB) /* an answer of so much is not a small one */
 
@@ -73,6 +76,20 @@ struct batch {
 
 static void poll_source(struct feed *f);
 static void submit(struct feed *f);
+
+static int take_bytes(struct feed *f, const uint8_t *bytes, size_t n)
+{
+    int rc = co_buf_append(&f->pending, bytes, n);
+    if (!rc)
+        f->s->feeding_bytes += n;
+    return rc;
+}
+
+static void drop_pending(struct feed *f)
+{
+    f->s->feeding_bytes -= f->pending.len;
+    f->pending.len = 0;
+}
 
 /* -- Asking ------------------------------------------------------------------------------------ */
 
@@ -153,6 +170,10 @@ static void poll_source(struct feed *f)
     }
     if (f->request[f->source])
         return;
+    if (f->s->feeding_bytes >= FEEDING_MAX) {
+        pause_for(f, FEEDING_MS);
+        return;
+    }
     uint32_t ms = poll_ms(f->s);
     ask(f, f->source, ms);
     uv_timer_start(&f->timer, on_timer, ms + STALL_MS, 0);
@@ -201,7 +222,7 @@ static int batch_run(struct ps_job *job, struct ps_txn *txn)
 /* What was received beyond the chain is asked for again, elsewhere, a little later. */
 static void start_over(struct feed *f)
 {
-    f->pending.len = 0;
+    drop_pending(f);
     f->received = f->tl->chain.last_lsn;
     f->part = f->part_total = 0;
     ps_partial_reset(&f->partial);
@@ -216,7 +237,7 @@ static void start_over(struct feed *f)
 static void halt(struct feed *f, const char *why)
 {
     f->halted = true;
-    f->pending.len = 0;
+    drop_pending(f);
     snprintf(f->why, sizeof f->why, "%s", why);
     co_metric_add(&ps_m_halted, 1);
     co_error(MODULE, "%s", why);
@@ -228,6 +249,7 @@ static void free_feed(struct feed *f)
 {
     if (f->handles || f->ingesting)
         return;
+    drop_pending(f);
     co_buf_free(&f->pending);
     ps_partial_free(&f->partial);
     free(f);
@@ -240,6 +262,7 @@ static void batch_done(struct ps_job *job)
     struct ps_timeline *tl = f->tl;
     char id[CO_ID_TEXT];
     f->ingesting = false;
+    f->s->feeding_bytes -= b->bytes.len;
     if (!f->closed) {
         /* One ingest behind: the newest one is durable for sure only with the next. */
         if (!job->rc && tl->chain.last_lsn > tl->durable)
@@ -311,7 +334,7 @@ static int take_fragment(struct feed *f, uint32_t node, const Corallite__StreamD
     size_t skip = (size_t)(f->part - at), n = bytes.len - skip;
     if (n > f->part_total - f->part)
         return co_fail(CO_ERR_PROTOCOL, "more of a record came than it has");
-    int rc = co_buf_append(&f->pending, bytes.data + skip, n);
+    int rc = take_bytes(f, bytes.data + skip, n);
     if (rc)
         return rc;
     f->part += n;
@@ -336,7 +359,7 @@ static int take_data(struct feed *f, uint32_t node, const Corallite__StreamData 
     if (f->halted || f->closed || f->part || data->from_lsn > f->received || end <= f->received)
         return 0;
     size_t skip = (size_t)(f->received - data->from_lsn);
-    int rc = co_buf_append(&f->pending, records.data + skip, records.len - skip);
+    int rc = take_bytes(f, records.data + skip, records.len - skip);
     if (rc)
         return rc;
     f->received = end;
@@ -540,6 +563,7 @@ void ps_feeds_tick(struct ps_server *s)
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
         if (tl->feed && ps_timeline_lives(tl))
             rank(worst, &n, (struct worst){tl, lag_of(s, tl)});
+    co_metric_set(&ps_m_feeding, s->feeding_bytes);
     co_metric_set(&ps_m_lag_bytes, n ? worst[0].lag : 0);
     tell_lags(worst, n);
 }

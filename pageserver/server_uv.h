@@ -159,7 +159,8 @@ struct ps_server {
     struct ps_registry reg;
     tlno_t next_no;
     struct ps_node nodes[CO_MEMBERS_MAX];
-    uint64_t last_request; /* of ours, to safekeepers */
+    uint64_t feeding_bytes; /* of the log in memory: pending, and with the writer */
+    uint64_t last_request;  /* of ours, to safekeepers */
     struct peer_server *listener;
     struct co_http *http;
     struct ps_health *health;

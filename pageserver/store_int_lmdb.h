@@ -21,13 +21,17 @@ enum ps_table {
 
 #define PS_PUT_COST 4096u /* what one put or deletion dirties, at most: a leaf */
 
-/* The version that a write transaction read or wrote last; page NULL in a read transaction. */
+/* Versions that a write transaction read or wrote last, one of the pages whose numbers end alike:
+ * what comes in next is often a change of one of them. None in a read transaction. */
+#define PS_RECENT_SLOTS 16u
 struct ps_recent {
     tlno_t no; /* 0: none */
     pgno_t pgno;
     lsn_t image_lsn, lsn;
     uint32_t page_size, image_bytes;
     uint32_t pack_bytes; /* of its group's pack, up to it */
+    uint32_t crc;
+    bool newest; /* of its page in this timeline: it was written in this transaction */
     uint8_t *page;
 };
 
@@ -51,9 +55,9 @@ struct ps_txn {
     bool write;
     bool live; /* begun and not ended */
     uint64_t cost;
-    struct ps_recent recent;
-    uint8_t *scratch; /* a page; NULL in a read transaction */
-    tlno_t usage_no;  /* whose usage changes in this transaction; 0: none yet */
+    struct ps_recent *recent; /* PS_RECENT_SLOTS; NULL in a read transaction */
+    uint8_t *scratch;         /* a page; NULL in a read transaction */
+    tlno_t usage_no;          /* whose usage changes in this transaction; 0: none yet */
     struct ps_usage_change usage;
 };
 

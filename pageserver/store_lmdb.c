@@ -267,7 +267,9 @@ void ps_store_clear_readers(struct ps_store *store)
 static void free_txn(struct ps_txn *txn)
 {
     ps_codec_free(txn->codec);
-    free(txn->recent.page);
+    for (uint32_t i = 0; txn->recent && i < PS_RECENT_SLOTS; i++)
+        free(txn->recent[i].page);
+    free(txn->recent);
     free(txn->scratch);
     free(txn);
 }
@@ -281,11 +283,14 @@ static int new_txn(struct ps_store *store, bool write, struct ps_txn **out)
     txn->write = write;
     int rc = ps_codec_new(&txn->codec);
     if (write) {
-        txn->recent.page = malloc(CO_PAGE_SIZE_MAX);
+        txn->recent = calloc(PS_RECENT_SLOTS, sizeof *txn->recent);
         txn->scratch = malloc(CO_PAGE_SIZE_MAX);
+        bool all = txn->recent && txn->scratch;
+        for (uint32_t i = 0; all && i < PS_RECENT_SLOTS; i++)
+            all = (txn->recent[i].page = malloc(CO_PAGE_SIZE_MAX)) != NULL;
+        if (!rc && !all)
+            rc = co_fail(CO_ERR_NOMEM, "no memory for a transaction");
     }
-    if (!rc && write && (!txn->recent.page || !txn->scratch))
-        rc = co_fail(CO_ERR_NOMEM, "no memory for a transaction");
     if (rc) {
         free_txn(txn);
         return rc;
@@ -365,7 +370,8 @@ int ps_write_begin(struct ps_txn *txn)
 {
     co_assert(txn->write && !txn->live);
     txn->cost = 0;
-    txn->recent.no = 0; /* another transaction may have changed it */
+    for (uint32_t i = 0; i < PS_RECENT_SLOTS; i++)
+        txn->recent[i].no = 0; /* another transaction may have changed it */
     txn->usage_no = 0;
     txn->usage = (struct ps_usage_change){0};
     int rc = mdb_txn_begin(txn->store->env, NULL, 0, &txn->txn);

@@ -29,7 +29,7 @@
     CO_MIB /* records batched in one APPEND, DATA or STREAM_DATA; a larger                         \
               record travels in fragments of so much */
 #define CO_SEGMENT_BYTES               (16 * CO_MIB)
-#define CO_INGEST_TXN_BYTES            (32 * CO_MIB) /* hard bound of one LMDB write transaction */
+#define CO_INGEST_TXN_BYTES            (64 * CO_MIB) /* hard bound of one LMDB write transaction */
 
 #define CO_CONNECTIONS_MAX             4096 /* of one daemon */
 #define CO_CONNECTIONS_RESERVED        32   /* of them, for daemons of the cluster alone */

@@ -12,8 +12,8 @@ $(B)/bench/pg_rows: bench_libs := -lpq
 $(B)/bench/dqlite_rows: bench_libs := -ldqlite
 $(B)/bench/getpages: $(BASE)
 $(B)/bench/getpages: bench_libs := $(VFS_LIBS)
-$(B)/bench/page_format $(B)/bench/gc_steady: $(B)/libpageserver.a $(BASE)
-$(B)/bench/page_format $(B)/bench/gc_steady: bench_libs := $(DAEMON_LIBS) -llmdb -lsqlite3 -lm
+$(B)/bench/page_format $(B)/bench/gc_steady $(B)/bench/ingest_replay: $(B)/libpageserver.a $(BASE)
+$(B)/bench/page_format $(B)/bench/gc_steady $(B)/bench/ingest_replay: bench_libs := $(DAEMON_LIBS) -llmdb -lsqlite3 -lm
 $(B)/bench/%: $(B)/obj/bench/%.o $(BENCH_LIB)
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(bench_libs)

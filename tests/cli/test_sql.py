@@ -177,6 +177,30 @@ def each_counter_moves(room):
 
     moves("a writer that waits for another", a, take_turns, "waits_for_turn", "waited_for_turn_us")
     up = room.json("up")
+    slow = room.connect("slow", lag_mb=4)
+    slow.execute("CREATE TABLE t(b)")
+    pageserver = next(d["pid"] for d in up["daemons"] if d["name"] == "pageserver")
+
+    def megabytes(n):
+        for _ in range(n):
+            slow.execute("INSERT INTO t VALUES (randomblob(1000000))")
+
+    def behind():
+        os.kill(pageserver, signal.SIGSTOP)
+        try:
+            megabytes(3)
+        finally:
+            slowed.update(stats(slow))
+            os.kill(pageserver, signal.SIGCONT)
+
+    slowed = {}
+    megabytes(2)
+    until(lambda: stats(slow)["pageserver_bytes_per_s"] > 0, 20, "the pageserver's rate was seen")
+    moves("a pageserver that is behind", slow, behind, "waits_for_ingest", "waited_for_ingest_us")
+    for name in ("pageserver_lag_bytes", "pageserver_bytes_per_s", "commits_slowed"):
+        moved.add(name)
+        check(f"a pageserver that is behind moves {name}", slowed[name] > 0, str(slowed))
+    slow.close()
     pids = [d["pid"] for d in up["daemons"] if d["name"] in ("safekeeper-1", "safekeeper-2")]
 
     def in_flight():
@@ -192,7 +216,8 @@ def each_counter_moves(room):
             os.kill(pid, signal.SIGCONT)
     until(lambda: stats(a)["inflight_bytes"] == 0, 20, "it is acknowledged")
     check("each line of corallite_stats was moved", set(stats(a)) == moved, str(set(stats(a)) ^ moved))
-    gauges = {"inflight_bytes", "cache_pages", "cache_bytes", "safekeepers_connected"}
+    gauges = {"inflight_bytes", "cache_pages", "cache_bytes", "safekeepers_connected",
+              "pageserver_lag_bytes", "pageserver_bytes_per_s", "commits_slowed"}
     a.execute("PRAGMA corallite_stats = reset")
     left = {k: v for k, v in stats(b).items() if k not in gauges and v > 1000}
     check("a reset begins again", not left, str(left))

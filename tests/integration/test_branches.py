@@ -235,6 +235,64 @@ def import_interrupted(t):
         t.note(f"{n} commits to the source while it was imported; the copy has the first {x}")
 
 
+def content(cluster, db):
+    return cluster.shell(".sha3sum --schema", db=db, timeout=120).stdout
+
+
+@test("an import that is killed -9 again and again goes on where it was, at a commit, and ends with the content of the "
+      "source; what changed in the source meanwhile is written anew; another file is refused or takes its place", 120)
+def import_goes_on(t):
+    with t.cluster() as c:
+        path = os.path.join(t.dir, "source.db")
+        db = sqlite3.connect(path, isolation_level=None)
+        db.executescript("PRAGMA page_size = 8192; CREATE TABLE t(a INTEGER PRIMARY KEY, b);"
+                         "WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < 30000)"
+                         " INSERT INTO t SELECT x, randomblob(800) FROM i;")
+
+        def pages():
+            listed = json.loads(corallite(c, "branch", "list", "big", "--json", ok=False).stdout or "[]")
+            return max([b["pages"] or 0 for b in listed if b["branch"] == "importing"], default=0)
+
+        kept, kills = 0, 0
+        for _ in range(3):
+            process = popen([os.path.join(BIN, "corallite"), "import", path, "big"], env=c.env(),
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            until(lambda: pages() > kept or process.poll() is not None, 30, "it goes on")
+            if process.poll() is not None:
+                break
+            process.kill()
+            process.wait()
+            kept, kills = pages(), kills + 1
+            check(c.shell("SELECT count(*) FROM sqlite_schema;", db="big").stdout.strip() == "0",
+                  "half a database has the name")
+            other = c.shell("CREATE TABLE mine(x);", db="big", ok=False)
+            check(other.returncode != 0, "somebody else could write what is being imported")
+        check(kills >= 1, "it ended before it could be killed")
+        db.execute("UPDATE t SET b = 'changed' WHERE a IN (1, 7, 15000)")
+        said = corallite(c, "import", path, "big", timeout=120).stdout
+        check("were there already" in said, f"nothing was kept of {kept} pages: {said}")
+        check(c.shell("PRAGMA integrity_check;", db="big").stdout.strip() == "ok", "integrity")
+        plain = run(["sqlite3", path, ".sha3sum --schema"], "", 120).stdout
+        check(content(c, "big") == plain and plain, "the content differs from the source's")
+        again = corallite(c, "import", path, "big", ok=False)
+        check(again.returncode != 0 and "exists already" in again.stderr, f"taken: {again.stderr}")
+        t.note(f"killed {kills} times, the last time with {kept} of {os.path.getsize(path) // 8192} pages; "
+               + said.splitlines()[0])
+        # What was begun with pages of another size.
+        process = popen([os.path.join(BIN, "corallite"), "import", path, "other"], env=c.env(),
+                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: any(b["pages"] for b in json.loads(corallite(c, "branch", "list", "other", "--json",
+              ok=False).stdout or "[]")) or process.poll() is not None, 30, "it has begun")
+        check(process.poll() is None, "it ended before it could be killed")
+        process.kill()
+        process.wait()
+        small = os.path.join(t.dir, "small.db")
+        sqlite3.connect(small).executescript("CREATE TABLE s(x); INSERT INTO s VALUES (1);")
+        refused = corallite(c, "import", small, "other", ok=False)
+        check(refused.returncode != 0 and "8192" in refused.stderr, f"another page size: {refused.stderr}")
+        db.close()
+
+
 DIFF_A = """
 CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE UNIQUE, price REAL, blobby);
 INSERT INTO item VALUES(1,'one',1.5,x'00ff'),(2,'two',2.1,NULL),(3,'three',1e300,'a%s''q'),(4,'four',0.1,7);

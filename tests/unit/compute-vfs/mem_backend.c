@@ -745,6 +745,11 @@ static int pages_changes(struct cv_pages *p, const struct co_id *timeline, lsn_t
     pthread_mutex_lock(&G);
     db = by_timeline(timeline);
     rc = wait_for_ingest(db, upto, timeout_ms);
+    if (upto == 0) {
+        if (!mem.hold_ingest)
+            db->ingested = db->end;
+        upto = db->ingested;
+    }
     out->upto = upto;
     out->all = mem.all_changed && since;
     for (uint32_t i = 0; !rc && i < db->n_commits; i++) {

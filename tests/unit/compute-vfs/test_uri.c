@@ -69,6 +69,8 @@ Test(uri, every_parameter_is_checked)
         {"cache_mb", "1", 0},
         {"cache_mb", "0", CO_ERR_INVAL},
         {"cache_mb", "12x", CO_ERR_INVAL},
+        {"lag_mb", "0", 0},
+        {"lag_mb", "1048577", CO_ERR_INVAL},
         {"page_size", "512", 0},
         {"page_size", "65536", 0},
         {"page_size", "4095", CO_ERR_INVAL},

@@ -727,6 +727,58 @@ Test(store, a_version_taken_out_of_the_middle_leaves_the_others_as_they_are)
     expect_counts(1);
 }
 
+/* A write transaction reads what it has put, from memory where it can: never something else than
+ * lies in the store. */
+static void expect_in_write(pgno_t pgno, lsn_t lsn, lsn_t version, uint64_t seed)
+{
+    lsn_t found;
+    uint32_t crc;
+    cr_assert_eq(ps_page_get(wr, &line, pgno, lsn, 4096, back, &found, &crc), 0, "%s",
+                 co_sentence());
+    ps_fill(page, 4096, FILL_NOISE, seed);
+    cr_assert_eq(found, version, "page %u at %llu is of %llu", pgno, (unsigned long long)lsn,
+                 (unsigned long long)found);
+    cr_assert_eq(crc, ps_crc(page, 4096));
+    cr_assert_eq(memcmp(page, back, 4096), 0);
+}
+
+Test(store, a_write_transaction_reads_what_it_has_put)
+{
+    cr_assert_eq(ps_write_begin(wr), 0);
+    for (pgno_t i = 1; i <= 40; i++) /* more than are kept in mind, and pairs that share a place */
+        put(1, i, 10, 4096, FILL_NOISE, i);
+    for (pgno_t i = 1; i <= 40; i += 3)
+        put(1, i, 20, 4096, FILL_NOISE, 100 + i);
+    for (pgno_t i = 1; i <= 40; i++) {
+        expect_in_write(i, 15, 10, i);
+        expect_in_write(i, 25, i % 3 == 1 ? 20 : 10, i % 3 == 1 ? 100 + i : i);
+        expect_in_write(i, 15, 10, i);
+    }
+    ps_write_abort(wr);
+    cr_assert_eq(ps_write_begin(wr), 0);
+    lsn_t found;
+    uint32_t crc;
+    cr_assert_eq(ps_page_get(wr, &line, 40, 25, 4096, back, &found, &crc), CO_ERR_NOT_FOUND,
+                 "what was put and taken back is forgotten");
+    ps_write_abort(wr);
+}
+
+Test(store, what_was_written_anew_is_not_taken_for_the_newest)
+{
+    /* Taking a version out of an old group puts what stays of it again; the newest is another. */
+    cr_assert_eq(ps_write_begin(wr), 0);
+    ps_fill(page, 4096, FILL_NOISE, 1);
+    for (lsn_t lsn = 10; lsn <= 14; lsn++) {
+        page[0] = (uint8_t)lsn;
+        cr_assert_eq(
+            ps_page_put(wr, 1, 1, lsn, page, 4096, ps_crc(page, 4096), co_span_of(NULL, 0)), 0);
+    }
+    put(1, 1, 20, 4096, FILL_NOISE, 2);
+    cr_assert_eq(ps_page_delete(wr, 1, 1, 12), 0);
+    expect_in_write(1, 25, 20, 2);
+    ps_write_abort(wr);
+}
+
 Test(store, a_damaged_pack_is_an_error_that_names_the_page)
 {
     /* P2: with its CRC or not at all. */
