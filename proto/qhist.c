@@ -26,10 +26,17 @@ static lsn_t min_lsn(lsn_t a, lsn_t b)
     return a < b ? a : b;
 }
 
+/* Does the history say nothing of the log's begin? It may be collapsed above the log's whole end,
+ * as that of a new member which took it from a leader: then nothing of it is in force here. */
+static bool forgets(const struct q_history *h, lsn_t end, lsn_t start)
+{
+    return h->n > 0 ? h->e[0].start > start : end > start;
+}
+
 int q_diverge(const struct q_history *a, lsn_t a_end, const struct q_history *b, lsn_t b_end,
               lsn_t start, lsn_t known, lsn_t *out)
 {
-    bool collapsed = (a->n > 0 && a->e[0].start > start) || (b->n > 0 && b->e[0].start > start);
+    bool collapsed = forgets(a, a_end, start) || forgets(b, b_end, start);
     lsn_t same = collapsed ? known : start;
     uint32_t i = 0, j = 0;
     while (i < a->n && j < b->n && a->e[i].term != b->e[j].term) {

@@ -942,6 +942,8 @@ Test(acceptor, logs_part_where_their_histories_do)
          120},
         {"collapsed, shorter log", 1, 1, {{4, 300}}, {{1, 100}}, 900, 250, 120},
         {"collapsed, nothing of it", 1, 1, {{4, 300}}, {{1, 100}}, 900, 110, 110},
+        {"collapsed to nothing", 2, 0, {{1, 100}, {2, 200}}, {{0, 0}}, 900, 115, 115},
+        {"collapsed to nothing, longer log", 2, 0, {{1, 100}, {2, 200}}, {{0, 0}}, 900, 150, 120},
         {"terms without a record",
          3,
          2,
