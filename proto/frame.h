@@ -63,6 +63,11 @@ enum frame_type {
     FRAME_FOLLOWED = 61,       /* Followed */
     FRAME_PAGESERVERS = 62,    /* Pageservers */
     FRAME_PAGESERVERS_OK = 63, /* Pageservers: as known now */
+    /* pageserver <-> tool */
+    FRAME_VERIFY = 56,   /* Verify: a step of looking through the store */
+    FRAME_VERIFIED = 57, /* Verified */
+    FRAME_REPAIR = 58,   /* Repair */
+    FRAME_REPAIRED = 59, /* Repaired */
 
     /* pageserver <-> compute, tool */
     FRAME_OPEN = 64,          /* Open */

@@ -62,8 +62,8 @@ static int check_header(const struct sk_segments *s, uint64_t number, int fd, co
         return co_fail_errno(CO_ERR_IO, errno, "cannot stat %s", path);
     if ((uint64_t)st.st_size != CO_SEGMENT_BYTES)
         return co_fail(CO_ERR_CORRUPT,
-                       "the log segment %s has %lld bytes instead of %llu. Replace this safekeeper "
-                       "or bring the file back; nothing was changed",
+                       "the log segment %s has %lld bytes instead of %llu. Start it once with "
+                       "--mend, or bring the file back; nothing was changed",
                        path, (long long)st.st_size, CO_SEGMENT_BYTES);
     int rc = sk_io_pread(fd, have, sizeof have, 0, path);
     if (rc)
@@ -78,12 +78,12 @@ static int check_header(const struct sk_segments *s, uint64_t number, int fd, co
     if (memcmp(have, want, sizeof want) == 0)
         return 0;
     bool sound = co_get32(have + AT_CRC) == co_crc32c(0, have, AT_CRC);
-    return co_fail(CO_ERR_CORRUPT,
-                   "the first page of the log segment %s %s. Replace this safekeeper or bring the "
-                   "file back; nothing was changed",
-                   path,
-                   sound ? "is that of another timeline, node, cluster or place in the log"
-                         : "is damaged");
+    return co_fail(
+        CO_ERR_CORRUPT,
+        "the first page of the log segment %s %s. Start it once with --mend, or bring the "
+        "file back; nothing was changed",
+        path,
+        sound ? "is that of another timeline, node, cluster or place in the log" : "is damaged");
 }
 
 /* -- Descriptors ------------------------------------------------------------------------------ */
@@ -306,8 +306,8 @@ int sk_segments_open(const char *dir, const struct sk_owner *owner, lsn_t start_
         rc = path_of(out, n, path);
         if (!rc && !sk_io_exists(path))
             rc = co_fail(CO_ERR_CORRUPT,
-                         "the log segment %s is missing. Bring the file back or replace this "
-                         "safekeeper; nothing was changed",
+                         "the log segment %s is missing. Start it once with --mend, or bring the "
+                         "file back; nothing was changed",
                          path);
         if (!rc)
             rc = slot_for(out, n, &i);
@@ -317,6 +317,55 @@ int sk_segments_open(const char *dir, const struct sk_owner *owner, lsn_t start_
     out->prepared_lsn = sk_segments_end(out); /* until sk_segments_set_end knows better */
     if (rc)
         sk_segments_close(out);
+    return rc;
+}
+
+/* One file, sound from outside: of its length, with its own first page. */
+static int mend_segment(struct sk_segments *s, uint64_t number, const struct sk_mend_files *how)
+{
+    char path[SK_PATH_MAX];
+    uint8_t page[SK_SEGMENT_HEADER];
+    int fd = -1;
+    int rc = path_of(s, number, path);
+    if (rc)
+        return rc;
+    if (!sk_io_exists(path)) {
+        rc = make_segment(s, number);
+        return rc ? rc : how->done(how->arg, path);
+    }
+    rc = sk_io_open(path, O_RDWR, &fd);
+    if (rc)
+        return rc;
+    rc = check_header(s, number, fd, path);
+    if (rc == CO_ERR_CORRUPT) {
+        rc = how->aside(how->arg, path);
+        encode_header(&s->owner, number, page);
+        if (!rc && ftruncate(fd, (off_t)CO_SEGMENT_BYTES))
+            rc = co_fail_errno(CO_ERR_IO, errno, "cannot extend %s", path);
+        if (!rc)
+            rc = sk_io_pwrite(fd, co_span_of(page, sizeof page), 0, path);
+        if (!rc && fsync(fd))
+            rc = co_fail_errno(CO_ERR_IO, errno, "%s could not be made durable", path);
+        if (!rc)
+            rc = how->done(how->arg, path);
+    }
+    close(fd);
+    return rc;
+}
+
+int sk_segments_mend(const char *dir, const struct sk_owner *owner, lsn_t start_lsn,
+                     lsn_t known_lsn, const struct sk_mend_files *how)
+{
+    struct sk_segments s;
+    uint64_t count = 0;
+    init(&s, owner);
+    s.first = number_of(start_lsn);
+    s.last = known_lsn > start_lsn ? number_of(known_lsn - 1) : s.first;
+    int rc = sk_io_path(s.dir, "%s", dir);
+    if (!rc)
+        rc = list(&s, &count);
+    for (uint64_t n = s.first; n <= s.last && !rc; n++)
+        rc = mend_segment(&s, n, how);
     return rc;
 }
 
