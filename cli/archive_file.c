@@ -12,7 +12,9 @@
 #include "archive/report.h"
 #include "cli/archive.h"
 #include "cli/cli.h"
+#include "cli/json.h"
 #include "cli/process_file.h"
+#include "proto/when.h"
 
 /* -- Which cluster of an archive --------------------------------------------------------------- */
 
@@ -203,24 +205,62 @@ static int check_logs(struct ar_store *store, const struct co_id *cluster,
     return rc;
 }
 
+static json_t *line_json(const Corallite__ArchiveState *state, const struct ar_line *line)
+{
+    struct ar_line lacks;
+    char lsn[LSN_TEXT], time[WHEN_TEXT];
+    uint64_t missing = line->known > line->end ? line->known - line->end : 0;
+    return json_pack(
+        "{s:s,s:s,s:o,s:I,s:b}", "name", line->name, "lsn", lsn_format(line->end, lsn), "time",
+        line->time_us ? json_string(when_format(line->time_us, time)) : json_null(),
+        "missing_bytes", (json_int_t)missing, "there", (int)ar_line_whole(state, line, &lacks));
+}
+
+static int print_json(const struct co_id *cluster, const Corallite__ArchiveState *state, bool quick,
+                      uint64_t records, uint64_t bytes)
+{
+    char id[CO_ID_TEXT], time[WHEN_TEXT];
+    struct ar_line line;
+    json_t *branches = json_array();
+    for (size_t i = 0; i < state->n_lines; i++)
+        if (ar_line_read(state->lines[i], &line) == 0 && !line.timeline->hidden)
+            json_array_append_new(branches, line_json(state, &line));
+    return cli_print_json(json_pack(
+        "{s:s,s:o,s:s,s:I,s:I,s:I,s:o,s:o,s:o}", "cluster", co_id_format(cluster, id), "sound",
+        quick ? json_null() : json_true(), "as_of", when_format(state->time_us, time), "generation",
+        (json_int_t)state->generation, "manifest", (json_int_t)state->sequence, "pins",
+        (json_int_t)state->n_pins, "branches", branches, "records",
+        quick ? json_null() : json_integer((json_int_t)records), "bytes",
+        quick ? json_null() : json_integer((json_int_t)bytes)));
+}
+
+static void print_text(const struct co_id *cluster, const Corallite__ArchiveState *state,
+                       bool quick, uint64_t records, uint64_t bytes)
+{
+    char id[CO_ID_TEXT];
+    printf("cluster %s\n", co_id_format(cluster, id));
+    ar_report(state, stdout);
+    if (!quick)
+        printf("sound: %llu records, %llu bytes of log, every byte read\n",
+               (unsigned long long)records, (unsigned long long)bytes);
+}
+
 int cli_archive_check(const struct cli_args *args)
 {
     struct ar_store *store;
     struct co_id cluster;
     Corallite__ArchiveState *state;
-    uint64_t bytes, records;
-    char id[CO_ID_TEXT];
+    uint64_t bytes = 0, records = 0;
+    bool quick = cli_has(args, "--quick");
     int rc = read_archive(args->words[0], cli_value(args, "--cluster"), &store, &cluster, &state);
     if (rc)
         return cli_report(rc);
-    printf("cluster %s\n", co_id_format(&cluster, id));
-    ar_report(state, stdout);
-    if (!cli_has(args, "--quick")) {
+    if (!quick)
         rc = check_logs(store, &cluster, state, &bytes, &records);
-        if (!rc)
-            printf("sound: %llu records, %llu bytes of log, every byte read\n",
-                   (unsigned long long)records, (unsigned long long)bytes);
-    }
+    if (!rc && cli_has(args, "--json"))
+        rc = print_json(&cluster, state, quick, records, bytes);
+    else if (!rc)
+        print_text(&cluster, state, quick, records, bytes);
     corallite__archive_state__free_unpacked(state, NULL);
     ar_close(store);
     return rc ? cli_report(rc) : CLI_DONE;

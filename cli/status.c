@@ -192,7 +192,8 @@ static json_t *id_json(const struct co_id *id)
 static json_t *archive_json(const struct status *s)
 {
     json_t *o = json_object();
-    int bad = json_object_set_new(o, "url", json_string(s->archive.url));
+    int bad = json_object_set_new(o, "url",
+                                  s->archive.url[0] ? json_string(s->archive.url) : json_null());
     bad |= json_object_set_new(o, "lag_bytes", number(s->archive.lag_bytes));
     bad |= json_object_set_new(o, "behind_us", number(s->archive.behind_us));
     bad |= json_object_set_new(o, "archived_us", number(s->archive.archived_us));
@@ -290,7 +291,7 @@ int status_print_json(const struct status *s, FILE *out)
     for (uint32_t i = 0; i < s->n_safekeepers; i++)
         bad |= json_array_append_new(nodes, node_json(&s->safekeepers[i], false));
     bad |= json_object_set_new(root, "safekeepers", nodes);
-    bad |= json_object_set_new(root, "archive", s->archive.url[0] ? archive_json(s) : json_null());
+    bad |= json_object_set_new(root, "archive", archive_json(s));
     for (uint32_t i = 0; i < s->n_timelines; i++)
         bad |= json_array_append_new(timelines, timeline_json(s, &s->timelines[i]));
     bad |= json_object_set_new(root, "timelines", timelines);

@@ -41,6 +41,7 @@ static const struct cli_option up_options[] = {
 static const struct cli_option archive_options[] = {
     {"--cluster", 0, "ID", "which, where the archive has several"},
     {"--quick", 0, NULL, "only what the newest manifest says"},
+    JSON_OPTION,
     END};
 static const struct cli_option down_options[] = {
     DIR_OPTION,
@@ -167,7 +168,7 @@ const struct cli_verb cli_verbs[] = {
      .options = up_options,
      .run = cli_up},
     {.name = "archive check",
-     .synopsis = "URL [--cluster ID] [--quick]",
+     .synopsis = "URL [--cluster ID] [--quick] [--json]",
      .summary = "read an archive, and say what it holds and whether it is sound",
      .details = "Says up to where each branch is archived. Every object is read, and checked as a "
                 "restore would; the first that is damaged or missing is named.",

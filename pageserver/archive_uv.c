@@ -18,7 +18,8 @@
 
 struct ps_archive {
     struct ps_archiver *thread;
-    bool out; /* a task is out */
+    bool out;      /* a task is out */
+    bool out_work; /* with something new in it: all of that is not archived yet */
     bool soon;
     uint64_t began_ms;    /* the newest round; 0: none yet */
     uint64_t names;       /* what the newest task knew of names: sum of versions */
@@ -153,7 +154,7 @@ static bool measure(struct ps_server *s)
         work |= wants_removal(tl) || (ps_timeline_fed(tl) && tl->chain.last_lsn > tl->archived &&
                                       tl->chain.last_lsn > tl->meta.start_lsn);
     }
-    work |= a->names != names_of(s) || a->soon;
+    work |= a->names != names_of(s) || a->soon || !a->manifest_us || (a->out && a->out_work);
     if (!work && a->lag_bytes == 0)
         a->behind_us = 0;
     else if (!a->behind_us)
@@ -177,8 +178,10 @@ void ps_archive_tick(struct ps_server *s)
     if (a->out || a->deposed || !s->ready || !s->reg.heard)
         return;
     if (!a->began_ms || a->soon || (work && since >= s->options->archive_every_ms) ||
-        since >= IDLE_MS)
+        since >= IDLE_MS) {
+        a->out_work = work;
         give(s);
+    }
 }
 
 void ps_archive_soon(struct ps_server *s)
@@ -192,15 +195,16 @@ bool ps_archive_lets_go(const struct ps_server *s, const struct ps_timeline *tl)
     return !s->archive || tl->archive_removed;
 }
 
-void ps_archive_status(const struct ps_server *s, Corallite__ServerStatus *out)
+void ps_archive_status(struct ps_server *s, Corallite__ServerStatus *out)
 {
     struct ps_archive *a = s->archive;
     if (!a)
         return;
+    (void)measure(s);
     out->archive = (char *)(uintptr_t)s->options->archive;
     out->has_archive_lag_bytes = out->has_archive_behind_us = out->has_archived_us = 1;
     out->archive_lag_bytes = a->lag_bytes;
-    out->archive_behind_us = a->behind_us ? co_now_us() - a->behind_us : 0;
+    out->archive_behind_us = a->behind_us ? co_now_us() - a->behind_us + 1 : 0;
     out->archived_us = a->manifest_us;
     if (a->failing)
         out->archive_trouble = a->why;

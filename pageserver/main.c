@@ -47,7 +47,7 @@ static const struct co_option known_options[] = {
     {"archive", O_ARCHIVE, "URL",
      "keep the log there as well, outside the cluster: dir:/path of a directory that is there "
      "(default: none)"},
-    {"archive-every", O_ARCHIVE_EVERY, "TIME", "how often what is new goes there (default 10s)"},
+    {"archive-every", O_ARCHIVE_EVERY, "TIME", "how often what is new goes there (default 5s)"},
     {"insecure-listen", O_INSECURE, NULL,
      "allow --listen and --http on addresses that other hosts reach: there is no access control "
      "yet"},
@@ -202,7 +202,7 @@ static int check(const struct ps_options *o, bool insecure)
 int main(int argc, char **argv)
 {
     static struct ps_options o = {
-        .listen_host = "127.0.0.1", .listen_port = 6400, .archive_every_ms = 10000};
+        .listen_host = "127.0.0.1", .listen_port = 6400, .archive_every_ms = 5000};
     struct option longs[CO_OPTIONS_MAX + 1];
     bool insecure = false;
     int id;

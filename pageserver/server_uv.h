@@ -322,7 +322,7 @@ void ps_archive_soon(struct ps_server *s);
 /* May it be told that nothing is left of a dropped timeline? */
 bool ps_archive_lets_go(const struct ps_server *s, const struct ps_timeline *tl);
 /* Borrows from `s` until the next tick. */
-void ps_archive_status(const struct ps_server *s, Corallite__ServerStatus *out);
+void ps_archive_status(struct ps_server *s, Corallite__ServerStatus *out);
 void ps_archive_close(struct ps_server *s);
 
 /* -- pages_uv.c: GET_PAGES, CHANGES_SINCE ------------------------------------------------------ */

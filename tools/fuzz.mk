@@ -3,7 +3,7 @@
 #
 #   make fuzz [SECONDS=60] [F=frames]   each harness for so long, two at a time
 
-FUZZ_NAMES := frames quorum records disk btree text
+FUZZ_NAMES := frames quorum records disk btree text archive
 FUZZ_B     := $(B)/fuzz
 # UBSan ends the process at the first report; libFuzzer's own runtime is linked to harnesses only.
 FUZZ_SAN   := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 from lib import check, page, test
 
@@ -92,7 +93,14 @@ def keys_as_documented(room):
     take("help")
     take("db drop", "js-copy", "--yes")
     # down is told of a cluster of its own
-    room.json("up", "--dir", room.path("second"), "--port-base", "auto")
+    archive = "dir:" + room.path("archive")
+    room.json("up", "--dir", room.path("second"), "--port-base", "auto", "--archive", archive)
+    room.ok("db", "create", "kept", "--dir", room.path("second"))
+    for _ in range(40):
+        if "kept/main" in room.run("archive", "check", archive, "--quick").stdout:
+            break
+        time.sleep(0.5)
+    take("archive check", archive)
     with room.safekeeper(room.path("second"), 4) as address:
         take("safekeeper replace", "2", address, "--dir", room.path("second"))
     take("down", "--dir", room.path("second"), "--purge", "--yes")

@@ -4,7 +4,7 @@ from lib import check, matches, test
 
 # A right use of each verb; what the table of verbs holds and this does not is a failure.
 RIGHT = {
-    "up": [], "down": [], "status": ["shop"], "db create": ["books"], "db list": [], "db drop": ["shop", "--yes"],
+    "up": [], "down": [], "archive check": ["dir:/nope"], "status": ["shop"], "db create": ["books"], "db list": [], "db drop": ["shop", "--yes"],
     "branch create": ["shop/x"], "branch list": ["shop"], "branch rename": ["shop/x", "y"],
     "branch drop": ["shop/x", "--yes"], "branch reset": ["shop/x", "--yes"], "branch protect": ["shop"],
     "branch unprotect": ["shop"], "pin create": ["shop", "p"], "pin list": ["shop"], "pin drop": ["shop", "p"],

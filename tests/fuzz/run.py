@@ -20,7 +20,7 @@ import decoders  # noqa: E402
 
 B = os.path.abspath(os.environ.get("B", "build/fuzz"))
 BIN = os.path.join(B, "tests", "fuzz")
-NAMES = ["frames", "quorum", "records", "disk", "btree", "text"]
+NAMES = ["frames", "quorum", "records", "disk", "btree", "text", "archive"]
 # Longest input; what a harness does with more it does with less. A unit that takes 20 s hangs.
 FLAGS = ["-max_len=16384", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"]
 LEAST_RUNS = 50

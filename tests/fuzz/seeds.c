@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "archive/state.h"
 #include "common/crc32c.h"
 #include "pageserver/page_codec.h"
 #include "pageserver/timeline_meta.h"
@@ -611,6 +612,79 @@ static void texts(void)
     }
 }
 
+/* -- The archive ------------------------------------------------------------------------------- */
+
+static void a_manifest(void)
+{
+    struct co_buf out = {0}, object = {0};
+    Corallite__ArchiveState head = CORALLITE__ARCHIVE_STATE__INIT;
+    Corallite__ArchiveState__Line line = CORALLITE__ARCHIVE_STATE__LINE__INIT;
+    Corallite__ArchiveState__Pin pin = CORALLITE__ARCHIVE_STATE__PIN__INIT;
+    struct ps_meta meta = a_timeline();
+    struct ps_meta_wire wire;
+    ps_meta_to_wire(&meta, &wire);
+    head.has_generation = head.has_sequence = head.has_cluster = 1;
+    head.generation = head.sequence = 1;
+    head.cluster = msg_bytes16(meta.id.b);
+    line.timeline = &wire.wire;
+    line.has_end_lsn = line.has_digest = 1;
+    line.end_lsn = 8192;
+    line.digest = msg_bytes16(meta.id.b);
+    pin.name = (char *)"pin";
+    must(ar_state_begin(&head, &object));
+    must(ar_state_add_line(&line, &object));
+    must(ar_state_add_pin(&pin, &object));
+    must(ar_state_seal(&object));
+    add_number(&out, 1, 1);
+    add_number(&out, 1, 1);
+    add(&out, object.data, object.len);
+    save("archive", &out);
+    co_buf_free(&object);
+    co_buf_free(&out);
+}
+
+static void a_log(void)
+{
+    struct co_buf out = {0}, record = {0};
+    struct wal_config config = three();
+    struct wal_digest digest = {{0}};
+    struct wal_stamp stamp = {.cluster = {{1}}, .timeline = {{2}}, .term = 1};
+    add_number(&out, 2, 1);
+    add_number(&out, 99, 1);
+    stamp.begin_lsn = LSN_FIRST;
+    for (int i = 0; i < 3; i++) {
+        stamp.prev_digest = digest;
+        stamp.sealed_lsn = stamp.begin_lsn;
+        config.version++;
+        must(wal_build_config(&config, &stamp, &record, &digest));
+        add(&out, record.data, record.len);
+        stamp.begin_lsn += record.len;
+        co_buf_free(&record);
+    }
+    save("archive", &out);
+    co_buf_free(&out);
+}
+
+static void archive(void)
+{
+    char name[AR_NAME_TEXT];
+    struct co_buf out = {0};
+    struct co_id a = {{1}}, b = {{2}};
+    struct ar_chunk chunk = {.begin = LSN_FIRST, .end = 8192};
+    struct ar_place place = {a, 1, 2};
+    const char *all[] = {ar_name_log(&a, &b, &chunk, (char[AR_NAME_TEXT]){0}),
+                         ar_name_state(&place, (char[AR_NAME_TEXT]){0}),
+                         ar_name_writer(&a, 7, name), "dir:/tmp/archive"};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        add_number(&out, 0, 1);
+        add(&out, all[i], strlen(all[i]));
+        save("archive", &out);
+    }
+    co_buf_free(&out);
+    a_manifest();
+    a_log();
+}
+
 int main(int argc, char **argv)
 {
     struct co_buf canary = {0};
@@ -627,6 +701,7 @@ int main(int argc, char **argv)
     disk();
     btree();
     texts();
+    archive();
     add(&canary, "COR\1ab", 6);
     save("canary", &canary);
     co_buf_free(&canary);

@@ -96,13 +96,13 @@ Test(cluster, making_it_twice_gives_the_same_cluster)
     /* In a child: the lock is held until its process ends. */
     pid_t child = fork();
     if (child == 0)
-        _exit(cluster_open_or_make(path, 7400, &a, &made) == 0 && made ? 0 : 1);
+        _exit(cluster_open_or_make(path, 7400, NULL, &a, &made) == 0 && made ? 0 : 1);
     int status;
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_assert_eq(status, 0);
     cr_assert_eq(cluster_open(path, &a), 0);
     cr_assert_not(co_id_is_zero(&a.id));
-    cr_assert_eq(cluster_open_or_make(path, 9000, &b, &made), 0, "%s", co_sentence());
+    cr_assert_eq(cluster_open_or_make(path, 9000, NULL, &b, &made), 0, "%s", co_sentence());
     cr_assert_not(made);
     cr_assert(co_id_eq(&a.id, &b.id));
     cr_assert_eq(b.port_base, 7400);
@@ -116,7 +116,7 @@ Test(cluster, data_without_its_cluster_file_is_not_adopted)
     char path[200];
     snprintf(path, sizeof path, "%s/safekeeper-2", dir);
     cr_assert_eq(mkdir(path, 0700), 0);
-    cr_assert_eq(cluster_open_or_make(dir, 7400, &c, &made), CO_ERR_EXISTS);
+    cr_assert_eq(cluster_open_or_make(dir, 7400, NULL, &c, &made), CO_ERR_EXISTS);
 }
 
 Test(cluster, purge_removes_its_own_and_nothing_else)
@@ -124,7 +124,7 @@ Test(cluster, purge_removes_its_own_and_nothing_else)
     struct cluster c;
     bool made;
     char path[200];
-    cr_assert_eq(cluster_open_or_make(dir, 7400, &c, &made), 0);
+    cr_assert_eq(cluster_open_or_make(dir, 7400, NULL, &c, &made), 0);
     snprintf(path, sizeof path, "%s/pageserver", dir);
     cr_assert_eq(mkdir(path, 0700), 0);
     put("pageserver/data", "x");
@@ -151,7 +151,7 @@ Test(cluster, a_recycled_pid_is_not_taken_for_the_daemon)
     struct cluster c;
     bool made;
     char text[100];
-    cr_assert_eq(cluster_open_or_make(dir, 7400, &c, &made), 0);
+    cr_assert_eq(cluster_open_or_make(dir, 7400, NULL, &c, &made), 0);
     snprintf(text, sizeof text, "%d 1 no-such-boot\n", (int)getpid());
     put("run/safekeeper-1.pid", text);
     cr_assert_eq(process_alive(&c, 0), 0);
@@ -170,7 +170,7 @@ Test(cluster, a_started_program_is_alive_until_it_ends_and_its_last_words_are_ke
                     "echo '2026-01-01T00:00:00.0Z error some/module: the disk is gone' >&2; "
                     "echo later; sleep 0.2",
                     NULL};
-    cr_assert_eq(cluster_open_or_make(dir, 7400, &c, &made), 0);
+    cr_assert_eq(cluster_open_or_make(dir, 7400, NULL, &c, &made), 0);
     cr_assert_eq(process_start(&c, 0, argv, &pid, &offset), 0, "%s", co_sentence());
     cr_assert_eq(process_alive(&c, 0), pid);
     for (int i = 0; i < 100 && process_alive(&c, 0); i++)
@@ -196,4 +196,22 @@ Test(cluster, names_of_daemons_have_short_forms_and_proposals)
     cr_assert_eq(i, CLUSTER_PAGESERVER);
     cr_assert_eq(cluster_node_by_name("safekeper-2", &i), CO_ERR_INVAL);
     cr_assert(strstr(co_sentence(), "'safekeeper-2'"), "%s", co_sentence());
+}
+
+Test(cluster, an_archive_is_kept_with_it)
+{
+    /* Where there is none the file is as it was before there were archives. */
+    struct cluster c = {.port_base = 6400}, d;
+    char text[CLUSTER_TEXT_MAX];
+    cluster_format(&c, text);
+    cr_assert(!strstr(text, "archive"));
+    strcpy(c.archive, "dir:/mnt/elsewhere/with a space");
+    cluster_format(&c, text);
+    cr_assert_eq(cluster_parse(text, "x", &d), 0);
+    cr_assert_str_eq(d.archive, c.archive);
+    cr_assert_eq(
+        cluster_parse("corallite-cluster 1\nid 00112233445566778899aabbccddeeff\nport-base "
+                      "6400\narchive \n",
+                      "x", &d),
+        CO_ERR_CORRUPT);
 }
