@@ -45,8 +45,8 @@ static const struct co_option known_options[] = {
      "most that the page store may grow to (default 1T): address space, not disk"},
     {"take-over", O_TAKE_OVER, NULL, "serve the timelines of a pageserver whose disk is lost"},
     {"archive", O_ARCHIVE, "URL",
-     "keep the log there as well, outside the cluster: dir:/path of a directory that is there "
-     "(default: none)"},
+     "keep the log there as well, outside the cluster: dir:/path of a directory that is there, "
+     "or s3://bucket/prefix (default: none)"},
     {"archive-every", O_ARCHIVE_EVERY, "TIME", "how often what is new goes there (default 5s)"},
     {"insecure-listen", O_INSECURE, NULL,
      "allow --listen and --http on addresses that other hosts reach: there is no access control "

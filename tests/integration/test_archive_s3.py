@@ -123,6 +123,8 @@ def out_and_back(t, name, bucket, rounds):
                     "INSERT INTO t(b) SELECT hex(randomblob(100)) FROM n;")
         bucket.misbehave()
         c.archived(60)
+        said = c.corallite("archive", "check", bucket.url).stdout
+        check("shop" in said, f"archive check: {said}")
         wanted = sum_of(c, "shop")
         # Nothing secret is said, nor stands where other users of the machine can read it.
         for node in (*NODES, PAGESERVER):
