@@ -4,9 +4,11 @@
 
 bool ar_line_find(const Corallite__ArchiveState *state, const struct co_id *id, struct ar_line *out)
 {
-    for (size_t i = 0; i < state->n_lines; i++)
-        if (ar_line_read(state->lines[i], out) == 0 && co_id_eq(&out->id, id))
-            return true;
+    for (size_t i = 0; i < state->n_lines; i++) {
+        const Corallite__Timeline *t = state->lines[i]->timeline;
+        if (t && t->id.len == sizeof id->b && memcmp(t->id.data, id->b, sizeof id->b) == 0)
+            return ar_line_read(state->lines[i], out) == 0;
+    }
     return false;
 }
 

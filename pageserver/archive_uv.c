@@ -3,7 +3,8 @@
  * of it. The tick looks after it once a second; a task that is worked off is taken back then.
  *
  * A round begins `archive_every_ms` after the one before began, if there is anything new: log,
- * names or pins. A pin is nowhere but here, so it is archived at the next tick.
+ * names or pins. A pin is nowhere but here, so it is archived at once, or when the round that is
+ * under way has ended.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,8 +187,14 @@ void ps_archive_tick(struct ps_server *s)
 
 void ps_archive_soon(struct ps_server *s)
 {
-    if (s->archive)
-        s->archive->soon = true;
+    struct ps_archive *a = s->archive;
+    if (!a)
+        return;
+    a->soon = true;
+    if (!a->out && !a->deposed && a->began_ms && s->reg.heard && !s->closing) {
+        a->out_work = true;
+        give(s);
+    }
 }
 
 bool ps_archive_lets_go(const struct ps_server *s, const struct ps_timeline *tl)

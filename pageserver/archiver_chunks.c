@@ -2,8 +2,8 @@
  * archiver_chunks.c - the objects of one timeline's log.
  *
  * A round puts what has come since the one before, however little. So that years of a quiet
- * database are not millions of objects, small ones are merged: MERGE_N neighbours of one size class
- * become one of the next, so that each byte is written some three times in all. The merged one is
+ * database are not millions of objects, small ones are merged: MERGE_N neighbours of one size level
+ * become one of the next, so that each byte is written some four times in all. The merged one is
  * there before the small ones go; a crash in between leaves both, and the next listing takes away
  * what another one covers.
  */
@@ -14,11 +14,12 @@
 
 #define MERGE_N    16u
 #define FULL_BYTES (AR_CHUNK_BYTES / 4 * 3)
-#define CLASSES    3u /* below 64 KiB, 1 MiB, full */
+#define CLASSES    4u /* below 4 KiB, 64 KiB, 1 MiB, full */
 
-static uint64_t class_limit(unsigned class)
+static uint64_t class_limit(unsigned level)
 {
-    return class == 0 ? 64 * CO_KIB : class == 1 ? CO_MIB : FULL_BYTES;
+    static const uint64_t limits[CLASSES] = {4 * CO_KIB, 64 * CO_KIB, CO_MIB, FULL_BYTES};
+    return limits[level];
 }
 
 static int remove_chunk(struct ps_archiver *a, const struct ps_archived *t,
@@ -126,26 +127,35 @@ int ps_chunks_list(struct ps_archiver *a, struct ps_archived *t)
 
 /* -- Merging ----------------------------------------------------------------------------------- */
 
-/* How many of the newest chunks, one behind the other, are of this class or smaller. */
-static uint32_t tail_of(const struct ps_archived *t, unsigned class, uint64_t *bytes)
+static unsigned class_of(const struct ar_chunk *c)
 {
-    uint32_t n = 0;
+    unsigned level = 0;
+    while (level < CLASSES && c->end - c->begin >= class_limit(level))
+        level++;
+    return level;
+}
+
+/* The newest run of chunks of this level, one behind the other; those behind it are smaller, and
+ * left alone: so each byte is written again once a level. */
+static uint32_t run_of(const struct ps_archived *t, unsigned level, uint32_t *from, uint64_t *bytes)
+{
+    uint32_t last = t->n, n = 0;
     *bytes = 0;
-    while (n < t->n) {
-        const struct ar_chunk *c = &t->chunks[t->n - 1 - n];
-        uint64_t len = c->end - c->begin;
-        bool joins = n == 0 || c->end == t->chunks[t->n - n].begin;
-        if (!joins || len >= class_limit(class) || *bytes + len > AR_CHUNK_BYTES)
+    while (last > 0 && class_of(&t->chunks[last - 1]) < level)
+        last--;
+    for (; n < last && class_of(&t->chunks[last - 1 - n]) == level; n++) {
+        const struct ar_chunk *c = &t->chunks[last - 1 - n];
+        if ((n > 0 && c->end != c[1].begin) || *bytes + (c->end - c->begin) > AR_CHUNK_BYTES)
             break;
-        *bytes += len;
-        n++;
+        *bytes += c->end - c->begin;
     }
+    *from = last - n;
     return n;
 }
 
-static int merge(struct ps_archiver *a, struct ps_archived *t, uint32_t n)
+static int merge(struct ps_archiver *a, struct ps_archived *t, uint32_t from, uint32_t n)
 {
-    struct ar_chunk *first = &t->chunks[t->n - n], merged;
+    struct ar_chunk *first = &t->chunks[from], merged;
     struct co_buf bytes = {0};
     int rc = 0;
     for (uint32_t i = 0; i < n && !rc; i++)
@@ -162,17 +172,18 @@ static int merge(struct ps_archiver *a, struct ps_archived *t, uint32_t n)
         return rc;
     }
     *first = merged;
+    memmove(first + 1, first + n, (t->n - from - n) * sizeof *first);
     t->n -= n - 1;
     return 0;
 }
 
 int ps_chunks_merge(struct ps_archiver *a, struct ps_archived *t)
 {
-    for (unsigned class = 0; class < CLASSES && t->listed; class ++) {
+    for (unsigned level = 0; level < CLASSES && t->listed; level++) {
         uint64_t bytes;
-        uint32_t n = tail_of(t, class, &bytes);
+        uint32_t from, n = run_of(t, level, &from, &bytes);
         if (n >= MERGE_N || (n >= 2 && bytes >= FULL_BYTES))
-            return merge(a, t, n);
+            return merge(a, t, from, n);
     }
     return 0;
 }
