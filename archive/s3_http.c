@@ -353,8 +353,10 @@ static int fail_transfer(struct s3_client *c, const struct s3_request *r, const 
     int rc = code == CURLE_OPERATION_TIMEDOUT                                      ? CO_ERR_TIMEOUT
              : code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST ? CO_ERR_CONNECT
                                                                                    : CO_ERR_IO;
-    return co_fail(rc, "cannot %s %s in the archive %s: %s: %s", r->doing, at(r), c->archive_url,
-                   c->url.origin, c->api->easy_strerror(code));
+    bool stranger = code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE;
+    return co_fail(rc, "cannot %s %s in the archive %s: %s: %s%s", r->doing, at(r), c->archive_url,
+                   c->url.origin, c->api->easy_strerror(code),
+                   stranger ? "; AWS_CA_BUNDLE names a file with the certificate to trust" : "");
 }
 
 int s3_pause(struct s3_client *c, unsigned tries, const char *what)

@@ -32,7 +32,8 @@ static const struct cli_option up_options[] = {
     {"--port-base", 'p', "P", "first of the 16 ports it uses (6400), or auto: a free range"},
     {"--take-over", 0, NULL, "the pageserver's disk is lost: fill a new one from the safekeepers"},
     {"--archive", 0, "URL",
-     "keep the log outside the cluster too: dir:/path; remembered; none: no longer"},
+     "keep the log outside the cluster too: dir:/path, s3://bucket/prefix; remembered; none: no "
+     "longer"},
     {"--from-archive", 0, "URL", "everything is lost: a new cluster of what that archive has"},
     {"--cluster", 0, "ID", "with --from-archive: which, where it has several"},
     {"--foreground", 'f', NULL, "stay; Ctrl-C stops the cluster"},

@@ -45,8 +45,8 @@ static const struct co_option known_options[] = {
     {"map-size", O_MAP_SIZE, "SIZE",
      "most that the page store may grow to (default 1T): address space, not disk"},
     {"archive", O_ARCHIVE, "URL",
-     "keep the log there as well, outside the cluster: dir:/path of a directory that is there "
-     "(default: none)"},
+     "keep the log there as well, outside the cluster: dir:/path of a directory that is there, "
+     "or s3://bucket/prefix (default: none)"},
     {"archive-every", O_ARCHIVE_EVERY, "TIME", "how often what is new goes there (default 5s)"},
     {"follow", O_FOLLOW, "HOST:PORT",
      "follow the pageserver there: serve the same pages, and leave every change of the catalog to "

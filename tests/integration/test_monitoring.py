@@ -231,4 +231,4 @@ def dashboard_metrics(t):
     with open(os.path.join(ROOT, "docs", "monitoring.md")) as f:
         left = set(re.findall(r"^- `(\w+)`: ", f.read().split("\n### Not on the dashboard\n")[1].split("\n##")[0], re.M))
     check(listed - used == left, f"neither on the dashboard nor named as left off, or both: {(listed - used) ^ left}")
-    t.note(f"{len(panels)} panels, {len(expressions)} expressions, {len(used)} of {len(listed)} metrics; {len(rules())} alerts")
+    t.note(f"{len(panels)} panels, {len(expressions)} expressions, {len(used & listed)} of {len(listed)} metrics of the page; {len(rules())} alerts")

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A store with the S3 interface, as far as an archive uses it, that can be told to misbehave.
 
-    s3_server.py [--page=N] [--conditions=yes|ignore|501|400] [--conditions_of_parts=...]
+    s3_server.py [--page=N] [--conditions=yes|ignore|501|400] [--conditions_of_parts=...] [--tls=FILE]
 
 Prints its port, serves 127.0.0.1 until its standard input ends, keeps everything in memory. One bucket, `attic`, in the
 path or in the host's name (attic.localhost). Every request is checked by s3_signer.py; key `AKTEST`, secret `se/cr+et`,
@@ -19,6 +19,7 @@ import http.server
 import json
 import os
 import re
+import ssl
 import sys
 import threading
 import time
@@ -324,6 +325,11 @@ def main():
         name, _, value = word.lstrip("-").partition("=")
         setattr(STORE, name, int(value) if value.isdigit() and name == "page" else value)
     server = Server(("127.0.0.1", 0), Handler)
+    if getattr(STORE, "tls", None):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(STORE.tls)
+        # The handshake is made by the connection's own thread, at its first read.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)
     while os.read(0, 100):

@@ -13,6 +13,6 @@ struct place {
 };
 
 extern const struct place places[];
-extern const int places_n;
+extern int places_n;
 
 #endif

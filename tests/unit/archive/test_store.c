@@ -115,7 +115,7 @@ Test(store, one_alone_gets_a_name)
 
 struct racer {
     pthread_t thread;
-    char bytes[8];
+    char bytes[24];
     int rc[16];
 };
 
@@ -124,7 +124,7 @@ static void *race(void *arg)
     struct racer *r = arg;
     struct ar_store *s = opened();
     for (int i = 0; i < 16; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "race/%d", i);
         r->rc[i] = ar_put_if_absent(s, name, text(r->bytes));
     }
@@ -146,7 +146,7 @@ Test(store, of_many_at_once_one_wins)
         for (int i = 0; i < 6; i++)
             pthread_join(all[i].thread, NULL);
         for (int k = 0; k < 16; k++) {
-            char name[16];
+            char name[32];
             int won = 0;
             snprintf(name, sizeof name, "race/%d", k);
             for (int i = 0; i < 6; i++) {
