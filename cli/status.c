@@ -27,6 +27,8 @@ bool status_all_up(const struct status *s)
     bool all = s->pageserver.up && s->n_safekeepers > 0;
     for (uint32_t i = 0; i < s->n_safekeepers; i++)
         all = all && s->safekeepers[i].up;
+    for (uint32_t i = 0; i < s->n_more; i++)
+        all = all && s->more[i].up;
     return all;
 }
 
@@ -66,7 +68,7 @@ static void print_safekeeper(const struct status_node *n, FILE *out)
             (unsigned long long)n->records, (unsigned long long)n->syncs);
 }
 
-static void print_pageserver(const struct status_node *n, FILE *out)
+static void print_pageserver(const struct status_node *n, bool two, FILE *out)
 {
     char up[TEXT_MAX], disk[TEXT_MAX], in[TEXT_MAX], sent[TEXT_MAX];
     print_head(n, out);
@@ -74,11 +76,19 @@ static void print_pageserver(const struct status_node *n, FILE *out)
         fprintf(out, "%s\n", n->trouble);
         return;
     }
-    fprintf(out, "%-13s %-11s %-10s %-10s %4u timelines, %llu records, %llu pages served%s%s\n",
+    fprintf(out, "%-13s %-11s %-10s %-10s %4u timelines, %llu records, %llu pages served%s%s",
             text_duration(n->uptime_us, up), text_bytes(n->disk_bytes, disk),
             text_bytes(n->bytes_in, in), text_bytes(n->bytes_out, sent), (unsigned)n->timelines,
             (unsigned long long)n->records, (unsigned long long)n->pages_served,
             n->http[0] ? ", http " : "", n->http);
+    if (two)
+        fprintf(out, ", %s%s, %s behind", n->follows[0] ? "follows " : "owns the catalog",
+                n->follows, text_bytes(n->lag_bytes, disk));
+    if (n->follows[0] && n->owner_silent_us == UINT64_MAX)
+        fputs(", never heard that one", out);
+    else if (n->follows[0] && n->owner_silent_us > 3000000)
+        fprintf(out, ", last heard that one %s ago", text_duration(n->owner_silent_us, up));
+    fputc('\n', out);
 }
 
 static void print_copy(const struct status_node *n, const struct status_copy *c, FILE *out)
@@ -161,7 +171,9 @@ void status_print(const struct status *s, FILE *out)
                 s->dir);
     fprintf(out, "%-13s %-6s %-21s %-8s %-13s %-11s %-10s %-10s\n", "DAEMON", "STATE", "ADDRESS",
             "PID", "UPTIME", "ON DISK", "RECEIVED", "SENT");
-    print_pageserver(&s->pageserver, out);
+    print_pageserver(&s->pageserver, s->n_more > 0 || s->pageserver.follows[0], out);
+    for (uint32_t i = 0; i < s->n_more; i++)
+        print_pageserver(&s->more[i], true, out);
     for (uint32_t i = 0; i < s->n_safekeepers; i++)
         print_safekeeper(&s->safekeepers[i], out);
     print_archive(s, out);
@@ -224,9 +236,13 @@ static json_t *node_json(const struct status_node *n, bool pageserver)
         bad |= json_object_set_new(o, "bytes_in", number(n->bytes_in));
         bad |= json_object_set_new(o, "bytes_out", number(n->bytes_out));
         bad |= json_object_set_new(o, "timelines", number(n->timelines));
-        if (pageserver)
+        if (pageserver) {
             bad |= json_object_set_new(o, "pages_served", number(n->pages_served));
-        else
+            bad |= json_object_set_new(o, "lag_bytes", number(n->lag_bytes));
+            bad |= json_object_set_new(o, "follows",
+                                       n->follows[0] ? json_string(n->follows) : json_null());
+        }
+        if (!pageserver)
             bad |= json_object_set_new(o, "syncs", number(n->syncs));
     }
     if (!bad)
@@ -284,6 +300,7 @@ static json_t *timeline_json(const struct status *s, const struct status_timelin
 int status_print_json(const struct status *s, FILE *out)
 {
     json_t *root = json_object(), *nodes = json_array(), *timelines = json_array();
+    json_t *all = json_array();
     int bad = json_object_set_new(root, "cluster", id_json(&s->cluster));
     bad |= json_object_set_new(root, "dir", s->dir[0] ? json_string(s->dir) : json_null());
     bad |= json_object_set_new(root, "all_up", json_boolean(status_all_up(s)));
@@ -292,6 +309,10 @@ int status_print_json(const struct status *s, FILE *out)
         bad |= json_array_append_new(nodes, node_json(&s->safekeepers[i], false));
     bad |= json_object_set_new(root, "safekeepers", nodes);
     bad |= json_object_set_new(root, "archive", archive_json(s));
+    bad |= json_array_append_new(all, node_json(&s->pageserver, true));
+    for (uint32_t i = 0; i < s->n_more; i++)
+        bad |= json_array_append_new(all, node_json(&s->more[i], true));
+    bad |= json_object_set_new(root, "pageservers", all);
     for (uint32_t i = 0; i < s->n_timelines; i++)
         bad |= json_array_append_new(timelines, timeline_json(s, &s->timelines[i]));
     bad |= json_object_set_new(root, "timelines", timelines);

@@ -26,7 +26,13 @@ struct status_node {
     uint64_t uptime_us, disk_bytes, records, syncs, pages_served, bytes_in, bytes_out;
     uint32_t timelines;
     char http[CO_HOST_MAX_BYTES + 16];
+    /* of a pageserver */
+    char follows[CO_HOST_MAX_BYTES + 16]; /* the one that owns the catalog; "": this one does */
+    uint64_t lag_bytes;                   /* of the timeline furthest behind */
+    uint64_t owner_silent_us;             /* since that one answered; UINT64_MAX: never */
 };
+
+#define STATUS_MORE_MAX 8u
 
 /* One timeline as one safekeeper sees it. */
 struct status_copy {
@@ -52,6 +58,8 @@ struct status {
     struct co_id cluster;
     char dir[4096]; /* "" when the cluster is not a local one */
     struct status_node pageserver;
+    struct status_node more[STATUS_MORE_MAX]; /* further pageservers */
+    uint32_t n_more;
     struct status_node safekeepers[CO_MEMBERS_MAX];
     uint32_t n_safekeepers;
     struct status_timeline *timelines; /* malloc'ed, freed by status_free */

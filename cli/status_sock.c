@@ -114,10 +114,14 @@ static void ask_safekeeper(struct status *s, uint32_t index, const char *host, u
 /* -- Pageserver ----------------------------------------------------------------------------------
  */
 
-static void take_server_status(struct status *s, const Corallite__ServerStatus *m)
+static void take_server_status(struct status *s, struct status_node *n,
+                               const Corallite__ServerStatus *m)
 {
-    struct status_node *n = &s->pageserver;
     n->up = true;
+    n->lag_bytes = m->lag_bytes;
+    n->owner_silent_us = m->has_owner_heard_us ? m->owner_heard_us : UINT64_MAX;
+    if (m->follows)
+        snprintf(n->follows, sizeof n->follows, "%s", m->follows);
     n->uptime_us = m->uptime_us;
     n->disk_bytes = m->lmdb_bytes;
     n->records = m->records;
@@ -167,7 +171,7 @@ static void take_branches(struct status *s, const Corallite__BranchListed *m)
 }
 
 /* Of each database (of one: only), its branches; one that is dropped meanwhile is left out. */
-static int ask_branches(struct status *s, struct client *c, const char *only)
+static int ask_branches(struct status *s, struct status_node *n, struct client *c, const char *only)
 {
     Corallite__DbList list = CORALLITE__DB_LIST__INIT;
     Corallite__DbListed *m = NULL;
@@ -177,7 +181,7 @@ static int ask_branches(struct status *s, struct client *c, const char *only)
         Corallite__BranchList q = CORALLITE__BRANCH_LIST__INIT;
         Corallite__BranchListed *branches = NULL;
         q.database = m->databases[i]->name;
-        s->pageserver.timelines += (uint32_t)m->databases[i]->n_branches;
+        n->timelines += (uint32_t)m->databases[i]->n_branches;
         if (!q.database || (only && strcmp(only, q.database) != 0))
             continue;
         if (client_call(c, FRAME_BRANCH_LIST, &q.base, FRAME_BRANCH_LISTED,
@@ -207,24 +211,91 @@ static void take_safekeepers(struct status *s, const Corallite__ServerStatus *m,
     }
 }
 
-/* *server is the caller's to free, NULL when it did not answer. */
-static void ask_pageserver(struct status *s, const struct client_target *target, const char *only,
+/* *server is the caller's to free, NULL when none answered yet; the first that does tells of the
+ * branches. */
+static void ask_pageserver(struct status *s, struct status_node *n, const char *host, uint16_t port,
+                           const struct co_id *cluster, const char *only,
                            Corallite__ServerStatus **server)
 {
     struct client c;
-    *server = NULL;
-    int rc = client_open(&c, target);
-    if (!rc) {
+    Corallite__ServerStatus *m = NULL;
+    int rc = client_connect(&c, host, port, cluster, 0, CLIENT_TIMEOUT_MS);
+    if (!rc && c.node) {
+        rc =
+            co_fail(CO_ERR_NODE,
+                    "%s is safekeeper %u, and a pageserver is wanted (port %u unless it was moved)",
+                    c.sock.address, (unsigned)c.node, CLUSTER_PORT_BASE);
+        client_close(&c);
+    } else if (!rc) {
         rc = client_call(&c, FRAME_SERVER_STATUS, NULL, FRAME_SERVER_STATUS_OK,
-                         &corallite__server_status__descriptor, ASK_TIMEOUT_MS, server);
+                         &corallite__server_status__descriptor, ASK_TIMEOUT_MS, &m);
         if (!rc)
-            rc = ask_branches(s, &c, only);
+            rc = ask_branches(s, n, &c, *server ? "" : only);
         if (!rc)
-            take_server_status(s, *server);
+            take_server_status(s, n, m);
         client_close(&c);
     }
     if (rc)
-        note_trouble(&s->pageserver);
+        note_trouble(n);
+    if (*server || rc) {
+        if (m)
+            corallite__server_status__free_unpacked(m, NULL);
+    } else {
+        *server = m;
+    }
+}
+
+static struct status_node *add_more(struct status *s, const char *address)
+{
+    struct status_node *n = &s->more[s->n_more];
+    if (s->n_more == STATUS_MORE_MAX || strcmp(address, s->pageserver.address) == 0)
+        return NULL;
+    for (uint32_t i = 0; i < s->n_more; i++)
+        if (strcmp(s->more[i].address, address) == 0)
+            return NULL;
+    s->n_more++;
+    snprintf(n->name, sizeof n->name, "pageserver-%u", (unsigned)(s->n_more + 1));
+    snprintf(n->address, sizeof n->address, "%s", address);
+    return n;
+}
+
+/* Those that a safekeeper knows to follow, and that nobody has named. */
+static void ask_more(struct status *s, const Corallite__Pageservers *known,
+                     Corallite__ServerStatus **server)
+{
+    for (size_t i = 0; i < known->n_pageservers; i++) {
+        char host[256];
+        uint16_t port;
+        const char *address = known->pageservers[i]->address;
+        struct status_node *n = address && *address && strlen(address) < CO_HOST_MAX_BYTES + 16
+                                    ? add_more(s, address)
+                                    : NULL;
+        if (n && psock_split_address(address, CLUSTER_PORT_BASE, host, &port) == 0)
+            ask_pageserver(s, n, host, port, &s->cluster, "", server);
+        else if (n)
+            note_trouble(n);
+    }
+}
+
+/* Of the first safekeeper that answers. */
+static void find_more(struct status *s, char hosts[CO_MEMBERS_MAX][256],
+                      const uint16_t ports[CO_MEMBERS_MAX], Corallite__ServerStatus **server)
+{
+    Corallite__Pageservers ask = CORALLITE__PAGESERVERS__INIT, *known = NULL;
+    for (uint32_t i = 0; i < s->n_safekeepers && !known; i++) {
+        struct client c;
+        if (!s->safekeepers[i].up ||
+            client_connect(&c, hosts[i], ports[i], NULL, s->safekeepers[i].node, ASK_TIMEOUT_MS))
+            continue;
+        if (client_call(&c, FRAME_PAGESERVERS, &ask.base, FRAME_PAGESERVERS_OK,
+                        &corallite__pageservers__descriptor, ASK_TIMEOUT_MS, &known))
+            known = NULL;
+        client_close(&c);
+    }
+    if (!known)
+        return;
+    ask_more(s, known, server);
+    corallite__pageservers__free_unpacked(known, NULL);
 }
 
 /* -- The verb ------------------------------------------------------------------------------------
@@ -256,16 +327,26 @@ static void gather(const struct client_target *target, const char *only, struct 
 {
     uint16_t ports[CO_MEMBERS_MAX] = {0};
     char hosts[CO_MEMBERS_MAX][256];
-    Corallite__ServerStatus *server;
+    Corallite__ServerStatus *server = NULL;
+    const struct co_id *cluster = target->local ? &target->cluster.id : NULL;
     snprintf(s->pageserver.name, sizeof s->pageserver.name, "pageserver");
     client_address(target->host, target->port, s->pageserver.address);
     if (target->local)
         local_nodes(s, &target->cluster, ports, hosts);
-    ask_pageserver(s, target, only, &server);
+    ask_pageserver(s, &s->pageserver, target->host, target->port, cluster, only, &server);
+    for (uint32_t i = 0; i < target->n_more; i++) {
+        char address[CO_HOST_MAX_BYTES + 16];
+        client_address(target->more[i].host, target->more[i].port, address);
+        struct status_node *n = add_more(s, address);
+        if (n)
+            ask_pageserver(s, n, target->more[i].host, target->more[i].port, cluster, only,
+                           &server);
+    }
     if (server && !target->local)
         take_safekeepers(s, server, ports, hosts);
     for (uint32_t i = 0; i < s->n_safekeepers; i++)
-        ask_safekeeper(s, i, hosts[i], ports[i], target->local ? &target->cluster.id : NULL);
+        ask_safekeeper(s, i, hosts[i], ports[i], cluster);
+    find_more(s, hosts, ports, &server);
     if (server)
         corallite__server_status__free_unpacked(server, NULL);
 }

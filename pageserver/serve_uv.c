@@ -168,6 +168,8 @@ static void send_status(struct ps_session *session, uint64_t request)
     st.lmdb_bytes = store.used_bytes;
     st.records = co_metric_get(&ps_m_records);
     st.pages_served = co_metric_get(&ps_m_pages);
+    st.has_lag_bytes = 1;
+    st.lag_bytes = co_metric_get(&ps_m_lag_bytes);
     st.bytes_in = co_metric_get(&ps_m_bytes_in);
     st.bytes_out = co_metric_get(&ps_m_bytes_out);
     for (struct ps_session *o = s->sessions; o; o = o->next) {

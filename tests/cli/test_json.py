@@ -72,6 +72,8 @@ def keys_as_documented(room):
     take("pin create", "js", "good")
     take("pin list", "js")
     take("safekeeper list")
+    take("pageserver list")
+    take("pageserver forget", "0" * 31 + "1")
     take("pin drop", "js", "good")
     take("retention set", "js", "7d")
     take("retention show", "js")

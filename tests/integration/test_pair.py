@@ -253,6 +253,12 @@ def pair_follower_late_promoted_lost(t):
         until(lambda: len(json.loads(corallite(c, "pin", "list", "shop", "--json", server=follower).stdout)) == 2, 5,
               "both pins are at the follower")
 
+        status = json.loads(corallite(c, "status", "--json", server=owner).stdout)
+        check({p["address"]: p["follows"] for p in status["pageservers"]} == {owner: None, follower: owner},
+              f"status: {status['pageservers']}")
+        check(f"follows {owner}" in corallite(c, "status").stdout, "status in words")
+        check("\n" in corallite(c, "check", "shop", server=follower).stdout, "check at the follower")
+
         # Who follows, and how far: kept by each safekeeper.
         def kept():
             both = listed(c)
