@@ -45,7 +45,8 @@ void cv_bulk_free(struct cv_conn *c)
 /* The head, and the turn to write behind it. */
 static int take_turn(struct cv_conn *c)
 {
-    struct cv_pin_request request = {.timeout_ms = TRY_MS};
+    /* Commits of another connection may be on their way still: the tip, not what is durable. */
+    struct cv_pin_request request = {.want_tip = true, .timeout_ms = TRY_MS};
     enum cv_turn turn = CV_TURN_STALE;
     bool speculative;
 

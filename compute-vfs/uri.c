@@ -21,7 +21,7 @@ void cv_uri_init(struct cv_uri *uri)
     snprintf(uri->server, sizeof uri->server, "%s", CV_SERVER_DEFAULT);
     uri->commit_timeout_ms = CO_COMMIT_TIMEOUT_MS;
     uri->cache_mb = 64;
-    uri->lag_mb = 256;
+    uri->lag_mb = CV_LAG_MB_DEFAULT;
     uri->create = true;
 }
 

@@ -19,6 +19,7 @@
 #define CV_PATH_MAX       (CV_SERVER_MAX + 2 * (CO_NAME_MAX_BYTES + 1) + LSN_TEXT + 16)
 #define CV_CACHE_MB_MAX   (1u << 20)
 #define CV_LAG_MB_MAX     1048576u
+#define CV_LAG_MB_DEFAULT 256u
 
 #define CV_SERVER_DEFAULT "127.0.0.1:6400" /* where `corallite up` puts the pageserver */
 
