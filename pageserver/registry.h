@@ -46,6 +46,7 @@ struct ps_timeline {
     uint64_t storing; /* version on its way to the store; 0: none */
     bool purged;      /* DROPPED, and its pages are deleted */
     bool based;       /* its ancestors are here as far as it needs them (lineage_uv.c) */
+    bool news;        /* a safekeeper may have records that are not here (puller_uv.c) */
     lsn_t wanted;     /* somebody waits for this much of the log, besides `waits` */
     uint64_t held[CO_MEMBERS_MAX];  /* version each safekeeper holds; 0: lacks it */
     uint64_t asked[CO_MEMBERS_MAX]; /* request of the TIMELINE_PUT on its way there; 0: none */
@@ -57,7 +58,7 @@ struct ps_timeline {
     uint32_t gc_at;              /* its place in the plan that is being made */
 
     struct ps_chain chain; /* what is ingested, durably */
-    void *feed;            /* the puller's (puller_uv.c) */
+    void *feed;            /* the puller's (puller_uv.c); NULL: nothing is to be pulled */
     void *waits;           /* reads that wait for records (serve_uv.c) */
 
     struct ps_timeline *next_id, *next_name, *next; /* hash chains; list of all */

@@ -10,6 +10,7 @@
 
 #define PUTS_MAX         1024u
 #define LIST_PAGE_BYTES  (48 * CO_KIB)
+#define LIST_PAGE_MAX    512u
 #define STATUS_LINES_MAX 400u
 
 /* -- TIMELINE_PUT
@@ -63,6 +64,8 @@ static void apply_put(struct sk_put_request *p)
     co_info("safekeeper/server", "timeline %s id=%s name=%s state=%d version=%llu",
             p->what == SK_PUT_CREATE ? "created" : "changed", co_id_format(&key, id), p->entry.name,
             (int)p->entry.state, (unsigned long long)p->entry.version);
+    if (p->what == SK_PUT_CREATE)
+        p->entry.rest_lsn = p->entry.start_lsn;
     sk_registry_written(&s->registry, &p->registry);
     if (sk_registry_put(&s->registry, &p->entry)) {
         sk_server_fail(s, CO_ERR_NOMEM, co_sentence());
@@ -147,22 +150,28 @@ static int list_timelines(struct sk_server *s, struct peer *peer, uint64_t reque
                           const Corallite__TimelineList *m)
 {
     struct co_id after;
+    struct sk_client *client = sk_find_client(s, peer_id(peer));
     int rc = msg_get16("after", m->has_after, &m->after, after.b);
     if (rc)
         return rc;
-    const struct sk_entry *e = sk_registry_after(&s->registry, m->has_after ? &after : NULL);
+    if (m->has_watch && m->watch)
+        s->watched = client->watches = true;
+    struct sk_entry *e = sk_registry_after(&s->registry, m->has_after ? &after : NULL);
     const struct sk_entry *end = s->registry.e + s->registry.n;
-    Corallite__Timeline **list = malloc((s->registry.n + 1) * sizeof *list);
-    if (!list)
-        return co_fail(CO_ERR_NOMEM, "no memory for a list of timelines");
+    Corallite__Timeline *list[LIST_PAGE_MAX];
+    uint64_t commits[LIST_PAGE_MAX];
     Corallite__TimelineListed listed = CORALLITE__TIMELINE_LISTED__INIT;
     size_t bytes = 0;
-    for (; e && e < end && bytes < LIST_PAGE_BYTES; e++) {
+    for (; e && e < end && bytes < LIST_PAGE_BYTES && listed.n_timelines < LIST_PAGE_MAX; e++) {
+        if (client->watches)
+            commits[listed.n_commit_lsn++] = sk_rest_commit(s, e);
         list[listed.n_timelines++] = e->message;
         bytes += corallite__timeline__get_packed_size(e->message) + 8;
     }
     listed.timelines = list;
+    listed.commit_lsn = commits;
     listed.has_more = 1;
+    listed.has_news = client->watches; /* of which there are none yet: it will tell */
     listed.more = e && e < end;
     for (uint32_t i = 0; i < s->registry.n && !listed.has_pageserver; i++) {
         const Corallite__Timeline *t = s->registry.e[i].message;
@@ -170,7 +179,6 @@ static int list_timelines(struct sk_server *s, struct peer *peer, uint64_t reque
         listed.pageserver = t->pageserver;
     }
     peer_send(peer, FRAME_TIMELINE_LISTED, request_id, &listed.base, (struct co_span){0});
-    free(list);
     return 0;
 }
 

@@ -25,6 +25,8 @@ static const struct co_option known_options[] = {
      "the address that others reach it by, for the log (default: --listen)"},
     {"cluster", 'c', "ID",
      "32 hex digits; needed for a new data directory, checked for an old one"},
+    {"open-timelines", 'o', "N",
+     "so many idle branches stay open (default 128); others are opened when they are asked for"},
     {"log-level", 'v', "LEVEL", "debug, info (default), warn, error or off"},
     {"insecure-listen", 'i', NULL,
      "allow --listen and --http on addresses that other hosts reach: there is no access control "
@@ -50,7 +52,7 @@ static const struct co_program program = {
 
 struct options {
     const char *dir, *cluster_text;
-    uint32_t node;
+    uint32_t node, keep_open;
     char host[256], http_host[256], advertise_host[256];
     uint16_t port, http_port, advertise_port;
     bool http, advertise, insecure, has_cluster;
@@ -71,6 +73,17 @@ static int parse_node(const char *text, uint32_t *out)
     unsigned long n = strtoul(text, &end, 10);
     if (*end || end == text || n < 1 || n > 65535)
         return co_fail(CO_ERR_INVAL, "--node is a number from 1 to 65535; '%.40s' is not", text);
+    *out = (uint32_t)n;
+    return 0;
+}
+
+static int parse_open(const char *text, uint32_t *out)
+{
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+    if (*end || end == text || n < 1 || n > CO_TIMELINES_MAX)
+        return co_fail(CO_ERR_INVAL, "--open-timelines is a number from 1 to %u; '%.40s' is not",
+                       CO_TIMELINES_MAX, text);
     *out = (uint32_t)n;
     return 0;
 }
@@ -105,6 +118,8 @@ static int set_option(struct options *o, int which, const char *value)
         return co_id_parse(value, &o->cluster)
                    ? co_fail(CO_ERR_INVAL, "--cluster takes 32 hex digits; '%.80s' are not", value)
                    : 0;
+    case 'o':
+        return parse_open(value, &o->keep_open);
     case 'v':
         return set_level(value);
     default:
@@ -213,6 +228,7 @@ static int start(struct daemon *d, const struct options *o, struct co_identity *
                                        .identity = identity,
                                        .host = o->host,
                                        .port = o->port,
+                                       .keep_open = o->keep_open,
                                        .done = on_done,
                                        .owner = d};
     rc = sk_server_start(&d->loop, &server, &d->server);

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import time
 
-from lib.cluster import BIN, PAGESERVER, check, popen, run, tell, until
+from lib.cluster import BIN, NODES, PAGESERVER, SLOWER, check, popen, run, tell, until
 from lib.registry import test
 
 SALES = """
@@ -412,3 +412,30 @@ def many_branches(t):
             check(slower <= 1.1, f"{count} branches make a read of main take {slower:.2f}x")
         client.stdin.close()
         check(client.wait(10) == 0, "the client of branches failed")
+
+
+@test("200 small databases: at rest a safekeeper has closed those that nobody uses, after kill -9 of everything each is there, "
+      "ready and a statement done within 5 s", 120)
+def many_databases(t):
+    import many
+    n = 200
+    with t.cluster() as c:
+        seconds = many.make(c, n)
+        t.note(f"{n} made, {n / seconds:.0f} a second")
+        until(lambda: all(c.metrics(node)["corallite_safekeeper_open_timelines"] <= 128 for node in NODES), 30,
+              "what nobody uses is closed")
+        t.note(many.told(many.state(c)))
+        opened = many.use(c, n)
+        c.kill9_everything()
+        for db in opened:
+            db.close()
+        up, done = many.start(c, n)
+        t.note(f"after kill -9 ready within {up:.2f} s, a statement done after {done:.2f} s")
+        check(done <= 5 * SLOWER, f"a statement was done only after {done:.1f} s")
+        for k in range(n):
+            db = c.connect(f"db{k}", timeout=30)
+            rows = db.execute("SELECT count(*), min(y) FROM t WHERE y <> 'again'").fetchone()
+            check(rows == (1, f"of database {k}"), f"db{k} has {rows}")
+            again = db.execute("SELECT count(*) FROM t WHERE y = 'again'").fetchone()[0]
+            check(again == (k in many.used(n)), f"db{k} has {again} rows more")
+            db.close()
