@@ -30,6 +30,7 @@ help:
 	  'make examples-all     the examples in languages whose packages are large: Node, Go, Java' \
 	  'make bench            Corallite, local SQLite, PostgreSQL, dqlite, etcd side by side, 15 minutes; bench-full: more' \
 	  'make many [N=10000]   many small databases: rate, memory, descriptors, disk, time to be ready after a restart' \
+	  'make soak SECONDS=600 do memory, descriptors and disk stay as they are under a mixed load?' \
 	  'make gc-steady        does the page store stay as large as what is visible? (VERSIONS=2000000)' \
 	  'make sanitize         unit tests and simulator under ASan and UBSan' \
 	  'make tsan             the products as processes under ThreadSanitizer' \
@@ -125,6 +126,13 @@ sizes:
 many: all
 	@tools/deps test
 	@B=$(B) N=$(or $(N),10000) /usr/bin/python3 tests/integration/many.py $(ARGS)
+
+# Memory, descriptors and disk of each daemon stay as they are (tests/integration/soak.py): 600 s, or SECONDS=7200.
+.PHONY: soak
+soak: all
+	@tools/deps test
+	@B=$(B) SECONDS_TO_SOAK=$(if $(filter command environment,$(origin SECONDS)),$(SECONDS),600) \
+	  /usr/bin/python3 tests/integration/soak.py
 
 .PHONY: cli-test docs-test
 
