@@ -48,7 +48,10 @@ def disk_bytes(path):
     total = 0
     for root, _, files in os.walk(path):
         for name in files:
-            total += os.lstat(os.path.join(root, name)).st_blocks * 512
+            try:
+                total += os.lstat(os.path.join(root, name)).st_blocks * 512
+            except FileNotFoundError:  # it has just gone
+                pass
     return total
 
 

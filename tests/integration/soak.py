@@ -108,7 +108,10 @@ class Load:
             thread.start()
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self.wrong:
-            sample()
+            try:
+                sample()
+            except Exception as e:  # told when the others have stopped
+                self.wrong.append(f"sample: {e}")
             time.sleep(SAMPLE_S)
         self.stop = True
         for thread in threads:
