@@ -185,15 +185,31 @@ static int list_timelines(struct sk_server *s, struct peer *peer, uint64_t reque
 /* -- NODE_STATUS
  * ----------------------------------------------------------------------------------- */
 
-static void status_line(struct sk_entry *e, Corallite__NodeStatus__PerTimeline *line)
+/* Of one at rest: what it was closed with. */
+static void line_at_rest(const struct sk_server *s, const struct sk_entry *e,
+                         Corallite__NodeStatus__PerTimeline *line)
+{
+    struct sk_control control;
+    if (!sk_server_peek(s, e, &control))
+        return;
+    line->has_term = line->has_flush_lsn = line->has_commit_lsn = line->has_lease_held = 1;
+    line->term = control.term;
+    line->flush_lsn = control.sealed_lsn;
+    line->commit_lsn = control.commit_lsn;
+}
+
+static void status_line(const struct sk_server *s, struct sk_entry *e,
+                        Corallite__NodeStatus__PerTimeline *line)
 {
     struct sk_view v;
     corallite__node_status__per_timeline__init(line);
     line->has_id = 1;
     line->id = msg_bytes16(e->id.b);
     line->name = e->name;
-    if (!e->open)
+    if (!e->open) {
+        line_at_rest(s, e, line);
         return;
+    }
     line->has_bytes_in = line->has_records = 1;
     sk_timeline_count(e->open, &line->bytes_in, &line->records);
     if (!sk_timeline_view(e->open, &v))
@@ -234,7 +250,7 @@ static int node_status(struct sk_server *s, struct peer *peer, uint64_t request_
         if (s->registry.e[i].state == CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
             continue;
         list[st.n_timeline] = &lines[st.n_timeline];
-        status_line(&s->registry.e[i], list[st.n_timeline++]);
+        status_line(s, &s->registry.e[i], list[st.n_timeline++]);
     }
     st.timeline = list;
     peer_send(peer, FRAME_NODE_STATUS_OK, request_id, &st.base, (struct co_span){0});

@@ -223,8 +223,10 @@ lsn_t sk_rest_commit(const struct sk_server *s, struct sk_entry *e)
 {
     if (e->open)
         return commit_of(e->open);
-    if (!e->rest_lsn && e->state != CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
-        e->rest_lsn = sk_server_peek(s, e);
+    struct sk_control control;
+    if (!e->rest_lsn && e->state != CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED &&
+        sk_server_peek(s, e, &control))
+        e->rest_lsn = control.commit_lsn;
     return e->rest_lsn;
 }
 

@@ -98,9 +98,10 @@ struct sk_birth sk_birth_of(const struct sk_server *s, const struct sk_entry *en
 CO_MUST_CHECK int sk_server_open(struct sk_server *s, struct sk_entry *entry,
                                  struct sk_files *files);
 
-/* The commit LSN of a timeline that is not open, by its control block; 0: not to be told without
- * opening it. */
-lsn_t sk_server_peek(const struct sk_server *s, const struct sk_entry *entry);
+/* The control block of a timeline that is not open. False: it was not closed cleanly (or cannot be
+ * read), and how far it is shows only when it is opened. */
+bool sk_server_peek(const struct sk_server *s, const struct sk_entry *entry,
+                    struct sk_control *out);
 /* Counts the log bytes of the next n timelines. */
 void sk_server_measure(struct sk_server *s, uint32_t n);
 

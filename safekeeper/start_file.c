@@ -37,20 +37,19 @@ int sk_server_open(struct sk_server *s, struct sk_entry *entry, struct sk_files 
     return 0;
 }
 
-lsn_t sk_server_peek(const struct sk_server *s, const struct sk_entry *entry)
+bool sk_server_peek(const struct sk_server *s, const struct sk_entry *entry, struct sk_control *out)
 {
     struct sk_birth birth = sk_birth_of(s, entry);
     struct sk_control_file file;
-    struct sk_control control;
     char path[SK_PATH_MAX], text[CO_ID_TEXT];
     int rc =
         sk_io_path(path, "%s/timelines/%s/control", s->options.dir, co_id_format(&entry->id, text));
     if (!rc)
-        rc = sk_control_open(path, &birth.owner, &file, &control);
+        rc = sk_control_open(path, &birth.owner, &file, out);
     if (rc)
-        return 0; /* whoever opens it is told why */
+        return false; /* whoever opens it is told why */
     sk_control_close(&file);
-    return control.clean ? control.commit_lsn : 0;
+    return out->clean && !out->halted[0];
 }
 
 void sk_server_measure(struct sk_server *s, uint32_t n)
