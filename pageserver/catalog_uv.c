@@ -297,6 +297,7 @@ static void ask_list(struct ps_node *node, const struct co_id *after)
         node->told_new = false;
         node->round = s->fresh;
     }
+    list.has_watch = list.watch = 1;
     node->list_request = ++s->last_request;
     peer_send(node->peer, FRAME_TIMELINE_LIST, s->last_request, &list.base, co_span_of(NULL, 0));
 }
@@ -377,7 +378,10 @@ static int take_listed(struct ps_node *node, const Corallite__TimelineListed *li
             rc = ps_reg_heard(&node->s->reg, node->index, &meta, &tl);
         if (rc)
             return rc;
+        if (i < listed->n_commit_lsn)
+            ps_feed_news(node->s, node->index, tl, listed->commit_lsn[i]);
     }
+    node->tells = listed->has_news;
     if (!listed->more || listed->n_timelines == 0)
         list_complete(node);
     else
@@ -385,15 +389,32 @@ static int take_listed(struct ps_node *node, const Corallite__TimelineListed *li
     return 0;
 }
 
+/* Commit LSNs that moved on this safekeeper. */
+static int take_news(struct ps_node *node, const Corallite__TimelineListed *listed)
+{
+    size_t n = listed->n_commit_lsn;
+    if (!listed->has_news || listed->news.len != n * sizeof(struct co_id))
+        return co_fail(CO_ERR_PROTOCOL, "news came of %zu timelines with %zu positions",
+                       listed->has_news ? listed->news.len / sizeof(struct co_id) : 0, n);
+    for (size_t i = 0; i < n; i++) {
+        struct co_id id;
+        memcpy(id.b, listed->news.data + i * sizeof id.b, sizeof id.b);
+        struct ps_timeline *tl = ps_reg_find(&node->s->reg, &id);
+        if (tl)
+            ps_feed_news(node->s, node->index, tl, listed->commit_lsn[i]);
+    }
+    return 0;
+}
+
 static int on_listed(struct ps_node *node, const struct frame_header *frame, struct co_span message)
 {
-    if (frame->request_id != node->list_request)
+    if (frame->request_id && frame->request_id != node->list_request)
         return 0;
     Corallite__TimelineListed *listed =
         message_unpack(&corallite__timeline_listed__descriptor, message);
     if (!listed)
         return CO_ERR_PROTOCOL;
-    int rc = take_listed(node, listed);
+    int rc = frame->request_id ? take_listed(node, listed) : take_news(node, listed);
     protobuf_c_message_free_unpacked(&listed->base, NULL);
     return rc;
 }

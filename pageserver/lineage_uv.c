@@ -65,17 +65,27 @@ static bool is_based(struct ps_server *s, struct ps_timeline *tl)
     return true;
 }
 
+/* What is missing of it has to be pulled, whether it is told to be new or not. */
+static void want_ancestor(struct ps_server *s, const struct ps_timeline *tl)
+{
+    struct ps_timeline *up = ps_reg_find(&s->reg, &tl->meta.ancestor);
+    if (up && up->line.no && up->chain.last_lsn < tl->meta.ancestor_lsn)
+        ps_feed_ensure(s, up);
+}
+
 /* True: it was not based before. */
 static bool try_one(struct ps_server *s, struct ps_timeline *tl)
 {
     bool was = tl->based;
-    if (!ps_timeline_fed(tl) || (was && tl->feed))
+    if (!ps_timeline_fed(tl) || (was && (tl->feed || !ps_feed_due(s, tl))))
         return false;
     if (!is_based(s, tl)) {
         s->n_unbased++;
+        want_ancestor(s, tl);
         return false;
     }
-    ps_feed_open(s, tl);
+    if (ps_feed_due(s, tl))
+        ps_feed_open(s, tl);
     if (was)
         return false;
     ps_pages_wake(tl);

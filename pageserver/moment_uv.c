@@ -262,7 +262,7 @@ int ps_moment_poll(struct ps_server *s, struct ps_moment *m, const char *db, con
         return look_up(s, m, tl, lsn);
     if (tl->wanted < m->need)
         tl->wanted = m->need;
-    ps_feed_wanted(tl);
+    ps_feed_wanted(s, tl);
     rc = ps_feed_check(tl);
     return rc ? rc : CO_ERR_AGAIN;
 }

@@ -273,7 +273,7 @@ static int begin_wait(struct ps_session *session, const struct read_request *r)
     w->begun_ns = uv_hrtime();
     co_metric_add(&ps_m_waits, 1);
     co_metric_add(&ps_m_waiting, 1);
-    ps_feed_wanted(r->tl);
+    ps_feed_wanted(session->s, r->tl);
     return 0;
 }
 
@@ -284,6 +284,8 @@ static void begin(struct ps_session *session, struct read_request *r)
         answer(session, r);
         return;
     }
+    if (!rc)
+        ps_feed_ensure(session->s, r->tl);
     if (!rc)
         rc = ps_feed_check(r->tl);
     if (!rc && r->deadline_ms == 0) {

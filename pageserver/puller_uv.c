@@ -1,6 +1,6 @@
 /*
- * puller_uv.c - one feed for each open timeline: asks a safekeeper for the committed records that
- * come next, hands them to the writer, and says how far the timeline is.
+ * puller_uv.c - a feed for each timeline that has something new: asks a safekeeper for the
+ * committed records that come next, hands them to the writer, and says how far the timeline is.
  *
  *   STREAM (long poll) --> STREAM_DATA --> pending --> the writer's job --> chain, waits woken
  *
@@ -18,6 +18,11 @@
  * writer), or sends what cannot be used. When a reader waits for more than has come, the others are
  * asked too, after HEDGE_MS. Answers from several overlap harmlessly: LSNs are byte positions, and
  * what is there already is skipped.
+ *
+ * Of ten thousand databases few are written to. A feed whose poll brought nothing ends, and the
+ * timeline rests: the safekeepers tell when a commit LSN moves (TIMELINE_LISTED with news), with
+ * their list at the begin of a connection how far each is, and a reader who wants more than there
+ * is begins a feed by himself. As long as a connected safekeeper does not tell, feeds go on.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,10 +98,19 @@ static void drop_pending(struct feed *f)
 
 /* -- Asking ------------------------------------------------------------------------------------ */
 
-/* Many idle timelines poll more rarely, so that polls alone are no load. */
+/* Will a connected safekeeper tell what is new? */
+static bool news_told(const struct ps_server *s)
+{
+    for (uint32_t i = 0; i < s->reg.n_nodes; i++)
+        if (s->nodes[i].ready && s->reg.listed[i] && !s->nodes[i].tells)
+            return false;
+    return true;
+}
+
+/* Where idle timelines go on to poll, many do so more rarely: polls alone are no load. */
 static uint32_t poll_ms(const struct ps_server *s)
 {
-    uint64_t ms = POLL_MS + (uint64_t)s->reg.n * 5;
+    uint64_t ms = POLL_MS + (news_told(s) ? 0 : (uint64_t)s->reg.n * 5);
     return (uint32_t)(ms < POLL_MAX_MS ? ms : POLL_MAX_MS);
 }
 
@@ -180,9 +194,14 @@ static void poll_source(struct feed *f)
 }
 
 /* Somebody waits for more than there is. */
+static bool is_wanted(const struct ps_timeline *tl)
+{
+    return tl->waits || tl->wanted > tl->chain.last_lsn;
+}
+
 static bool is_awaited(const struct feed *f)
 {
-    return f->tl->waits || f->tl->wanted > f->tl->chain.last_lsn;
+    return is_wanted(f->tl);
 }
 
 static void on_hedge(uv_timer_t *timer)
@@ -197,8 +216,20 @@ static void on_hedge(uv_timer_t *timer)
     uv_timer_start(&f->hedge, on_hedge, HEDGE_POLL_MS + HEDGE_MS, 0);
 }
 
-void ps_feed_wanted(struct ps_timeline *tl)
+bool ps_feed_due(const struct ps_server *s, const struct ps_timeline *tl)
 {
+    return tl->news || is_wanted(tl) || !news_told(s);
+}
+
+void ps_feed_ensure(struct ps_server *s, struct ps_timeline *tl)
+{
+    if (!tl->feed && tl->based && ps_timeline_fed(tl))
+        ps_feed_open(s, tl);
+}
+
+void ps_feed_wanted(struct ps_server *s, struct ps_timeline *tl)
+{
+    ps_feed_ensure(s, tl);
     struct feed *f = tl->feed;
     if (f && f->gathering && is_awaited(f)) {
         f->pausing = f->gathering = false;
@@ -369,6 +400,28 @@ static int take_data(struct feed *f, uint32_t node, const Corallite__StreamData 
     return 0;
 }
 
+uint64_t ps_feed_lag(const struct ps_server *s, const struct ps_timeline *tl)
+{
+    const struct feed *f = tl->feed;
+    uint64_t lag = 0;
+    for (uint32_t i = 0; f && i < s->reg.n_nodes; i++)
+        if (f->commit[i] > tl->chain.last_lsn && f->commit[i] - tl->chain.last_lsn > lag)
+            lag = f->commit[i] - tl->chain.last_lsn;
+    return lag;
+}
+
+lsn_t ps_feed_known(const struct ps_server *s, const struct ps_timeline *tl)
+{
+    return tl->chain.last_lsn + ps_feed_lag(s, tl);
+}
+
+/* A poll brought nothing: is there anything left to ask for? */
+static bool may_rest(const struct feed *f)
+{
+    return news_told(f->s) && !f->pausing && !f->ingesting && !f->pending.len && !f->part &&
+           !is_awaited(f) && ps_feed_lag(f->s, f->tl) == 0;
+}
+
 static void next_poll(struct feed *f, uint32_t node, size_t bytes)
 {
     if (f->halted || f->closed || node != f->source)
@@ -380,6 +433,11 @@ static void next_poll(struct feed *f, uint32_t node, size_t bytes)
     }
     if (bytes == 0 && !f->pausing) {
         bool soon = uv_now(&f->s->loop) - f->asked_ms[node] < EMPTY_MIN_MS;
+        if (!soon && may_rest(f)) {
+            f->tl->news = false;
+            ps_feed_close(f->tl);
+            return;
+        }
         turn(f);
         if (soon) {
             pause_for(f, EMPTY_MIN_MS);
@@ -474,6 +532,17 @@ void ps_feed_close(struct ps_timeline *tl)
     uv_close((uv_handle_t *)&f->hedge, on_closed);
 }
 
+void ps_feed_news(struct ps_server *s, uint32_t node, struct ps_timeline *tl, lsn_t commit)
+{
+    if (tl->meta.state == PS_DROPPED || (commit && commit <= tl->chain.last_lsn))
+        return;
+    tl->news = true;
+    ps_feed_ensure(s, tl);
+    struct feed *f = tl->feed;
+    if (f && commit > f->commit[node])
+        f->commit[node] = commit;
+}
+
 void ps_feeds_node(struct ps_server *s, uint32_t node, bool ready)
 {
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
@@ -517,21 +586,6 @@ struct worst {
     const struct ps_timeline *tl;
     uint64_t lag;
 };
-
-uint64_t ps_feed_lag(const struct ps_server *s, const struct ps_timeline *tl)
-{
-    const struct feed *f = tl->feed;
-    uint64_t lag = 0;
-    for (uint32_t i = 0; f && i < s->reg.n_nodes; i++)
-        if (f->commit[i] > tl->chain.last_lsn && f->commit[i] - tl->chain.last_lsn > lag)
-            lag = f->commit[i] - tl->chain.last_lsn;
-    return lag;
-}
-
-lsn_t ps_feed_known(const struct ps_server *s, const struct ps_timeline *tl)
-{
-    return tl->chain.last_lsn + ps_feed_lag(s, tl);
-}
 
 /* Keeps it among the worst, in order. */
 static void rank(struct worst worst[WORST], unsigned *n, struct worst one)

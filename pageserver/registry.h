@@ -50,6 +50,7 @@ struct ps_timeline {
     bool based;       /* its ancestors are here as far as it needs them (lineage_uv.c) */
     bool rebuilding;  /* what came from the log is being taken away (repair_uv.c): not fed */
     bool was_behind;  /* at the start there were commits above its last-record LSN */
+    bool news;        /* a safekeeper may have records that are not here (puller_uv.c) */
     lsn_t wanted;     /* somebody waits for this much of the log, besides `waits` */
     uint64_t held[CO_MEMBERS_MAX];  /* version each safekeeper holds; 0: lacks it */
     uint64_t asked[CO_MEMBERS_MAX]; /* request of the TIMELINE_PUT on its way there; 0: none */
@@ -67,8 +68,8 @@ struct ps_timeline {
     struct ps_chain chain; /* what is ingested */
     lsn_t durable;         /* so much of it is on disk for sure (durable_uv.c) */
     lsn_t to_be_durable, told[CO_MEMBERS_MAX]; /* by the sync under way; to each safekeeper */
-    void *feed;                                /* the puller's (puller_uv.c) */
-    void *waits;                               /* reads that wait for records (serve_uv.c) */
+    void *feed;  /* the puller's (puller_uv.c); NULL: nothing is to be pulled */
+    void *waits; /* reads that wait for records (serve_uv.c) */
 
     struct ps_timeline *next_id, *next_name, *next; /* hash chains; list of all */
 };

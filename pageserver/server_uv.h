@@ -50,6 +50,7 @@ struct ps_node {
     uint16_t port;
     struct peer *peer; /* NULL: waiting to connect again */
     bool ready;        /* HelloOk came */
+    bool tells;        /* which timelines have news */
     struct co_id disk; /* as it said last; zero: not known */
     uint64_t list_request, nodes_request;
     uint64_t generation,
@@ -232,8 +233,15 @@ void ps_lineage_open(struct ps_server *s, struct ps_timeline *tl);
 void ps_lineage_settle(struct ps_server *s);
 
 /* -- puller_uv.c: records ---------------------------------------------------------------------- */
-/* Pulls this timeline from now on, if it can be opened and is not being pulled. */
+/* Pulls this timeline from now on, if it is not being pulled: until it has been at rest for a while
+ * and the safekeepers tell when that changes. */
 void ps_feed_open(struct ps_server *s, struct ps_timeline *tl);
+/* The same of one that can be pulled now, else nothing: somebody will want more than there is. */
+void ps_feed_ensure(struct ps_server *s, struct ps_timeline *tl);
+/* A safekeeper tells how far a timeline is committed there; 0: it does not know. */
+void ps_feed_news(struct ps_server *s, uint32_t node, struct ps_timeline *tl, lsn_t commit);
+/* Is it to be pulled now? */
+bool ps_feed_due(const struct ps_server *s, const struct ps_timeline *tl);
 /* Ends it; a batch that is being ingested is finished first. */
 void ps_feed_close(struct ps_timeline *tl);
 /* A node came or went. */
@@ -244,7 +252,7 @@ CO_MUST_CHECK int ps_feed_data(struct ps_server *s, uint32_t node, const struct 
 /* An Error with this request id came. False: it was no request of a feed. */
 bool ps_feed_error(struct ps_server *s, uint32_t node, uint64_t request, int code);
 /* Somebody waits for more than there is. */
-void ps_feed_wanted(struct ps_timeline *tl);
+void ps_feed_wanted(struct ps_server *s, struct ps_timeline *tl);
 /* Grows while more of the timeline's log is ingested, also within a record. */
 uint64_t ps_feed_progress(const struct ps_timeline *tl);
 /* CO_ERR_HALTED with a sentence if the timeline is halted, else 0. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "common/assert.h"
@@ -12,6 +13,7 @@
 
 #define MAX_READERS 64
 #define PAGE        4096u
+#define FULL_BYTES  CO_MIB /* less than this free: a write that failed found no room */
 static const char magic[8] = {'C', 'O', 'R', 'A', 'L', 'P', 'S', '1'};
 #define STORE_ROW_BYTES 48u
 
@@ -21,10 +23,19 @@ static const char *const table_names[T_COUNT] = {"meta", "timeline", "progress",
 static int open_cursors(struct ps_txn *txn);
 static void close_cursors(struct ps_txn *txn);
 
+/* A write that a full disk cut short LMDB calls EIO. */
+static int real_error(const char *dir, int rc)
+{
+    struct statvfs v;
+    if (rc == EIO && statvfs(dir, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize < FULL_BYTES)
+        return ENOSPC;
+    return rc;
+}
+
 int ps_lmdb_fail(const struct ps_store *store, int rc, const char *doing)
 {
     const char *dir = store->dir;
-    switch (rc) {
+    switch (real_error(dir, rc)) {
     case MDB_INVALID:
         return co_fail(CO_ERR_CORRUPT,
                        "%s in %s: data.mdb is not an LMDB file; move the directory away, an empty "

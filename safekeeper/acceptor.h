@@ -81,8 +81,8 @@ struct sk_boot {
     struct wal_config config; /* last CONFIG record of the log, else the timeline's birth config */
     uint32_t node;            /* our node id; 0: of no configuration */
     bool left;                /* an earlier one named us, the last one does not (q_left) */
-    uint64_t now_us;
-    uint64_t lease_us; /* L */
+    uint64_t now_us;          /* or any time since which it has promised no lease */
+    uint64_t lease_us;        /* L */
     /* So many history entries are kept even below the floor, so that old commits can be asked for;
      * 0: SK_HISTORY_KEEP. */
     uint32_t history_keep;

@@ -10,6 +10,7 @@
 
 #define PUTS_MAX         1024u
 #define LIST_PAGE_BYTES  (48 * CO_KIB)
+#define LIST_PAGE_MAX    512u
 #define STATUS_LINES_MAX 400u
 
 /* -- TIMELINE_PUT
@@ -63,6 +64,8 @@ static void apply_put(struct sk_put_request *p)
     co_info("safekeeper/server", "timeline %s id=%s name=%s state=%d version=%llu",
             p->what == SK_PUT_CREATE ? "created" : "changed", co_id_format(&key, id), p->entry.name,
             (int)p->entry.state, (unsigned long long)p->entry.version);
+    if (p->what == SK_PUT_CREATE)
+        p->entry.rest_lsn = p->entry.start_lsn;
     sk_registry_written(&s->registry, &p->registry);
     s->generation++;
     if (sk_registry_put(&s->registry, &p->entry)) {
@@ -148,26 +151,34 @@ static int list_timelines(struct sk_server *s, struct peer *peer, uint64_t reque
                           const Corallite__TimelineList *m)
 {
     struct co_id after;
+    struct sk_client *client = sk_find_client(s, peer_id(peer));
     int rc = msg_get16("after", m->has_after, &m->after, after.b);
     if (rc)
         return rc;
-    const struct sk_entry *e = sk_registry_after(&s->registry, m->has_after ? &after : NULL);
+    bool begins = m->has_watch && m->watch && !client->watches;
+    if (begins)
+        s->watched = client->watches = true;
+    struct sk_entry *e = sk_registry_after(&s->registry, m->has_after ? &after : NULL);
     const struct sk_entry *end = s->registry.e + s->registry.n;
-    Corallite__Timeline **list = malloc((s->registry.n + 1) * sizeof *list);
-    if (!list)
-        return co_fail(CO_ERR_NOMEM, "no memory for a list of timelines");
+    Corallite__Timeline *list[LIST_PAGE_MAX];
+    uint64_t commits[LIST_PAGE_MAX];
     Corallite__TimelineListed listed = CORALLITE__TIMELINE_LISTED__INIT;
     size_t bytes = 0;
     listed.has_generation = 1;
     listed.generation = s->generation;
-    if (m->has_known && m->known == s->generation)
+    /* Who begins to watch wants the commit LSNs, whatever it knows. */
+    if (m->has_known && m->known == s->generation && !begins && !m->has_after)
         e = NULL;
-    for (; e && e < end && bytes < LIST_PAGE_BYTES; e++) {
+    for (; e && e < end && bytes < LIST_PAGE_BYTES && listed.n_timelines < LIST_PAGE_MAX; e++) {
+        if (client->watches)
+            commits[listed.n_commit_lsn++] = sk_rest_commit(s, e);
         list[listed.n_timelines++] = e->message;
         bytes += corallite__timeline__get_packed_size(e->message) + 8;
     }
     listed.timelines = list;
+    listed.commit_lsn = commits;
     listed.has_more = 1;
+    listed.has_news = client->watches; /* of which there are none yet: it will tell */
     listed.more = e && e < end;
     for (uint32_t i = 0; i < s->registry.n && !listed.has_pageserver; i++) {
         const Corallite__Timeline *t = s->registry.e[i].message;
@@ -175,22 +186,37 @@ static int list_timelines(struct sk_server *s, struct peer *peer, uint64_t reque
         listed.pageserver = t->pageserver;
     }
     peer_send(peer, FRAME_TIMELINE_LISTED, request_id, &listed.base, (struct co_span){0});
-    free(list);
     return 0;
 }
 
 /* -- NODE_STATUS
  * ----------------------------------------------------------------------------------- */
 
-static void status_line(struct sk_entry *e, Corallite__NodeStatus__PerTimeline *line)
+/* Of one at rest: what it was closed with. */
+static void line_at_rest(const struct sk_server *s, const struct sk_entry *e,
+                         Corallite__NodeStatus__PerTimeline *line)
+{
+    struct sk_control control;
+    if (!sk_server_peek(s, e, &control))
+        return;
+    line->has_term = line->has_flush_lsn = line->has_commit_lsn = line->has_lease_held = 1;
+    line->term = control.term;
+    line->flush_lsn = control.sealed_lsn;
+    line->commit_lsn = control.commit_lsn;
+}
+
+static void status_line(const struct sk_server *s, struct sk_entry *e,
+                        Corallite__NodeStatus__PerTimeline *line)
 {
     struct sk_view v;
     corallite__node_status__per_timeline__init(line);
     line->has_id = 1;
     line->id = msg_bytes16(e->id.b);
     line->name = e->name;
-    if (!e->open)
+    if (!e->open) {
+        line_at_rest(s, e, line);
         return;
+    }
     line->has_bytes_in = line->has_records = 1;
     sk_timeline_count(e->open, &line->bytes_in, &line->records);
     if (!sk_timeline_view(e->open, &v))
@@ -231,7 +257,7 @@ static int node_status(struct sk_server *s, struct peer *peer, uint64_t request_
         if (s->registry.e[i].state == CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
             continue;
         list[st.n_timeline] = &lines[st.n_timeline];
-        status_line(&s->registry.e[i], list[st.n_timeline++]);
+        status_line(s, &s->registry.e[i], list[st.n_timeline++]);
     }
     st.timeline = list;
     peer_send(peer, FRAME_NODE_STATUS_OK, request_id, &st.base, (struct co_span){0});

@@ -35,6 +35,8 @@ static const struct co_option known_options[] = {
     {"mend", 'M', "LIST",
      "do not serve: fetch what is damaged below the seal of the logs from the safekeepers "
      "ID=HOST:PORT of LIST, comma between them, and end"},
+    {"open-timelines", 'o', "N",
+     "so many idle branches stay open (default 128); others are opened when they are asked for"},
     {"log-level", 'v', "LEVEL", "debug, info (default), warn, error or off"},
     {"log-format", 'F', "FORMAT", "text (default) or json: one object a line on standard error"},
     {"insecure-listen", 'i', NULL,
@@ -62,7 +64,7 @@ static const struct co_program program = {
 struct options {
     const char *dir, *cluster_text, *restore;
     struct sk_restore members; /* its members alone */
-    uint32_t node;
+    uint32_t node, keep_open;
     char host[256], http_host[256], advertise_host[256];
     uint16_t port, http_port, advertise_port;
     bool http, advertise, insecure, has_cluster;
@@ -112,6 +114,17 @@ static int parse_peers(const char *text, struct options *o)
         }
     }
     return co_fail(CO_ERR_INVAL, "--mend takes at most %d safekeepers", CO_MEMBERS_MAX);
+}
+
+static int parse_open(const char *text, uint32_t *out)
+{
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+    if (*end || end == text || n < 1 || n > CO_TIMELINES_MAX)
+        return co_fail(CO_ERR_INVAL, "--open-timelines is a number from 1 to %u; '%.40s' is not",
+                       CO_TIMELINES_MAX, text);
+    *out = (uint32_t)n;
+    return 0;
 }
 
 static int set_level(const char *word)
@@ -181,6 +194,8 @@ static int set_option(struct options *o, int which, const char *value)
         return parse_members(value, &o->members);
     case 'M':
         return parse_peers(value, o);
+    case 'o':
+        return parse_open(value, &o->keep_open);
     case 'v':
         return set_level(value);
     case 'F':
@@ -292,6 +307,7 @@ static int start(struct daemon *d, const struct options *o, struct co_identity *
                                        .identity = identity,
                                        .host = o->host,
                                        .port = o->port,
+                                       .keep_open = o->keep_open,
                                        .done = on_done,
                                        .owner = d};
     rc = sk_server_start(&d->loop, &server, &d->server);

@@ -168,8 +168,13 @@ int sk_registry_put(struct sk_registry *r, struct sk_entry *entry)
     uint32_t i = position(r, &entry->id, false);
     r->sequence++;
     if (i < r->n && co_id_eq(&r->e[i].id, &entry->id)) {
-        entry->open = r->e[i].open;
-        memcpy(entry->durable, r->e[i].durable, sizeof entry->durable);
+        const struct sk_entry *was = &r->e[i];
+        memcpy(entry->durable, was->durable, sizeof entry->durable);
+        entry->open = was->open;
+        entry->holders = was->holders;
+        entry->rest_lsn = was->rest_lsn;
+        entry->closed_us = was->closed_us;
+        entry->here = was->here;
         sk_entry_release(&r->e[i]);
     } else {
         if (r->n == r->cap) {

@@ -32,8 +32,13 @@ struct sk_entry {
     Corallite__TimelineState state;
     char name[2 * (CO_NAME_MAX_BYTES + 1)]; /* DB/BRANCH */
     Corallite__Timeline *message;           /* owned */
-    void *open;                             /* of the server: what serves it, or NULL */
     lsn_t durable[SK_FOLLOWERS_MAX]; /* what each pageserver that follows has on disk; in memory */
+    /* of the server (rest_uv.c) */
+    void *open;         /* what serves it, or NULL */
+    uint32_t holders;   /* connections that lead it, or have wanted to */
+    lsn_t rest_lsn;     /* commit LSN while it is not open; 0: not known */
+    uint64_t closed_us; /* when it was closed to rest; 0: it was not */
+    bool here;          /* start: its directory is there */
 };
 
 struct sk_registry {
@@ -63,7 +68,8 @@ enum sk_put { SK_PUT_NOTHING, SK_PUT_CHANGE, SK_PUT_CREATE };
  * begins elsewhere. */
 CO_MUST_CHECK int sk_registry_judge(const struct sk_registry *r, const struct sk_entry *entry,
                                     enum sk_put *what);
-/* Puts it in memory. Takes the entry (emptied). Keeps `open` of a replaced one. CO_ERR_NOMEM. */
+/* Puts it in memory. Takes the entry (emptied). Keeps what the server knows of a replaced
+ * one. CO_ERR_NOMEM. */
 CO_MUST_CHECK int sk_registry_put(struct sk_registry *r, struct sk_entry *entry);
 
 #endif

@@ -13,7 +13,8 @@
 #include "common/mutation.h"
 
 enum { AT_CRC = 56, HEADER_USED = 60, NAME_BYTES = 20 /* 16 digits and ".seg" */ };
-#define STEP_BYTES CO_MIB
+#define STEP_BYTES  CO_MIB
+#define GRAIN_BYTES (16 * CO_KIB)
 
 static const uint8_t magic[8] = {'C', 'O', 'R', 'A', 'L', 'S', 'E', 'G'};
 
@@ -551,7 +552,8 @@ int sk_segments_prepare(struct sk_segments *s, lsn_t write_lsn, uint64_t ahead, 
         char path[SK_PATH_MAX];
         uint64_t offset;
         unsigned i;
-        size_t n = part_of(s->prepared_lsn, STEP_BYTES);
+        uint64_t left = (want - s->prepared_lsn + GRAIN_BYTES - 1) / GRAIN_BYTES * GRAIN_BYTES;
+        size_t n = part_of(s->prepared_lsn, left < STEP_BYTES ? (size_t)left : STEP_BYTES);
         rc = sk_segments_path(s, s->prepared_lsn, path, &offset);
         if (!rc)
             rc = slot_for(s, number_of(s->prepared_lsn), &i);

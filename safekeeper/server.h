@@ -10,13 +10,34 @@
 #include "safekeeper/server_uv.h"
 #include "safekeeper/timeline_uv.h"
 
+/* A timeline that a connection sent a quorum message or a STREAM. */
+struct sk_touched {
+    struct co_id id;
+    bool holds; /* it leads, or has wanted to: the timeline stays open for it */
+};
+
 /* A connection after its Hello. */
 struct sk_client {
     sk_conn_t conn;
     struct peer *peer;
-    uint32_t follower;     /* slot of the pageserver that it is; SK_FOLLOWERS_MAX: none */
-    struct co_id *touched; /* timelines that it sent a quorum message or a STREAM */
+    uint32_t follower;          /* slot of the pageserver that it is; SK_FOLLOWERS_MAX: none */
+    struct sk_touched *touched; /* ascending by id */
     uint32_t n_touched, cap_touched;
+    bool watches; /* it is told on which timelines the commit LSN moves */
+};
+
+/* A frame for a timeline that is being closed: it is looked at again when that is done. */
+struct sk_parked {
+    sk_conn_t conn;
+    struct co_id id;
+    struct frame_header frame;
+    struct co_buf body;
+    struct sk_parked *next;
+};
+
+struct sk_open {
+    struct sk_timeline *t;
+    lsn_t told; /* commit LSN that the watchers know */
 };
 
 /* A TIMELINE_PUT; they are carried out one after the other. */
@@ -68,7 +89,14 @@ struct sk_server {
     uint64_t removed_bytes; /* of logs whose files were removed since the start */
     uint32_t n_removing;
     uint64_t closed_in, closed_out; /* bytes of connections that are gone */
-    uint32_t n_open;
+    struct sk_open *open;           /* what is open, opening or closing */
+    uint32_t n_open, cap_open;
+    struct sk_parked *parked, **parked_tail;
+    uint64_t parked_bytes;
+    bool watched;          /* somebody watches */
+    struct co_id measured; /* log_bytes has the logs up to this id */
+    bool all_measured;
+    uv_timer_t news;
     bool stopping, stores_closed, told_disk, told_full;
     atomic_bool healthy, disk_full;
     uint64_t room_bytes; /* above the reserve, when last looked, less what was taken since */
@@ -82,6 +110,35 @@ struct sk_birth sk_birth_of(const struct sk_server *s, const struct sk_entry *en
 /* Opens it (files NULL: in the background). */
 CO_MUST_CHECK int sk_server_open(struct sk_server *s, struct sk_entry *entry,
                                  struct sk_files *files);
+
+/* The control block of a timeline that is not open. False: it was not closed cleanly (or cannot be
+ * read), and how far it is shows only when it is opened. */
+bool sk_server_peek(const struct sk_server *s, const struct sk_entry *entry,
+                    struct sk_control *out);
+/* Counts the log bytes of the next n timelines. */
+void sk_server_measure(struct sk_server *s, uint32_t n);
+
+/* rest_uv.c */
+
+/* Remembers that the connection spoke to a timeline: its end is then told to it. CO_ERR_NOMEM. */
+CO_MUST_CHECK int sk_touch(struct sk_server *s, struct sk_client *c, const struct co_id *id,
+                           bool holds);
+/* It is gone: tells all that it touched. */
+void sk_touched_end(struct sk_server *s, struct sk_client *gone, bool local);
+/* True: the timeline is being closed to rest, the frame waits for that. */
+bool sk_park(struct sk_server *s, struct peer *peer, const struct co_id *id,
+             const struct frame_header *frame, struct co_span body);
+/* Room to take notice of one more that is opened. CO_ERR_NOMEM. */
+CO_MUST_CHECK int sk_rest_room(struct sk_server *s);
+void sk_rest_opened(struct sk_server *s, struct sk_timeline *t);
+/* And of what was closed: *t lives until this returns. */
+void sk_rest_closed(struct sk_server *s, struct sk_timeline *t);
+/* Closes the longest idle of those beyond keep_open. */
+void sk_rest_idle(struct sk_server *s, uint64_t now_us);
+/* Tells the watchers which commit LSNs moved since. */
+void sk_rest_news(struct sk_server *s);
+/* 0: not known. */
+lsn_t sk_rest_commit(const struct sk_server *s, struct sk_entry *entry);
 
 /* admin_uv.c: TIMELINE_PUT, TIMELINE_LIST, NODE_STATUS. An error closes the connection. */
 CO_MUST_CHECK int sk_admin_frame(struct sk_server *s, struct peer *peer,
@@ -112,6 +169,10 @@ uint64_t sk_stored_bytes(const struct sk_server *s, uint64_t appended);
 uint64_t sk_log_bytes(const char *data_dir, const struct co_id *id);
 
 /* server_uv.c */
+struct sk_client *sk_find_client(const struct sk_server *s, sk_conn_t conn);
+/* An error closes the connection. */
+CO_MUST_CHECK int sk_server_frame(struct sk_server *s, struct peer *peer,
+                                  const struct frame_header *frame, struct co_span body);
 void sk_server_fail(struct sk_server *s, int rc, const char *sentence);
 void sk_server_go_on_stopping(struct sk_server *s);
 

@@ -12,6 +12,7 @@
 #include "proto/peer_metrics.h"
 
 #define HOUSEKEEPING_MS 1000u
+#define MEASURE         500u /* timelines whose files are counted in one housekeeping */
 /* Of a large disk not five percent but this much is kept free. */
 #define RESERVE_MIN_BYTES (8 * CO_MIB)
 #define RESERVE_MAX_BYTES (4 * CO_GIB)
@@ -61,7 +62,7 @@ static uint32_t client_position(const struct sk_server *s, sk_conn_t conn)
     return lo;
 }
 
-static struct sk_client *find_client(const struct sk_server *s, sk_conn_t conn)
+struct sk_client *sk_find_client(const struct sk_server *s, sk_conn_t conn)
 {
     uint32_t i = client_position(s, conn);
     return i < s->n_clients && s->clients[i].conn == conn ? &s->clients[i] : NULL;
@@ -69,7 +70,7 @@ static struct sk_client *find_client(const struct sk_server *s, sk_conn_t conn)
 
 static struct peer *find_peer(void *owner, sk_conn_t conn)
 {
-    struct sk_client *c = find_client(owner, conn);
+    struct sk_client *c = sk_find_client(owner, conn);
     return c ? c->peer : NULL;
 }
 
@@ -92,37 +93,18 @@ static int add_client(struct sk_server *s, struct peer *peer, uint32_t follower)
 
 uint32_t sk_follower_of(const struct sk_server *s, const struct peer *peer)
 {
-    const struct sk_client *c = find_client(s, peer_id(peer));
+    const struct sk_client *c = sk_find_client(s, peer_id(peer));
     return c ? c->follower : SK_FOLLOWERS_MAX;
-}
-
-/* Remembers that the connection spoke to a timeline: its end is then told to it. */
-static int touch(struct sk_server *s, struct peer *peer, const struct co_id *id)
-{
-    struct sk_client *c = find_client(s, peer_id(peer));
-    co_assert(c);
-    for (uint32_t i = c->n_touched; i; i--)
-        if (co_id_eq(&c->touched[i - 1], id))
-            return 0;
-    if (c->n_touched == c->cap_touched) {
-        uint32_t cap = c->cap_touched ? c->cap_touched * 2 : 2;
-        struct co_id *p = realloc(c->touched, cap * sizeof *p);
-        if (!p)
-            return co_fail(CO_ERR_NOMEM, "this safekeeper has no memory for another timeline");
-        c->touched = p;
-        c->cap_touched = cap;
-    }
-    c->touched[c->n_touched++] = *id;
-    return 0;
 }
 
 /* -- Frames
  * ---------------------------------------------------------------------------------------- */
 
 /* The timeline of a request, opened if need be. NULL: the request was answered with an error. */
-static struct sk_timeline *timeline_for(struct sk_server *s, struct peer *peer, uint64_t request_id,
-                                        const struct co_id *id)
+static struct sk_timeline *timeline_for(struct sk_server *s, struct peer *peer,
+                                        const struct frame_header *frame, const struct co_id *id)
 {
+    bool holds = frame->type != FRAME_STREAM && frame->type != FRAME_READ_POS;
     char text[CO_ID_TEXT];
     struct sk_entry *e = sk_registry_find(&s->registry, id);
     int rc = 0;
@@ -138,10 +120,10 @@ static struct sk_timeline *timeline_for(struct sk_server *s, struct peer *peer, 
     else if (!e->open)
         rc = sk_server_open(s, e, NULL);
     if (!rc)
-        rc = touch(s, peer, id);
+        rc = sk_touch(s, sk_find_client(s, peer_id(peer)), id, holds);
     if (!rc)
         return e->open;
-    peer_send_error(peer, request_id, rc);
+    peer_send_error(peer, frame->request_id, rc);
     return NULL;
 }
 
@@ -201,7 +183,11 @@ static int quorum_frame(struct sk_server *s, struct peer *peer, const struct fra
         sk_message_drop(m);
         return 0;
     }
-    struct sk_timeline *t = timeline_for(s, peer, frame->request_id, &m->msg.timeline);
+    if (sk_park(s, peer, &m->msg.timeline, frame, body)) {
+        sk_message_drop(m);
+        return 0;
+    }
+    struct sk_timeline *t = timeline_for(s, peer, frame, &m->msg.timeline);
     if (t)
         sk_timeline_message(t, peer, m);
     else
@@ -210,17 +196,18 @@ static int quorum_frame(struct sk_server *s, struct peer *peer, const struct fra
 }
 
 static int stream_frame(struct sk_server *s, struct peer *peer, const struct frame_header *frame,
-                        struct co_span message)
+                        struct co_span body)
 {
     struct co_id id;
+    struct co_span message = co_span_of(body.data, frame->message_bytes);
     Corallite__Stream *m = peer_unpack(&corallite__stream__descriptor, message);
     if (!m)
         return CO_ERR_PROTOCOL;
     int rc = msg_get16("timeline", m->has_timeline, &m->timeline, id.b);
-    if (!rc) {
-        struct sk_timeline *t = timeline_for(s, peer, frame->request_id, &id);
-        if (m->has_durable_lsn)
-            sk_follower_told(s, sk_follower_of(s, peer), &id, m->durable_lsn);
+    if (!rc && m->has_durable_lsn)
+        sk_follower_told(s, sk_follower_of(s, peer), &id, m->durable_lsn);
+    if (!rc && !sk_park(s, peer, &id, frame, body)) {
+        struct sk_timeline *t = timeline_for(s, peer, frame, &id);
         if (t)
             sk_timeline_stream(t, peer, frame->request_id, m);
     }
@@ -228,10 +215,9 @@ static int stream_frame(struct sk_server *s, struct peer *peer, const struct fra
     return rc;
 }
 
-static int on_frame(void *owner, struct peer *peer, const struct frame_header *frame,
+int sk_server_frame(struct sk_server *s, struct peer *peer, const struct frame_header *frame,
                     struct co_span body)
 {
-    struct sk_server *s = owner;
     struct co_span message = co_span_of(body.data, frame->message_bytes);
     if (s->stopping)
         return 0;
@@ -244,7 +230,7 @@ static int on_frame(void *owner, struct peer *peer, const struct frame_header *f
     case FRAME_READ_POS:
         return quorum_frame(s, peer, frame, body);
     case FRAME_STREAM:
-        return stream_frame(s, peer, frame, message);
+        return stream_frame(s, peer, frame, body);
     case FRAME_TIMELINE_PUT:
     case FRAME_TIMELINE_LIST:
     case FRAME_NODE_STATUS:
@@ -255,6 +241,12 @@ static int on_frame(void *owner, struct peer *peer, const struct frame_header *f
         return co_fail(CO_ERR_PROTOCOL, "%s is not a request to a safekeeper",
                        frame_type_name(frame->type));
     }
+}
+
+static int on_frame(void *owner, struct peer *peer, const struct frame_header *frame,
+                    struct co_span body)
+{
+    return sk_server_frame(owner, peer, frame, body);
 }
 
 /* -- Connections
@@ -320,7 +312,7 @@ static int on_hello(void *owner, struct peer *peer, const Corallite__Hello *hell
 static void on_close(void *owner, struct peer *peer, const char *reason)
 {
     struct sk_server *s = owner;
-    struct sk_client *c = find_client(s, peer_id(peer));
+    struct sk_client *c = sk_find_client(s, peer_id(peer));
     co_assert(c);
     /* `local` only when the other end went away by itself: see acceptor.h. */
     bool local = peer_is_local(peer) && peer_code(peer) == CO_ERR_CLOSED;
@@ -332,12 +324,7 @@ static void on_close(void *owner, struct peer *peer, const char *reason)
     uint32_t i = client_position(s, gone.conn);
     memmove(&s->clients[i], &s->clients[i + 1], (s->n_clients - i - 1) * sizeof *s->clients);
     co_metric_set(&m_connections, --s->n_clients);
-    for (uint32_t k = 0; k < gone.n_touched; k++) {
-        struct sk_entry *e = sk_registry_find(&s->registry, &gone.touched[k]);
-        if (e && e->open)
-            sk_timeline_conn_closed(e->open, gone.conn, local);
-    }
-    free(gone.touched);
+    sk_touched_end(s, &gone, local);
     sk_server_go_on_stopping(s);
 }
 
@@ -388,9 +375,17 @@ static void on_housekeeping(uv_timer_t *timer)
     look_at_disk(s);
     co_metric_set(&m_open, s->n_open);
     co_metric_set(&m_timelines, s->registry.n);
-    for (uint32_t i = 0; i < s->registry.n; i++)
-        if (s->registry.e[i].open)
-            sk_timeline_rest(s->registry.e[i].open, now);
+    for (uint32_t i = 0; i < s->n_open; i++)
+        sk_timeline_rest(s->open[i].t, now);
+    sk_rest_idle(s, now);
+    sk_server_measure(s, MEASURE);
+}
+
+static void on_news(uv_timer_t *timer)
+{
+    struct sk_server *s = timer->data;
+    if (s->watched && !s->stopping)
+        sk_rest_news(s);
 }
 
 /* -- Life
@@ -421,12 +416,7 @@ static void on_timeline_opened(void *owner, struct sk_timeline *t)
 static void on_timeline_closed(void *owner, struct sk_timeline *t)
 {
     struct sk_server *s = owner;
-    struct sk_entry *e = sk_registry_find(&s->registry, sk_timeline_id(t));
-    if (e && e->open == t)
-        e->open = NULL;
-    if (e)
-        sk_remove_files(s, e);
-    s->n_open--;
+    sk_rest_closed(s, t);
     sk_server_go_on_stopping(s);
 }
 
@@ -447,6 +437,11 @@ int sk_server_start(uv_loop_t *loop, const struct sk_server_options *options,
     s->options = *options;
     s->loop = loop;
     s->puts_tail = &s->puts;
+    s->parked_tail = &s->parked;
+    if (!s->options.keep_open)
+        s->options.keep_open = SK_KEEP_OPEN;
+    if (!s->options.idle_us)
+        s->options.idle_us = SK_IDLE_CLOSE_US;
     s->started_us = co_now_us();
     co_random_bytes(&s->generation, sizeof s->generation);
     s->host = (struct sk_host){.owner = s,
@@ -472,6 +467,9 @@ int sk_server_start(uv_loop_t *loop, const struct sk_server_options *options,
     uv_timer_init(loop, &s->timer);
     s->timer.data = s;
     uv_timer_start(&s->timer, on_housekeeping, HOUSEKEEPING_MS, HOUSEKEEPING_MS);
+    uv_timer_init(loop, &s->news);
+    s->news.data = s;
+    uv_timer_start(&s->news, on_news, SK_NEWS_MS, SK_NEWS_MS);
     look_at_disk(s);
     co_metric_set(&m_timelines, s->registry.n);
     atomic_store(&s->healthy, true);
@@ -513,6 +511,8 @@ void sk_server_go_on_stopping(struct sk_server *s)
     for (uint32_t i = 0; i < SK_STORES; i++)
         sk_store_close(s->stores[i]);
     uv_close((uv_handle_t *)&s->timer, NULL);
+    uv_close((uv_handle_t *)&s->news, NULL);
+    free(s->open);
     sk_registry_free(&s->registry);
     free(s->clients);
     s->clients = NULL;

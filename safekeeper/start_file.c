@@ -6,6 +6,8 @@
 
 #include "common/log.h"
 
+#define MEASURE_AT_START 1000u
+
 struct sk_birth sk_birth_of(const struct sk_server *s, const struct sk_entry *entry)
 {
     const struct co_identity *me = s->options.identity;
@@ -21,13 +23,46 @@ int sk_server_open(struct sk_server *s, struct sk_entry *entry, struct sk_files 
 {
     struct sk_birth birth = sk_birth_of(s, entry);
     struct sk_timeline *t = NULL;
-    int rc = sk_timeline_new(&s->host, s->stores[entry->id.b[0] % SK_STORES], &birth,
-                             &entry->config, files, &t);
+    int rc = sk_rest_room(s);
+    if (rc) {
+        sk_files_close(files);
+        return rc;
+    }
+    rc = sk_timeline_new(&s->host, s->stores[entry->id.b[0] % SK_STORES], &birth, &entry->config,
+                         files, entry->closed_us ? entry->closed_us : s->started_us, &t);
     if (rc)
         return rc;
     entry->open = t;
-    s->n_open++;
+    sk_rest_opened(s, t);
     return 0;
+}
+
+bool sk_server_peek(const struct sk_server *s, const struct sk_entry *entry, struct sk_control *out)
+{
+    struct sk_birth birth = sk_birth_of(s, entry);
+    struct sk_control_file file;
+    char path[SK_PATH_MAX], text[CO_ID_TEXT];
+    int rc =
+        sk_io_path(path, "%s/timelines/%s/control", s->options.dir, co_id_format(&entry->id, text));
+    if (!rc)
+        rc = sk_control_open(path, &birth.owner, &file, out);
+    if (rc)
+        return false; /* whoever opens it is told why */
+    sk_control_close(&file);
+    return out->clean && !out->halted[0];
+}
+
+void sk_server_measure(struct sk_server *s, uint32_t n)
+{
+    while (!s->all_measured && n--) {
+        const struct sk_entry *e =
+            sk_registry_after(&s->registry, co_id_is_zero(&s->measured) ? NULL : &s->measured);
+        s->all_measured = !e;
+        if (e) {
+            s->measured = e->id;
+            s->log_bytes += sk_log_bytes(s->options.dir, &e->id);
+        }
+    }
 }
 
 /* -- Registry and directories
@@ -68,6 +103,15 @@ static int read_registry(struct sk_server *s)
         dir);
 }
 
+static int mark_here(void *arg, const struct co_id *id)
+{
+    struct sk_server *s = arg;
+    struct sk_entry *e = sk_registry_find(&s->registry, id);
+    if (e)
+        e->here = true;
+    return 0;
+}
+
 /* A directory that no entry lists: harmless only if it never voted. */
 static int check_unlisted(void *arg, const struct co_id *id)
 {
@@ -100,8 +144,7 @@ static int check_listed(struct sk_server *s)
     char text[CO_ID_TEXT];
     for (uint32_t i = 0; i < s->registry.n; i++) {
         const struct sk_entry *e = &s->registry.e[i];
-        if (e->state != CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED &&
-            !sk_files_exist(s->options.dir, &e->id))
+        if (e->state != CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED && !e->here)
             return co_fail(
                 CO_ERR_HALTED,
                 "timeline %s (%s) is in the registry but %s/timelines/%s is missing: what "
@@ -123,17 +166,17 @@ static int scan(struct sk_server *s)
     for (uint32_t i = 0; i < s->registry.n; i++) {
         struct sk_entry *e = &s->registry.e[i];
         struct sk_files *files;
-        if (sk_may_remove(e) && sk_files_exist(s->options.dir, &e->id)) {
+        if (sk_may_remove(e) && e->here) {
             /* a crash came between the tombstone and this */
             int rc = sk_files_remove(s->options.dir, &e->id);
             if (rc)
                 return rc;
         }
-        uint64_t bytes = sk_log_bytes(s->options.dir, &e->id);
-        s->log_bytes += bytes;
         if (e->state == CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
             continue;
-        if (scanned + bytes > SK_START_SCAN_BYTES) {
+        uint64_t bytes =
+            s->n_open < SK_START_SCAN ? sk_log_bytes(s->options.dir, &e->id) : UINT64_MAX;
+        if (bytes > SK_START_SCAN_BYTES - scanned) {
             left++;
             continue;
         }
@@ -152,7 +195,7 @@ static int scan(struct sk_server *s)
             "logs are read timelines=%u open=%u later=%u records=%llu bytes=%llu "
             "rewritten_bytes=%llu",
             s->registry.n, s->n_open, left, (unsigned long long)records,
-            (unsigned long long)s->log_bytes, (unsigned long long)rewritten);
+            (unsigned long long)scanned, (unsigned long long)rewritten);
     return 0;
 }
 
@@ -166,10 +209,14 @@ int sk_server_load(struct sk_server *s)
     if (!rc)
         rc = sk_files_sweep(s->options.dir);
     if (!rc)
+        rc = sk_files_list(s->options.dir, mark_here, s);
+    if (!rc)
         rc = check_listed(s);
     if (!rc)
         rc = sk_files_list(s->options.dir, check_unlisted, s);
     if (!rc)
         rc = scan(s);
+    if (!rc)
+        sk_server_measure(s, MEASURE_AT_START);
     return rc;
 }

@@ -60,7 +60,7 @@ struct sk_timeline {
     struct sk_stream *streams;
     uint32_t n_streams;
     struct sk_recent recent;
-    uint64_t bytes_in, records, used_us;
+    uint64_t bytes_in, records, used_us, quiet_us;
 };
 
 /* timeline_uv.c */

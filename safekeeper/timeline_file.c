@@ -12,7 +12,9 @@
 #include "common/mutation.h"
 
 /* Zeros written ahead of the log's end. */
-#define AHEAD_BYTES CO_MIB
+/* Zeros that are kept ahead of the log's end: as much as the log has, within these. */
+#define AHEAD_MIN_BYTES (16 * CO_KIB)
+#define AHEAD_MAX_BYTES CO_MIB
 
 int sk_files_root(const char *data_dir, char path[SK_PATH_MAX])
 {
@@ -389,15 +391,21 @@ int sk_files_halt(struct sk_files *f, const char *reason)
 
 /* -- Idle time -------------------------------------------------------------------------------- */
 
+static uint64_t ahead(const struct sk_files *f)
+{
+    uint64_t has = f->log.end_lsn - f->log.start_lsn;
+    return has < AHEAD_MIN_BYTES ? AHEAD_MIN_BYTES : has < AHEAD_MAX_BYTES ? has : AHEAD_MAX_BYTES;
+}
+
 static bool wants_zeros(const struct sk_files *f)
 {
     return f->log.end_lsn > f->log.start_lsn &&
-           f->log.segments.prepared_lsn < f->log.end_lsn + AHEAD_BYTES;
+           f->log.segments.prepared_lsn < f->log.end_lsn + ahead(f);
 }
 
 bool sk_files_wants_ahead(const struct sk_files *f)
 {
-    return f->log.segments.prepared_lsn < f->log.end_lsn + AHEAD_BYTES / 4;
+    return f->log.segments.prepared_lsn < f->log.end_lsn + ahead(f) / 4;
 }
 
 int sk_files_keep_ahead(struct sk_files *f)
@@ -405,7 +413,7 @@ int sk_files_keep_ahead(struct sk_files *f)
     bool more;
     if (!sk_files_wants_ahead(f))
         return 0;
-    return sk_segments_prepare(&f->log.segments, f->log.end_lsn, AHEAD_BYTES, &more);
+    return sk_segments_prepare(&f->log.segments, f->log.end_lsn, ahead(f), &more);
 }
 
 bool sk_files_wants_idle(const struct sk_files *f)
@@ -444,7 +452,7 @@ int sk_files_idle(struct sk_files *f, bool *more)
             rc = write_control(f, f->log.flushed_lsn);
         f->unsettled = false;
     } else if (wants_zeros(f)) {
-        rc = sk_segments_prepare(&f->log.segments, f->log.end_lsn, AHEAD_BYTES + CO_MIB, &left);
+        rc = sk_segments_prepare(&f->log.segments, f->log.end_lsn, 2 * ahead(f), &left);
     }
     *more = !rc && sk_files_wants_idle(f);
     if (!rc && !*more)

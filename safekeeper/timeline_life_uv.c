@@ -67,7 +67,7 @@ static int start_acceptor(struct sk_timeline *t, struct sk_files *files)
                                        : t->birth_config,
         .node = t->birth.owner.node,
         .left = has_left(t, &files->log),
-        .now_us = co_now_us(),
+        .now_us = t->quiet_us,
         .lease_us = CO_LEASE_US,
     };
     return sk_acceptor_new(&boot, &t->acceptor);
@@ -122,7 +122,7 @@ static void init_timers(struct sk_timeline *t)
 
 int sk_timeline_new(const struct sk_host *host, struct sk_store *store,
                     const struct sk_birth *birth, const struct wal_config *birth_config,
-                    struct sk_files *files, struct sk_timeline **out)
+                    struct sk_files *files, uint64_t quiet_us, struct sk_timeline **out)
 {
     struct sk_timeline *t = calloc(1, sizeof *t);
     if (!t) {
@@ -135,6 +135,7 @@ int sk_timeline_new(const struct sk_host *host, struct sk_store *store,
     t->birth_config = *birth_config;
     t->tail = &t->head;
     t->used_us = co_now_us();
+    t->quiet_us = quiet_us;
     *out = t;
     init_timers(t);
     if (files) {
@@ -155,9 +156,9 @@ static void on_handle_closed(uv_handle_t *handle)
         return;
     sk_recent_clear(&t->recent);
     sk_message_drop(t->current);
+    t->host.closed(t->host.owner, t);
     sk_actions_free(&t->actions);
     sk_acceptor_free(t->acceptor);
-    t->host.closed(t->host.owner, t);
     free(t);
 }
 
@@ -219,6 +220,27 @@ void sk_timeline_rest(struct sk_timeline *t, uint64_t now_us)
 {
     if (now_us - t->used_us > SK_IDLE_RELEASE_US && !t->asleep && !t->jobs)
         sk_recent_clear(&t->recent);
+}
+
+bool sk_timeline_idle(const struct sk_timeline *t, uint64_t now_us, uint64_t idle_us)
+{
+    struct sk_view v;
+    if (t->state != SK_SERVING || t->refuse_code || t->closing || t->asleep || t->pumping ||
+        t->jobs || t->head || t->truncated || t->flushed_lsn || t->timer_due || t->streams ||
+        t->at < t->actions.n || now_us - t->used_us < idle_us)
+        return false;
+    sk_view(t->acceptor, now_us, &v);
+    return !v.lease_held && !v.waiters && !v.staged;
+}
+
+uint64_t sk_timeline_used_us(const struct sk_timeline *t)
+{
+    return t->used_us;
+}
+
+bool sk_timeline_closing(const struct sk_timeline *t)
+{
+    return t->closing && !t->refuse_code;
 }
 
 enum sk_timeline_state sk_timeline_state(const struct sk_timeline *t)

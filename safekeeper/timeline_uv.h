@@ -49,7 +49,7 @@ struct sk_host {
     struct peer *(*find)(void *owner, sk_conn_t conn); /* NULL: gone */
     /* Serving or halted now: see sk_timeline_state. */
     void (*opened)(void *owner, struct sk_timeline *t);
-    /* sk_timeline_close is done; the timeline is freed when this returns. */
+    /* sk_timeline_close is done; the timeline (its view too) is freed when this returns. */
     void (*closed)(void *owner, struct sk_timeline *t);
     /* No memory for an event that must not be lost: stop serving. */
     void (*failed)(void *owner, const char *sentence);
@@ -58,11 +58,12 @@ struct sk_host {
 enum sk_timeline_state { SK_OPENING, SK_SERVING, SK_HALTED, SK_CLOSING };
 
 /* `files`: opened already (taken, also on error), or NULL: they are opened on the store thread.
- * `birth_config`: in force until the log has a CONFIG record. */
+ * `birth_config`: in force until the log has a CONFIG record. `quiet_us`: no lease was promised
+ * after that; what may have been promised before is waited out. */
 CO_MUST_CHECK int sk_timeline_new(const struct sk_host *host, struct sk_store *store,
                                   const struct sk_birth *birth,
                                   const struct wal_config *birth_config, struct sk_files *files,
-                                  struct sk_timeline **out);
+                                  uint64_t quiet_us, struct sk_timeline **out);
 
 /* A message of a quorum type for this timeline; takes the reference. */
 void sk_timeline_message(struct sk_timeline *t, struct peer *peer, struct sk_message *message);
@@ -75,6 +76,14 @@ void sk_timeline_refuse(struct sk_timeline *t, int code, const char *sentence);
 void sk_timeline_close(struct sk_timeline *t);
 /* Frees what is held for speed only when nothing happened for SK_IDLE_RELEASE_US. */
 void sk_timeline_rest(struct sk_timeline *t, uint64_t now_us);
+
+/* Nothing is under way and nothing was for idle_us: closing it costs its next user time, no more.
+ */
+bool sk_timeline_idle(const struct sk_timeline *t, uint64_t now_us, uint64_t idle_us);
+/* Since when nothing was asked of it. */
+uint64_t sk_timeline_used_us(const struct sk_timeline *t);
+/* It is on its way from serving to closed, and can be opened again then. */
+bool sk_timeline_closing(const struct sk_timeline *t);
 
 enum sk_timeline_state sk_timeline_state(const struct sk_timeline *t);
 const struct co_id *sk_timeline_id(const struct sk_timeline *t);

@@ -29,6 +29,8 @@ help:
 	  'make languages        programs of others: preloaded, by plain paths, the examples' \
 	  'make examples-all     the examples in languages whose packages are large: Node, Go, Java' \
 	  'make bench            Corallite, local SQLite, PostgreSQL, dqlite, etcd side by side, 15 minutes; bench-full: more' \
+	  'make many [N=10000]   many small databases: rate, memory, descriptors, disk, time to be ready after a restart' \
+	  'make soak SECONDS=600 do memory, descriptors and disk stay as they are under a mixed load?' \
 	  'make gc-steady        does the page store stay as large as what is visible? (VERSIONS=2000000)' \
 	  'make sanitize         unit tests and simulator under ASan and UBSan' \
 	  'make tsan             the products as processes under ThreadSanitizer' \
@@ -128,6 +130,19 @@ examples-all: all
 sizes:
 	@$(MAKE) --no-print-directory integration \
 	  ARGS='--slow --only page_sizes --only lock_page --only many_tables --only large_row'
+
+# Many small databases on one cluster (tests/integration/many.py); 10,000 take some minutes and 2 GB of disk.
+.PHONY: many
+many: all
+	@tools/deps test
+	@B=$(B) N=$(or $(N),10000) /usr/bin/python3 tests/integration/many.py $(ARGS)
+
+# Memory, descriptors and disk of each daemon stay as they are (tests/integration/soak.py): 600 s, or SECONDS=7200.
+.PHONY: soak
+soak: all
+	@tools/deps test
+	@B=$(B) SECONDS_TO_SOAK=$(if $(filter command environment,$(origin SECONDS)),$(SECONDS),600) \
+	  /usr/bin/python3 tests/integration/soak.py
 
 .PHONY: cli-test docs-test
 

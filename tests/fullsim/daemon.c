@@ -113,6 +113,9 @@ static void *keeper_main(void *arg)
                                   .identity = &k->identity,
                                   .host = address,
                                   .port = 6410,
+                                  /* Timelines are closed and opened again all the time. */
+                                  .keep_open = 1,
+                                  .idle_us = 250000 << (sim.seed % 6),
                                   .done = on_done,
                                   .owner = k};
     rc = sk_server_start(&k->loop, &o, &k->server);

@@ -2,14 +2,16 @@
 
 import json
 import os
+import random
 import re
 import shlex
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 
-from lib.cluster import BIN, PAGESERVER, check, popen, run, tell, until
+from lib.cluster import BIN, NODES, PAGESERVER, SLOWER, check, popen, run, tell, until
 from lib.registry import test
 
 SALES = """
@@ -470,3 +472,114 @@ def many_branches(t):
             check(slower <= 1.1, f"{count} branches make a read of main take {slower:.2f}x")
         client.stdin.close()
         check(client.wait(10) == 0, "the client of branches failed")
+
+
+@test("60 small databases (200 with --slow: at rest a safekeeper has closed those that nobody uses); after kill -9 of "
+      "everything each is there, and a statement is done within 5 s", 120)
+def many_databases(t):
+    import many
+    n = 200 if t.slow() else 60
+    with t.cluster() as c:
+        seconds = many.make(c, n)
+        t.note(f"{n} made, {n / seconds:.0f} a second")
+        until(lambda: all(c.metrics(node)["corallite_safekeeper_open_timelines"] <= 128 for node in NODES), 30,
+              "what nobody uses is closed")
+        t.note(many.told(many.state(c)))
+        opened = many.use(c, n)
+        c.kill9_everything()
+        for db in opened:
+            db.close()
+        up, done = many.start(c, n)
+        t.note(f"after kill -9 ready within {up:.2f} s, a statement done after {done:.2f} s")
+        check(done <= 5 * SLOWER, f"a statement was done only after {done:.1f} s")
+        for k in range(n):
+            db = c.connect(f"db{k}", timeout=30)
+            rows = db.execute("SELECT count(*), min(y) FROM t WHERE y <> 'again'").fetchone()
+            check(rows == (1, f"of database {k}"), f"db{k} has {rows}")
+            again = db.execute("SELECT count(*) FROM t WHERE y = 'again'").fetchone()[0]
+            check(again == (k in many.used(n)), f"db{k} has {again} rows more")
+            db.close()
+
+
+class Names:
+    """What has been acknowledged of one database and its branches: rows of each, by what they are called."""
+
+    def __init__(self, c, db):
+        self.c, self.db, self.rows = c, db, {}
+
+    def command(self, *args):
+        return corallite(self.c, *args, ok=False, timeout=60).returncode == 0
+
+    def insert(self, branch, row):
+        name = self.db if branch == "main" else f"{self.db}/{branch}"
+        done = self.c.shell(f"CREATE TABLE IF NOT EXISTS t(x); INSERT INTO t VALUES({row});", db=name, ok=False)
+        return done.returncode == 0
+
+    def have(self, branch):
+        """The rows of a branch, or None: there is no such branch."""
+        name = self.db if branch == "main" else f"{self.db}/{branch}"
+        done = self.c.shell("SELECT x FROM t ORDER BY x;", db=name, ok=False, mode="ro")
+        if done.returncode == 0:
+            return [int(x) for x in done.stdout.split()]
+        check(re.search("there is no|was dropped|does not exist|no such|unknown|not known|no branch|no database", done.stderr),
+              f"{name}: {done.stderr.strip()[-300:]}")
+        return None
+
+
+def life_of_names(n, k):
+    """Steps: (what is done, what holds afterwards); each may be repeated until it is acknowledged."""
+    yield "create and write", lambda: n.insert("main", k), {"main": {k}}
+    yield "branch create", lambda: n.command("branch", "create", f"{n.db}/b"), {"main": {k}, "b": {k}}
+    yield "write to the branch", lambda: n.insert("b", k + 1), {"main": {k}, "b": {k, k + 1}}
+    yield "restore", lambda: n.command("restore", n.db, "--to", f"{n.db}/b", "--keep-as", "before", "--yes"), \
+        {"main": {k, k + 1}, "b": {k, k + 1}, "before": {k}}
+    yield "branch drop", lambda: n.command("branch", "drop", f"{n.db}/b", "--yes"), \
+        {"main": {k, k + 1}, "b": None, "before": {k}}
+    yield "drop and purge", lambda: n.command("db", "drop", n.db, "--purge", "--yes"), \
+        {"main": None, "b": None, "before": None}
+
+
+@test("kill -9 of the pageserver or a safekeeper (or SIGTERM) within create, write, branch, restore, drop and purge: what was "
+      "acknowledged holds after everything is back, and what was not can be asked for again; 6 kills, 90 with --slow", 900)
+def killed_while_names_change(t):
+    rng = random.Random(os.environ.get("KILL_SEED", time.time_ns()))
+    rounds, kills, failed = (15 if t.slow() else 1), 0, 0
+    with t.cluster() as c:
+        for r in range(rounds):
+            n = Names(c, f"life{r}")
+            for what, step, after in life_of_names(n, 10 * r):
+                node = rng.choice((PAGESERVER, PAGESERVER) + tuple(NODES))
+                clean = rng.random() < 0.25
+                result = []
+                worker = threading.Thread(target=lambda: result.append(step()))
+                worker.start()
+                time.sleep(rng.random() * 0.12)
+                if clean:
+                    c.stop(node, 20)
+                else:
+                    c.kill9(node)
+                kills += 1
+                time.sleep(rng.random() * (0.1 if node == PAGESERVER else 1.0))
+                c.start(node)
+                worker.join(90)  # a purge waits until the files are gone everywhere
+                check(not worker.is_alive() and result, f"{what} did not end")
+                until(lambda: many_ready(c), 20, "everything is back")
+                if not result[0]:
+                    failed += 1
+                    until(lambda: step() or settled(n, after), 60, f"{what} can be asked for again")
+                for branch, rows in after.items():
+                    have = n.have(branch)
+                    check((None if have is None else set(have)) == rows,
+                          f"after '{what}' with {node} {'stopped' if clean else 'killed'}: {branch} has {have}, not {rows}")
+        t.note(f"{kills} kills and stops, {failed} steps were not acknowledged and then repeated")
+
+
+def settled(n, after):
+    """It was done although it was not acknowledged."""
+    return all((None if have is None else set(have)) == rows
+               for have, rows in ((n.have(branch), rows) for branch, rows in after.items()))
+
+
+def many_ready(c):
+    import many
+    return all(many.ready(c, node) for node in NODES + (PAGESERVER,))

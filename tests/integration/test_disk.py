@@ -230,3 +230,45 @@ def not_the_disk_it_was(t):
         c.start(2)
         got = c.shell("SELECT a FROM t;").stdout.split()
         check(got == ["1"], f"{got}")
+
+
+@test("the pageserver's disk full: it says so and stays, commits go on, pages that it has are read, those that it cannot "
+      "get are refused with a sentence (with --slow); killed and started it is whole; it goes on by itself when there is room", 150)
+def pageserver_disk_full(t):
+    t.needs_root("mount a small file system")
+    with t.cluster(start=False) as c:
+        disks = small_disks(t, c, 24, (PAGESERVER,))
+        try:
+            c.start_everything()
+            db = c.connect(timeout=20.0)
+            db.execute("CREATE TABLE t(n INTEGER PRIMARY KEY, b BLOB)")
+            n, error = fill(db, 0, 60)
+            check(error is None, f"a commit failed while the pageserver had room: {error}")
+            n, error = fill(db, n, 100)  # 40 MiB in all
+            check(error is None, f"a commit failed because the pageserver's disk is full: {error}")
+            until(lambda: "the disk is full; reads go on" in open(c.log(PAGESERVER)).read(), 20,
+                  "it says that it is full")
+            check(c.process[PAGESERVER].poll() is None, f"it ended: {c.last_words(PAGESERVER)}")
+            t.note(c.last_words(PAGESERVER, 1))
+            # The writer's process has what it wrote; another one is told why it does not get it.
+            check(db.execute("SELECT count(*) FROM t").fetchone()[0] == n, "the writer does not see its rows")
+            db.execute("INSERT INTO t VALUES(-1, NULL)")
+            db.close()
+            late = c.shell("SELECT count(*) FROM t;", timeout=60, ok=False) if t.slow() else None
+            if late:
+                check(late.returncode != 0 or late.stdout.strip() == str(n + 1), f"{late.stdout} of {n + 1} rows")
+                t.note(f"a read of what it lacks: {(late.stderr or late.stdout).strip()[-300:]}")
+            # A restart changes nothing of that, and finds the store whole.
+            c.kill9(PAGESERVER)
+            c.start(PAGESERVER)
+            time.sleep(1)
+            check(c.process[PAGESERVER].poll() is None, f"it ended: {c.last_words(PAGESERVER)}")
+            disks[PAGESERVER].grow(200)
+            until(lambda: c.shell("SELECT count(*) FROM t;", ok=False).stdout.strip() == str(n + 1), 40,
+                  "it goes on when there is room")
+            got = c.shell("PRAGMA integrity_check;").stdout.split()
+            check(got == ["ok"], f"{got}")
+        finally:
+            c.close()
+            for disk in disks.values():
+                disk.close()
