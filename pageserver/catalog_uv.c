@@ -514,20 +514,43 @@ static int load_one(void *arg, tlno_t no, bool purged, const struct ps_meta *met
     return ps_reg_load(&s->reg, no, purged, meta, &tl);
 }
 
-static int load_progress(struct ps_server *s, struct ps_timeline *tl)
+/* Commits above the last-record LSN were never there (P1): the row of the progress is damaged. They
+ * are ingested again. */
+static int look_above(struct ps_server *s, struct ps_timeline *tl)
 {
-    struct ps_progress p;
-    int rc = ps_progress_get(s->read, tl->line.no, &p);
-    if (rc == CO_ERR_NOT_FOUND)
+    char id[CO_ID_TEXT], at[LSN_TEXT], above[LSN_TEXT];
+    lsn_t lsn;
+    int rc = ps_commit_from(s->read, tl->line.no, tl->chain.last_lsn + 1, &lsn);
+    if (rc == CO_ERR_NOT_FOUND || tl->rebuilding)
         return 0;
     if (rc)
         return rc;
-    rc = ps_cutoff_get(s->read, tl->line.no, &tl->cutoff);
+    tl->was_behind = true;
+    co_warn(MODULE,
+            "the store says that a timeline was ingested to one LSN and has commits above it, they "
+            "are fetched from the log again timeline=%s last_lsn=%s commit=%s",
+            co_id_format(&tl->meta.id, id), lsn_format(tl->chain.last_lsn, at),
+            lsn_format(lsn, above));
+    return 0;
+}
+
+int ps_catalog_load_progress(struct ps_server *s, struct ps_timeline *tl)
+{
+    struct ps_progress p;
+    int rc = ps_rebuild_pending(s->read, tl->line.no, &tl->rebuilding);
+    if (!rc)
+        rc = ps_cutoff_get(s->read, tl->line.no, &tl->cutoff);
+    if (!rc)
+        rc = ps_progress_get(s->read, tl->line.no, &p);
+    if (rc == CO_ERR_NOT_FOUND)
+        return look_above(s, tl);
     if (rc)
         return rc;
     tl->chain.last_lsn = p.last_lsn;
     tl->chain.digest = p.digest;
-    rc = ps_commit_at(s->read, &tl->line, p.last_lsn, &tl->chain.newest);
+    rc = look_above(s, tl);
+    if (!rc)
+        rc = ps_commit_at(s->read, &tl->line, p.last_lsn, &tl->chain.newest);
     if (rc == CO_ERR_NOT_FOUND) {
         tl->chain.newest = (struct ps_commit){0};
         return 0;
@@ -549,7 +572,7 @@ int ps_catalog_load(struct ps_server *s)
         ps_lineage_link(s, tl);
     for (struct ps_timeline *tl = s->reg.all; !rc && tl; tl = tl->next)
         if (ps_state_readable(tl->stored_state))
-            rc = load_progress(s, tl);
+            rc = ps_catalog_load_progress(s, tl);
     ps_read_reset(s->read);
     return rc;
 }
@@ -560,6 +583,7 @@ int ps_catalog_start(struct ps_server *s)
     co_assert(rc == 0);
     s->purge.data = s;
     ps_nodes_start(s);
+    ps_repair_resume(s);
     ps_lineage_settle(s);
     purge_next(s);
     return 0;

@@ -427,6 +427,21 @@ void ps_gc_close(struct ps_server *s)
 /* -- When ----------------------------------------------------------------------------------------
  */
 
+bool ps_gc_whole(const struct ps_server *s, const struct co_id *database)
+{
+    for (const struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
+        if (!is_of(tl, database) || !ps_timeline_fed(tl))
+            continue;
+        if (tl->rebuilding || tl->cutoff > tl->chain.last_lsn ||
+            last_branch(s, tl) > tl->chain.last_lsn)
+            return false;
+        for (const struct ps_pin *p = s->pins; p; p = p->next)
+            if (co_id_eq(&p->row.timeline, &tl->meta.id) && p->row.lsn > tl->chain.last_lsn)
+                return false;
+    }
+    return true;
+}
+
 /* How long until who read before the start has been heard of again. */
 static uint64_t quiet_us(const struct ps_server *s)
 {
@@ -450,7 +465,7 @@ void ps_gc_tick(struct ps_server *s)
     if (!s->reg.heard || s->gc || quiet_us(s))
         return;
     struct ps_timeline *tl = s->reg.all;
-    while (tl && !is_due(tl, now))
+    while (tl && !(is_due(tl, now) && ps_gc_whole(s, &tl->meta.database)))
         tl = tl->next;
     if (tl && begin(s, &tl->meta.database, false, 0, NULL))
         co_error(MODULE, "%s", co_sentence());
@@ -528,7 +543,7 @@ static int try_gc(struct ps_server *s, struct ps_ask *ask)
     for (const struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
         if (is_of(tl, &ask->database) && tl->stored < tl->meta.version)
             return CO_ERR_AGAIN;
-    if (s->gc)
+    if (s->gc || !ps_gc_whole(s, &ask->database))
         return CO_ERR_AGAIN;
     rc = begin(s, &ask->database, ask->b.dry, *ask->moment.at ? ask->moment.when.time_us : 0, ask);
     return rc ? rc : CO_ERR_AGAIN;

@@ -49,11 +49,12 @@ struct co_series ps_m_lags =
 /* Of connections that are gone; for SERVER_STATUS (the metrics count as they go). */
 struct co_metric ps_m_bytes_in, ps_m_bytes_out;
 
-static const unsigned types[] = {
-    FRAME_OPEN,          FRAME_CREATE,        FRAME_DROP,          FRAME_DB_LIST,
-    FRAME_GET_PAGES,     FRAME_CHANGES_SINCE, FRAME_RESOLVE,       FRAME_BRANCH_CREATE,
-    FRAME_BRANCH_CHANGE, FRAME_BRANCH_LIST,   FRAME_RESTORE,       FRAME_LOG,
-    FRAME_PIN,           FRAME_PIN_LIST,      FRAME_SERVER_STATUS, FRAME_GC};
+static const unsigned types[] = {FRAME_OPEN,        FRAME_CREATE,        FRAME_DROP,
+                                 FRAME_DB_LIST,     FRAME_GET_PAGES,     FRAME_CHANGES_SINCE,
+                                 FRAME_RESOLVE,     FRAME_BRANCH_CREATE, FRAME_BRANCH_CHANGE,
+                                 FRAME_BRANCH_LIST, FRAME_RESTORE,       FRAME_LOG,
+                                 FRAME_PIN,         FRAME_PIN_LIST,      FRAME_SERVER_STATUS,
+                                 FRAME_GC,          FRAME_VERIFY,        FRAME_REPAIR};
 
 void ps_metrics_register(void)
 {

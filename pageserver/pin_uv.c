@@ -78,6 +78,11 @@ static void forget(struct ps_server *s, const struct ps_pin_row *row)
     free(p);
 }
 
+void ps_pin_drop(struct ps_server *s, const struct ps_pin_row *row)
+{
+    forget(s, row);
+}
+
 static int load_one(void *arg, const struct ps_pin_row *row)
 {
     return keep(arg, row);

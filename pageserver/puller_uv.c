@@ -414,7 +414,7 @@ bool ps_feed_error(struct ps_server *s, uint32_t node, uint64_t request, int cod
 
 void ps_feed_open(struct ps_server *s, struct ps_timeline *tl)
 {
-    if (tl->feed || s->closing)
+    if (tl->feed || s->closing || tl->rebuilding)
         return;
     struct feed *f = calloc(1, sizeof *f);
     if (!f) {
@@ -495,7 +495,7 @@ struct worst {
     uint64_t lag;
 };
 
-static uint64_t lag_of(const struct ps_server *s, const struct ps_timeline *tl)
+uint64_t ps_feed_lag(const struct ps_server *s, const struct ps_timeline *tl)
 {
     const struct feed *f = tl->feed;
     uint64_t lag = 0;
@@ -534,7 +534,7 @@ void ps_feeds_tick(struct ps_server *s)
     unsigned n = 0;
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
         if (tl->feed && ps_timeline_lives(tl))
-            rank(worst, &n, (struct worst){tl, lag_of(s, tl)});
+            rank(worst, &n, (struct worst){tl, ps_feed_lag(s, tl)});
     co_metric_set(&ps_m_lag_bytes, n ? worst[0].lag : 0);
     tell_lags(worst, n);
 }

@@ -46,6 +46,8 @@ struct ps_timeline {
     uint64_t storing; /* version on its way to the store; 0: none */
     bool purged;      /* DROPPED, and its pages are deleted */
     bool based;       /* its ancestors are here as far as it needs them (lineage_uv.c) */
+    bool rebuilding;  /* what came from the log is being taken away (repair_uv.c): not fed */
+    bool was_behind;  /* at the start there were commits above its last-record LSN */
     lsn_t wanted;     /* somebody waits for this much of the log, besides `waits` */
     uint64_t held[CO_MEMBERS_MAX];  /* version each safekeeper holds; 0: lacks it */
     uint64_t asked[CO_MEMBERS_MAX]; /* request of the TIMELINE_PUT on its way there; 0: none */

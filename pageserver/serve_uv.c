@@ -562,6 +562,12 @@ static int on_frame(void *owner, struct peer *peer, const struct frame_header *f
     case FRAME_SERVER_STATUS:
         send_status(session, frame->request_id);
         break;
+    case FRAME_VERIFY:
+        ps_verify_frame(session, frame->request_id, message);
+        break;
+    case FRAME_REPAIR:
+        ps_repair_frame(session, frame->request_id, message);
+        break;
     case FRAME_PONG:
         break;
     default:
@@ -580,6 +586,7 @@ static void on_close(void *owner, struct peer *peer, const char *reason)
     (void)owner;
     co_debug(MODULE, "session ends addr=%s: %s", peer_address(peer), reason);
     ps_pages_forget(session);
+    ps_repair_forget(session);
     forget_asks(session);
     co_metric_add(&ps_m_bytes_in, peer_bytes_in(peer));
     co_metric_add(&ps_m_bytes_out, peer_bytes_out(peer));

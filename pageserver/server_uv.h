@@ -138,6 +138,8 @@ struct ps_pin {
     struct ps_pin *next;
 };
 
+struct ps_repair;
+
 struct ps_server {
     uv_loop_t loop;
     const struct ps_options *options;
@@ -160,7 +162,8 @@ struct ps_server {
     uint64_t last_round;        /* read_id given last */
     uv_timer_t tick, purge, again;
     uv_signal_t sigterm, sigint;
-    struct ps_gc_work *gc; /* the run that is under way, or NULL */
+    struct ps_gc_work *gc;     /* the run that is under way, or NULL */
+    struct ps_repair *repairs; /* under way (repair_uv.c) */
     bool purging, ready, closing;
     bool map_alarm;
     int exit_code;
@@ -176,6 +179,8 @@ void ps_server_fatal(struct ps_server *s);
 /* -- catalog_uv.c: safekeepers' registries ----------------------------------------------------- */
 CO_MUST_CHECK int ps_catalog_load(struct ps_server *s);
 CO_MUST_CHECK int ps_catalog_start(struct ps_server *s);
+/* How far the store is; in the loop's read transaction. */
+CO_MUST_CHECK int ps_catalog_load_progress(struct ps_server *s, struct ps_timeline *tl);
 void ps_catalog_tick(struct ps_server *s);
 void ps_catalog_close(struct ps_server *s);
 uint32_t ps_nodes_ready(const struct ps_server *s);
@@ -223,6 +228,8 @@ void ps_feed_wanted(struct ps_timeline *tl);
 uint64_t ps_feed_progress(const struct ps_timeline *tl);
 /* CO_ERR_HALTED with a sentence if the timeline is halted, else 0. */
 CO_MUST_CHECK int ps_feed_check(const struct ps_timeline *tl);
+/* Committed bytes that some safekeeper has told of and that are not ingested. */
+uint64_t ps_feed_lag(const struct ps_server *s, const struct ps_timeline *tl);
 /* "safekeeper 2 at 127.0.0.1:6412", where the timeline is pulled from. */
 const char *ps_feed_source(const struct ps_timeline *tl, char text[320]);
 void ps_feeds_tick(struct ps_server *s);
@@ -279,6 +286,8 @@ const struct ps_pin_row *ps_pin_find(const struct ps_server *s, const struct co_
                                      const char *name);
 /* How many pins a timeline has; *name is one of them. */
 uint32_t ps_pins_of(const struct ps_server *s, const struct co_id *timeline, const char **name);
+/* The row is gone from the store. */
+void ps_pin_drop(struct ps_server *s, const struct ps_pin_row *row);
 /* The database was dropped. */
 void ps_pins_drop_database(struct ps_server *s, const struct co_id *database);
 bool ps_pin_try(struct ps_server *s, struct ps_ask *ask);
@@ -301,8 +310,25 @@ CO_MUST_CHECK int ps_gc_check_time(const struct ps_server *s, const struct ps_ti
                                    uint64_t time_us, lsn_t found);
 /* Is every commit after `since` still listed? */
 bool ps_gc_lists_all(const struct ps_server *s, const struct ps_timeline *tl, lsn_t since);
+/* Is every timeline of the database ingested as far as its moments are kept? Before that (while it
+ * is rebuilt) nothing is collected: a plan would not see what they need. */
+bool ps_gc_whole(const struct ps_server *s, const struct co_id *database);
 /* Somebody reads there. */
 void ps_gc_note_read(struct ps_server *s, struct ps_timeline *tl, lsn_t lsn);
+
+/* -- verify_uv.c: VERIFY -------------------------------------------------------------------------
+ */
+/* One step: answers at once. */
+void ps_verify_frame(struct ps_session *session, uint64_t request, struct co_span message);
+
+/* -- repair_uv.c: REPAIR -------------------------------------------------------------------------
+ */
+/* Answers when it is durable. */
+void ps_repair_frame(struct ps_session *session, uint64_t request, struct co_span message);
+/* Goes on with the rebuilds that a crash cut off. */
+void ps_repair_resume(struct ps_server *s);
+/* The session ends: what it asked for goes on without it. */
+void ps_repair_forget(struct ps_session *session);
 
 /* -- pages_uv.c: GET_PAGES, CHANGES_SINCE ------------------------------------------------------ */
 /* Both answer, or wait for the log with the request's deadline. */

@@ -69,8 +69,7 @@ int ps_del(struct ps_txn *txn, enum ps_table table, struct co_span key, bool *ha
 int ps_row_get(struct ps_txn *txn, enum ps_table table, tlno_t no, uint32_t size, const char *name,
                const char *doing, const uint8_t **row);
 
-/* commit_lmdb.c: the first commit of this timeline at or above lsn. CO_ERR_NOT_FOUND: none. */
-int ps_commit_from(struct ps_txn *txn, tlno_t no, lsn_t lsn, lsn_t *out);
+/* commit_lmdb.c */
 /* Takes a commit's rows away. */
 int ps_commit_delete(struct ps_txn *txn, tlno_t no, lsn_t lsn);
 /* usage_lmdb.c: counts what this transaction changes of timeline `no`; ps_usage_flush writes it. */

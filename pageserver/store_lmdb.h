@@ -5,6 +5,7 @@
  * Tables (keys: keys.h)
  *   meta      "store": magic "CORALPS1", u32 format version, u32 0, cluster id, disk id
  *             "next":  u32, the number that the next timeline gets
+ *             "rebuild", timeline no. u32 (big-endian): what came from the log is being taken away
  *   timeline  timeline id -> u8 format 1, u8 purged, u16 0, u32 number, packed Timeline
  *   progress  line key -> u64 last-record LSN, 16 digest there
  *   page      page key -> chunk of an encoded page, or (chunk 255) a pack (page_codec.h)
@@ -139,6 +140,8 @@ CO_MUST_CHECK int ps_commit_at_time(struct ps_txn *txn, const struct ps_line *li
 CO_MUST_CHECK int ps_commit_whose(struct ps_txn *txn, const struct ps_line *line, lsn_t lsn,
                                   struct ps_commit *out, const struct ps_line **owner,
                                   uint32_t *n_pages);
+/* The first commit of this one timeline at or above lsn. CO_ERR_NOT_FOUND: none. */
+CO_MUST_CHECK int ps_commit_from(struct ps_txn *txn, tlno_t no, lsn_t lsn, lsn_t *out);
 /* Appends the change list (proto/changes.h) of the commits in (since, upto]. *all and an empty list
  * when it would be longer than limit_bytes. */
 CO_MUST_CHECK int ps_commit_changes(struct ps_txn *txn, const struct ps_line *line, lsn_t since,
@@ -155,6 +158,8 @@ struct ps_usage {
 CO_MUST_CHECK int ps_usage_get(struct ps_txn *txn, tlno_t no, struct ps_usage *out);
 /* The same by looking at every entry; for tests and `check`. */
 CO_MUST_CHECK int ps_usage_count(struct ps_txn *txn, tlno_t no, struct ps_usage *out);
+/* Writes what that finds; nothing else of the timeline changed in this transaction. */
+CO_MUST_CHECK int ps_usage_recount(struct ps_txn *txn, tlno_t no);
 
 struct ps_progress {
     lsn_t last_lsn; /* last-record LSN; every record below is in the store */
@@ -192,5 +197,10 @@ CO_MUST_CHECK int ps_pin_each(struct ps_txn *txn, ps_pin_fn fn, void *arg);
 
 /* Deletes at most `max` rows of what timeline `no` holds; *done when nothing is left. */
 CO_MUST_CHECK int ps_purge_step(struct ps_txn *txn, tlno_t no, uint32_t max, bool *done);
+
+/* The same of what came from the log, to be fetched from it again: cutoff, row and pins stay. What
+ * is under way is marked (table meta) until it is done, so that it goes on after a crash. */
+CO_MUST_CHECK int ps_rebuild_step(struct ps_txn *txn, tlno_t no, uint32_t max, bool *done);
+CO_MUST_CHECK int ps_rebuild_pending(struct ps_txn *txn, tlno_t no, bool *out);
 
 #endif

@@ -53,7 +53,11 @@ static int one_row(struct ps_txn *txn, struct co_span row, ps_timeline_fn fn, vo
         return co_fail(CO_ERR_VERSION, "%s: a timeline's row has format %u, this build knows %u",
                        txn->store->dir, row.data[0], ROW_FORMAT);
     if (ps_meta_unpack(co_span_of(row.data + ROW_HEAD_BYTES, row.len - ROW_HEAD_BYTES), &meta))
-        return co_fail(CO_ERR_CORRUPT, "%s: a timeline's row is damaged", txn->store->dir);
+        return co_fail(
+            CO_ERR_CORRUPT,
+            "%s: a timeline's row is damaged; move the directory away, an empty store is "
+            "filled again from the safekeepers",
+            txn->store->dir);
     return fn(arg, co_get32(row.data + 4), row.data[1] != 0, &meta);
 }
 
@@ -112,4 +116,42 @@ int ps_purge_step(struct ps_txn *txn, tlno_t no, uint32_t max, bool *done)
     }
     *done = left > 0;
     return 0;
+}
+
+/* -- Rebuilding -------------------------------------------------------------------------------- */
+
+#define MARK       "rebuild"
+#define MARK_BYTES (sizeof MARK - 1)
+
+static void mark_key(tlno_t no, uint8_t out[MARK_BYTES + 4])
+{
+    memcpy(out, MARK, MARK_BYTES);
+    co_put32be(out + MARK_BYTES, no);
+}
+
+int ps_rebuild_step(struct ps_txn *txn, tlno_t no, uint32_t max, bool *done)
+{
+    co_assert(txn->live && txn->write);
+    /* The progress first: without it nothing of the rest is visible, whenever a crash comes. */
+    static const enum ps_table tables[] = {T_PROGRESS, T_PAGE, T_COMMIT, T_TIME, T_USAGE};
+    uint8_t key[MARK_BYTES + 4];
+    uint32_t left = max;
+    bool had;
+    mark_key(no, key);
+    int rc = ps_put(txn, T_META, co_span_of(key, sizeof key), co_span_of("", 1));
+    for (size_t i = 0; !rc && i < sizeof tables / sizeof *tables && left; i++)
+        rc = purge_table(txn, tables[i], no, &left);
+    *done = !rc && left > 0;
+    return *done ? ps_del(txn, T_META, co_span_of(key, sizeof key), &had) : rc;
+}
+
+int ps_rebuild_pending(struct ps_txn *txn, tlno_t no, bool *out)
+{
+    uint8_t key[MARK_BYTES + 4];
+    co_assert(txn->live);
+    mark_key(no, key);
+    MDB_val k = ps_val(key, sizeof key), v;
+    int rc = mdb_get(txn->txn, txn->store->dbi[T_META], &k, &v);
+    *out = rc == 0;
+    return rc && rc != MDB_NOTFOUND ? ps_lmdb_fail(txn->store, rc, "looking for a rebuild") : 0;
 }

@@ -133,3 +133,11 @@ int ps_usage_rebuild(struct ps_txn *txn)
     }
     return rc;
 }
+
+int ps_usage_recount(struct ps_txn *txn, tlno_t no)
+{
+    struct ps_usage u;
+    co_assert(txn->live && txn->write && !txn->usage_no);
+    int rc = ps_usage_count(txn, no, &u);
+    return rc ? rc : put(txn, no, &u);
+}

@@ -58,6 +58,12 @@ enum frame_type {
     FRAME_NODES = 48,           /* Nodes: empty asks, else it is stored if it is newer */
     FRAME_NODES_OK = 49,        /* Nodes: as stored now */
 
+    /* pageserver <-> tool */
+    FRAME_VERIFY = 56,   /* Verify: a step of looking through the store */
+    FRAME_VERIFIED = 57, /* Verified */
+    FRAME_REPAIR = 58,   /* Repair */
+    FRAME_REPAIRED = 59, /* Repaired */
+
     /* pageserver <-> compute, tool */
     FRAME_OPEN = 64,          /* Open */
     FRAME_OPENED = 65,        /* Opened */

@@ -20,6 +20,7 @@
 #include "common/identity_file.h"
 #include "common/log.h"
 #include "pageserver/store_int_lmdb.h"
+#include "pageserver/verify_lmdb.h"
 #include "safekeeper/history_file.h"
 #include "safekeeper/recover_file.h"
 #include "safekeeper/registry_file.h"
@@ -324,6 +325,32 @@ static void recovery(struct fuzz_in in)
 
 /* -- Rows of the store ------------------------------------------------------------------------- */
 
+static lsn_t newest_only(void *arg, lsn_t after, const char **pin)
+{
+    (void)arg;
+    *pin = NULL;
+    return after < UINT64_MAX ? UINT64_MAX : LSN_NONE;
+}
+
+/* Whatever lies there, the look through it ends. */
+static void walk(struct ps_txn *txn, const struct ps_line *line)
+{
+    static struct ps_verify_step step;
+    struct ps_verify_line of = {
+        .line = line, .strict = true, .upto = UINT64_MAX, .moment = newest_only};
+    struct ps_verify_at at;
+    unsigned steps = 0;
+    if (ps_verify_begin(txn, &of, &at))
+        return;
+    while (at.phase < PS_VERIFY_DONE) {
+        step.n = 0;
+        step.cost = 0;
+        if (ps_verify_step(txn, &of, &at, &step))
+            return;
+        FUZZ_CHECK(step.n <= PS_VERIFY_FINDINGS_MAX && ++steps < 1000);
+    }
+}
+
 static struct ps_txn *store_txn(void)
 {
     static struct ps_txn *txn;
@@ -393,6 +420,7 @@ static void rows(struct fuzz_in in)
     for (pgno_t pgno = 0; pgno < 3; pgno++)
         if (ps_page_get(txn, &line, pgno, UINT64_MAX, sizeof page, page, &lsn, &crc) == 0)
             FUZZ_CHECK(co_crc32c(0, page, sizeof page) == crc);
+    walk(txn, &line);
     ps_write_abort(txn);
 }
 

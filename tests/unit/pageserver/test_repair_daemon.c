@@ -1,0 +1,166 @@
+/* test_repair_daemon.c - a whole pageserver that fetches a timeline from the log again, against
+ * three fake safekeepers. */
+#include "tests/unit/pageserver/daemon_fixture.h"
+
+TestSuite(repair_daemon, .init = setup, .fini = teardown, .timeout = 60);
+
+#define TEXT(s) ((char *)(uintptr_t)(s))
+
+static struct ps_meta tl;
+
+static void shop(uint32_t commits)
+{
+    pgno_t p[2] = {1, 2};
+    tl = create("shop");
+    begin_log(&tl, 4096);
+    for (uint32_t i = 0; i < commits; i++) {
+        p[1] = 2 + i % 30;
+        commit(&tl.id, p, 2, i + 1);
+    }
+    expect_pages(&tl.id, 1, 3, 5000);
+}
+
+static int repair(const struct co_id *id, lsn_t *until)
+{
+    Corallite__Repair m = CORALLITE__REPAIR__INIT;
+    struct reply r;
+    m.has_action = m.has_timeline = 1;
+    m.action = CORALLITE__REPAIR_ACTION__REPAIR_REBUILD;
+    m.timeline = msg_bytes16(id->b);
+    int rc = call(FRAME_REPAIR, &m.base, &r);
+    if (!rc) {
+        Corallite__Repaired *d = message_of(&corallite__repaired__descriptor, &r);
+        *until = d->until_lsn;
+        protobuf_c_message_free_unpacked(&d->base, NULL);
+    }
+    reply_free(&r);
+    return rc;
+}
+
+/* Steps to the end; how many findings there are, and the versions that were looked at. */
+static uint32_t verify(uint64_t *versions)
+{
+    Corallite__Verified *before = NULL;
+    uint32_t n = 0;
+    bool more = true;
+    *versions = 0;
+    for (int i = 0; i < 1000 && more; i++) {
+        Corallite__Verify m = CORALLITE__VERIFY__INIT;
+        struct reply r;
+        m.at = before ? before->at : NULL;
+        cr_assert_eq(call(FRAME_VERIFY, &m.base, &r), 0, "%s", co_sentence());
+        if (before)
+            protobuf_c_message_free_unpacked(&before->base, NULL);
+        before = message_of(&corallite__verified__descriptor, &r);
+        reply_free(&r);
+        for (size_t k = 0; k < before->n_findings; k++)
+            fprintf(stderr, "%s: %s\n", before->findings[k]->kind, before->findings[k]->text);
+        n += (uint32_t)before->n_findings;
+        *versions += before->versions;
+        more = before->at != NULL;
+    }
+    cr_assert_not(more);
+    protobuf_c_message_free_unpacked(&before->base, NULL);
+    return n;
+}
+
+static int branch(const char *name, struct ps_meta *out)
+{
+    Corallite__BranchCreate m = CORALLITE__BRANCH_CREATE__INIT;
+    struct reply r;
+    char text[40] = "lsn:";
+    lsn_format(scribe.lsn, text + 4);
+    m.database = TEXT("shop");
+    m.branch = TEXT(name);
+    m.at = text;
+    int rc = call(FRAME_BRANCH_CREATE, &m.base, &r);
+    if (!rc) {
+        Corallite__Branched *b = message_of(&corallite__branched__descriptor, &r);
+        cr_assert_eq(ps_meta_from_wire(b->timeline, out), 0);
+        protobuf_c_message_free_unpacked(&b->base, NULL);
+    }
+    reply_free(&r);
+    return rc;
+}
+
+Test(repair_daemon, everything_comes_back_and_reads_wait_for_it)
+{
+    uint64_t before, after;
+    lsn_t until = 0;
+    shop(60);
+    cr_assert_eq(verify(&before), 0);
+    cr_assert_gt(before, 60);
+    cr_assert_eq(repair(&tl.id, &until), 0, "%s", co_sentence());
+    cr_assert_eq(until, scribe.lsn);
+    expect_pages(&tl.id, 1, 3, 5000); /* waits, and is right */
+    cr_assert_eq(verify(&after), 0);
+    cr_assert_eq(after, before);
+    commit(&tl.id, (pgno_t[]){1, 5}, 2, 99); /* and it goes on */
+    expect_pages(&tl.id, 1, 3, 5000);
+}
+
+Test(repair_daemon, a_branch_waits_for_its_ancestor)
+{
+    struct ps_meta child;
+    uint64_t versions;
+    lsn_t until = 0;
+    int status;
+    shop(60);
+    cr_assert_eq(branch("child", &child), 0, "%s", co_sentence());
+    for (uint32_t i = 0; i < 3; i++)
+        fake_set_silent(&fake, i, true); /* no log comes: what is taken away stays away */
+    cr_assert_eq(get_pages(&child.id, scribe.lsn, 0, 3000, 1, 1, &status, NULL), 0);
+    cr_assert_eq(repair(&tl.id, &until), 0, "%s", co_sentence());
+    int rc = get_pages(&child.id, scribe.lsn, 0, 300, 1, 1, &status, NULL);
+    cr_assert_eq(rc, CO_ERR_LAG, "a page of the branch is served without its ancestor: %d", rc);
+    for (uint32_t i = 0; i < 3; i++)
+        fake_set_silent(&fake, i, false);
+    expect_pages(&child.id, 1, 3, 20000);
+    cr_assert_eq(verify(&versions), 0);
+}
+
+Test(repair_daemon, what_a_kill_cuts_off_goes_on_at_the_next_start)
+{
+    uint64_t versions;
+    lsn_t until = 0;
+    shop(300);
+    for (uint32_t i = 0; i < 3; i++)
+        fake_set_frozen(&fake, i, true);
+    cr_assert_eq(repair(&tl.id, &until), 0, "%s", co_sentence());
+    stop_daemon(SIGKILL);
+    for (uint32_t i = 0; i < 3; i++)
+        fake_set_frozen(&fake, i, false);
+    start_daemon();
+    expect_pages(&tl.id, 1, 3, 10000);
+    cr_assert_eq(verify(&versions), 0);
+    cr_assert_gt(versions, 300);
+}
+
+Test(repair_daemon, what_makes_no_sense_is_refused)
+{
+    Corallite__Repair m = CORALLITE__REPAIR__INIT;
+    Corallite__Verify v = CORALLITE__VERIFY__INIT;
+    Corallite__VerifyAt at = CORALLITE__VERIFY_AT__INIT;
+    struct co_id nobody = ps_id(9);
+    struct reply r;
+    lsn_t until;
+    shop(2);
+    cr_assert_eq(repair(&nobody, &until), CO_ERR_NOT_FOUND);
+    cr_assert_eq(call(FRAME_REPAIR, &m.base, &r), CO_ERR_PROTOCOL);
+    reply_free(&r);
+    m.has_action = m.has_no = 1;
+    m.action = CORALLITE__REPAIR_ACTION__REPAIR_ORPHAN;
+    m.no = 1; /* that of the shop */
+    cr_assert_eq(call(FRAME_REPAIR, &m.base, &r), CO_ERR_INVAL);
+    reply_free(&r);
+    m.action = CORALLITE__REPAIR_ACTION__REPAIR_PIN;
+    m.pin = TEXT("nosuch");
+    cr_assert_eq(call(FRAME_REPAIR, &m.base, &r), CO_ERR_NOT_FOUND);
+    reply_free(&r);
+    v.at = &at;
+    at.has_no = at.has_phase = 1;
+    at.no = 1; /* a phase that there is not */
+    cr_assert_eq(call(FRAME_VERIFY, &v.base, &r), CO_ERR_PROTOCOL);
+    reply_free(&r);
+    expect_pages(&tl.id, 1, 3, 5000);
+}
