@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/clock_file.h"
 #include "common/daemon_http.h"
@@ -11,6 +12,7 @@
 #include "common/process_file.h"
 #include "common/program.h"
 #include "proto/limits.h"
+#include "safekeeper/mend.h"
 #include "safekeeper/server_uv.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -25,6 +27,9 @@ static const struct co_option known_options[] = {
      "the address that others reach it by, for the log (default: --listen)"},
     {"cluster", 'c', "ID",
      "32 hex digits; needed for a new data directory, checked for an old one"},
+    {"mend", 'm', "LIST",
+     "do not serve: fetch what is damaged below the seal of the logs from the safekeepers "
+     "ID=HOST:PORT of LIST, comma between them, and end"},
     {"log-level", 'v', "LEVEL", "debug, info (default), warn, error or off"},
     {"insecure-listen", 'i', NULL,
      "allow --listen and --http on addresses that other hosts reach: there is no access control "
@@ -55,6 +60,8 @@ struct options {
     uint16_t port, http_port, advertise_port;
     bool http, advertise, insecure, has_cluster;
     struct co_id cluster;
+    struct sk_mend_peer peers[CO_MEMBERS_MAX]; /* --mend */
+    uint32_t n_peers;
 };
 
 struct daemon {
@@ -73,6 +80,31 @@ static int parse_node(const char *text, uint32_t *out)
         return co_fail(CO_ERR_INVAL, "--node is a number from 1 to 65535; '%.40s' is not", text);
     *out = (uint32_t)n;
     return 0;
+}
+
+/* "1=HOST:PORT,3=HOST:PORT" */
+static int parse_peers(const char *text, struct options *o)
+{
+    char one[300];
+    for (o->n_peers = 0; o->n_peers < CO_MEMBERS_MAX; o->n_peers++) {
+        struct sk_mend_peer *p = &o->peers[o->n_peers];
+        size_t n = strcspn(text, ",");
+        char *end = one;
+        snprintf(one, sizeof one, "%.*s", (int)(n < 299 ? n : 299), text);
+        p->node = (uint32_t)strtoul(one, &end, 10);
+        if (end == one || *end != '=' || !p->node || p->node > 65535)
+            return co_fail(CO_ERR_INVAL,
+                           "--mend wants ID=HOST:PORT of the others; there is '%.80s'", one);
+        int rc = co_parse_address("--mend", end + 1, p->host, &p->port);
+        if (rc)
+            return rc;
+        text += n + (text[n] == ',');
+        if (!*text) {
+            o->n_peers++;
+            return 0;
+        }
+    }
+    return co_fail(CO_ERR_INVAL, "--mend takes at most %d safekeepers", CO_MEMBERS_MAX);
 }
 
 static int set_level(const char *word)
@@ -105,6 +137,8 @@ static int set_option(struct options *o, int which, const char *value)
         return co_id_parse(value, &o->cluster)
                    ? co_fail(CO_ERR_INVAL, "--cluster takes 32 hex digits; '%.80s' are not", value)
                    : 0;
+    case 'm':
+        return parse_peers(value, o);
     case 'v':
         return set_level(value);
     default:
@@ -242,9 +276,25 @@ static void say_ready(const struct daemon *d, const struct options *o,
             co_id_format(&identity->disk, disk), o->dir, CO_BUILD_VERSION);
 }
 
+static int mend(const struct options *o)
+{
+    struct co_identity identity;
+    int rc = co_identity_open(o->dir, "safekeeper", o->node, o->has_cluster ? &o->cluster : NULL,
+                              &identity);
+    if (!rc) {
+        rc = sk_mend(o->dir, &identity, o->peers, o->n_peers);
+        co_identity_close(&identity);
+    }
+    if (rc)
+        fprintf(stderr, "corallite-safekeeper: %s\n", co_sentence());
+    else
+        puts("every log can be opened");
+    return rc ? EXIT_FAILED : 0;
+}
+
 int main(int argc, char **argv)
 {
-    struct options o;
+    static struct options o;
     static struct daemon d;
     struct co_identity identity;
     int rc = parse(argc, argv, &o);
@@ -252,6 +302,8 @@ int main(int argc, char **argv)
         return rc - 1;
     signal(SIGPIPE, SIG_IGN);
     co_process_raise_files();
+    if (o.n_peers)
+        return mend(&o);
     d.exit_code = EXIT_FAILED;
     rc = start(&d, &o, &identity);
     if (rc) {

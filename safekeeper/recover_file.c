@@ -143,12 +143,12 @@ static int follow(struct scan *s)
 static int refuse(struct scan *s, lsn_t durable_lsn, const char *evidence)
 {
     char text[LSN_TEXT];
-    return co_fail(s->code ? s->code : CO_ERR_CORRUPT,
-                   "the log is damaged: %s at %s, but everything below LSN %s was durable here "
-                   "(%s). Nothing was changed. Bring the file back from a copy, or replace this "
-                   "safekeeper: the other members have the data",
-                   s->why, sk_log_place(s->log, s->log->end_lsn), lsn_format(durable_lsn, text),
-                   evidence);
+    return co_fail(
+        s->code ? s->code : CO_ERR_CORRUPT,
+        "the log is damaged: %s at %s, but everything below LSN %s was durable here "
+        "(%s). Nothing was changed. Start it once with --mend, which fetches the records "
+        "from the other members, or replace this safekeeper",
+        s->why, sk_log_place(s->log, s->log->end_lsn), lsn_format(durable_lsn, text), evidence);
 }
 
 /* Looks at everything behind the end x for a record that proves x was durable; counts what is not
@@ -277,16 +277,30 @@ int sk_recover_cut(struct sk_log *log)
     return rc ? rc : sk_segments_set_end(&log->segments, log->end_lsn);
 }
 
+int sk_recover_begin(const char *dir, const struct sk_recover *from, struct sk_log *log)
+{
+    *log = (struct sk_log){.start_lsn = from->start_lsn,
+                           .end_lsn = from->start_lsn,
+                           .flushed_lsn = from->start_lsn,
+                           .end_digest = from->start_digest};
+    return sk_segments_open(dir, &from->owner, from->start_lsn, &log->segments);
+}
+
+int sk_recover_follow(const struct sk_recover *from, struct sk_log *log, const char **why)
+{
+    struct scan s = {.from = from, .log = log};
+    int rc = follow(&s);
+    co_buf_free(&s.window);
+    *why = s.why;
+    return rc ? rc : s.code;
+}
+
 int sk_recover_log(const char *dir, const struct sk_recover *from, struct sk_log *log,
                    struct sk_recovered *found)
 {
     struct scan s = {.from = from, .log = log};
     *found = (struct sk_recovered){0};
-    *log = (struct sk_log){.start_lsn = from->start_lsn,
-                           .end_lsn = from->start_lsn,
-                           .flushed_lsn = from->start_lsn,
-                           .end_digest = from->start_digest};
-    int rc = sk_segments_open(dir, &from->owner, from->start_lsn, &log->segments);
+    int rc = sk_recover_begin(dir, from, log);
     if (rc)
         return rc;
     rc = follow(&s);

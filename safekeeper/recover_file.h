@@ -48,6 +48,13 @@ struct sk_recovered {
  * CO_ERR_CORRUPT, CO_ERR_VERSION, CO_ERR_IO, each with a sentence, leave the files as they were. */
 CO_MUST_CHECK int sk_recover_log(const char *dir, const struct sk_recover *from, struct sk_log *log,
                                  struct sk_recovered *found);
+/* The first steps of that alone, for who mends a log (mend_sock.c). begin: opens it as an empty
+ * one. follow: takes the live records behind its end; *why it went no further. CO_ERR_VERSION: a
+ * record of a newer format is there (no sentence). */
+CO_MUST_CHECK int sk_recover_begin(const char *dir, const struct sk_recover *from,
+                                   struct sk_log *log);
+CO_MUST_CHECK int sk_recover_follow(const struct sk_recover *from, struct sk_log *log,
+                                    const char **why);
 /* Makes zero what lies behind the end of a log in doubt. */
 CO_MUST_CHECK int sk_recover_cut(struct sk_log *log);
 

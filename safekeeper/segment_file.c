@@ -320,6 +320,55 @@ int sk_segments_open(const char *dir, const struct sk_owner *owner, lsn_t start_
     return rc;
 }
 
+/* One file, sound from outside: of its length, with its own first page. */
+static int mend_segment(struct sk_segments *s, uint64_t number, const struct sk_mend_files *how)
+{
+    char path[SK_PATH_MAX];
+    uint8_t page[SK_SEGMENT_HEADER];
+    int fd = -1;
+    int rc = path_of(s, number, path);
+    if (rc)
+        return rc;
+    if (!sk_io_exists(path)) {
+        rc = make_segment(s, number);
+        return rc ? rc : how->done(how->arg, path);
+    }
+    rc = sk_io_open(path, O_RDWR, &fd);
+    if (rc)
+        return rc;
+    rc = check_header(s, number, fd, path);
+    if (rc == CO_ERR_CORRUPT) {
+        rc = how->aside(how->arg, path);
+        encode_header(&s->owner, number, page);
+        if (!rc && ftruncate(fd, (off_t)CO_SEGMENT_BYTES))
+            rc = co_fail_errno(CO_ERR_IO, errno, "cannot extend %s", path);
+        if (!rc)
+            rc = sk_io_pwrite(fd, co_span_of(page, sizeof page), 0, path);
+        if (!rc && fsync(fd))
+            rc = co_fail_errno(CO_ERR_IO, errno, "%s could not be made durable", path);
+        if (!rc)
+            rc = how->done(how->arg, path);
+    }
+    close(fd);
+    return rc;
+}
+
+int sk_segments_mend(const char *dir, const struct sk_owner *owner, lsn_t start_lsn,
+                     lsn_t known_lsn, const struct sk_mend_files *how)
+{
+    struct sk_segments s;
+    uint64_t count = 0;
+    init(&s, owner);
+    s.first = number_of(start_lsn);
+    s.last = known_lsn > start_lsn ? number_of(known_lsn - 1) : s.first;
+    int rc = sk_io_path(s.dir, "%s", dir);
+    if (!rc)
+        rc = list(&s, &count);
+    for (uint64_t n = s.first; n <= s.last && !rc; n++)
+        rc = mend_segment(&s, n, how);
+    return rc;
+}
+
 /* -- Bytes ------------------------------------------------------------------------------------ */
 
 /* How much of [lsn, lsn + len) lies in the segment of lsn. */

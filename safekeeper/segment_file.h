@@ -58,6 +58,17 @@ CO_MUST_CHECK int sk_segments_create(const char *dir, const struct sk_owner *own
  * file; CO_ERR_VERSION. */
 CO_MUST_CHECK int sk_segments_open(const char *dir, const struct sk_owner *owner, lsn_t start_lsn,
                                    struct sk_segments *out);
+/* Makes files of a log that sk_segments_open refuses such that it takes them: missing ones are
+ * made, empty; a wrong length or first page is put right. `aside` is called before a file is
+ * changed (to keep a copy of it), `done` when it was. What the records in them are worth is not
+ * looked at. */
+struct sk_mend_files {
+    int (*aside)(void *arg, const char *path);
+    int (*done)(void *arg, const char *path);
+    void *arg;
+};
+CO_MUST_CHECK int sk_segments_mend(const char *dir, const struct sk_owner *owner, lsn_t start_lsn,
+                                   lsn_t known_lsn, const struct sk_mend_files *how);
 /* Says where the log ends, once the scan knows: the preparation goes on behind it. Where the
  * written zeros end the file system tells (SEEK_HOLE; where it keeps no count: the end of the
  * file). */
