@@ -7,6 +7,7 @@
 #include "cli/answer.h"
 #include "cli/json.h"
 #include "cli/ref.h"
+#include "cli/store.h"
 #include "cli/terminal_file.h"
 #include "cli/text.h"
 #include "proto/corallite.pb-c.h"
@@ -73,7 +74,7 @@ void check_problem(struct check_branch *b, const char *format, ...)
 
 bool check_sound(const struct check_report *r)
 {
-    bool sound = json_array_size(r->problems) == 0;
+    bool sound = json_array_size(r->problems) == 0 && (!r->deep || r->deep->n_findings == 0);
     for (uint32_t i = 0; i < r->n_branches; i++)
         sound = sound && r->branches[i].n_problems == 0;
     return sound;
@@ -126,6 +127,8 @@ void check_print(const struct check_report *r)
                    (unsigned)r->nodes[i].timelines);
     putchar('\n');
     print_sentences("           ", r->problems);
+    if (r->deep)
+        store_print(r->deep);
     print_sentences("  note:    ", r->notes);
 }
 
@@ -165,10 +168,10 @@ int check_print_json(const struct check_report *r)
         json_decref(nodes);
         return co_fail(CO_ERR_NOMEM, "there is no memory for the answer");
     }
-    return cli_print_json(json_pack("{s:b,s:o,s:{s:I,s:o,s:O},s:O}", "sound", (int)check_sound(r),
-                                    "databases", branches, "catalog", "timelines",
-                                    (json_int_t)r->n_compared, "safekeepers", nodes, "problems",
-                                    r->problems, "notes", r->notes));
+    return cli_print_json(json_pack(
+        "{s:b,s:o,s:{s:I,s:o,s:O},s:o,s:O}", "sound", (int)check_sound(r), "databases", branches,
+        "catalog", "timelines", (json_int_t)r->n_compared, "safekeepers", nodes, "problems",
+        r->problems, "store", r->deep ? store_json(r->deep) : json_null(), "notes", r->notes));
 }
 
 /* -- The catalog ---------------------------------------------------------------------------------

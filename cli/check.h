@@ -21,6 +21,8 @@
 #define CHECK_NODES_MAX CO_MEMBERS_MAX
 #define CHECK_TEXTS_MAX 20u /* sentences of one branch; beyond them they are counted */
 
+struct store_report; /* store.h */
+
 /* One branch at one moment. */
 struct check_branch {
     char database[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
@@ -50,8 +52,9 @@ struct check_report {
     uint32_t n_branches;
     struct check_node nodes[CHECK_NODES_MAX];
     uint32_t n_nodes;
-    uint32_t n_compared;      /* timelines of the catalog that were compared */
-    json_t *problems, *notes; /* of strings: of the cluster */
+    uint32_t n_compared;       /* timelines of the catalog that were compared */
+    json_t *problems, *notes;  /* of strings: of the cluster */
+    struct store_report *deep; /* the store; NULL: not looked through. The caller's */
 };
 
 /* CO_ERR_NOMEM */

@@ -4,16 +4,20 @@
  *   1 every page at the moment, through the protocol (check_pages_sock.c)
  *   2 PRAGMA integrity_check and foreign_key_check at that moment, by the stock library
  *   3 the pageserver's catalog and positions against the safekeepers' (check_log_sock.c)
+ *   4 with --deep: everything that the store holds (store_sock.c)
  *
  * What is found is an answer (exit code 1); what keeps it from looking is an error (also 1, with a
  * sentence on standard error).
  */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli/check_sock.h"
 #include "cli/cli.h"
+#include "cli/process_file.h"
 #include "cli/ref.h"
 #include "cli/sqlite_file.h"
 #include "common/clock_file.h"
@@ -125,6 +129,46 @@ static int add_all(struct client *c, struct check_report *r)
     return rc;
 }
 
+/* -- Daemons that do not run ---------------------------------------------------------------------
+ */
+
+#define LAST_BYTES 2000 /* of a log: the end of a daemon that did not start is one line there */
+
+/* What a daemon of this cluster that does not run said last; false: it runs, or said nothing. */
+static bool last_words(const struct cluster *c, unsigned index, char out[512])
+{
+    char path[PATH_MAX];
+    struct stat st;
+    cluster_path(c, "log", cluster_node(c->port_base, index).name, ".log", path);
+    if (process_alive(c, index) || stat(path, &st) != 0)
+        return false;
+    process_last_words(c, index, st.st_size > LAST_BYTES ? st.st_size - LAST_BYTES : 0, out);
+    return *out != 0;
+}
+
+/* Of a local cluster: why a safekeeper did not answer. */
+static void ask_the_silent(const struct client_target *target, struct check_report *r)
+{
+    char words[512];
+    for (uint32_t i = 0; target->local && i < r->n_nodes; i++)
+        for (unsigned k = 0; k < CLUSTER_SAFEKEEPERS && !r->nodes[i].answered; k++)
+            if (cluster_node(target->cluster.port_base, k).node == r->nodes[i].node &&
+                last_words(&target->cluster, k, words))
+                check_say(r->notes, "safekeeper %u does not run; it said last: %s",
+                          (unsigned)r->nodes[i].node, words);
+}
+
+/* The same of the pageserver, without which there is nothing to look at. */
+static int why_not(const struct client_target *target, int rc)
+{
+    char words[512], why[CO_SENTENCE_MAX];
+    if (rc != CO_ERR_CONNECT || !target->local ||
+        !last_words(&target->cluster, CLUSTER_PAGESERVER, words))
+        return rc;
+    snprintf(why, sizeof why, "%s", co_sentence());
+    return co_fail(rc, "%.400s; it does not run, and said last: %s", why, words);
+}
+
 /* -- The verb ------------------------------------------------------------------------------------
  */
 
@@ -144,8 +188,16 @@ static int check_branch(struct client *c, struct check_branch *b, const char *at
     return check_structure(b);
 }
 
+/* An error that is the branch's own: the others can be looked at. */
+static bool is_of_the_branch(int rc)
+{
+    return rc == CO_ERR_CORRUPT || rc == CO_ERR_GONE || rc == CO_ERR_HALTED || rc == CO_ERR_LAG ||
+           rc == CO_ERR_TIMEOUT;
+}
+
 static int look(struct client *c, struct check_report *report, const struct ref *r)
 {
+    const char *only = r ? r->db : NULL;
     int rc = 0;
     if (!r)
         rc = add_all(c, report);
@@ -157,15 +209,26 @@ static int look(struct client *c, struct check_report *report, const struct ref 
             check_say(report->notes, "%s/%s was dropped meanwhile", report->branches[i].database,
                       report->branches[i].branch);
             rc = 0;
+        } else if ((!r || report->deep) && is_of_the_branch(rc)) {
+            check_problem(&report->branches[i], "%s", co_sentence());
+            rc = 0;
         }
     }
-    return rc ? rc : check_safekeepers(c, report, r ? r->db : NULL);
+    if (!rc)
+        rc = check_keepers_open(c, report);
+    if (!rc)
+        rc = check_safekeepers(c, report, only);
+    if (!rc && report->deep)
+        rc = store_look(c, report, only, report->deep);
+    check_keepers_close(report);
+    return rc;
 }
 
 int cli_check(const struct cli_args *args)
 {
     static struct client_target target;
     static struct check_report report;
+    static struct store_report store;
     struct ref r;
     struct client c = {.sock.fd = -1};
     bool one = args->n_words == 1;
@@ -173,7 +236,7 @@ int cli_check(const struct cli_args *args)
     if (!rc)
         rc = client_target(args, &target);
     if (!rc)
-        rc = client_open(&c, &target);
+        rc = why_not(&target, client_open(&c, &target));
     if (!rc)
         rc = sqlite_begin(&target);
     if (!rc)
@@ -182,14 +245,18 @@ int cli_check(const struct cli_args *args)
         client_close(&c);
         return cli_report(rc);
     }
+    report.deep = cli_has(args, "--deep") ? &store : NULL;
     sqlite_catch_signals();
     rc = look(&c, &report, one ? &r : NULL);
     client_close(&c);
+    if (!rc)
+        ask_the_silent(&target, &report);
     if (!rc && cli_has(args, "--json"))
         rc = check_print_json(&report);
     else if (!rc)
         check_print(&report);
     int code = rc ? cli_report(rc) : check_sound(&report) ? CLI_DONE : CLI_FAILED;
     check_free(&report);
+    store_free(&store);
     return code;
 }

@@ -100,7 +100,7 @@ static int list_registry(struct client *c, struct check_list *out)
 
 static struct client keepers[CHECK_NODES_MAX];
 
-static int learn_nodes(struct client *c, struct check_report *r)
+int check_keepers_open(struct client *c, struct check_report *r)
 {
     Corallite__ServerStatus *m = NULL;
     int rc = client_call(c, FRAME_SERVER_STATUS, NULL, FRAME_SERVER_STATUS_OK,
@@ -185,6 +185,8 @@ static int compare_catalog(struct client *c, struct check_report *r, const char 
 struct tail {
     struct co_id timeline;
     lsn_t from, to;
+    uint64_t bytes, records; /* verified so far */
+    bool chained;            /* of a record before: its digest is known */
 };
 
 static bool same_id(ProtobufCBinaryData a, const struct co_id *b)
@@ -225,8 +227,29 @@ static int find_tail(struct client *c, const struct check_branch *b,
     return rc;
 }
 
+/* A record that is sound in itself: it begins here, and is built on the one before. */
+static int take_record(struct tail *t, const struct wal_header *h, lsn_t *at,
+                       struct wal_digest *digest, bool *found)
+{
+    if (h->begin_lsn != *at)
+        return co_fail(CO_ERR_CORRUPT, "its log at %016llx holds a record of %016llx",
+                       (unsigned long long)*at, (unsigned long long)h->begin_lsn);
+    if (t->chained && memcmp(h->prev_digest.b, digest->b, sizeof digest->b) != 0)
+        return co_fail(CO_ERR_CORRUPT,
+                       "its log at %016llx holds a record that was not built on the one before",
+                       (unsigned long long)*at);
+    t->chained = true;
+    t->records++;
+    t->bytes += h->total_bytes;
+    *at = h->end_lsn;
+    *digest = h->digest;
+    *found = h->end_lsn == t->to;
+    return 0;
+}
+
 /* Whole records: verifies each; *digest is that of the one that ends at `to`. */
-static int verify(struct co_span bytes, lsn_t *at, lsn_t to, struct wal_digest *digest, bool *found)
+static int verify(struct tail *t, struct co_span bytes, lsn_t *at, struct wal_digest *digest,
+                  bool *found)
 {
     struct wal_header h;
     while (bytes.len && !*found) {
@@ -236,21 +259,17 @@ static int verify(struct co_span bytes, lsn_t *at, lsn_t to, struct wal_digest *
                            (unsigned long long)*at);
         if (!rc)
             rc = wal_check_digest(co_span_of(bytes.data, h.total_bytes), &h);
-        if (!rc && h.begin_lsn != *at)
-            rc = co_fail(CO_ERR_CORRUPT, "its log at %016llx holds a record of %016llx",
-                         (unsigned long long)*at, (unsigned long long)h.begin_lsn);
+        if (!rc)
+            rc = take_record(t, &h, at, digest, found);
         if (rc)
             return rc;
-        *at = h.end_lsn;
-        *digest = h.digest;
-        *found = h.end_lsn == to;
         bytes = co_span_of(bytes.data + h.total_bytes, bytes.len - h.total_bytes);
     }
     return 0;
 }
 
 /* A piece of one large record, which is verified as it comes. At its end *at moves behind it. */
-static int verify_piece(struct wal_stream *s, struct co_span piece, lsn_t *at, lsn_t to,
+static int verify_piece(struct tail *t, struct wal_stream *s, struct co_span piece, lsn_t *at,
                         struct wal_digest *digest, bool *found)
 {
     enum wal_stream_step step = WAL_STREAM_ENTRY;
@@ -263,20 +282,14 @@ static int verify_piece(struct wal_stream *s, struct co_span piece, lsn_t *at, l
         rc = wal_stream_next(s, &step, &entry);
     if (rc || step != WAL_STREAM_END)
         return rc;
-    const struct wal_header *h = wal_stream_header(s);
-    if (h->begin_lsn != *at)
-        return co_fail(CO_ERR_CORRUPT, "its log at %016llx holds a record of %016llx",
-                       (unsigned long long)*at, (unsigned long long)h->begin_lsn);
-    *at = h->end_lsn;
-    *digest = h->digest;
-    *found = h->end_lsn == to;
+    rc = take_record(t, wal_stream_header(s), at, digest, found);
     wal_stream_reset(s);
-    return 0;
+    return rc;
 }
 
 /* One answer of a safekeeper: whole records from `at` on, or a piece of the one that begins there.
  * *ended: it has no more. */
-static int fetch_some(struct client *c, const struct tail *t, struct wal_stream *s, lsn_t *at,
+static int fetch_some(struct client *c, struct tail *t, struct wal_stream *s, lsn_t *at,
                       struct wal_digest *digest, bool *found, bool *ended)
 {
     Corallite__Stream q = CORALLITE__STREAM__INIT;
@@ -302,21 +315,22 @@ static int fetch_some(struct client *c, const struct tail *t, struct wal_stream 
         rc = co_fail(CO_ERR_PROTOCOL, "its log at %016llx does not go on where it was read to",
                      (unsigned long long)*at);
     else if (piece)
-        rc = verify_piece(s, co_buf_span(&records), at, t->to, digest, found);
+        rc = verify_piece(t, s, co_buf_span(&records), at, digest, found);
     else
-        rc = verify(co_buf_span(&records), at, t->to, digest, found);
+        rc = verify(t, co_buf_span(&records), at, digest, found);
     co_buf_free(&records);
     return rc;
 }
 
 /* What one safekeeper has of the tail. *found false without an error: it is not that far. */
-static int fetch_tail(struct client *c, const struct tail *t, struct wal_digest *digest,
-                      bool *found)
+static int fetch_tail(struct client *c, struct tail *t, struct wal_digest *digest, bool *found)
 {
     struct wal_stream *s;
     lsn_t at = t->from;
     bool ended = false;
     *found = false;
+    t->chained = false;
+    t->bytes = t->records = 0;
     int rc = wal_stream_new(&s);
     if (rc)
         return rc;
@@ -327,7 +341,7 @@ static int fetch_tail(struct client *c, const struct tail *t, struct wal_digest 
     return rc;
 }
 
-static void compare_logs(struct check_report *r, struct check_branch *b, const struct tail *t)
+static void compare_logs(struct check_report *r, struct check_branch *b, struct tail *t)
 {
     struct wal_digest first = {{0}}, digest;
     bool found;
@@ -368,12 +382,40 @@ static void compare_logs(struct check_report *r, struct check_branch *b, const s
             lsn, (unsigned)b->copies, (unsigned)answered, (unsigned)r->n_nodes);
 }
 
+int check_log_reaches(struct check_report *r, const struct co_id *timeline, lsn_t from, lsn_t to,
+                      struct check_reach *out)
+{
+    int rc = 0;
+    *out = (struct check_reach){0};
+    for (uint32_t i = 0; i < r->n_nodes && !rc && !out->found; i++) {
+        struct tail t = {.timeline = *timeline, .from = from, .to = to};
+        if (!r->nodes[i].answered)
+            continue;
+        int bad = fetch_tail(&keepers[i], &t, &out->digest, &out->found);
+        if (bad == CO_ERR_CANCELED)
+            rc = bad;
+        else if (bad && keepers[i].sock.fd < 0)
+            lose(r, i);
+        else
+            out->asked++;
+        out->node = r->nodes[i].node;
+        out->bytes = t.bytes;
+        out->records = t.records;
+    }
+    return rc;
+}
+
+void check_keepers_close(struct check_report *r)
+{
+    for (uint32_t i = 0; i < r->n_nodes; i++)
+        if (r->nodes[i].answered)
+            client_close(&keepers[i]);
+}
+
 int check_safekeepers(struct client *c, struct check_report *r, const char *only)
 {
     struct check_list pageserver = {0};
-    int rc = learn_nodes(c, r);
-    if (!rc)
-        rc = compare_catalog(c, r, only, &pageserver);
+    int rc = compare_catalog(c, r, only, &pageserver);
     for (uint32_t i = 0; i < r->n_branches && !rc; i++) {
         struct tail t;
         struct check_branch *b = &r->branches[i];
@@ -382,16 +424,18 @@ int check_safekeepers(struct client *c, struct check_report *r, const char *only
         if (rc || !b->lsn)
             continue;
         rc = find_tail(c, b, &pageserver, &t);
+        if (rc == CO_ERR_CORRUPT || rc == CO_ERR_GONE) {
+            check_problem(b, "%s", co_sentence());
+            rc = 0;
+            continue;
+        }
         if (rc || !t.to)
             continue;
         compare_logs(r, b, &t);
     }
     uint32_t answered = 0;
-    for (uint32_t i = 0; i < r->n_nodes; i++) {
+    for (uint32_t i = 0; i < r->n_nodes; i++)
         answered += r->nodes[i].answered;
-        if (r->nodes[i].answered)
-            client_close(&keepers[i]);
-    }
     if (!rc && answered * 2 <= r->n_nodes)
         check_say(r->problems,
                   "%u of %u safekeepers could be looked at, which is no majority: nothing is known "

@@ -5,6 +5,8 @@
 #include "cli/check.h"
 #include "cli/client_sock.h"
 #include "cli/progress_file.h"
+#include "cli/store.h"
+#include "proto/wal.h"
 
 /* Reads every page of the branch at its LSN and verifies each. A page that is not as it should be
  * is a problem of the branch; an error: the pages cannot be read at all. CO_ERR_CANCELED. */
@@ -12,10 +14,29 @@ CO_MUST_CHECK int check_pages(struct client *c, struct check_branch *b, struct p
 
 /* The branches of a database, or of all (NULL), as the pageserver lists them. */
 CO_MUST_CHECK int check_branches(struct client *c, const char *database, struct check_list *out);
-/* Fills r->nodes, compares catalog and logs. `only` as in check_catalog. */
+/* Connects to the safekeepers and fills r->nodes; those that do not answer are notes. */
+CO_MUST_CHECK int check_keepers_open(struct client *c, struct check_report *r);
+void check_keepers_close(struct check_report *r);
+/* Compares catalog and logs. `only` as in check_catalog. */
 CO_MUST_CHECK int check_safekeepers(struct client *c, struct check_report *r, const char *only);
+
+/* What the log of a timeline has from one record's end to another's. */
+struct check_reach {
+    bool found;               /* a safekeeper has it up to there, and every record is sound */
+    uint32_t node, asked;     /* that one; how many answered until then */
+    struct wal_digest digest; /* of the record that ends there */
+    uint64_t bytes, records;
+};
+/* Reads it from one safekeeper after the other until one has it all. CO_ERR_CANCELED. */
+CO_MUST_CHECK int check_log_reaches(struct check_report *r, const struct co_id *timeline,
+                                    lsn_t from, lsn_t to, struct check_reach *out);
 
 /* PRAGMA integrity_check and foreign_key_check at the LSN. CO_ERR_CANCELED. */
 CO_MUST_CHECK int check_structure(struct check_branch *b);
+
+/* store_sock.c: looks through the pageserver's store, of one database or of all (NULL), and
+ * compares how far it is with the logs. Keepers are open. */
+CO_MUST_CHECK int store_look(struct client *c, struct check_report *r, const char *database,
+                             struct store_report *out);
 
 #endif

@@ -89,6 +89,7 @@ int cli_log(const struct cli_args *args);
 int cli_export(const struct cli_args *args);
 int cli_import(const struct cli_args *args);
 int cli_check(const struct cli_args *args);
+int cli_repair(const struct cli_args *args);
 int cli_diff(const struct cli_args *args);
 int cli_connect(const struct cli_args *args);
 int cli_sql(const struct cli_args *args);

@@ -41,6 +41,19 @@ static const struct cli_option down_options[] = {
     JSON_OPTION,
     END};
 static const struct cli_option target_options[] = {SERVER_OPTION, DIR_OPTION, JSON_OPTION, END};
+static const struct cli_option check_options[] = {
+    {"--deep", 0, NULL, "look through everything that the pageserver's store holds as well"},
+    SERVER_OPTION,
+    DIR_OPTION,
+    JSON_OPTION,
+    END};
+static const struct cli_option repair_options[] = {
+    {"--dry-run", 'n', NULL, "only say what would be done"},
+    YES_OPTION,
+    SERVER_OPTION,
+    DIR_OPTION,
+    JSON_OPTION,
+    END};
 static const struct cli_option drop_options[] = {SERVER_OPTION, DIR_OPTION, YES_OPTION, JSON_OPTION,
                                                  END};
 static const struct cli_option create_options[] = {
@@ -413,7 +426,7 @@ const struct cli_verb cli_verbs[] = {
      .words = {"FILE", "NAME"},
      .run = cli_import},
     {.name = "check",
-     .synopsis = "[DB[/BRANCH][@MOMENT]] [--server HOST:PORT | --dir D] [--json]",
+     .synopsis = "[DB[/BRANCH][@MOMENT]] [--deep] [--server HOST:PORT | --dir D] [--json]",
      .summary = "read every page, look through the structure, compare the daemons",
      .details =
          "Of one branch at one moment, or without DB of every branch of every database: each page "
@@ -421,15 +434,34 @@ const struct cli_verb cli_verbs[] = {
          "own `PRAGMA integrity_check` runs at that moment, and foreign_key_check for information. "
          "The pageserver's catalog is compared with what each safekeeper has stored, and the last "
          "transaction of each branch is fetched from each safekeeper: its digest covers the whole "
-         "log before it. Nothing is changed.",
+         "log before it. --deep looks through the pageserver's store as well: each version of each "
+         "page by its checksum, commits, times, counts, pins, and that every moment that is kept "
+         "can be read; reads and ingest go on beside it. Nothing is changed.",
      .examples = "corallite check shop\n"
                  "corallite check shop@-24h --json\n"
-                 "corallite check\n",
-     .options = target_options,
+                 "corallite check --deep\n",
+     .options = check_options,
      .max_words = 1,
      .words = {"REF"},
      .exits = "0 sound, 1 not sound or not to be looked at, 2 wrong use",
      .run = cli_check},
+    {.name = "repair",
+     .synopsis = "[DB] [--dry-run] [--yes] [--server HOST:PORT | --dir D] [--json]",
+     .summary = "give the pageserver's store back what the log still has",
+     .details =
+         "Looks through the store as `check --deep` does, of one database or of all. A timeline "
+         "that is damaged is fetched from the log again, after a safekeeper has told that log from "
+         "its first record to the newest and every record of it has been verified; reads of that "
+         "timeline wait meanwhile. Counts are counted anew, pins that name nothing and rows that "
+         "belong to nothing go. What cannot be mended so is said, with what to do. Asks at a "
+         "terminal; elsewhere it needs --yes.",
+     .examples = "corallite repair --dry-run\n"
+                 "corallite repair shop --yes\n",
+     .options = repair_options,
+     .max_words = 1,
+     .words = {"DB"},
+     .exits = "0 sound (now, or all along), 1 something is damaged still, 2 wrong use",
+     .run = cli_repair},
     {.name = "diff",
      .synopsis = "A B [--json | --sql] [--schema-only | --summary] [--whole] "
                  "[--server HOST:PORT | --dir D]",

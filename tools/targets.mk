@@ -72,7 +72,12 @@ $(B)/tests/branch-client: $(B)/obj/tests/integration/lib/branch_client.o $(BASE)
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(VFS_LIBS)
 
-integration: all $(INTEGRATION_BINS) $(B)/tests/integration/fsync_fails.so $(B)/tests/chaos-proxy $(B)/tests/branch-client
+# Damages the files of daemons that are stopped, by name (tests/damage).
+$(B)/tests/damage: $(call objs,$(wildcard tests/damage/*.c)) $(B)/libpageserver.a $(B)/libsafekeeper.a $(BASE)
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS) -llmdb -ljansson
+
+integration: all $(INTEGRATION_BINS) $(B)/tests/integration/fsync_fails.so $(B)/tests/chaos-proxy $(B)/tests/branch-client $(B)/tests/damage
 	@tools/deps test
 	@B=$(B) python3 tests/integration/run.py $(ARGS)
 
@@ -164,7 +169,7 @@ sanitize:
 
 # The whole suite under ASan and UBSan, and under TSan: an hour or more each, by hand. PARTS='unit integration' ONLY='name ...'.
 .PHONY: sanitize-all tsan-all valgrind
-SUITE_BINS = all unit-bins $(INTEGRATION_BINS) $(B)/tests/chaos-proxy $(B)/tests/branch-client $(B)/tests/sim \
+SUITE_BINS = all unit-bins $(INTEGRATION_BINS) $(B)/tests/chaos-proxy $(B)/tests/branch-client $(B)/tests/damage $(B)/tests/sim \
              $(B)/tests/sanitized/canary $(B)/tests/sanitized/canaryextension.so $(B)/tests/canary
 $(B)/tests/sanitized/canaryextension.so: $(B)/obj/tests/sanitized/canary_extension.o
 	$(call say,LINK,$@)mkdir -p $(@D)

@@ -182,3 +182,25 @@ def no_majority(room):
     matches("the pages are sound all the same", "sound    shop at", done.stdout)
     room.ok("up")
     check("sound again", room.json("check", "shop")["sound"])
+
+
+@test
+def a_safekeeper_that_does_not_start(room):
+    stop(room, "safekeeper-2")
+    used = {}
+    for path in glob.glob(os.path.join(room.cluster, "safekeeper-2", "timelines", "*", "log", "*.seg")):
+        with open(path, "rb") as f:
+            used[path] = len(f.read().rstrip(b"\0"))
+    path = max(used, key=used.get)
+    at = 8192 + (used[path] - 8192) // 2
+    flip(path, at)
+    done = room.run("up")
+    check("up says that one is lacking", done.returncode == 1 and "log is damaged" in done.stdout + done.stderr,
+          done.stdout + done.stderr)
+    told = room.json("check", "shop")
+    check("check goes on with two, and says why there is no third", told["sound"]
+          and any("safekeeper 2 does not run; it said last" in n and "log is damaged" in n for n in told["notes"]),
+          json.dumps(told["notes"]))
+    flip(path, at)
+    room.ok("up")
+    check("all are there again", not room.json("check", "shop")["notes"])

@@ -10,7 +10,7 @@ RIGHT = {
     "branch unprotect": ["shop"], "pin create": ["shop", "p"], "pin list": ["shop"], "pin drop": ["shop", "p"],
     "retention set": ["shop", "7d"], "retention show": ["shop"], "gc": ["shop", "--dry-run"],
     "restore": ["shop", "--to", "latest", "--yes"], "log": ["shop"], "export": ["shop", "-o", "x.db"],
-    "import": ["a.db", "b"], "check": ["shop"], "diff": ["shop", "shop/x"], "connect": ["shop", "--lang", "c"],
+    "import": ["a.db", "b"], "check": ["shop"], "repair": ["shop", "--dry-run"], "diff": ["shop", "shop/x"], "connect": ["shop", "--lang", "c"],
     "sql": ["shop", "SELECT 1"], "exec": ["true"], "db name": ["/a.db"],
     "safekeeper list": [], "safekeeper replace": ["2", "127.0.0.1:1"],
     "env": [], "logs": [], "completion": ["bash"], "version": [], "help": []}
@@ -63,7 +63,7 @@ def each_verb_by_its_grammar(room):
                 check(f"{verb['name']} without a server ends with {code}", done.returncode == code, done.stderr)
                 matches(f"{verb['name']} without a server names it", r"127\.0\.0\.1:1\b.*refused",
                         done.stdout + done.stderr)
-        if "--yes" in options and verb["name"] != "down":
+        if "--yes" in options and verb["name"] not in ("down", "repair"):  # repair asks where something is damaged
             there = {"db drop": ["shop"], "branch drop": ["shop/side"], "branch reset": ["shop/side"],
                      "restore": ["shop", "--to", "latest"],
                      "gc": ["shop", "--before", "-1s"]}[verb["name"]]
@@ -87,7 +87,7 @@ TABLE = (
      ["pin drop", "a b", "p"], ["pin drop", "shop", "a b"], ["retention set", "a b", "7d"],
      ["retention show", "a b"], ["gc", "a b"], ["restore", "a b", "--to", "-1s"],
      ["restore", "shop", "--to", "-1s", "--keep-as", "a b"], ["log", "a b"], ["export", "a b", "-o", "x"],
-     ["import", "a.db", "a b"], ["check", "a b"], ["diff", "shop", "a b"], ["connect", "a b", "--lang", "c"],
+     ["import", "a.db", "a b"], ["check", "a b"], ["repair", "a b"], ["diff", "shop", "a b"], ["connect", "a b", "--lang", "c"],
      ["sql", "a b"]),
     # a database that is not there
     (1, NO_DB, ["status", "nope"], ["db create", "x", "--from", "nope"], ["db drop", "nope", "--yes"],
