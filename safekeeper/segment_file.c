@@ -62,8 +62,8 @@ static int check_header(const struct sk_segments *s, uint64_t number, int fd, co
         return co_fail_errno(CO_ERR_IO, errno, "cannot stat %s", path);
     if ((uint64_t)st.st_size != CO_SEGMENT_BYTES)
         return co_fail(CO_ERR_CORRUPT,
-                       "the log segment %s has %lld bytes instead of %llu. Replace this safekeeper "
-                       "or bring the file back; nothing was changed",
+                       "the log segment %s has %lld bytes instead of %llu. Start it once with "
+                       "--mend, or bring the file back; nothing was changed",
                        path, (long long)st.st_size, CO_SEGMENT_BYTES);
     int rc = sk_io_pread(fd, have, sizeof have, 0, path);
     if (rc)
@@ -78,12 +78,12 @@ static int check_header(const struct sk_segments *s, uint64_t number, int fd, co
     if (memcmp(have, want, sizeof want) == 0)
         return 0;
     bool sound = co_get32(have + AT_CRC) == co_crc32c(0, have, AT_CRC);
-    return co_fail(CO_ERR_CORRUPT,
-                   "the first page of the log segment %s %s. Replace this safekeeper or bring the "
-                   "file back; nothing was changed",
-                   path,
-                   sound ? "is that of another timeline, node, cluster or place in the log"
-                         : "is damaged");
+    return co_fail(
+        CO_ERR_CORRUPT,
+        "the first page of the log segment %s %s. Start it once with --mend, or bring the "
+        "file back; nothing was changed",
+        path,
+        sound ? "is that of another timeline, node, cluster or place in the log" : "is damaged");
 }
 
 /* -- Descriptors ------------------------------------------------------------------------------ */
@@ -306,8 +306,8 @@ int sk_segments_open(const char *dir, const struct sk_owner *owner, lsn_t start_
         rc = path_of(out, n, path);
         if (!rc && !sk_io_exists(path))
             rc = co_fail(CO_ERR_CORRUPT,
-                         "the log segment %s is missing. Bring the file back or replace this "
-                         "safekeeper; nothing was changed",
+                         "the log segment %s is missing. Start it once with --mend, or bring the "
+                         "file back; nothing was changed",
                          path);
         if (!rc)
             rc = slot_for(out, n, &i);

@@ -136,6 +136,41 @@ Test(repair_daemon, what_a_kill_cuts_off_goes_on_at_the_next_start)
     cr_assert_gt(versions, 300);
 }
 
+static int collect(uint32_t deadline_ms)
+{
+    Corallite__Gc gc = CORALLITE__GC__INIT;
+    struct reply r;
+    gc.database = TEXT("shop");
+    gc.has_deadline_ms = 1;
+    gc.deadline_ms = deadline_ms;
+    int rc = call(FRAME_GC, &gc.base, &r);
+    reply_free(&r);
+    return rc;
+}
+
+Test(repair_daemon, nothing_is_collected_before_it_is_whole)
+{
+    struct ps_meta child;
+    lsn_t until = 0;
+    int rc = CO_ERR_BUSY;
+    shop(60);
+    cr_assert_eq(branch("child", &child), 0, "%s", co_sentence());
+    for (int i = 0; i < 500 && rc == CO_ERR_BUSY; i++) { /* not so soon after a start */
+        rc = collect(3000);
+        usleep(rc ? 10000 : 0);
+    }
+    cr_assert_eq(rc, 0, "%s", co_sentence());
+    for (uint32_t i = 0; i < 3; i++)
+        fake_set_silent(&fake, i, true);
+    cr_assert_eq(repair(&tl.id, &until), 0, "%s", co_sentence());
+    cr_assert_neq(collect(300), 0, "a plan was made of a timeline that is not there");
+    for (uint32_t i = 0; i < 3; i++)
+        fake_set_silent(&fake, i, false);
+    expect_pages(&child.id, 1, 3, 20000);
+    cr_assert_eq(collect(10000), 0, "%s", co_sentence());
+    expect_pages(&child.id, 1, 3, 5000);
+}
+
 Test(repair_daemon, what_makes_no_sense_is_refused)
 {
     Corallite__Repair m = CORALLITE__REPAIR__INIT;
