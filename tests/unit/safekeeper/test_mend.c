@@ -1,0 +1,248 @@
+/* test_mend.c - --mend: what another member has comes back, what is not proven to be what was here
+ * is not written. The other member is a real daemon; the directory that is mended belongs to
+ * node 2. */
+#include "safekeeper/mend.h"
+#include "safekeeper/registry_file.h"
+#include "tests/unit/safekeeper/daemon_fixture.h"
+
+static void setup(void)
+{
+    fixture_setup();
+    fixture()->owner.cluster = cluster_id();
+}
+
+TestSuite(mend, .init = setup, .fini = fixture_teardown, .timeout = 60);
+
+static const char *const fresh[] = {"--cluster", CLUSTER_TEXT, NULL};
+static const struct q_term terms[] = {{1, LSN_FIRST}};
+static const struct q_history history = {.n = 1, .e = terms};
+
+static struct sk_process peer;
+static struct co_identity identity;
+static char victim[128];
+static lsn_t begins[64]; /* of the records */
+
+/* Records of the one log that there is; begins[i] is where the i-th begins, begins[n] the end. */
+static void make_log(struct tip *tip, int from, int n, struct co_buf *out)
+{
+    for (int i = from; i < n; i++) {
+        begins[i] = tip->lsn;
+        if (i == 0)
+            make_config(tip, 1, out);
+        else
+            make_record(tip, 1 + (uint32_t)i % 3, out);
+    }
+    begins[n] = tip->lsn;
+}
+
+/* The other member: has these records, and knows them to be committed. */
+static void start_peer(const struct co_buf *records, lsn_t end)
+{
+    struct sk_talk t;
+    struct q_msg m;
+    AUTO_BUF none = {0};
+    daemon_start(&peer, fresh);
+    talk_open(&t, &peer);
+    cr_assert_eq(talk_put(&t, 1, CORALLITE__TIMELINE_STATE__TIMELINE_ACTIVE), 0);
+    talk_lead(&t, 1, &history, LSN_FIRST);
+    talk_append(&t, 1, LSN_FIRST, LSN_FIRST, records);
+    do
+        talk_expect(&t, FRAME_ACK, &m);
+    while (m.flush_lsn < end);
+    talk_append(&t, 1, end, end, &none);
+    do
+        talk_expect(&t, FRAME_ACK, &m);
+    while (m.commit_lsn < end);
+    talk_close(&t);
+}
+
+static void write_registry(void)
+{
+    struct sk_registry registry = {0};
+    struct sk_entry entry;
+    struct wal_config config = {.version = 1, .n = 3};
+    struct msg_config wire;
+    AUTO_BUF bytes = {0};
+    Corallite__Timeline tl = CORALLITE__TIMELINE__INIT;
+    for (uint32_t i = 0; i < 3; i++)
+        config.members[i].node_id = i + 1;
+    msg_config_fill(&config, &wire);
+    tl.has_id = tl.has_start_lsn = tl.has_state = tl.has_version = 1;
+    tl.id = msg_bytes16(fixture()->owner.timeline.b);
+    tl.database_name = (char[]){"shop"};
+    tl.branch = (char[]){"main"};
+    tl.start_lsn = LSN_FIRST;
+    tl.state = CORALLITE__TIMELINE_STATE__TIMELINE_ACTIVE;
+    tl.version = 1;
+    tl.config = &wire.pb;
+    cr_assert_eq(sk_entry_parse(&tl, &entry), 0, "%s", co_sentence());
+    cr_assert_eq(sk_registry_encode(&registry, &entry, &bytes), 0);
+    cr_assert_eq(sk_registry_write(victim, co_buf_span(&bytes)), 0);
+    sk_entry_release(&entry);
+}
+
+/* Node 2, stopped, everything sealed. */
+static void make_victim(const struct co_buf *records, struct q_term *history_terms, uint32_t n)
+{
+    struct sk_files *files;
+    char root[SK_PATH_MAX];
+    snprintf(victim, sizeof victim, "%.60s/victim", fixture()->dir);
+    struct co_id cluster = cluster_id();
+    cr_assert_eq(co_identity_open(victim, "safekeeper", 2, &cluster, &identity), 0, "%s",
+                 co_sentence());
+    cr_assert_eq(sk_files_root(victim, root), 0);
+    cr_assert_eq(mkdir(root, 0700), 0);
+    write_registry();
+    struct sk_birth birth = fixture_birth();
+    birth.owner.node = 2;
+    birth.owner.disk = identity.disk;
+    cr_assert_eq(sk_files_create(victim, &birth), 0, "%s", co_sentence());
+    cr_assert_eq(sk_files_open(victim, &birth, &files), 0, "%s", co_sentence());
+    struct sk_durable d = {.term = history_terms[n - 1].term,
+                           .voted_nonce = {{7}},
+                           .commit_lsn = LSN_FIRST,
+                           .floor_lsn = LSN_FIRST,
+                           .history = history_terms,
+                           .n_history = n};
+    cr_assert_eq(sk_files_persist(files, &d, true, 0), 0, "%s", co_sentence());
+    cr_assert_eq(sk_log_append(&files->log, LSN_FIRST, co_buf_span(records)), 0);
+    cr_assert_eq(sk_log_sync(&files->log), 0);
+    cr_assert_eq(sk_files_seal(files), 0);
+    cr_assert_eq(sk_files_settle(files), 0);
+    sk_files_close(files);
+}
+
+static void victim_segment(char path[SK_PATH_MAX])
+{
+    char id[CO_ID_TEXT];
+    cr_assert_eq(sk_io_path(path, "%s/timelines/%s/log/%016x.seg", victim,
+                            co_id_format(&fixture()->owner.timeline, id), 0),
+                 0);
+}
+
+static void rot(lsn_t lsn)
+{
+    char path[SK_PATH_MAX];
+    victim_segment(path);
+    flip(path, segment_offset(lsn) + 200);
+}
+
+static void segment_bytes(struct co_buf *out)
+{
+    char path[SK_PATH_MAX];
+    victim_segment(path);
+    out->len = 0;
+    cr_assert_eq(sk_io_read_all(path, CO_SEGMENT_BYTES, out), 0);
+}
+
+static int mend(void)
+{
+    struct sk_mend_peer one = {.node = 1, .port = peer.port};
+    snprintf(one.host, sizeof one.host, "127.0.0.1");
+    return sk_mend(victim, &identity, &one, 1);
+}
+
+static void end(void)
+{
+    co_identity_close(&identity);
+    cr_assert_eq(daemon_stop(&peer, SIGTERM), 0);
+}
+
+/* Is every record there, byte for byte? */
+static void expect_log(const struct co_buf *records)
+{
+    AUTO_BUF now = {0};
+    segment_bytes(&now);
+    cr_assert_eq(memcmp(now.data + segment_offset(LSN_FIRST), records->data, records->len), 0);
+}
+
+Test(mend, what_is_damaged_comes_back_and_the_rest_stays)
+{
+    struct tip tip = tip_first();
+    struct q_term one[] = {{1, LSN_FIRST}};
+    AUTO_BUF records = {0};
+    char kept[SK_PATH_MAX], id[CO_ID_TEXT];
+    make_log(&tip, 0, 40, &records);
+    start_peer(&records, begins[40]);
+    make_victim(&records, one, 1);
+    rot(begins[7]);
+    rot(begins[31]);
+    cr_assert_eq(mend(), 0, "%s", co_sentence());
+    expect_log(&records);
+    cr_assert_eq(sk_io_path(kept, "%s/aside/%s-%016x.seg", victim,
+                            co_id_format(&fixture()->owner.timeline, id), 0),
+                 0);
+    cr_assert(sk_io_exists(kept), "what was overwritten is not kept");
+    cr_assert_eq(mend(), 0, "nothing is left to do");
+    end();
+}
+
+Test(mend, a_record_of_a_term_that_did_not_write_here_is_not_taken)
+{
+    /* N1. From record 20 on node 2 has what term 2 wrote, by its own history; the member has what
+     * term 1 did. */
+    struct tip tip = tip_first();
+    AUTO_BUF common = {0};
+    AUTO_BUF theirs = {0};
+    AUTO_BUF ours = {0};
+    AUTO_BUF before = {0};
+    AUTO_BUF after = {0};
+    make_log(&tip, 0, 20, &common);
+    struct tip other = tip;
+    lsn_t part = tip.lsn;
+    cr_assert_eq(co_buf_append(&theirs, common.data, common.len), 0);
+    cr_assert_eq(co_buf_append(&ours, common.data, common.len), 0);
+    make_log(&other, 20, 40, &theirs);
+    start_peer(&theirs, begins[40]);
+    tip.term = 2;
+    make_log(&tip, 20, 40, &ours);
+    struct q_term two[] = {{1, LSN_FIRST}, {2, part}};
+    make_victim(&ours, two, 2);
+    rot(begins[20]);
+    segment_bytes(&before);
+    cr_assert_eq(mend(), CO_ERR_CORRUPT);
+    segment_bytes(&after);
+    cr_assert_eq(memcmp(before.data, after.data, before.len), 0, "something was written");
+    end();
+}
+
+Test(mend, a_record_that_does_not_chain_to_what_is_here_is_not_taken)
+{
+    /* N1. The same term, the same places, another content before: only the chain tells. */
+    struct tip a = tip_first(), b = tip_first();
+    struct q_term one[] = {{1, LSN_FIRST}};
+    AUTO_BUF theirs = {0};
+    AUTO_BUF ours = {0};
+    AUTO_BUF before = {0};
+    AUTO_BUF after = {0};
+    make_log(&a, 0, 12, &theirs);
+    make_log(&b, 0, 12, &ours);
+    cr_assert_eq(a.lsn, b.lsn, "noise is stored as it is, so the places are the same");
+    start_peer(&theirs, begins[12]);
+    make_victim(&ours, one, 1);
+    rot(begins[9]);
+    segment_bytes(&before);
+    cr_assert_eq(mend(), CO_ERR_CORRUPT);
+    segment_bytes(&after);
+    cr_assert_eq(memcmp(before.data, after.data, before.len), 0, "something was written");
+    end();
+}
+
+Test(mend, what_no_member_has_committed_is_not_made_up)
+{
+    struct tip tip = tip_first();
+    struct q_term one[] = {{1, LSN_FIRST}};
+    AUTO_BUF records = {0};
+    AUTO_BUF before = {0};
+    AUTO_BUF after = {0};
+    make_log(&tip, 0, 10, &records);
+    start_peer(&records, begins[10]);
+    make_log(&tip, 10, 30, &records);
+    make_victim(&records, one, 1);
+    rot(begins[20]);
+    segment_bytes(&before);
+    cr_assert_eq(mend(), CO_ERR_CORRUPT);
+    segment_bytes(&after);
+    cr_assert_eq(memcmp(before.data, after.data, before.len), 0, "something was written");
+    end();
+}
