@@ -297,6 +297,7 @@ static int reaches(struct ps_walk *w, pgno_t pgno, lsn_t lsn, bool *out)
     for (const struct ps_line *l = w->of->line; l; l = l->ancestor) {
         struct ps_page_key want = {.no = l->no, .pgno = pgno, .lsn = lsn}, k;
         MDB_val v;
+        w->step->cost += PS_VERIFY_ROW_BYTES / 4; /* a deep branch looks in many places */
         int rc = seek_page(w, &want, &k, &v, out);
         if (rc || *out)
             return rc;
@@ -325,7 +326,6 @@ static int one_moment(struct ps_walk *w, const char *pin, bool *done)
             *done = false;
             return 0;
         }
-        w->step->cost += PS_VERIFY_ROW_BYTES / 4;
         rc = reaches(w, at->pgno, at->lsn, &has);
         if (rc)
             return rc;
