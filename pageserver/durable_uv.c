@@ -95,6 +95,6 @@ void ps_durable_tick(struct ps_server *s)
         sync_what_rests(s);
     }
     for (uint32_t i = 0; i < s->reg.n_nodes; i++)
-        if (s->nodes[i].ready && s->reg.listed[i])
+        if (s->nodes[i].ready && s->reg.listed[i] && s->nodes[i].generation) /* else an older one */
             tell(s, &s->nodes[i]);
 }
