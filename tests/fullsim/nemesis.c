@@ -45,7 +45,7 @@ void swarm_draw(void)
     w->staleness_ms = ONE_OF(0, 0, 0, 200);
     w->commit_timeout_ms = ONE_OF(300, 3000, 10000);
     w->normal_ppm = ONE_OF(0, 0, 200000, 500000);
-    w->think_us = ONE_OF(10000, 30000, 80000);
+    w->think_us = ONE_OF(10000, 30000, 80000, 1500000);
     w->bank = 1 + below(R_SWARM, 4);
     w->append = below(R_SWARM, 3);
     w->mark = ONE_OF(0, 3, 12);
