@@ -71,8 +71,8 @@ static bool is_useful(struct cv_database *db, pgno_t pgno, lsn_t lsn, lsn_t sinc
 }
 
 /* M8. The pageserver answers from the committed log. As far as that has to reach beyond what is
- * known to be committed here, it is this process's log only if its own commits came through: that is
- * waited for. Lock held. Whether the snapshot is what the answer is about. */
+ * known to be committed here, it is this process's log only if its own commits came through: that
+ * is waited for. Lock held. Whether the snapshot is what the answer is about. */
 static int check_history(struct cv_database *db, const struct cv_handle *h, lsn_t since,
                          uint64_t until_us)
 {

@@ -15,7 +15,8 @@ FULL_WRAPS := pthread_mutex_init pthread_mutex_destroy pthread_mutex_lock pthrea
     open openat close read write pread pwrite fsync fdatasync ftruncate lseek flock fstat stat \
     fstatat statvfs mkdir rmdir unlink rename renameat opendir fdopendir readdir closedir dirfd \
     mdb_txn_commit co_metric_register peer_metrics_register \
-    pr_new pr_step cv_database_read_page cv_database_pin ps_page_get \
+    pr_new pr_step cv_database_read_page cv_database_pin cv_database_pin_at ps_page_get \
+    cv_spilled_seal \
     ps_feed_wanted cv_cache_rollback cv_cache_begin changes_get_commit
 FULL_LIBS := $(B)/libcompute-vfs.a $(B)/libpageserver.a $(B)/libsafekeeper.a $(BASE)
 FULL_LINK  = $(CC) $(ALL_LDFLAGS) -pie $(addprefix -Wl$(comma)--wrap=,$(FULL_WRAPS))

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/assert.h"
+#include "compute-vfs/commit.h"
 #include "tests/fullsim/wrap.h"
 
 #define MAX_USERS 6u
@@ -43,10 +44,14 @@ sqlite3 *client_open(struct conn *c, const char *branch, lsn_t at, int *rc)
         return NULL;
     }
     char pragmas[160];
-    sqlite3_busy_timeout(db, 400);
+    cv_commit_spill_bytes = sim.w.spill_bytes ? sim.w.spill_bytes : CV_SPILL_BYTES;
+    sqlite3_busy_timeout(db, (int)sim.w.busy_ms);
     snprintf(pragmas, sizeof pragmas,
              "pragma temp_store=memory; pragma cache_size=%u; pragma synchronous=%s",
-             sim.w.cache_pages, c->full ? "full" : "normal");
+             sim.w.cache_pages,
+             c->full  ? "full"
+             : c->off ? "off"
+                      : "normal");
     (void)sqlite3_exec(db, pragmas, NULL, NULL, NULL);
     return db;
 }
@@ -63,6 +68,11 @@ void client_check_code(struct conn *c, int rc, const char *what)
     case SQLITE_SCHEMA: /* changed by others twice while a statement was prepared: SQLite tries
                            twice */
         return;
+    case SQLITE_READONLY: /* S14: a restore has put the timeline aside */
+        if (c->timeline && (c->timeline->moving || c->timeline->sealed)) {
+            probe(P_RESTORE_WRITER);
+            return;
+        } /* fall through */
     default:
         violation("connection %u: %.200s: code %d: %s", c->id, what, rc,
                   c->db ? sqlite3_errmsg(c->db) : "");
@@ -134,7 +144,7 @@ static void end(struct conn *c, enum txn_state state)
     sim.current->txn = NULL;
     if (c->txn->has_record) /* the timeline of a database is known only when it was born */
         co_assert(c->timeline != NULL);
-    if (c->timeline)
+    if (c->timeline && !c->txn->has_record)
         c->txn->timeline = c->timeline->id;
     txn_end(c->txn, state, NULL);
     c->txn = NULL;
@@ -187,9 +197,9 @@ static bool budget_is_left(void)
 static bool unknown_left(void)
 {
     for (uint32_t i = 1; i <= n_txns; i++)
-        if (txns[i].state == T_UNKNOWN)
+        if (txns[i].state == T_UNKNOWN && !timeline_of(&txns[i].timeline)->sealed)
             return true;
-    return false;
+    return work_restores_open();
 }
 
 static bool all_finished(void)
@@ -278,6 +288,7 @@ static void start(struct user *u)
         c->user = u;
         c->id = next_conn++;
         c->full = (u->index == 0 && k == 0) || !chance(R_WORK, sim.w.normal_ppm);
+        c->off = !c->full && below(R_WORK, 2);
         u->conns[k] = c;
         (void)task_new(u->proc, conn_main, c);
     }
@@ -302,8 +313,10 @@ static void kill_user(struct user *u)
 {
     struct proc *p = u->proc;
     net_proc_died(p, below(R_NEMESIS, 2) == 0);
-    for (uint32_t k = 0; k < sim.w.threads; k++)
+    for (uint32_t k = 0; k < sim.w.threads; k++) {
         txns_killed(u->conns[k]->id);
+        work_restores_killed(u->conns[k]->id);
+    }
     u->restarting = true;
     after(20000 + below(R_NEMESIS, 1000000), restart, u, 0);
     proc_kill(p);
@@ -326,6 +339,18 @@ bool client_kill_one(bool in_commit)
         return true;
     }
     return false;
+}
+
+uint32_t client_in_transaction(void)
+{
+    uint32_t first = below(R_NEMESIS, sim.w.n_users);
+    for (uint32_t i = 0; i < sim.w.n_users; i++) {
+        struct user *u = &users[(first + i) % sim.w.n_users];
+        for (uint32_t k = 0; k < sim.w.threads; k++)
+            if (set_up && u->proc->alive && u->conns[k]->txn)
+                return u->host;
+    }
+    return 0;
 }
 
 struct proc *client_proc(uint32_t host)

@@ -26,8 +26,8 @@ struct conn {
     sqlite3 *db;
     struct timeline *timeline;
     struct txn *txn;
-    bool committing, full;
-    uint32_t after_heal; /* commits since */
+    bool committing, full, off; /* synchronous: FULL; OFF or else NORMAL */
+    uint32_t after_heal;        /* commits since */
     bool finished;
 };
 
@@ -50,6 +50,8 @@ int work_setup(struct conn *c);
 void work_one(struct conn *c);
 void work_read(struct conn *c, const char *why);
 void work_resolve(struct conn *c);
+bool work_restores_open(void);
+void work_restores_killed(uint32_t conn);
 /* The same connection, on another branch or at a moment; NULL db: it cannot be had now. */
 struct conn work_other(struct conn *c, struct timeline *t, lsn_t at);
 

@@ -68,7 +68,8 @@ bool chance(enum stream r, uint32_t ppm);
     X(USER_KILL, "compute-kill")                                                                   \
     X(COMMIT_KILL, "compute-kill-in-commit")                                                       \
     X(PAUSE, "pause")                                                                              \
-    X(SLOW_DISK, "slow-disk")
+    X(SLOW_DISK, "slow-disk")                                                                      \
+    X(OPEN_CUT, "compute-cut-off-in-transaction")
 enum fault {
 #define X(name, text) F_##name,
     FAULTS(X)
@@ -109,7 +110,14 @@ bool fault_now(enum fault f);
     X(SPILL, "a transaction spilled before its commit")                                            \
     X(SAVEPOINT, "a savepoint was rolled back in a transaction that committed")                    \
     X(PAGES_RESTART, "the pageserver was restarted")                                               \
-    X(TORN_TAIL, "a safekeeper came back with a torn tail")
+    X(TORN_TAIL, "a safekeeper came back with a torn tail")                                        \
+    X(FRAGMENTS, "a transaction was committed that had travelled in fragments")                    \
+    X(LARGE, "a transaction of more than a batch was committed")                                   \
+    X(SPILLED, "a transaction was committed that had been built in a file")                        \
+    X(RESTORE, "a branch was restored")                                                            \
+    X(RESTORE_AGAIN, "a restore whose answer was lost was asked for again")                        \
+    X(RESTORE_WRITER, "a writer met the restore of its branch")                                    \
+    X(SEALED_READ, "what a restore put aside was read")
 enum probe {
 #define X(name, text) P_##name,
     PROBES(X)
@@ -134,7 +142,12 @@ struct swarm {
     uint32_t n_users, threads, txns; /* computes; connections of each; transactions of the seed */
     uint32_t page_size, cache_pages, auto_vacuum, cache_mb;
     uint32_t staleness_ms, commit_timeout_ms, normal_ppm, think_us;
-    uint32_t bank, append, paged, branch, past; /* weights of what is done */
+    uint32_t bank, append, mark, large, paged, branch, restore, past; /* weights of what is done */
+    uint32_t busy_ms;   /* how long a connection waits for its turn */
+    uint32_t linger_us; /* at most so long a transaction idles */
+    uint32_t
+        fragment_bytes;   /* larger records travel in fragments of so much; 0: as in the product */
+    uint32_t spill_bytes; /* larger transactions are built in a file; 0: as in the product */
     uint64_t heal_us;
 };
 
@@ -164,6 +177,10 @@ struct task {
     void *(*fn)(void *);
     void *arg, *result;
     struct txn *txn; /* of the workload (oracle.h), while this thread is in one */
+    const struct timeline *pin_line;
+    uint64_t pin;          /* the last snapshot that it was given, */
+    bool pin_known;        /*   and whether its process knew that to be committed */
+    struct co_buf *sealed; /* the record that it has built in a file */
 };
 
 struct sim {
@@ -258,6 +275,7 @@ extern struct co_id cluster_id;
 void clients_start(void);
 bool clients_done(void);
 bool client_kill_one(bool in_commit);
+uint32_t client_in_transaction(void); /* the host of one; 0: there is none */
 struct proc *client_proc(uint32_t host);
 
 /* nemesis.c */
@@ -276,7 +294,7 @@ extern struct run_stats run_stats;
 
 /* run.c */
 struct outcome {
-    bool failed;
+    bool failed, too_long; /* too_long: it failed by that alone */
     uint64_t seed, hash, faults, events, virtual_us;
     uint64_t by_fault[N_FAULTS], by_probe[N_PROBES];
     struct run_stats stats;

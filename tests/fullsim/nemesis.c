@@ -45,9 +45,16 @@ void swarm_draw(void)
     w->staleness_ms = ONE_OF(0, 0, 0, 200);
     w->commit_timeout_ms = ONE_OF(300, 3000, 10000);
     w->normal_ppm = ONE_OF(0, 0, 200000, 500000);
-    w->think_us = ONE_OF(10000, 30000, 80000);
+    w->think_us = ONE_OF(10000, 30000, 80000, 1500000);
     w->bank = 1 + below(R_SWARM, 4);
     w->append = below(R_SWARM, 3);
+    w->mark = ONE_OF(0, 3, 12);
+    w->large = ONE_OF(0, 0, 1);
+    w->restore = ONE_OF(0, 1, 3);
+    w->fragment_bytes = ONE_OF(0, 0, 0, 3000, 20000);
+    w->spill_bytes = ONE_OF(0, 0, 20000);
+    w->busy_ms = ONE_OF(0, 0, 60, 400);
+    w->linger_us = ONE_OF(120000, 120000, 2500000);
     w->paged = below(R_SWARM, 5);
     w->branch = ONE_OF(0, 3, 8);
     w->past = ONE_OF(0, 5, 10);
@@ -90,6 +97,23 @@ static void cut(uint32_t a, uint32_t b, uint64_t us)
     after(us, uncut, NULL, (uint64_t)a << 8 | b);
 }
 
+/* A compute with a transaction open or on its way, from most or all safekeepers: what it has
+ * written is lost when another takes over meanwhile. */
+static void cut_off_writer(void)
+{
+    uint32_t user = client_in_transaction();
+    uint64_t us = 50000 + below(R_NEMESIS, 8000000);
+    uint32_t spared = below(R_NEMESIS, 2) ? 1 + below(R_NEMESIS, N_KEEPERS) : 0;
+    if (!user || !fault_now(F_OPEN_CUT))
+        return;
+    for (uint32_t k = 1; k <= N_KEEPERS; k++) {
+        if (k == spared)
+            continue;
+        cut(user, k, us);
+        cut(k, user, us);
+    }
+}
+
 /* One host from some others, or from all. */
 static void partition(bool both)
 {
@@ -124,6 +148,9 @@ static void strike(enum fault f)
     case F_USER_KILL:
     case F_COMMIT_KILL:
         (void)client_kill_one(f == F_COMMIT_KILL);
+        return;
+    case F_OPEN_CUT:
+        cut_off_writer();
         return;
     default:
         break;

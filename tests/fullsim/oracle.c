@@ -22,6 +22,7 @@
 #include "common/crc32c.h"
 #include "compute-vfs/database.h"
 #include "compute-vfs/proposer.h"
+#include "compute-vfs/record.h"
 #include "pageserver/store_lmdb.h"
 #include "tests/fullsim/fullsim.h"
 
@@ -156,6 +157,17 @@ struct record *gold_at(struct timeline *t, lsn_t lsn)
     return NULL;
 }
 
+bool txn_is_at(const struct txn *x, const struct timeline *t, lsn_t lsn)
+{
+    for (; t; t = t->parent) {
+        if (co_id_eq(&x->timeline, &t->id))
+            return x->committed && x->end <= lsn;
+        if (t->base < lsn)
+            lsn = t->base;
+    }
+    return false;
+}
+
 uint32_t size_at(struct timeline *t, lsn_t lsn)
 {
     struct record *r = gold_at(t, lsn);
@@ -269,6 +281,12 @@ static void note_gold(struct timeline *t, struct record *r)
     x->committed = true;
     if (x->state == T_KILLED)
         probe(P_OTHERS_COMMIT);
+    if (r->h.total_bytes > CO_BATCH_BYTES)
+        probe(P_LARGE);
+    if (r->h.total_bytes > (sim.w.fragment_bytes ? sim.w.fragment_bytes : CO_BATCH_BYTES))
+        probe(P_FRAGMENTS);
+    if (x->spilled)
+        probe(P_SPILLED);
     if (x->vacuum)
         probe(P_VACUUM);
     if (x->ddl)
@@ -328,7 +346,10 @@ int __real_pr_new(const struct pr_options *options, struct pr_proposer **out);
 int __wrap_pr_new(const struct pr_options *options, struct pr_proposer **out);
 int __wrap_pr_new(const struct pr_options *options, struct pr_proposer **out)
 {
-    int rc = __real_pr_new(options, out);
+    struct pr_options mine = *options;
+    if (sim.w.fragment_bytes)
+        mine.batch_bytes = mine.fragment_bytes = sim.w.fragment_bytes;
+    int rc = __real_pr_new(&mine, out);
     if (!rc) {
         co_assert(n_proposers < MAX_PROCS);
         proposers[n_proposers].pr = *out;
@@ -352,7 +373,7 @@ static void see_action(struct timeline *t, const struct pr_action *a)
     struct record *r;
     switch (a->kind) {
     case PR_SEND:
-        if (a->msg.type == FRAME_APPEND && a->msg.payload.len && !a->msg.fragment)
+        if (a->msg.type == FRAME_APPEND && a->msg.payload.len && !a->msg.fragment && !a->spilled)
             see_records(a->msg.payload);
         return;
     case PR_READY:
@@ -411,6 +432,24 @@ static void see_commit(struct timeline *t, const struct pr_view *before, const s
         extend(t, &r->h.digest, commit);
 }
 
+/* A record that was built in a file, before the log takes it. */
+void __real_cv_spilled_seal(struct cv_spilled *s, struct wal_builder *b,
+                            const struct wal_stamp *stamp);
+void __wrap_cv_spilled_seal(struct cv_spilled *s, struct wal_builder *b,
+                            const struct wal_stamp *stamp);
+void __wrap_cv_spilled_seal(struct cv_spilled *s, struct wal_builder *b,
+                            const struct wal_stamp *stamp)
+{
+    struct task *t = sim.current;
+    __real_cv_spilled_seal(s, b, stamp);
+    if (!t->sealed)
+        t->sealed = calloc(1, sizeof *t->sealed);
+    co_assert(t->sealed && co_buf_reserve(t->sealed, s->header.total_bytes) == 0);
+    t->sealed->len = s->header.total_bytes;
+    if (cv_spilled_read(s, 0, t->sealed->data, t->sealed->len))
+        violation("a record that was built in a file cannot be read: %s", co_sentence());
+}
+
 int __real_pr_step(struct pr_proposer *pr, const struct pr_event *event, struct pr_actions *out);
 int __wrap_pr_step(struct pr_proposer *pr, const struct pr_event *event, struct pr_actions *out);
 int __wrap_pr_step(struct pr_proposer *pr, const struct pr_event *event, struct pr_actions *out)
@@ -419,15 +458,19 @@ int __wrap_pr_step(struct pr_proposer *pr, const struct pr_event *event, struct 
     if (event->kind == PR_EV_APPEND) {
         struct txn *x = sim.current ? sim.current->txn : NULL;
         struct wal_header h;
-        if (!event->record || wal_check(co_buf_span(event->record), &h))
+        const struct co_buf *record =
+            event->spilled && sim.current ? sim.current->sealed : event->record;
+        if (!record || wal_check(co_buf_span(record), &h))
             violation("a record is appended that is not sound");
         if (!x || x->has_record)
             violation("a record is appended for a transaction that nobody began, or twice");
         x->has_record = true;
+        x->timeline = t->id;
         x->term = h.term;
         x->begin = h.begin_lsn;
         x->end = h.end_lsn;
-        see_record(co_buf_span(event->record), x->id);
+        see_record(co_buf_span(record), x->id);
+        x->spilled = event->spilled != NULL;
     }
     struct pr_view before, now;
     pr_view(pr, &before);
@@ -579,6 +622,28 @@ int __wrap_ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pg
     return 0;
 }
 
+static void note_pin(const struct cv_database *db, const struct cv_handle *h)
+{
+    const struct timeline *t = timeline_of(&db->timeline.timeline);
+    sim.current->pin_line = t;
+    sim.current->pin = h->pin.lsn;
+    sim.current->pin_known =
+        db->known_valid && h->pin.lsn <= db->known.pos && t && h->pin.lsn <= t->end;
+}
+
+int __real_cv_database_pin_at(struct cv_database *db, struct cv_handle *h,
+                              const struct cv_moment *moment, uint32_t timeout_ms);
+int __wrap_cv_database_pin_at(struct cv_database *db, struct cv_handle *h,
+                              const struct cv_moment *moment, uint32_t timeout_ms);
+int __wrap_cv_database_pin_at(struct cv_database *db, struct cv_handle *h,
+                              const struct cv_moment *moment, uint32_t timeout_ms)
+{
+    int rc = __real_cv_database_pin_at(db, h, moment, timeout_ms);
+    if (!rc)
+        note_pin(db, h);
+    return rc;
+}
+
 int __real_cv_database_pin(struct cv_database *db, struct cv_handle *h,
                            const struct cv_pin_request *request, bool *speculative);
 int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
@@ -594,6 +659,7 @@ int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
     if (*speculative)
         probe(P_SPECULATIVE_PIN);
     run_stats.reads_checked++;
+    note_pin(db, h);
     trace("pin %llx%s%s", (unsigned long long)h->pin.lsn, *speculative ? " speculative" : "",
           request->want_tip ? " (wants the tip)" : "");
     if (request->staleness_ms == 0 && !*speculative && h->pin.lsn < floor)
@@ -759,7 +825,8 @@ void oracle_end(void)
             violation(
                 "M7: transaction %llu was read by another connection, and it is not in the log",
                 (unsigned long long)x->id);
-        if (x->state == T_UNKNOWN)
+        /* A tail that was open when a restore sealed the timeline stays open. */
+        if (x->state == T_UNKNOWN && !timeline_of(&x->timeline)->sealed)
             violation("transaction %llu was never resolved", (unsigned long long)x->id);
     }
 }

@@ -18,7 +18,7 @@ struct txn {
     uint64_t id;
     enum txn_state state;
     bool full; /* it was to be on a majority's disks before OK */
-    bool has_record, committed, vacuum, ddl, savepoint;
+    bool has_record, committed, spilled, vacuum, ddl, savepoint;
     bool seen; /* by another connection, in a read transaction that ended well */
     uint32_t client;
     struct co_id timeline;
@@ -52,7 +52,10 @@ struct timeline {
     uint32_t n_gold, cap_gold;
     struct image **pages;
     uint32_t cap_pages, page_size;
-    lsn_t acked_end; /* newest that was acknowledged with FULL to anybody */
+    bool moving;      /* a restore of it was asked for, and what came of it is not known */
+    bool sealed;      /* a restore has put it aside */
+    uint32_t writers; /* connections of the workload that have it open; killed ones stay counted */
+    lsn_t acked_end;  /* newest that was acknowledged with FULL to anybody */
 };
 
 extern struct timeline timelines[MAX_TIMELINES];
@@ -67,6 +70,8 @@ struct timeline *timeline_make(const struct co_id *id, const char *branch, struc
 /* The transaction at or below lsn; NULL: the database was empty. */
 struct record *gold_at(struct timeline *t, lsn_t lsn);
 const uint8_t *page_at(struct timeline *t, pgno_t pgno, lsn_t lsn);
+/* Is the transaction in what is read there? */
+bool txn_is_at(const struct txn *x, const struct timeline *t, lsn_t lsn);
 uint32_t size_at(struct timeline *t, lsn_t lsn); /* in pages */
 /* Any committed boundary of a transaction, ancestors' included; 0 when there is none. */
 lsn_t any_lsn(struct timeline *t);

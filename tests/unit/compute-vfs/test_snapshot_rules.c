@@ -279,7 +279,8 @@ Test(snapshot, a_transaction_on_lost_ground_is_told_so_and_the_next_one_works)
 Test(snapshot, a_page_that_comes_after_its_snapshot_was_lost_is_not_used)
 {
     /* M8: page 1 is read before the tip is settled. It was asked for at an LSN that another's term
-     * holds by the time it comes: as large as the file was there, SQLite would call it malformed. */
+     * holds by the time it comes: as large as the file was there, SQLite would call it malformed.
+     */
     sqlite3 *a = sql_open("db"), *c = sql_open("db"), *b = sql_open_other("db");
     struct sql_thread *t, *reader;
     unsigned gets;

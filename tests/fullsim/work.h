@@ -1,0 +1,36 @@
+/* work.h - what the files of the workload share: work.c reads, moves money, appends and draws what
+ * is next; work_paged.c changes pages and schema; work_branch.c goes to branches and to the past,
+ * work_restore.c brings it back. */
+#ifndef CORALLITE_TESTS_FULLSIM_WORK_H
+#define CORALLITE_TESTS_FULLSIM_WORK_H
+
+#include "proto/frame.h"
+#include "proto/message.h"
+#include "tests/fullsim/client.h"
+
+/* A transaction that stays open for a while meets what happens to others. */
+void work_linger(void);
+/* So many bytes as hexadecimal digits, to be freed; dense: they cannot be compressed. */
+char *work_noise(uint32_t bytes, bool dense);
+/* Begins a transaction of the workload; the code of BEGIN. */
+int work_begin(struct conn *c);
+/* Leaves the transaction's number in the table `log`. */
+int work_sign(struct conn *c);
+/* COMMIT after rc = 0, else ROLLBACK; who was refused may read instead. */
+void work_finish(struct conn *c, int rc);
+/* A transaction of any kind. */
+void work_some(struct conn *c);
+
+void work_paged(struct conn *c);
+void work_large(struct conn *c);
+
+void work_go_to_branch(struct conn *c);
+void work_go_to_past(struct conn *c);
+/* Asks the pageserver for a change of branches. 0: *out is the answer, to be freed. */
+int work_change(struct conn *c, enum frame_type type, const ProtobufCMessage *q,
+                Corallite__Branched **out);
+
+void work_restore(struct conn *c);
+void work_settle_restores(struct conn *c);
+
+#endif

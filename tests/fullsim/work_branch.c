@@ -1,0 +1,170 @@
+/* work_branch.c - branches that diverge, reads of the past, and outcomes that are asked for later.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/clock_file.h"
+#include "proto/peer_sock.h"
+#include "proto/unpack.h"
+#include "tests/fullsim/work.h"
+
+/* ---- outcomes that are unknown -----------------------------------------------------------------
+ */
+
+static int take_text(void *out, int n, char **values, char **names)
+{
+    (void)names;
+    if (n && values[0])
+        snprintf(out, 40, "%s", values[0]);
+    return 0;
+}
+
+/* Whoever is at it asks for all of them. */
+static void ask(struct conn *c, struct txn *x)
+{
+    char id[64], word[40] = "", sql[160];
+    lsn_commit_id_format(x->term, x->begin, id);
+    snprintf(sql, sizeof sql, "select corallite_commit_status('%s')", id);
+    int rc = sqlite3_exec(c->db, sql, take_text, word, NULL);
+    trace("status of %s: %d %s", id, rc, word);
+    if (!rc && x->state == T_UNKNOWN && strcmp(word, "unknown") != 0)
+        txn_verdict(x, word);
+}
+
+void work_resolve(struct conn *c)
+{
+    work_settle_restores(c);
+    for (uint32_t i = 1; i <= n_txns; i++) {
+        struct txn *x = &txns[i];
+        struct timeline *t = timeline_of(&x->timeline);
+        if (x->state != T_UNKNOWN || t->moving || (t->sealed && below(R_WORK, 8)))
+            continue;
+        if (co_id_eq(&x->timeline, &c->timeline->id)) {
+            ask(c, x);
+            continue;
+        }
+        struct conn other = work_other(c, t, 0);
+        if (other.db) {
+            ask(&other, x);
+            sqlite3_close(other.db);
+        }
+    }
+}
+
+/* ---- branches and moments ----------------------------------------------------------------------
+ */
+
+struct conn work_other(struct conn *c, struct timeline *t, lsn_t at)
+{
+    struct conn other = *c;
+    int rc;
+    other.timeline = t;
+    other.db = client_open(&other, t->branch, at, &rc);
+    if (!other.db)
+        client_check_code(&other, rc, "opening a branch or a moment");
+    return other;
+}
+
+int work_change(struct conn *c, enum frame_type type, const ProtobufCMessage *q,
+                Corallite__Branched **out)
+{
+    Corallite__Hello hello = CORALLITE__HELLO__INIT;
+    struct frame_header frame;
+    struct co_buf body;
+    struct psock s;
+    char host[32];
+    uint64_t deadline = co_now_us() + 3000000;
+    snprintf(host, sizeof host, "10.0.%u.9", c->user->server);
+    hello.has_protocol_min = hello.has_protocol_max = hello.has_role = 1;
+    hello.protocol_min = hello.protocol_max = CO_PROTOCOL_VERSION;
+    hello.role = CORALLITE__ROLE__ROLE_TOOL;
+    int rc = psock_connect(&s, host, 6400, &hello, deadline, NULL);
+    if (rc)
+        return rc;
+    rc = psock_call(&s, type, q, co_span_of(NULL, 0), deadline, &frame, &body, NULL);
+    if (!rc) {
+        *out = frame.type == FRAME_BRANCHED
+                   ? message_unpack(&corallite__branched__descriptor,
+                                    co_span_of(body.data, frame.message_bytes))
+                   : NULL;
+        if (!*out)
+            violation("a change of branches is answered by a frame of type %u", frame.type);
+        co_buf_free(&body);
+    }
+    psock_close(&s);
+    return rc;
+}
+
+static void make_branch(struct conn *c)
+{
+    Corallite__BranchCreate q = CORALLITE__BRANCH_CREATE__INIT;
+    Corallite__Branched *m = NULL;
+    struct timeline *from = &timelines[below(R_WORK, n_timelines)];
+    struct co_id id = co_id_random();
+    char name[32], at[64], digits[LSN_TEXT];
+    lsn_t lsn = any_lsn(from);
+    if (lsn < setup_lsn || from->moving)
+        return;
+    snprintf(name, sizeof name, "b%u", c->id * 1000 + n_timelines);
+    snprintf(at, sizeof at, "lsn:%s", lsn_format(lsn, digits));
+    q.database = (char *)(uintptr_t) "shop";
+    q.branch = name;
+    q.from_branch = from->branch;
+    q.at = at;
+    q.has_id = 1;
+    q.id = msg_bytes16(id.b);
+    q.has_deadline_ms = 1;
+    q.deadline_ms = 2500;
+    int rc = work_change(c, FRAME_BRANCH_CREATE, &q.base, &m);
+    trace("branch %s from %s at %s: %d", name, from->branch, at, rc);
+    if (rc)
+        return;
+    if (m->lsn != lsn)
+        violation("branch %s was asked for at %llx and made at %llx", name, (unsigned long long)lsn,
+                  (unsigned long long)m->lsn);
+    while (from->parent && lsn <= from->base)
+        from = from->parent;
+    timeline_make(&id, name, from, lsn);
+    run_stats.branches++;
+    corallite__branched__free_unpacked(m, NULL);
+}
+
+void work_go_to_branch(struct conn *c)
+{
+    if (n_timelines < 2 || (n_timelines < 6 && below(R_WORK, 3) == 0)) {
+        make_branch(c);
+        return;
+    }
+    struct timeline *t = &timelines[1 + below(R_WORK, n_timelines - 1)];
+    if (t->moving)
+        return;
+    struct conn other = work_other(c, t, 0);
+    if (!other.db)
+        return;
+    if (t->sealed) {
+        work_read(&other, "a read of what a restore put aside");
+        probe(P_SEALED_READ);
+        sqlite3_close(other.db);
+        return;
+    }
+    t->writers++;
+    for (uint32_t n = 1 + below(R_WORK, 4); n > 0; n--)
+        work_some(&other);
+    t->writers--;
+    c->after_heal = other.after_heal;
+    sqlite3_close(other.db);
+}
+
+void work_go_to_past(struct conn *c)
+{
+    struct timeline *t = &timelines[below(R_WORK, n_timelines)];
+    lsn_t lsn = any_lsn(t);
+    if (lsn < setup_lsn || t->moving)
+        return;
+    struct conn other = work_other(c, t, lsn);
+    if (!other.db)
+        return;
+    work_read(&other, "a read of the past");
+    probe(P_PAST_READ);
+    sqlite3_close(other.db);
+}
