@@ -111,7 +111,7 @@ UNIT_BINS    := $(patsubst %,$(B)/tests/unit-%,$(UNIT_MODULES))
 CRITERION = $(if $(SHIM),$(B)/obj/tests/sanitized/shim/shim.o,-lcriterion)
 ifdef SHIM
 CPPFLAGS += -Itests/sanitized/shim
-$(UNIT_BINS): $(B)/obj/tests/sanitized/shim/shim.o
+$(UNIT_BINS) $(B)/tests/canary: $(B)/obj/tests/sanitized/shim/shim.o
 endif
 define unit_bin
 $(B)/tests/unit-$(1): $(call objs,$(wildcard tests/unit/$(1)/*.c)) \
@@ -138,7 +138,7 @@ $(B)/tests/integration/fsync_fails.so: $(B)/obj/tests/integration/lib/fsync_fail
 # Tests that must fail, so that the runner proves that it sees failures (tests/canary/README.md).
 $(B)/tests/canary: $(call objs,$(wildcard tests/canary/*.c))
 	$(call say,LINK,$@)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ -lcriterion
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie $(filter-out %/shim.o,$^) -o $@ $(CRITERION)
 
 # The simulator drives the products' own core objects.
 SIM_CORES := $(call objs,$(wildcard safekeeper/acceptor*.c compute-vfs/proposer*.c))

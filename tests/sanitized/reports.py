@@ -20,6 +20,10 @@ OURS = re.compile(r"\b(?:common|proto|safekeeper|pageserver|compute-vfs|cli|test
 FOREIGN = [
     (r"allocator is out of memory|failed to allocate", "a test that asks what happens when there is no memory"),
 ]
+# Programs that load nothing of ours, and a module that they unload again: its memory is not ours. With log_exe_name the
+# name of a log ends in PROGRAM.PID.
+UNLOADS = {"ld": "the linker's plugin for link-time optimisation"}
+UNLOADED = re.compile(r"#1 0x[0-9a-f]+ +\(<unknown module>\)")
 
 
 def blocks(text):
@@ -34,6 +38,14 @@ def blocks(text):
             yield text[begin:end]
 
 
+def is_ours(block, name):
+    """Whether this report, from a log of this name, counts."""
+    if not OURS.search(block) or any(re.search(p, block) for p, _ in FOREIGN):
+        return False
+    program = os.path.basename(name).split(".")[-2]
+    return program not in UNLOADS or OURS.search(UNLOADED.sub("", block)) is not None
+
+
 def collect(log):
     """Reads and removes the files log.*: (reports about us, number of foreign ones)."""
     ours, foreign = [], 0
@@ -42,7 +54,7 @@ def collect(log):
             text = f.read()
         os.unlink(name)
         for block in blocks(text):
-            if OURS.search(block) and not any(re.search(p, block) for p, _ in FOREIGN):
+            if is_ours(block, name):
                 ours.append(block)
             else:
                 foreign += 1

@@ -44,7 +44,7 @@ class Run:
         self.kind, self.log = kind, os.path.join(room, "report")
         self.passed = self.failed = self.skipped = self.foreign = self.before = 0
         self.steps = steps.Steps(os.path.join(ROOT, B), kind)
-        common = f"log_path={self.log}"
+        common = f"log_path={self.log}:log_exe_name=1"
         self.env = dict(os.environ, B=B, SLOWER=SLOWER[kind], LSAN_OPTIONS="exitcode=0",
                         ASAN_OPTIONS=f"{common}:detect_leaks=1:allocator_may_return_null=1",
                         UBSAN_OPTIONS=f"{common}:print_stacktrace=1",
@@ -126,7 +126,8 @@ class Run:
                 print(f"# skipped by itself: {name}", flush=True)
 
     def cli(self):
-        self.step("cli", ["tests/cli/run", B], self.preloaded())
+        # man keeps its helpers from opening files, the sanitizer's log among them, unless it is told not to.
+        self.step("cli", ["tests/cli/run", B], dict(self.preloaded(), MAN_DISABLE_SECCOMP="1"))
 
     def sqlite(self):
         """SQLite's own scripts: its test program is made by tests/sqlite with the same flags."""

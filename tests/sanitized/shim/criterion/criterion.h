@@ -87,6 +87,8 @@ void shim_check(int good, int fatal, const char *file, int line, const char *wha
 #define cr_expect_neq(a, b, ...)        SHIM_CMP(0, a, !=, b)
 #define cr_expect_lt(a, b, ...)         SHIM_CMP(0, a, <, b)
 #define cr_expect_gt(a, b, ...)         SHIM_CMP(0, a, >, b)
+#define cr_expect_leq(a, b, ...)        SHIM_CMP(0, a, <=, b)
+#define cr_expect_geq(a, b, ...)        SHIM_CMP(0, a, >=, b)
 #define cr_expect_str_eq(a, b, ...)     SHIM_STR(0, a, ==, b)
 #define cr_expect_str_neq(a, b, ...)    SHIM_STR(0, a, !=, b)
 #define cr_expect_arr_eq(a, b, n, ...)  SHIM_ARR(0, a, ==, b, n)
