@@ -14,18 +14,20 @@
 #include "pageserver/archiver.h"
 #include "pageserver/server_uv.h"
 
-#define MODULE  "pageserver/archive"
-#define IDLE_MS 600000u /* a round without anything new */
+#define MODULE      "pageserver/archive"
+#define IDLE_MS     600000u  /* a round without anything new */
+#define PATIENCE_US 2000000u /* so long a pin waits for the archive */
 
 struct ps_archive {
     struct ps_archiver *thread;
     bool out;      /* a task is out */
     bool out_work; /* with something new in it: all of that is not archived yet */
     bool soon;
-    uint64_t began_ms;    /* the newest round; 0: none yet */
-    uint64_t names;       /* what the newest task knew of names: sum of versions */
-    uint64_t behind_us;   /* since when not all is archived; 0: all is */
-    uint64_t manifest_us; /* wall clock */
+    uint64_t asked, given, done; /* what is to be there soon, by number: the newest of each */
+    uint64_t began_ms;           /* the newest round; 0: none yet */
+    uint64_t names;              /* what the newest task knew of names: sum of versions */
+    uint64_t behind_us;          /* since when not all is archived; 0: all is */
+    uint64_t manifest_us;        /* wall clock */
     uint64_t lag_bytes;
     bool deposed, failing;
     char why[CO_SENTENCE_MAX];
@@ -89,6 +91,7 @@ static void give(struct ps_server *s)
     a->names = names_of(s);
     a->began_ms = uv_now(&s->loop);
     a->soon = false;
+    a->given = a->asked;
     a->out = true;
     ps_archiver_give(a->thread, task);
 }
@@ -120,6 +123,8 @@ static void take(struct ps_server *s)
         a->manifest_us = task->manifest_us;
     if (task->rc)
         a->names = 0; /* they are told anew */
+    else
+        a->done = a->given;
     for (uint32_t i = 0; i < task->n_lines; i++) {
         struct ps_timeline *tl = task->lines[i].owner;
         tl->archived = task->lines[i].end;
@@ -185,16 +190,34 @@ void ps_archive_tick(struct ps_server *s)
     }
 }
 
-void ps_archive_soon(struct ps_server *s)
+static void give_soon(struct ps_server *s)
+{
+    struct ps_archive *a = s->archive;
+    if (!a->soon || a->out || a->deposed || !a->began_ms || !s->reg.heard || s->closing)
+        return;
+    a->out_work = true;
+    give(s);
+}
+
+void ps_archive_soon(struct ps_server *s, struct ps_archive_mark *mark)
 {
     struct ps_archive *a = s->archive;
     if (!a)
         return;
+    *mark = (struct ps_archive_mark){++a->asked, co_now_us()};
     a->soon = true;
-    if (!a->out && !a->deposed && a->began_ms && s->reg.heard && !s->closing) {
-        a->out_work = true;
-        give(s);
-    }
+    give_soon(s);
+}
+
+bool ps_archive_has(struct ps_server *s, const struct ps_archive_mark *mark)
+{
+    struct ps_archive *a = s->archive;
+    if (!a || !mark->number)
+        return true;
+    take(s);
+    give_soon(s);
+    return a->done >= mark->number || a->failing || a->deposed ||
+           co_now_us() - mark->since_us > PATIENCE_US;
 }
 
 bool ps_archive_lets_go(const struct ps_server *s, const struct ps_timeline *tl)

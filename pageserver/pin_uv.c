@@ -2,7 +2,8 @@
  * pin_uv.c - PIN and PIN_LIST: named moments of a database.
  *
  * All pins are in memory (PINS_MAX at most) and in the store; a change is made in the store first,
- * then in memory, then answered. Pins are this pageserver's own: one that lost its disk has none.
+ * then in memory and in the archive, then answered. Pins are this pageserver's own: one that lost
+ * its disk has those that the archive tells of.
  * A branch that has pins is not dropped: they go first, or with the whole database.
  */
 #include <stdio.h>
@@ -134,9 +135,11 @@ static void pin_done(struct ps_job *job)
     if (rc)
         co_error(MODULE, "a pin could not be %s: %s", p->drop ? "dropped" : "stored",
                  co_sentence());
+    struct ps_archive_mark mark = {0};
     if (!rc)
-        ps_archive_soon(s);
+        ps_archive_soon(s, &mark);
     if (p->ask) {
+        p->ask->b.archived = mark;
         p->ask->b.pin = NULL;
         p->ask->b.done = true;
         p->ask->b.rc = rc;
@@ -304,6 +307,8 @@ static int try_pin(struct ps_server *s, struct ps_ask *ask)
         return rc ? rc : send_pins(s, ask, &ask->database, NULL);
     }
     if (ask->b.pin)
+        return CO_ERR_AGAIN;
+    if (ask->b.done && !ps_archive_has(s, &ask->b.archived))
         return CO_ERR_AGAIN;
     if (ask->b.done)
         return ask->b.rc ? co_fail(ask->b.rc,

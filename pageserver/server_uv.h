@@ -102,6 +102,11 @@ struct ps_moment {
     bool rounded;
 };
 
+/* Something that is to be in the archive, and since when (archive_uv.c). */
+struct ps_archive_mark {
+    uint64_t number, since_us; /* 0: nothing */
+};
+
 /* What BRANCH_CREATE, BRANCH_CHANGE, RESTORE, LOG and PIN ask for beside names and a moment. */
 struct ps_branch_ask {
     struct co_id id;                  /* of the timeline that is made or changed; zero: none yet */
@@ -113,8 +118,9 @@ struct ps_branch_ask {
     uint64_t version; /* of the change that is under way; 0: none yet */
     lsn_t before_lsn;
     uint32_t limit;
-    struct ps_pin_job *pin; /* PIN: under way in the store */
-    struct ps_gc_work *gc;  /* GC: under way */
+    struct ps_pin_job *pin;          /* PIN: under way in the store */
+    struct ps_archive_mark archived; /*   and then on its way to the archive */
+    struct ps_gc_work *gc;           /* GC: under way */
     struct ps_gc_found found;
     bool held;
     int rc; /* PIN, GC: how that ended */
@@ -380,7 +386,9 @@ CO_MUST_CHECK int ps_archive_recover(struct ps_server *s);
 CO_MUST_CHECK int ps_archive_start(struct ps_server *s);
 void ps_archive_tick(struct ps_server *s);
 /* Something changed that only this pageserver knows. */
-void ps_archive_soon(struct ps_server *s);
+void ps_archive_soon(struct ps_server *s, struct ps_archive_mark *mark);
+/* A manifest has it; or there is no archive, or one that does not take it now. */
+bool ps_archive_has(struct ps_server *s, const struct ps_archive_mark *mark);
 /* May it be told that nothing is left of a dropped timeline? */
 bool ps_archive_lets_go(const struct ps_server *s, const struct ps_timeline *tl);
 /* Borrows from `s` until the next tick. */
