@@ -9,8 +9,8 @@
 #include "proto/message.h"
 
 #define PUTS_MAX         1024u
-#define LIST_PAGE_BYTES  (48 * CO_KIB)
-#define LIST_PAGE_MAX    512u
+#define LIST_PAGE_BYTES  (256 * CO_KIB)
+#define LIST_PAGE_MAX    1024u
 #define STATUS_LINES_MAX 400u
 
 /* -- TIMELINE_PUT

@@ -74,14 +74,15 @@ def told(now):
 
 def make_one(c, n):
     db = c.connect(f"db{n}", timeout=30)
-    db.execute("CREATE TABLE t(x INTEGER PRIMARY KEY, y TEXT)")
-    db.execute("INSERT INTO t VALUES(1, ?)", (f"of database {n}",))
+    db.execute("CREATE TABLE IF NOT EXISTS t(x INTEGER PRIMARY KEY, y TEXT)")
+    db.execute("INSERT OR IGNORE INTO t VALUES(1, ?)", (f"of database {n}",))
     db.close()
 
 
 def make(c, n):
-    """All of them, by a few threads; seconds."""
-    wrong, lock, at = [], threading.Lock(), [0]
+    """All of them, by a few threads; seconds. One that fails is tried again once: on a machine with many times its
+    processors' load an answer may be late."""
+    wrong, late, lock, at = [], [], threading.Lock(), [0]
 
     def maker():
         while not wrong:
@@ -91,8 +92,12 @@ def make(c, n):
                 return
             try:
                 make_one(c, k)
-            except Exception as e:  # told by the thread that waits
-                wrong.append(f"db{k}: {e}")
+            except Exception as first:  # told by the thread that waits
+                late.append(k)
+                try:
+                    make_one(c, k)
+                except Exception as e:
+                    wrong.append(f"db{k}: {first}; and then: {e}")
 
     began = time.monotonic()
     threads = [threading.Thread(target=maker) for _ in range(MAKERS)]
@@ -101,6 +106,7 @@ def make(c, n):
     for thread in threads:
         thread.join()
     check(not wrong, wrong and wrong[0])
+    check(len(late) <= 1 + n // 1000, f"{len(late)} of {n} had to be tried twice")
     return time.monotonic() - began
 
 
