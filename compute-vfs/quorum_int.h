@@ -101,6 +101,7 @@ struct cv_quorum {
     uint32_t waiting;   /* threads that sleep until `changed` */
     bool helping;       /* a thread that waits reads the connections */
     bool napping;       /* the background thread sleeps without polling them */
+    bool aside;         /* the same, until the helper has done and wakes it */
     uint64_t helped_us; /* when somebody did last; 0: not lately */
 
     struct pr_proposer *pr;

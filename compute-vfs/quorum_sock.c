@@ -562,8 +562,8 @@ void cv_quorum_assist(struct cv_quorum *q, uint64_t until_us)
     read_all(q, &polled, true);
     q->helping = false;
     q->helped_us = co_now_us();
-    if (q->n_up != n_up)
-        cv_quorum_kick(q); /* to connect anew */
+    if (q->n_up != n_up || q->aside)
+        cv_quorum_kick(q); /* to connect anew; to read by itself again */
 }
 
 static void *run(void *arg)
@@ -582,14 +582,16 @@ static void *run(void *arg)
         q->napping = may_nap(q);
         if (q->napping && until_us > co_now_us() + CV_NAP_US)
             until_us = co_now_us() + CV_NAP_US;
-        gather(q, &polled, q->wake_fd, !q->napping);
+        /* What the helper is to read would end each sleep at once. */
+        q->aside = !q->napping && q->helping;
+        gather(q, &polled, q->wake_fd, !q->napping && !q->aside);
         q->sleep_until_us = until_us;
         q->awake = false;
         pthread_mutex_unlock(&q->lock);
         sleep_until(&polled, until_us);
         pthread_mutex_lock(&q->lock);
         q->awake = true;
-        q->napping = false;
+        q->napping = q->aside = false;
         if (polled.fd[0].revents != 0) {
             ssize_t n = read(q->wake_fd, &count, sizeof count);
             (void)n;

@@ -70,6 +70,29 @@ static void end_keeper(struct keeper *k, bool power)
     proc_kill(p); /* does not return if it is the caller's own */
 }
 
+/* ---- rot: of one safekeeper alone
+ * ----------------------------------------------------------------
+ */
+
+static uint32_t rotten; /* its host; 0: none yet */
+
+void daemon_rot(void)
+{
+    if (!rotten)
+        rotten = 1 + below(R_NEMESIS, N_KEEPERS);
+    if (fault_now(F_ROT) && disk_rot(rotten))
+        probe(P_ROT);
+}
+
+/* It may say so and end, or not start. */
+static bool is_rot(const struct keeper *k, int rc)
+{
+    if (k->host != rotten || rc != CO_ERR_CORRUPT)
+        return false;
+    probe(P_ROT_FOUND);
+    return true;
+}
+
 /* As on_done of safekeeper/main.c: nothing may be acknowledged any more. */
 static void on_done(void *owner, int rc, const char *sentence)
 {
@@ -79,7 +102,7 @@ static void on_done(void *owner, int rc, const char *sentence)
         uv_close((uv_handle_t *)&k->terminate, NULL);
         return;
     }
-    if (rc != CO_ERR_IO && rc != CO_ERR_FULL)
+    if (rc != CO_ERR_IO && rc != CO_ERR_FULL && !is_rot(k, rc))
         violation("safekeeper %u stops: %s", k->host, sentence);
     end_keeper(k, false);
 }
@@ -95,7 +118,7 @@ static void on_terminate(uv_signal_t *h, int number)
 static void cannot_start(struct keeper *k, int rc)
 {
     trace("safekeeper %u does not start: %s", k->host, co_sentence());
-    if (rc != CO_ERR_IO || sim.healed)
+    if ((rc != CO_ERR_IO || sim.healed) && !is_rot(k, rc))
         violation("safekeeper %u does not start: %s", k->host, co_sentence());
     end_keeper(k, false);
 }

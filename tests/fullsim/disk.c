@@ -296,6 +296,26 @@ void disk_slow(uint32_t host, uint64_t until)
     slow_until[host] = until;
 }
 
+/* A bit of what lies there and is synced, anywhere in a segment. */
+bool disk_rot(uint32_t host)
+{
+    uint32_t first = below(R_DISK, n_files);
+    for (uint32_t i = 0; i < n_files; i++) {
+        struct file *f = files[(first + i) % n_files];
+        if (f->gone || f->dir || f->host != host || !strstr(f->path, "/log/"))
+            continue;
+        uint32_t begin = below(R_DISK, f->n_pages);
+        for (uint32_t k = 0; k < f->n_pages; k++) {
+            uint32_t p = (begin + k) % f->n_pages;
+            if (!f->page[p] || f->page[p] == zeros || f->dirty[p])
+                continue;
+            f->page[p][below(R_DISK, PAGE)] ^= (uint8_t)(1u << below(R_DISK, 8));
+            return true;
+        }
+    }
+    return false;
+}
+
 void disk_eio(uint32_t host)
 {
     eio[host] = true;

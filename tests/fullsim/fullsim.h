@@ -69,7 +69,8 @@ bool chance(enum stream r, uint32_t ppm);
     X(COMMIT_KILL, "compute-kill-in-commit")                                                       \
     X(PAUSE, "pause")                                                                              \
     X(SLOW_DISK, "slow-disk")                                                                      \
-    X(OPEN_CUT, "compute-cut-off-in-transaction")
+    X(OPEN_CUT, "compute-cut-off-in-transaction")                                                  \
+    X(ROT, "rot")
 enum fault {
 #define X(name, text) F_##name,
     FAULTS(X)
@@ -117,7 +118,9 @@ bool fault_now(enum fault f);
     X(RESTORE, "a branch was restored")                                                            \
     X(RESTORE_AGAIN, "a restore whose answer was lost was asked for again")                        \
     X(RESTORE_WRITER, "a writer met the restore of its branch")                                    \
-    X(SEALED_READ, "what a restore put aside was read")
+    X(SEALED_READ, "what a restore put aside was read")                                            \
+    X(ROT, "a byte rotted in a segment of one safekeeper")                                         \
+    X(ROT_FOUND, "a safekeeper found the rot and said so")
 enum probe {
 #define X(name, text) P_##name,
     PROBES(X)
@@ -172,6 +175,7 @@ struct task {
     uint32_t id;
     bool blocked, dead, ended, timed_out, waking;
     uint64_t gen, wait_seq;
+    uint32_t looks; /* at the clock since it last waited */
     const void *wait_on;
     void *specific[MAX_KEYS];
     void *(*fn)(void *);
@@ -260,6 +264,7 @@ void loop_forget(struct proc *p);
 void disk_crash(uint32_t host, bool power);
 void disk_full(uint32_t host, bool full);
 void disk_slow(uint32_t host, uint64_t until);
+bool disk_rot(uint32_t host); /* one bit of a segment; false: there is none yet */
 void disk_eio(uint32_t host); /* the next sync fails, and what it was for is lost */
 
 /* daemon.c */
@@ -269,6 +274,7 @@ void daemon_keeper_stop(uint32_t k);
 void daemon_pages_end(bool clean);
 bool daemon_all_up(void);
 struct proc *daemon_proc(uint32_t host);
+void daemon_rot(void); /* always on the same safekeeper: two copies are left */
 extern struct co_id cluster_id;
 
 /* client.c */

@@ -149,6 +149,9 @@ static void strike(enum fault f)
     case F_COMMIT_KILL:
         (void)client_kill_one(f == F_COMMIT_KILL);
         return;
+    case F_ROT:
+        daemon_rot();
+        return;
     case F_OPEN_CUT:
         cut_off_writer();
         return;

@@ -220,6 +220,7 @@ bool task_block(const void *on, uint64_t until)
     struct task *t = sim.current;
     co_assert(t != NULL);
     t->gen++;
+    t->looks = 0;
     t->blocked = true;
     t->waking = false;
     t->timed_out = false;

@@ -232,10 +232,16 @@ int __wrap_pthread_setspecific(pthread_key_t key, const void *value)
 
 #define WALL_EPOCH_US 1800000000000000ull
 
+/* So often a thread may look at the clock without ever waiting, were it for its turn. */
+#define SPIN_LOOKS 200000u
+
 int __wrap_clock_gettime(clockid_t which, struct timespec *out)
 {
     uint64_t us;
     sim.now++;
+    if (sim.current && ++sim.current->looks > SPIN_LOOKS)
+        violation("a thread has looked at the clock %u times and waited for nothing: it spins",
+                  SPIN_LOOKS);
     maybe_preempt();
     us = local_us(here());
     if (which == CLOCK_REALTIME) /* wall clocks are near each other, as NTP has them */
