@@ -187,7 +187,7 @@ struct ps_server {
     uint64_t fresh;             /* newest round of listings that somebody wants */
     uint64_t synced_ms;         /* when the store was last made durable for its own sake */
     bool syncing;
-    struct ps_repair *repairs;  /* under way (repair_uv.c) */
+    struct ps_repair *repairs; /* under way (repair_uv.c) */
     bool purging, ready, closing;
     bool map_alarm;
     int exit_code;
