@@ -294,7 +294,7 @@ void daemons_start(void)
         cluster_id.b[i] = (uint8_t)draw(R_SWARM) | 1u;
     pages.options = (struct ps_options){.listen_host = "10.0.0.9",
                                         .listen_port = 6400,
-                                        .map_bytes = 64u << 20,
+                                        .map_bytes = 512u << 20,
                                         .have_cluster = true,
                                         .cluster = cluster_id,
                                         .n_nodes = N_KEEPERS};

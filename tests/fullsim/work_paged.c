@@ -127,6 +127,10 @@ void work_paged(struct conn *c)
 /* More than a batch of the log (1 MiB) that cannot be compressed. */
 void work_large(struct conn *c)
 {
+    if (below(R_WORK, 4)) { /* a seed has some, and not hundreds */
+        work_paged(c);
+        return;
+    }
     int rc = work_begin(c);
     char *data = work_noise(sim.w.page_size - 200, true);
     if (!rc)
