@@ -62,7 +62,7 @@ static void write_registry(void)
     struct sk_entry entry;
     struct wal_config config = {.version = 1, .n = 3};
     struct msg_config wire;
-    AUTO_BUF bytes = {0};
+    struct sk_registry_bytes bytes = {0};
     Corallite__Timeline tl = CORALLITE__TIMELINE__INIT;
     for (uint32_t i = 0; i < 3; i++)
         config.members[i].node_id = i + 1;
@@ -77,7 +77,8 @@ static void write_registry(void)
     tl.config = &wire.pb;
     cr_assert_eq(sk_entry_parse(&tl, &entry), 0, "%s", co_sentence());
     cr_assert_eq(sk_registry_encode(&registry, &entry, &bytes), 0);
-    cr_assert_eq(sk_registry_write(victim, co_buf_span(&bytes)), 0);
+    cr_assert_eq(sk_registry_write(victim, &bytes), 0);
+    co_buf_free(&bytes.buf);
     sk_entry_release(&entry);
 }
 
