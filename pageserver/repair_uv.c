@@ -72,6 +72,7 @@ static void stop_line(struct ps_server *s, struct ps_timeline *tl)
 {
     ps_feed_close(tl);
     tl->rebuilding = true;
+    tl->news = true; /* the whole log is, and nobody will tell it again */
     tl->was_behind = false;
     tl->chain.last_lsn = tl->meta.start_lsn;
     tl->chain.digest = tl->meta.base_digest;
@@ -81,6 +82,7 @@ static void stop_line(struct ps_server *s, struct ps_timeline *tl)
         if (c->based && descends(s, c, &tl->meta.id)) {
             ps_feed_close(c);
             c->based = false;
+            c->news = true;
         }
 }
 

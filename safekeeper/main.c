@@ -32,7 +32,7 @@ static const struct co_option known_options[] = {
      "make the new directory --dir of an archive, say what came back, and end: every other copy of "
      "the log is lost"},
     {"members", 'm', "LIST", "with --restore: the nodes of all safekeepers (default 1,2,3)"},
-    {"mend", 'M', "LIST",
+    {"mend", 'p', "LIST",
      "do not serve: fetch what is damaged below the seal of the logs from the safekeepers "
      "ID=HOST:PORT of LIST, comma between them, and end"},
     {"open-timelines", 'o', "N",
@@ -192,7 +192,7 @@ static int set_option(struct options *o, int which, const char *value)
         return 0;
     case 'm':
         return parse_members(value, &o->members);
-    case 'M':
+    case 'p':
         return parse_peers(value, o);
     case 'o':
         return parse_open(value, &o->keep_open);

@@ -38,10 +38,12 @@ ROWS = [
         ("Safekeepers that the pageserver has", "none", [
             each(PS + "safekeepers_connected", "all"), each(PS + "safekeeper_connected", "safekeeper {{node}}"),
             each(PS + "ready", "ready"), each(PS + "store_open", "store open")]),
+        ("Followers, and how long their owner is silent", "s", [
+            each(PS + "follows", "{{instance}} follows"), each(PS + "owner_silent_seconds", "{{instance}} has heard nothing for")]),
         ("Halted timelines", "none", [each(SK + "halted_timelines"), each(PS + "halted_timelines_total")]),
         ("Errors answered", "ops", [rate("corallite_request_errors_total", "instance, class")]),
         ("Log that is not ingested yet", "bytes", [
-            each(PS + "last_record_lag_bytes", "furthest behind"),
+            each(PS + "last_record_lag_bytes", "furthest behind"), each(PS + "ingest_pending_bytes", "in memory"),
             ("topk(5, " + PS + "timeline_lag_bytes)", "{{database}}/{{branch}}")]),
         ("Damage and lag met by reads", "ops", [
             (f"rate({PS}corrupt_pages_total{RATE})", "corrupt pages"), (f"rate({PS}lag_errors_total{RATE})", "deadline passed")]),

@@ -230,7 +230,7 @@ static int registry_bit(const struct damage_target *t)
 static int registry_lacks(const struct damage_target *t)
 {
     struct sk_registry r = {0};
-    struct co_buf bytes = {0};
+    struct sk_registry_bytes bytes = {0};
     int rc = sk_registry_read(t->dir, &r);
     uint32_t i = 0;
     while (!rc && i < r.n && !co_id_eq(&r.e[i].id, &t->timeline))
@@ -244,8 +244,8 @@ static int registry_lacks(const struct damage_target *t)
         rc = sk_registry_encode(&r, NULL, &bytes);
     }
     if (!rc)
-        rc = sk_registry_write(t->dir, co_buf_span(&bytes));
-    co_buf_free(&bytes);
+        rc = sk_registry_write(t->dir, &bytes);
+    co_buf_free(&bytes.buf);
     sk_registry_free(&r);
     return rc;
 }
