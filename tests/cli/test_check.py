@@ -191,7 +191,8 @@ def a_safekeeper_that_does_not_start(room):
     for path in glob.glob(os.path.join(room.cluster, "safekeeper-2", "timelines", "*", "log", "*.seg")):
         with open(path, "rb") as f:
             used[path] = len(f.read().rstrip(b"\0"))
-    path = max(used, key=used.get)
+    # Of many logs a start reads the first sixteen by id; the others when they are asked for.
+    path = max(sorted(used)[:12], key=used.get)
     at = 8192 + (used[path] - 8192) // 2
     flip(path, at)
     done = room.run("up")

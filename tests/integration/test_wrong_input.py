@@ -206,13 +206,13 @@ TABLE = []
 
 
 def raise_version(file, blocks):
-    """Format version 3 instead of 1 in each block (offset, offset of its CRC): sound, but newer. (A control
-    block in doubt has 2.)"""
+    """Format version 3 instead of 1 or 2 in each block (offset, offset of its CRC): sound, but newer. (A
+    registry has 2, and a control block in doubt.)"""
     with open(file, "r+b") as f:
         data = bytearray(f.read())
         for begin, crc_at in blocks:
-            check(data[begin + 8:begin + 12] == b"\1\0\0\0" or data[begin:begin + 8] == bytes(8),
-                  f"{file} has no version 1 at {begin + 8}")
+            check(data[begin + 8:begin + 12] in (b"\1\0\0\0", b"\2\0\0\0") or data[begin:begin + 8] == bytes(8),
+                  f"{file} has no version 1 or 2 at {begin + 8}")
             if data[begin:begin + 8] == bytes(8):
                 continue  # a slot not written yet
             crc = crc32c(bytes(data[begin:begin + crc_at]))
