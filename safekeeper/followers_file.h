@@ -2,12 +2,7 @@
  * followers_file.h - who follows (followers.h), durably.
  *
  * DIR/followers, replaced as a whole; absent: nobody ever did.
- *      0   8  magic "CORALFOL"
- *      8   4  format version (1)
- *     12   4  length of the message
- *     16   4  CRC-32C of the message
- *     20   4  zero
- *     24      a packed Pageservers message: disks and addresses
+ * As message_file.h: magic "CORALFOL", a packed Pageservers message: disks and addresses.
  *
  * Threads: the opener, then any one at a time.
  */

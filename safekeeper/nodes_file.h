@@ -2,12 +2,7 @@
  * nodes_file.h - the safekeeper's copy of who the safekeepers are (proto/nodes.h).
  *
  * DIR/nodes, replaced as a whole; absent: members were never changed.
- *      0   8  magic "CORALNOD"
- *      8   4  format version (1)
- *     12   4  length of the message
- *     16   4  CRC-32C of the message
- *     20   4  zero
- *     24      a packed Nodes message
+ * As message_file.h: magic "CORALNOD", a packed Nodes message.
  *
  * Threads: the opener, then any one at a time.
  */
