@@ -65,7 +65,8 @@ static void tell(struct ps_server *s, struct ps_node *node)
     m.durable = list;
     for (struct ps_timeline *tl = at && list ? s->reg.all : NULL; tl && m.n_durable < BATCH_MAX;
          tl = tl->next) {
-        if (!tl->feed || tl->held[node->index] == 0 || tl->told[node->index] == tl->durable)
+        if (!ps_timeline_fed(tl) || tl->held[node->index] == 0 ||
+            tl->told[node->index] == tl->durable)
             continue;
         tl->told[node->index] = tl->durable;
         Corallite__Pageservers__One__Position *p = list[m.n_durable] = &at[m.n_durable];
