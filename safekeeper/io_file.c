@@ -29,6 +29,7 @@ int sk_io_open(const char *path, int flags, int *out_fd)
     if (fd < 0) {
         int code = errno == ENOENT                       ? CO_ERR_NOT_FOUND
                    : errno == EEXIST && (flags & O_EXCL) ? CO_ERR_EXISTS
+                   : errno == EMFILE || errno == ENFILE  ? CO_ERR_NOMEM
                                                          : CO_ERR_IO;
         return co_fail_errno(code, errno, "cannot open %s", path);
     }

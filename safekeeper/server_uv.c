@@ -402,9 +402,9 @@ static void on_store_failed(void *owner, const char *sentence)
     sk_server_fail(owner, CO_ERR_IO, sentence);
 }
 
-static void on_timeline_failed(void *owner, const char *sentence)
+static void on_timeline_failed(void *owner, int code, const char *sentence)
 {
-    sk_server_fail(owner, CO_ERR_NOMEM, sentence);
+    sk_server_fail(owner, code, sentence);
 }
 
 static void on_timeline_opened(void *owner, struct sk_timeline *t)

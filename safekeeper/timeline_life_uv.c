@@ -107,6 +107,8 @@ static void on_opened(struct sk_job *job)
 {
     struct sk_timeline *t = job->owner;
     t->asleep = false;
+    if (job->rc == CO_ERR_IO) /* as at a start: a disk that fails is not believed any further */
+        t->host.failed(t->host.owner, job->rc, job->sentence);
     take_files(t, job->rc, job->sentence);
     sk_pump(t);
     sk_finish_close(t);

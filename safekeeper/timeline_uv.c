@@ -94,8 +94,10 @@ static bool dequeue(struct sk_timeline *t, struct sk_queued *out)
 
 void sk_lost_event(struct sk_timeline *t)
 {
-    t->host.failed(t->host.owner, "there is no memory for an event of a timeline; a safekeeper "
-                                  "that loses one must not go on");
+    t->host.failed(
+        t->host.owner, CO_ERR_NOMEM,
+        "there is no memory for an event of a timeline; a safekeeper that loses one must "
+        "not go on");
 }
 
 void sk_refuse_queue(struct sk_timeline *t)

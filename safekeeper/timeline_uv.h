@@ -51,8 +51,9 @@ struct sk_host {
     void (*opened)(void *owner, struct sk_timeline *t);
     /* sk_timeline_close is done; the timeline (its view too) is freed when this returns. */
     void (*closed)(void *owner, struct sk_timeline *t);
-    /* No memory for an event that must not be lost: stop serving. */
-    void (*failed)(void *owner, const char *sentence);
+    /* Stop serving. CO_ERR_NOMEM: none for an event that must not be lost; CO_ERR_IO: what should
+     * be read or made durable while a timeline was opened could not be. */
+    void (*failed)(void *owner, int code, const char *sentence);
 };
 
 enum sk_timeline_state { SK_OPENING, SK_SERVING, SK_HALTED, SK_CLOSING };

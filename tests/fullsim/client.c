@@ -5,6 +5,8 @@
  */
 #include "tests/fullsim/client.h"
 
+#include "common/error.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,7 +87,7 @@ static int run(struct conn *c, const char *sql)
     if (rc)
         rc = sqlite3_extended_errcode(c->db);
     if (rc)
-        trace("sql %.60s: %d %s", sql, rc, sqlite3_errmsg(c->db));
+        trace("sql %.60s: %d %s (%.300s)", sql, rc, sqlite3_errmsg(c->db), co_sentence());
     client_check_code(c, rc, sql);
     if ((rc & 0xff) == SQLITE_BUSY)
         probe(rc == SQLITE_BUSY_SNAPSHOT ? P_BUSY_SNAPSHOT : P_BUSY);
@@ -127,7 +129,7 @@ long long client_int(struct conn *c, int *rc, const char *format, ...)
         *rc = sqlite3_extended_errcode(c->db);
     client_check_code(c, *rc, sql);
     if (*rc)
-        trace("sql %.60s: %d %s", sql, *rc, sqlite3_errmsg(c->db));
+        trace("sql %.60s: %d %s (%.300s)", sql, *rc, sqlite3_errmsg(c->db), co_sentence());
     sqlite3_free(sql);
     return out;
 }

@@ -8,6 +8,7 @@
 #ifndef CORALLITE_TESTS_FUZZ_H
 #define CORALLITE_TESTS_FUZZ_H
 
+#include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -81,6 +82,31 @@ static inline uint8_t *fuzz_copy(struct co_span s, bool text)
 static inline bool fuzz_same(struct co_span a, struct co_span b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+/* Fields that this build does not know are kept as they came, and protobuf-c keeps some that it
+ * would not take again (a field with number 0). Nobody of ours looks at them. */
+static inline bool fuzz_has_unknown(const ProtobufCMessage *m)
+{
+    const ProtobufCMessageDescriptor *d = m->descriptor;
+    bool any = m->n_unknown_fields > 0;
+    for (unsigned i = 0; i < d->n_fields && !any; i++) {
+        const ProtobufCFieldDescriptor *f = &d->fields[i];
+        const char *at = (const char *)m;
+        if (f->type != PROTOBUF_C_TYPE_MESSAGE)
+            continue;
+        bool many = f->label == PROTOBUF_C_LABEL_REPEATED;
+        const ProtobufCMessage *one, *const *list = &one;
+        size_t n = 1;
+        memcpy(&one, at + f->offset, sizeof one);
+        if (many) {
+            memcpy(&list, at + f->offset, sizeof list);
+            memcpy(&n, at + f->quantifier_offset, sizeof n);
+        }
+        for (size_t k = 0; k < n && !any; k++)
+            any = list[k] && fuzz_has_unknown(list[k]);
+    }
+    return any;
 }
 
 static inline void fuzz_free(void *p)

@@ -57,6 +57,10 @@ static void manifest(struct fuzz_in in)
     }
     if (ar_state_decode(co_span_of(bytes, n), "name", &state))
         return;
+    if (fuzz_has_unknown(&state->base)) {
+        corallite__archive_state__free_unpacked(state, NULL);
+        return;
+    }
     Corallite__ArchiveState head = *state;
     head.n_lines = head.n_pins = 0;
     FUZZ_CHECK(ar_state_begin(&head, &again) == 0);

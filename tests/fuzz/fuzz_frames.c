@@ -72,31 +72,6 @@ static void pack(const ProtobufCMessage *m, struct co_buf *out)
     out->len = protobuf_c_message_pack(m, out->data);
 }
 
-/* Fields that this build does not know are kept as they came, and protobuf-c keeps some that it
- * would not take again (a field with number 0). Nobody of ours looks at them. */
-static bool has_unknown(const ProtobufCMessage *m)
-{
-    const ProtobufCMessageDescriptor *d = m->descriptor;
-    bool any = m->n_unknown_fields > 0;
-    for (unsigned i = 0; i < d->n_fields && !any; i++) {
-        const ProtobufCFieldDescriptor *f = &d->fields[i];
-        const char *at = (const char *)m;
-        if (f->type != PROTOBUF_C_TYPE_MESSAGE)
-            continue;
-        bool many = f->label == PROTOBUF_C_LABEL_REPEATED;
-        const ProtobufCMessage *one, *const *list = &one;
-        size_t n = 1;
-        memcpy(&one, at + f->offset, sizeof one);
-        if (many) {
-            memcpy(&list, at + f->offset, sizeof list);
-            memcpy(&n, at + f->quantifier_offset, sizeof n);
-        }
-        for (size_t k = 0; k < n && !any; k++)
-            any = list[k] && has_unknown(list[k]);
-    }
-    return any;
-}
-
 static void on_timeline(const Corallite__Timeline *wire)
 {
     struct ps_meta meta, again;
@@ -194,7 +169,7 @@ static void on_body(unsigned type, struct co_span message)
     if (!m)
         return;
     on_message(type, m);
-    bool unknown = has_unknown(m);
+    bool unknown = fuzz_has_unknown(m);
     pack(m, &once);
     protobuf_c_message_free_unpacked(m, NULL);
     m = message_unpack(d, co_buf_span(&once));

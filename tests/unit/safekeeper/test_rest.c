@@ -209,6 +209,32 @@ Test(rest, watcher_is_told_where_a_commit_lsn_moved)
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
 }
 
+Test(rest, disk_that_fails_when_a_timeline_is_opened_ends_the_process)
+{
+    /* D4: the start, which does the same, would not have gone on either. Found by tests/fullsim, seed
+     * 773453458: the timeline was refused until somebody started the process again. */
+    struct sk_process p;
+    struct sk_talk t;
+    char path[SK_PATH_MAX], id[CO_ID_TEXT];
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    for (uint8_t k = 1; k <= 20; k++) {
+        turn_to(k);
+        cr_assert_eq(talk_put(&t, 1, ACTIVE), 0, "%s", co_sentence());
+    }
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+    cr_assert_eq(sk_io_path(path, "%s/sk/timelines/%s/control", fixture()->dir,
+                            co_id_format(&fixture()->owner.timeline, id)),
+                 0);
+    cr_assert_eq(unlink(path), 0);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    daemon_start(&p, NULL);
+    talk_open(&t, &p);
+    talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
+    cr_assert_eq(daemon_wait(&p), 1);
+}
+
 Test(rest, start_opens_few_of_many_and_knows_how_far_all_are)
 {
     /* The rule: a start costs what is in use, not what there is. */
