@@ -211,8 +211,8 @@ Test(rest, watcher_is_told_where_a_commit_lsn_moved)
 
 Test(rest, disk_that_fails_when_a_timeline_is_opened_ends_the_process)
 {
-    /* D4: the start, which does the same, would not have gone on either. Found by tests/fullsim, seed
-     * 773453458: the timeline was refused until somebody started the process again. */
+    /* D4: the start, which does the same, would not have gone on either. Found by tests/fullsim,
+     * seed 773453458: the timeline was refused until somebody started the process again. */
     struct sk_process p;
     struct sk_talk t;
     char path[SK_PATH_MAX], id[CO_ID_TEXT];
