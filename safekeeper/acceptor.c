@@ -248,6 +248,9 @@ static void on_vote(struct sk_acceptor *sk, const struct sk_event *ev, struct sk
 void sk_send_ack(struct sk_acceptor *sk, sk_conn_t conn, const struct co_id *nonce,
                  uint64_t sent_us, struct sk_actions *out)
 {
+    if (sk->write_lsn > sk->told_lsn) {
+        sk->told_lsn = sk->write_lsn;
+    }
     struct q_msg *m = sk_emit_send(sk, out, conn, FRAME_ACK);
     m->nonce = *nonce;
     m->flush_lsn = co_mutated(ACK_BEFORE_FSYNC) ? sk->write_lsn : sk->flush_lsn;
@@ -302,6 +305,9 @@ static void cut_log(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out)
     sk_emit(out, SK_TRUNCATE)->lsn = lsn;
     sk_unstage(sk);
     sk->write_lsn = sk->flush_lsn = lsn;
+    if (sk->told_lsn > lsn) {
+        sk->told_lsn = lsn;
+    }
     sk->digest_known = false; /* TRUNCATED brings it, as the next event */
     sk_seen_cut(sk, lsn);
 }
@@ -497,8 +503,13 @@ static void on_release(struct sk_acceptor *sk, const struct sk_event *ev, struct
     sk_lease_end(sk, ev->now_us, out);
 }
 
+/* S6. What a commit without a sync counts on is made durable first: a reader that comes after it
+ * must see it, and must not see what can still be lost. */
 static void on_read_pos(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
 {
+    if (sk->told_lsn > sk->flush_lsn) {
+        sk_flush_now(sk, out);
+    }
     struct q_history h = sk_history(sk);
     struct q_msg *m = sk_emit_send(sk, out, ev->conn, FRAME_POS);
     m->read_id = ev->msg->read_id;

@@ -44,6 +44,7 @@ struct sk_acceptor {
     struct wal_config config_before; /* of a mistake: the one before `config`, */
     lsn_t config_lsn;                /*   until this is committed */
 #endif
+    lsn_t told_lsn;      /* an ACK told that so much is written: a commit may count on it */
     lsn_t leader_commit; /* as its leader says, maybe above flush_lsn */
     lsn_t floor_hint;    /* M16: every member has flushed so far, */
     term_t floor_term;   /*   under the history of this term */

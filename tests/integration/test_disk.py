@@ -213,7 +213,7 @@ def not_the_disk_it_was(t):
             whole = f.read()
         with open(control, "r+b") as f:
             f.seek(80)
-            f.write(b"\x55")
+            f.write(bytes([whole[80] ^ 255]))
         c.start(1)
         c.stop(1)
         says(open(c.log(1)).read(), "one slot is unsound")

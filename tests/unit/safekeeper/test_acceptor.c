@@ -627,6 +627,29 @@ Test(acceptor, want_received_is_answered_at_once_without_claiming_a_flush)
     co_buf_free(&r);
 }
 
+Test(acceptor, position_covers_what_a_commit_without_a_sync_counts_on)
+{
+    /* S6: else a reader after the COMMIT would not see it while the disk is slow. */
+    struct co_id a = lead_term_1(1);
+    struct co_buf r = record(1, LSN_FIRST, 1);
+    struct q_msg m = append(1, a, LSN_FIRST, co_buf_span(&r));
+    send(10, m);
+    send(5, (struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
+    cr_assert_eq(find(SK_FLUSH, 0), -1, "nobody was told of it");
+    cr_assert_eq(sent_to(5, FRAME_POS)->flush_lsn, LSN_FIRST);
+    m.want_received = true;
+    m.payload = co_span_of(NULL, 0);
+    m.begin_lsn = LSN_FIRST + r.len;
+    send(10, m);
+    cr_assert_eq(sent_to(10, FRAME_ACK)->write_lsn, LSN_FIRST + r.len);
+    send(5, (struct q_msg){.type = FRAME_READ_POS, .read_id = 2});
+    cr_assert_neq(find(SK_FLUSH, 0), -1);
+    cr_assert_eq(sent_to(5, FRAME_POS)->flush_lsn, LSN_FIRST + r.len);
+    send(5, (struct q_msg){.type = FRAME_READ_POS, .read_id = 3});
+    cr_assert_eq(find(SK_FLUSH, 0), -1, "once");
+    co_buf_free(&r);
+}
+
 Test(acceptor, a_gap_is_not_written)
 {
     /* S3: begin above write_lsn: ACK with what there is, so that the sender goes back. */
