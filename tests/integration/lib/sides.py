@@ -55,6 +55,8 @@ class Process:
             name += ("&" if "?" in name else "?") + f"mode={mode}"
         self.connections[key] = sqlite3.connect(name, uri=True, isolation_level=None, timeout=0,
                                                 cached_statements=cached)
+        # Checkpoints are made when the test says so: they are seen (docs/pragmas.md).
+        self.connections[key].execute("PRAGMA wal_autocheckpoint = 0")
 
     def birth(self, key, page_size, auto_vacuum, encoding):
         c = self.connections[key]
