@@ -207,15 +207,29 @@ static void write_log(const struct options *o, const struct totals *t, double se
     fclose(f);
 }
 
-static uint32_t tell_probes(const struct totals *t)
+/* So many times the seeds, when a situation was not met yet. */
+#define PROBE_PATIENCE 5u
+
+static uint32_t never_met(const struct totals *t)
 {
     uint32_t missing = 0;
-    for (uint32_t p = 0; p < N_PROBES; p++) {
+    for (uint32_t p = 0; p < N_PROBES; p++)
+        missing += t->by_probe[p] == 0;
+    return missing;
+}
+
+static uint32_t tell_probes(const struct totals *t)
+{
+    for (uint32_t p = 0; p < N_PROBES; p++)
         printf("  %8" PRIu64 "  %s%s\n", t->by_probe[p], probe_name[p],
                t->by_probe[p] ? "" : "   <- never");
-        missing += t->by_probe[p] == 0;
-    }
-    return missing;
+    return never_met(t);
+}
+
+/* A rare situation is given more seeds before it counts as lost. */
+static bool goes_on(const struct options *o, const struct totals *t, uint64_t i)
+{
+    return i < o->runs || (o->probes && i < PROBE_PATIENCE * o->runs && never_met(t) > 0);
 }
 
 static int many(const struct options *o)
@@ -223,7 +237,7 @@ static int many(const struct options *o)
     struct totals t = {0};
     double begun = wall_s(), cpu = cpu_s();
     struct outcome out;
-    for (uint64_t i = 0; i < o->runs; i++) {
+    for (uint64_t i = 0; goes_on(o, &t, i); i++) {
         struct run_options run = o->run;
         run.seed += i;
         if (o->seconds > 0 && wall_s() - begun >= o->seconds)
@@ -321,7 +335,8 @@ static const char usage_text[] =
     "               [--faults N] [--mask HEX] [--txns N] [--until US]\n"
     "               [--mutation NAME] [--mutations [--quick]] [--list]\n"
     "  --from A --count N --log FILE   a range, and a line about it at the end of FILE\n"
-    "  --probes    tells how often each rare situation was met; one that was not fails the run\n"
+    "  --probes    tells how often each rare situation was met; one that was not in five times\n"
+    "              the seeds fails the run\n"
     "  --faults, --mask, --txns, --until   what --shrink found: no more than so many faults, of\n"
     "              these classes, transactions, microseconds before everything is healed\n";
 
