@@ -13,25 +13,25 @@
 #ifndef CORALLITE_SAFEKEEPER_MESSAGE_FILE_H
 #define CORALLITE_SAFEKEEPER_MESSAGE_FILE_H
 
-#include "safekeeper/io_file.h"
+#include <protobuf-c/protobuf-c.h>
 
-#define SK_MESSAGE_HEADER_BYTES 24u
+#include "safekeeper/io_file.h"
 
 struct sk_message_file {
     const char *name;     /* below the data directory */
     const char *magic;    /* 8 bytes */
     const char *recovery; /* what to do about a damaged one, for the end of a sentence */
-    size_t max_bytes;     /* of the message */
+    const ProtobufCMessageDescriptor *type;
+    size_t max_bytes; /* of the message */
 };
 
-/* Reads the file into *buf (the caller frees it also after an error), and *message points into it.
- * CO_ERR_NOT_FOUND; CO_ERR_CORRUPT, CO_ERR_VERSION, CO_ERR_IO with a sentence. */
+/* *out is the caller's to free. CO_ERR_NOT_FOUND; CO_ERR_CORRUPT, CO_ERR_VERSION, CO_ERR_IO with a
+ * sentence. */
 CO_MUST_CHECK int sk_message_load(const struct sk_message_file *file, const char *dir,
-                                  struct co_buf *buf, struct co_span *message);
-/* Writes what `buf` holds behind SK_MESSAGE_HEADER_BYTES bytes for the header. Durable on return.
- */
+                                  ProtobufCMessage **out);
+/* Durable on return. The message has at most max_bytes. */
 CO_MUST_CHECK int sk_message_save(const struct sk_message_file *file, const char *dir,
-                                  struct co_buf *buf);
+                                  const ProtobufCMessage *message);
 /* CO_ERR_CORRUPT with a sentence: `what` is wrong with it. */
 CO_MUST_CHECK int sk_message_damaged(const struct sk_message_file *file, const char *dir,
                                      const char *what);

@@ -194,6 +194,9 @@ FIXTURE static int call(unsigned type, const ProtobufCMessage *m, struct reply *
                       &r->error);
 }
 
+/* For a field of a message; never written through. */
+#define TEXT(s) ((char *)(uintptr_t)(s))
+
 FIXTURE static void *message_of(const ProtobufCMessageDescriptor *type, const struct reply *r)
 {
     void *m = message_unpack(type, co_span_of(r->body.data, r->frame.message_bytes));
@@ -311,6 +314,26 @@ FIXTURE static void commit(const struct co_id *tl, const pgno_t *p, uint32_t n, 
     ps_scribe_txn(&scribe, &records, p, n, FILL_TEXT, seed);
     fake_append(&fake, tl, &records);
     records.len = 0;
+}
+
+/* A branch of `shop` at the LSN. */
+FIXTURE static int branch_at(const char *name, lsn_t at, struct ps_meta *out)
+{
+    Corallite__BranchCreate m = CORALLITE__BRANCH_CREATE__INIT;
+    struct reply r;
+    char text[40] = "lsn:";
+    lsn_format(at, text + 4);
+    m.database = TEXT("shop");
+    m.branch = TEXT(name);
+    m.at = text;
+    int rc = call(FRAME_BRANCH_CREATE, &m.base, &r);
+    if (!rc) {
+        Corallite__Branched *b = message_of(&corallite__branched__descriptor, &r);
+        cr_assert_eq(ps_meta_from_wire(b->timeline, out), 0);
+        protobuf_c_message_free_unpacked(&b->base, NULL);
+    }
+    reply_free(&r);
+    return rc;
 }
 
 #endif

@@ -5,8 +5,6 @@ TestSuite(branch, .init = setup, .fini = teardown, .timeout = 60);
 
 /* -- Calls ------------------------------------------------------------------------------------- */
 
-#define TEXT(s) ((char *)(uintptr_t)(s))
-
 struct moment {
     struct ps_meta tl;
     lsn_t lsn, head;

@@ -3,9 +3,8 @@
 
 TestSuite(gc_daemon, .init = setup, .fini = teardown, .timeout = 60);
 
-#define TEXT(s) ((char *)(uintptr_t)(s))
-#define N       12
-#define SECOND  1000000u
+#define N      12
+#define SECOND 1000000u
 
 static struct ps_meta tl;
 static lsn_t lsn[N];
@@ -98,25 +97,6 @@ static int pin(const char *name, lsn_t at)
     m.name = TEXT(name);
     m.at = text;
     int rc = call(FRAME_PIN, &m.base, &r);
-    reply_free(&r);
-    return rc;
-}
-
-static int branch_at(const char *name, lsn_t at, struct ps_meta *out)
-{
-    Corallite__BranchCreate m = CORALLITE__BRANCH_CREATE__INIT;
-    struct reply r;
-    char text[40] = "lsn:";
-    lsn_format(at, text + 4);
-    m.database = TEXT("shop");
-    m.branch = TEXT(name);
-    m.at = text;
-    int rc = call(FRAME_BRANCH_CREATE, &m.base, &r);
-    if (!rc) {
-        Corallite__Branched *b = message_of(&corallite__branched__descriptor, &r);
-        cr_assert_eq(ps_meta_from_wire(b->timeline, out), 0);
-        protobuf_c_message_free_unpacked(&b->base, NULL);
-    }
     reply_free(&r);
     return rc;
 }

@@ -4,8 +4,6 @@
 
 TestSuite(repair_daemon, .init = setup, .fini = teardown, .timeout = 60);
 
-#define TEXT(s) ((char *)(uintptr_t)(s))
-
 static struct ps_meta tl;
 
 static void shop(uint32_t commits)
@@ -64,25 +62,6 @@ static uint32_t verify(uint64_t *versions)
     return n;
 }
 
-static int branch(const char *name, struct ps_meta *out)
-{
-    Corallite__BranchCreate m = CORALLITE__BRANCH_CREATE__INIT;
-    struct reply r;
-    char text[40] = "lsn:";
-    lsn_format(scribe.lsn, text + 4);
-    m.database = TEXT("shop");
-    m.branch = TEXT(name);
-    m.at = text;
-    int rc = call(FRAME_BRANCH_CREATE, &m.base, &r);
-    if (!rc) {
-        Corallite__Branched *b = message_of(&corallite__branched__descriptor, &r);
-        cr_assert_eq(ps_meta_from_wire(b->timeline, out), 0);
-        protobuf_c_message_free_unpacked(&b->base, NULL);
-    }
-    reply_free(&r);
-    return rc;
-}
-
 Test(repair_daemon, everything_comes_back_and_reads_wait_for_it)
 {
     uint64_t before, after;
@@ -106,7 +85,7 @@ Test(repair_daemon, a_branch_waits_for_its_ancestor)
     lsn_t until = 0;
     int status;
     shop(60);
-    cr_assert_eq(branch("child", &child), 0, "%s", co_sentence());
+    cr_assert_eq(branch_at("child", scribe.lsn, &child), 0, "%s", co_sentence());
     for (uint32_t i = 0; i < 3; i++)
         fake_set_silent(&fake, i, true); /* no log comes: what is taken away stays away */
     cr_assert_eq(get_pages(&child.id, scribe.lsn, 0, 3000, 1, 1, &status, NULL), 0);
@@ -154,7 +133,7 @@ Test(repair_daemon, nothing_is_collected_before_it_is_whole)
     lsn_t until = 0;
     int rc = CO_ERR_BUSY;
     shop(60);
-    cr_assert_eq(branch("child", &child), 0, "%s", co_sentence());
+    cr_assert_eq(branch_at("child", scribe.lsn, &child), 0, "%s", co_sentence());
     for (int i = 0; i < 500 && rc == CO_ERR_BUSY; i++) { /* not so soon after a start */
         rc = collect(3000);
         usleep(rc ? 10000 : 0);
