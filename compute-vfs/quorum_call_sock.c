@@ -49,10 +49,12 @@ static void wake_from_nap(struct cv_quorum *q)
 }
 
 /* The thread that waits reads the connections by itself, unless another one does. What else may
- * wait for them, others here or the owner's commits, is left to others again afterwards. */
+ * wait for them, others here or the owner's commits, is left to others again afterwards. Not while
+ * a majority is yet to be connected: the background thread makes connections, and one that it makes
+ * after this thread looked would not end this thread's sleep. */
 static bool assist_slice(struct cv_quorum *q, uint64_t until_us)
 {
-    if (q->leading > 0 || q->helping || q->telling || q->tales.n > 0)
+    if (q->leading > 0 || q->helping || q->telling || q->tales.n > 0 || !cv_quorum_has(q))
         return false;
     q->helping = true;
     cv_quorum_assist(q, until_us);
