@@ -23,6 +23,8 @@
 #define PR_NODES_MAX (2u * CO_MEMBERS_MAX)
 /* An idle commit is told to the safekeepers at the latest after so long (S5). */
 #define PR_TELL_US   1000u
+/* Less than this is gathered while two APPENDs are on their way (proposer_log.c). */
+#define PR_GATHER_BYTES 65536u
 #define PR_CHUNK_MIN 4096u
 #define PR_CHUNK_MAX (256u * 1024u)
 /* Asking again, while a tail is open. */
@@ -74,7 +76,8 @@ struct pr_node {
     /* of a record that goes in fragments: so much of the one at sent_lsn was sent; so much of the
      * one at match_lsn is staged there */
     uint64_t part_sent, part_have;
-    lsn_t told_commit;    /* the newest commit_lsn sent */
+    lsn_t newest_end, before_end; /* where the records of the last two APPENDs end */
+    lsn_t told_commit;            /* the newest commit_lsn sent */
     uint64_t elected_us;  /* ELECTED was sent; 0: not yet */
     uint64_t sent_us;     /* the newest APPEND */
     uint64_t progress_us; /* an ACK moved, or something went in flight */

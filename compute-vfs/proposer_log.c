@@ -29,6 +29,11 @@ static struct pr_chunk *last_chunk(struct pr_proposer *pr)
     return pr->n_chunks ? &pr->chunks[pr->n_chunks - 1] : NULL;
 }
 
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* Where we are with a safekeeper, as one number: how many bytes are on their way to it. */
 static uint64_t on_way(const struct pr_node *n)
 {
@@ -330,6 +335,10 @@ static bool send_append(struct pr_proposer *pr, struct pr_node *n, struct co_spa
         n->progress_us = now;
     }
     n->sent_lsn += records.len;
+    if (records.len > 0) {
+        n->before_end = n->newest_end;
+        n->newest_end = n->sent_lsn;
+    }
     return true;
 }
 
@@ -411,12 +420,24 @@ static void fetch_for(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
     }
 }
 
+/* Two APPENDs are on their way, one that it syncs and one that it syncs next: a third would wait
+ * there. Here it becomes one with what is committed meanwhile. An answer ends it, and so does a
+ * rewind, after which the newest APPEND ends beyond what is sent. */
+static bool gathers(const struct pr_proposer *pr, const struct pr_node *n)
+{
+    return n->before_end > larger(n->match_lsn, n->written_lsn) && n->newest_end == n->sent_lsn &&
+           pr->tip_lsn - n->sent_lsn < PR_GATHER_BYTES;
+}
+
 /* As much as the window allows. */
 static void pump(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
     while (n->sent_lsn < pr->tip_lsn && on_way(n) < pr->o.window_bytes) {
         if (n->sent_lsn < tail_begin(pr)) {
             fetch_for(pr, n, now);
+            return;
+        }
+        if (gathers(pr, n)) {
             return;
         }
         const struct pr_chunk *c = chunk_of(pr, n->sent_lsn);
@@ -624,11 +645,6 @@ static bool has_lease(const struct pr_proposer *pr, const struct pr_node *n, uin
 {
     (void)pr;
     return n->lease_until_us >= until;
-}
-
-static uint64_t larger(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
 }
 
 /* End of the lease that a quorum gives us; 0: none. */

@@ -612,6 +612,32 @@ Test(proposer, commits_are_pipelined)
     cr_assert_eq(sent(2, FRAME_APPEND)->begin_lsn, a);
 }
 
+Test(proposer, behind_two_appends_commits_are_gathered_into_one)
+{
+    /* One that is synced, one that is synced next: what comes behind them goes out together, to
+     * each safekeeper when it has answered, and again when nobody answers. */
+    lead(5000);
+    lsn_t a = append();
+    lsn_t b = append();
+    append();
+    cr_assert_null(sent(1, FRAME_APPEND), "a third one");
+    lsn_t d = append();
+    cr_assert_null(sent(1, FRAME_APPEND), "a fourth one");
+    receive(1, ack(a));
+    cr_assert_eq(sent(1, FRAME_APPEND)->begin_lsn, b);
+    cr_assert_eq(sent(1, FRAME_APPEND)->payload.len, d - b);
+    cr_assert_null(sent(2, FRAME_APPEND), "it has not answered");
+    struct q_msg in_memory = ack(5000);
+    in_memory.write_lsn = a;
+    receive(2, in_memory);
+    cr_assert_eq(sent(2, FRAME_APPEND)->begin_lsn, b, "that it received is an answer");
+    append();
+    cr_assert_null(sent(1, FRAME_APPEND), "two are on their way again");
+    wait_us(1000000);
+    cr_assert_eq(sent(1, FRAME_APPEND)->begin_lsn, a);
+    cr_assert_eq(sent(1, FRAME_APPEND)->payload.len, view().tip_lsn - a, "and all that came since");
+}
+
 Test(proposer, acks_before_the_sync_are_asked_for_where_somebody_waits_for_them)
 {
     /* synchronous=NORMAL waits for a majority of memories; FULL has no use for the extra message.
@@ -924,6 +950,9 @@ Test(proposer, a_safekeeper_10000_commits_behind_is_fed_from_another)
             }
         }
         cr_assert_gt(has, before);
+        if (rounds > 1 && !sent(1, FRAME_FETCH) && !sent(2, FRAME_FETCH)) {
+            receive(3, ack(has)); /* what is in memory still follows behind an answer */
+        }
     }
     cr_assert_eq(has, tip);
     receive(3, ack(has));
