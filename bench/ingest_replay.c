@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench/lib/measure.h"
@@ -140,11 +141,19 @@ static size_t batch_at(size_t from)
     return n;
 }
 
-static double replay(struct ps_txn *txn, uint32_t *n_batches)
+static double processor_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static double replay(struct ps_txn *txn, uint32_t *n_batches, double *cpu_s)
 {
     struct ps_chain chain = {.cluster = {{1}}, .timeline = line.id, .last_lsn = LSN_FIRST};
     struct ps_partial partial = {0};
     uint64_t began = bm_now_ns();
+    double cpu_began = processor_s();
     *n_batches = 0;
     for (size_t at = 0; at < records.len; ++*n_batches) {
         size_t n = batch_at(at);
@@ -156,6 +165,7 @@ static double replay(struct ps_txn *txn, uint32_t *n_batches)
     if (chain.last_lsn != tip)
         bm_die("not all of the log was taken");
     ps_partial_free(&partial);
+    *cpu_s = processor_s() - cpu_began;
     return (double)(bm_now_ns() - began) / 1e9;
 }
 
@@ -203,14 +213,15 @@ int main(int argc, char **argv)
         .dir = path, .cluster = {{1}}, .disk = {{2}}, .no_sync = !with_sync};
     must(ps_store_open(&options, &store), "store");
     must(ps_write_new(store, &txn), "writer");
-    double took = replay(txn, &n_batches);
+    double cpu_s, took = replay(txn, &n_batches, &cpu_s);
     compare(store, n_pages);
     struct ps_store_stats stats;
     ps_store_stats(store, &stats);
-    printf("{\"mb_per_s\": %.1f, \"took_s\": %.3f, \"log_mb\": %.1f, \"images\": %zu, "
+    printf("{\"mb_per_s\": %.1f, \"took_s\": %.3f, \"cpu_s\": %.3f, \"log_mb\": %.1f, \"images\": "
+           "%zu, "
            "\"batches\": %u, \"store_mb\": %.1f}\n",
-           (double)images * SIZE / 1e6 / took, took, (double)records.len / 1e6, images, n_batches,
-           (double)stats.used_bytes / 1e6);
+           (double)images * SIZE / 1e6 / took, took, cpu_s, (double)records.len / 1e6, images,
+           n_batches, (double)stats.used_bytes / 1e6);
     ps_write_free(txn);
     ps_store_close(store);
     char file[400];

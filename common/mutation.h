@@ -82,6 +82,7 @@
     X(UNKNOWN_SAID_LOST, "an outcome that is unknown is told as a failure",                     10) \
     X(PAGES_NEWEST,      "the pageserver serves the newest version, not that at the LSN",       10) \
     X(PAGES_UNINGESTED,  "the pageserver serves before it has the log up to there",             10) \
+    X(PACK_UNWRITTEN,    "what a transaction gathers of a page is not written at its end",      10) \
     X(BRANCH_ABOVE,      "a branch reads its ancestor above the branch point",                  10)
 /* clang-format on */
 

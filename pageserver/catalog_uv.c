@@ -436,7 +436,7 @@ static int on_put_ok(struct ps_node *node, const struct frame_header *frame, str
         return rc;
     if (tl->asked[node->index] == frame->request_id)
         tl->asked[node->index] = 0;
-    if (only_pageserver(s)) {
+    if (!ps_reg_is_foreign(&s->reg, tl) || only_pageserver(s)) {
         ps_catalog_drive(s, tl);
         ps_serve_asks(s);
     }

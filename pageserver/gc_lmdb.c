@@ -127,11 +127,16 @@ static int list_group(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t below, s
 
 static bool is_kept(void *arg, lsn_t lsn)
 {
-    const struct listed *group = arg;
-    for (uint32_t i = 0; i < group->n; i++)
-        if (group->lsn[i] == lsn)
-            return group->keep[i];
-    return true;
+    const struct listed *group = arg; /* ascending */
+    uint32_t low = 0, high = group->n;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (group->lsn[mid] < lsn)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low == group->n || group->lsn[low] != lsn || group->keep[low];
 }
 
 static int look_at_group(struct ps_txn *txn, struct ps_gc_run *run, lsn_t below, lsn_t *image)

@@ -16,7 +16,8 @@ struct ps_codec {
     ZSTD_DCtx *dctx;
     uint8_t *packed; /* room for the bound of the largest page */
     size_t packed_cap;
-    /* decoding */
+    /* decoding: the chunks lie in `packed` one behind the other, but for an only one */
+    const uint8_t *only; /* NULL: not an only one */
     size_t got;
     uint32_t page_size, crc;
     uint8_t encoding;
@@ -123,24 +124,30 @@ int ps_decode_begin(struct ps_codec *codec, struct co_span value, uint32_t page_
     codec->page_size = page_size;
     codec->crc = co_get32(value.data + 4);
     codec->got = 0;
+    codec->only = NULL;
     *n_chunks = value.data[2];
-    return ps_decode_more(codec, co_span_of(value.data + PS_HEAD_BYTES, value.len - PS_HEAD_BYTES));
+    struct co_span bytes = co_span_of(value.data + PS_HEAD_BYTES, value.len - PS_HEAD_BYTES);
+    if (*n_chunks > 1)
+        return ps_decode_more(codec, bytes);
+    codec->only = bytes.data;
+    codec->got = bytes.len;
+    return 0;
 }
 
 int ps_decode_more(struct ps_codec *codec, struct co_span value)
 {
-    if (value.len > codec->packed_cap - codec->got)
+    if (codec->only || value.len > codec->packed_cap - codec->got)
         return co_fail(CO_ERR_CORRUPT, "its chunks are longer than a page can be");
     memcpy(codec->packed + codec->got, value.data, value.len);
     codec->got += value.len;
     return 0;
 }
 
-int ps_decode_end(struct ps_codec *codec, uint8_t *out, uint32_t *crc)
+int ps_decode_page(struct ps_codec *codec, uint8_t *out, uint32_t *crc)
 {
+    const uint8_t *from = codec->only ? codec->only : codec->packed;
     if (codec->encoding == PS_ZSTD) {
-        size_t n =
-            ZSTD_decompressDCtx(codec->dctx, out, codec->page_size, codec->packed, codec->got);
+        size_t n = ZSTD_decompressDCtx(codec->dctx, out, codec->page_size, from, codec->got);
         if (ZSTD_isError(n))
             return co_fail(CO_ERR_CORRUPT, "it does not decompress: %s", ZSTD_getErrorName(n));
         if (n != codec->page_size)
@@ -149,10 +156,16 @@ int ps_decode_end(struct ps_codec *codec, uint8_t *out, uint32_t *crc)
     } else {
         if (codec->got != codec->page_size)
             return co_fail(CO_ERR_CORRUPT, "it has %zu bytes of %u", codec->got, codec->page_size);
-        memcpy(out, codec->packed, codec->got);
+        memcpy(out, from, codec->got);
     }
     *crc = codec->crc;
-    return ps_check_crc(out, codec->page_size, codec->crc);
+    return 0;
+}
+
+int ps_decode_end(struct ps_codec *codec, uint8_t *out, uint32_t *crc)
+{
+    int rc = ps_decode_page(codec, out, crc);
+    return rc ? rc : ps_check_crc(out, codec->page_size, *crc);
 }
 
 int ps_check_crc(const uint8_t *page, uint32_t page_size, uint32_t want)

@@ -66,13 +66,16 @@ void ps_encode(struct ps_codec *codec, const uint8_t *page, uint32_t page_size, 
 size_t ps_chunk_bytes(const struct ps_image *image, uint32_t i);
 void ps_chunk_write(const struct ps_image *image, uint32_t i, uint8_t *out);
 
-/* Takes chunk 0; says how many chunks there are. Errors: CO_ERR_CORRUPT with a sentence that lacks
- * only the place; CO_ERR_VERSION for an encoding this build does not know. */
+/* Takes chunk 0; says how many chunks there are. An only one is borrowed until the end. Errors:
+ * CO_ERR_CORRUPT with a sentence that lacks only the place; CO_ERR_VERSION for an encoding this
+ * build does not know. */
 CO_MUST_CHECK int ps_decode_begin(struct ps_codec *codec, struct co_span value, uint32_t page_size,
                                   uint32_t *n_chunks);
 /* Takes each further chunk in order. */
 CO_MUST_CHECK int ps_decode_more(struct ps_codec *codec, struct co_span value);
-/* Makes the page in out[page_size] and checks its CRC. */
+/* Makes the page in out[page_size]; its CRC is still to be checked. */
+CO_MUST_CHECK int ps_decode_page(struct ps_codec *codec, uint8_t *out, uint32_t *crc);
+/* The same, checked. */
 CO_MUST_CHECK int ps_decode_end(struct ps_codec *codec, uint8_t *out, uint32_t *crc);
 
 struct ps_pack_entry {

@@ -53,7 +53,8 @@ static int next_entry(struct ps_txn *txn, const struct ps_page_key *first, struc
     return 0;
 }
 
-/* The cursor stands on the image's chunk 0: makes the image in `out` and finds the pack. */
+/* The cursor stands on the image's chunk 0: makes the image in `out` and finds the pack. The CRC is
+ * still to be checked. */
 static int read_image(struct ps_txn *txn, const struct ps_page_key *first, MDB_val value,
                       uint32_t page_size, uint8_t *out, struct group *g)
 {
@@ -75,10 +76,11 @@ static int read_image(struct ps_txn *txn, const struct ps_page_key *first, MDB_v
     }
     if (!rc && same && k.chunk == PS_PACK_CHUNK)
         g->pack = ps_span(value);
-    return rc ? rc : ps_decode_end(txn->codec, out, &g->crc);
+    return rc ? rc : ps_decode_page(txn->codec, out, &g->crc);
 }
 
-/* Applies what the pack has up to lsn. */
+/* Applies what the pack has up to lsn. One CRC tells of all: what is made of a damaged image has
+ * not the CRC of the version, unless it took nothing from where the damage is. */
 static int apply_pack(lsn_t lsn, uint32_t page_size, uint8_t *out, struct group *g)
 {
     struct co_span rest = g->pack;
@@ -94,20 +96,19 @@ static int apply_pack(lsn_t lsn, uint32_t page_size, uint8_t *out, struct group 
     }
     if (rc && rc != CO_ERR_NOT_FOUND)
         return rc;
-    return g->used ? ps_check_crc(out, page_size, g->crc) : 0;
+    return ps_check_crc(out, page_size, g->crc);
 }
 
-static struct ps_recent *recent_of(const struct ps_txn *txn, pgno_t pgno)
-{
-    return &txn->recent[pgno % PS_RECENT_SLOTS];
-}
-
-static void remember(struct ps_txn *txn, tlno_t no, pgno_t pgno, const struct group *g,
-                     uint32_t page_size, const uint8_t *page, bool newest)
+/* What lies in the page's slot goes there first; the pack is copied only where it is needed. */
+static int remember(struct ps_txn *txn, tlno_t no, pgno_t pgno, const struct group *g,
+                    uint32_t page_size, const uint8_t *page)
 {
     if (!txn->recent)
-        return;
-    struct ps_recent *r = recent_of(txn, pgno);
+        return 0;
+    struct ps_recent *r = ps_recent_of(txn, pgno);
+    int rc = ps_recent_flush(txn, r);
+    if (rc)
+        return rc;
     r->no = no;
     r->pgno = pgno;
     r->image_lsn = g->image_lsn;
@@ -115,10 +116,11 @@ static void remember(struct ps_txn *txn, tlno_t no, pgno_t pgno, const struct gr
     r->lsn = g->lsn;
     r->pack_bytes = (uint32_t)g->used;
     r->crc = g->crc;
-    r->newest = newest;
+    r->newest = r->dirty = false;
     r->page_size = page_size;
     if (r->page != page)
         memcpy(r->page, page, page_size);
+    return 0;
 }
 
 /* The newest version at or below lsn of this timeline alone. */
@@ -127,14 +129,14 @@ static int read_version(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, u
 {
     struct ps_page_key found;
     MDB_val value;
-    int rc = seek_image(txn, no, pgno, lsn, &found, &value);
+    int rc = ps_recent_settle(txn, no, pgno);
+    if (!rc)
+        rc = seek_image(txn, no, pgno, lsn, &found, &value);
     if (rc)
         return rc;
     rc = read_image(txn, &found, value, page_size, out, g);
     if (!rc)
         rc = apply_pack(lsn, page_size, out, g);
-    if (!rc)
-        remember(txn, no, pgno, g, page_size, out, false);
     return rc;
 }
 
@@ -185,26 +187,13 @@ static int put_pack(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn,
     return rc ? rc : ps_usage_add(txn, no, &change);
 }
 
-/* Replaces the pack of a group by one that has an entry of `more` bytes more, at its end. */
-static int put_longer(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn,
-                      struct co_span pack, size_t more)
-{
-    uint8_t key[PS_PAGE_KEY_BYTES];
-    struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = image_lsn, .chunk = PS_PACK_CHUNK};
-    struct ps_usage_change change = {.versions = 1, .page_bytes = (int64_t)more};
-    if (more == pack.len)
-        change.page_bytes += NODE_BYTES;
-    ps_page_key_put(key, &k);
-    int rc = ps_put(txn, T_PAGE, co_span_of(key, sizeof key), pack);
-    return rc ? rc : ps_usage_add(txn, no, &change);
-}
-
 /* Takes image and pack of a group away. */
 static int delete_group(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn)
 {
     struct ps_usage_change change = {0};
-    if (txn->recent)
-        recent_of(txn, pgno)->no = 0;
+    int settled = ps_recent_leave(txn, no, pgno);
+    if (settled)
+        return settled;
     for (;;) {
         struct ps_page_key k;
         MDB_val value;
@@ -226,14 +215,14 @@ static int delete_group(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_
     }
 }
 
-/* Is what is remembered the newest of that group, and below lsn? Then also its pack. */
-static bool is_recent(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn, lsn_t lsn,
-                      uint32_t page_size, uint8_t *pack)
+/* Is what is remembered the last version of that group, and below lsn? Then its pack is taken. */
+static bool is_last(struct ps_txn *txn, struct ps_recent *r, const struct ps_page_key *image,
+                    lsn_t lsn, uint32_t page_size)
 {
-    const struct ps_recent *r = recent_of(txn, pgno);
     uint8_t bytes[PS_PAGE_KEY_BYTES];
-    struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = image_lsn, .chunk = PS_PACK_CHUNK};
-    if (r->no != no || r->pgno != pgno || r->image_lsn != image_lsn || r->page_size != page_size ||
+    struct ps_page_key k = *image;
+    k.chunk = PS_PACK_CHUNK;
+    if (r->no != k.no || r->pgno != k.pgno || r->image_lsn != k.lsn || r->page_size != page_size ||
         r->lsn >= lsn)
         return false;
     ps_page_key_put(bytes, &k);
@@ -242,20 +231,22 @@ static bool is_recent(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_ls
     if ((rc && rc != MDB_NOTFOUND) || value.mv_size != r->pack_bytes)
         return false;
     if (value.mv_size)
-        memcpy(pack, value.mv_data, value.mv_size);
+        memcpy(r->pack, value.mv_data, value.mv_size);
     return true;
 }
 
-/* The group that a version at lsn joins: remembered is then the version before it. What lies at or
- * above lsn in it was left by an ingest that a crash cut off, and goes. CO_ERR_NOT_FOUND: none. */
-static int join_group(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, uint32_t page_size,
-                      uint8_t *pack)
+/* The group that a version at lsn joins: the slot then has the version before it, as the newest.
+ * What lies at or above lsn in it was left by an ingest that a crash cut off, and goes.
+ * CO_ERR_NOT_FOUND: none. */
+static int join_group(struct ps_txn *txn, struct ps_recent *r, tlno_t no, pgno_t pgno, lsn_t lsn,
+                      uint32_t page_size)
 {
-    struct ps_recent *r = recent_of(txn, pgno);
     struct ps_page_key found;
     struct group g;
     MDB_val value;
-    int rc = seek_image(txn, no, pgno, lsn, &found, &value);
+    int rc = ps_recent_flush(txn, r);
+    if (!rc)
+        rc = seek_image(txn, no, pgno, lsn, &found, &value);
     if (!rc && found.lsn == lsn) {
         rc = delete_group(txn, no, pgno, lsn);
         if (!rc)
@@ -265,44 +256,74 @@ static int join_group(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, uin
         return rc;
     if (value.mv_size < PS_HEAD_BYTES || page_size != 1u << (((uint8_t *)value.mv_data)[3] & 31))
         return CO_ERR_NOT_FOUND; /* nothing is to hang on what is damaged */
-    if (is_recent(txn, no, pgno, found.lsn, lsn, page_size, pack))
+    if (is_last(txn, r, &found, lsn, page_size))
         return 0;
+    r->no = 0;
     rc = read_version(txn, no, pgno, lsn - 1, page_size, r->page, &g);
     if (rc == CO_ERR_CORRUPT || rc == CO_ERR_VERSION)
         return CO_ERR_NOT_FOUND;
+    if (!rc)
+        rc = remember(txn, no, pgno, &g, page_size, r->page);
     if (rc)
         return rc;
     if (g.used)
-        memcpy(pack, g.pack.data, g.used);
-    return g.used < g.pack.len ? put_pack(txn, no, pgno, g.image_lsn, co_span_of(pack, g.used)) : 0;
+        memcpy(r->pack, g.pack.data, g.used);
+    return g.used < g.pack.len ? put_pack(txn, no, pgno, g.image_lsn, co_span_of(r->pack, g.used))
+                               : 0;
+}
+
+/* Does the slot have the version that one at lsn is to stand behind? Nothing of an ingest that was
+ * cut off may lie in between. */
+static bool is_newest(struct ps_txn *txn, const struct ps_recent *r, tlno_t no, pgno_t pgno,
+                      lsn_t lsn, uint32_t page_size)
+{
+    struct ps_page_key found;
+    MDB_val value;
+    return r->no == no && r->pgno == pgno && r->newest && r->lsn < lsn &&
+           r->page_size == page_size && seek_image(txn, no, pgno, lsn, &found, &value) == 0 &&
+           found.lsn == r->image_lsn;
+}
+
+/* The version goes behind the one in the slot. False: it is to be an image. */
+static bool put_behind(struct ps_txn *txn, struct ps_recent *r, lsn_t lsn, const uint8_t *page,
+                       uint32_t crc, int *rc)
+{
+    size_t more = ps_pack_make(r->page, r->lsn, page, r->page_size, crc, lsn, r->image_bytes / 2,
+                               r->pack + r->pack_bytes, sizeof r->pack - r->pack_bytes);
+    struct ps_usage_change change = {.versions = 1, .page_bytes = (int64_t)more};
+    if (!more)
+        return false;
+    if (!r->pack_bytes)
+        change.page_bytes += NODE_BYTES;
+    r->pack_bytes += (uint32_t)more;
+    r->dirty = r->newest = true;
+    r->lsn = lsn;
+    r->crc = crc;
+    memcpy(r->page, page, r->page_size);
+    *rc = ps_usage_add(txn, r->no, &change);
+    return true;
 }
 
 int ps_page_put(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn, const uint8_t *page,
                 uint32_t page_size, uint32_t crc, struct co_span zstd)
 {
-    struct ps_recent *r = recent_of(txn, pgno);
-    uint8_t pack[PS_PACK_MAX];
+    struct ps_recent *r = ps_recent_of(txn, pgno);
+    struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = lsn};
     struct group g = {.image_lsn = lsn, .lsn = lsn, .crc = crc};
     struct ps_image image;
-    int rc = join_group(txn, no, pgno, lsn, page_size, pack);
+    int rc = is_newest(txn, r, no, pgno, lsn, page_size)
+                 ? 0
+                 : join_group(txn, r, no, pgno, lsn, page_size);
     if (rc && rc != CO_ERR_NOT_FOUND)
         return rc;
-    size_t more = rc ? 0
-                     : ps_pack_make(r->page, r->lsn, page, page_size, crc, lsn, r->image_bytes / 2,
-                                    pack + r->pack_bytes, sizeof pack - r->pack_bytes);
-    if (more) {
-        g.image_lsn = r->image_lsn;
-        g.image_bytes = r->image_bytes;
-        g.used = r->pack_bytes + more;
-        rc = put_longer(txn, no, pgno, g.image_lsn, co_span_of(pack, g.used), more);
-    } else {
-        struct ps_page_key k = {.no = no, .pgno = pgno, .lsn = lsn};
-        ps_encode(txn->codec, page, page_size, crc, zstd, txn->store->chunk_max, &image);
-        g.image_bytes = (uint32_t)(PS_HEAD_BYTES + image.body.len);
-        rc = put_image(txn, k, &image);
-    }
+    if (rc == 0 && put_behind(txn, r, lsn, page, crc, &rc))
+        return rc;
+    ps_encode(txn->codec, page, page_size, crc, zstd, txn->store->chunk_max, &image);
+    g.image_bytes = (uint32_t)(PS_HEAD_BYTES + image.body.len);
+    rc = put_image(txn, k, &image);
     if (!rc)
-        remember(txn, no, pgno, &g, page_size, page, true);
+        rc = remember(txn, no, pgno, &g, page_size, page);
+    r->newest = rc == 0;
     return rc;
 }
 
@@ -367,13 +388,17 @@ int ps_group_rewrite(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn
     struct group g;
     lsn_t first;
     MDB_val value;
-    int rc = seek_image(txn, no, pgno, image_lsn, &found, &value);
+    int rc = ps_recent_settle(txn, no, pgno);
+    if (!rc)
+        rc = seek_image(txn, no, pgno, image_lsn, &found, &value);
     if (rc || found.lsn != image_lsn || found.chunk != 0 || value.mv_size < PS_HEAD_BYTES)
         return rc ? rc : CO_ERR_NOT_FOUND;
     uint32_t size = 1u << (((uint8_t *)value.mv_data)[3] & 31);
     if (size < CO_PAGE_SIZE_MIN || size > CO_PAGE_SIZE_MAX)
         return co_fail(CO_ERR_CORRUPT, "page %u has a head that makes no sense", pgno);
     rc = read_image(txn, &found, value, size, page, &g);
+    if (!rc)
+        rc = ps_check_crc(page, size, g.crc);
     if (!rc && g.pack.len > sizeof bytes)
         rc = co_fail(CO_ERR_CORRUPT, "page %u has a pack of %zu bytes", pgno, g.pack.len);
     if (rc)
@@ -387,8 +412,7 @@ int ps_group_rewrite(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t image_lsn
         rc = put_tail(txn, no, pgno, first, page, size, &g, pack);
     else if (!rc)
         rc = put_kept(txn, no, pgno, page, size, &g, pack, keep, arg);
-    recent_of(txn, pgno)->no = 0; /* what was put is not the newest of its page */
-    return rc;
+    return rc ? rc : ps_recent_leave(txn, no, pgno); /* what was put is not its page's newest */
 }
 
 static bool is_other(void *arg, lsn_t lsn)
@@ -400,7 +424,9 @@ int ps_page_delete(struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn)
 {
     struct ps_page_key found;
     MDB_val value;
-    int rc = seek_image(txn, no, pgno, lsn, &found, &value);
+    int rc = ps_recent_settle(txn, no, pgno);
+    if (!rc)
+        rc = seek_image(txn, no, pgno, lsn, &found, &value);
     if (!rc)
         rc = ps_group_rewrite(txn, no, pgno, found.lsn, is_other, &lsn);
     return rc == CO_ERR_NOT_FOUND ? 0 : rc;
@@ -427,7 +453,7 @@ static int damaged(const struct ps_line *line, pgno_t pgno, lsn_t lsn, int code)
 static bool read_recent(const struct ps_txn *txn, tlno_t no, pgno_t pgno, lsn_t lsn,
                         uint32_t page_size, uint8_t *out, struct group *g)
 {
-    const struct ps_recent *r = txn->recent ? recent_of(txn, pgno) : NULL;
+    const struct ps_recent *r = txn->recent ? ps_recent_of(txn, pgno) : NULL;
     if (!r || r->no != no || r->pgno != pgno || !r->newest || r->lsn > lsn ||
         r->page_size != page_size)
         return false;
@@ -445,9 +471,10 @@ int ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pgno, lsn
         lsn = UINT64_MAX;
     for (; line; line = line->ancestor) {
         struct group g = {.lsn = lsn};
-        int rc = read_recent(txn, line->no, pgno, lsn, page_size, out, &g)
-                     ? 0
-                     : read_version(txn, line->no, pgno, lsn, page_size, out, &g);
+        bool recent = read_recent(txn, line->no, pgno, lsn, page_size, out, &g);
+        int rc = recent ? 0 : read_version(txn, line->no, pgno, lsn, page_size, out, &g);
+        if (!rc && !recent)
+            rc = remember(txn, line->no, pgno, &g, page_size, out);
         if (!rc) {
             *version = g.lsn;
             *crc = g.crc;

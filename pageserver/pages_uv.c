@@ -25,6 +25,7 @@
 #define CHANGES_MAX     CO_MIB
 #define DEADLINE_MAX_MS 600000u
 #define REPLY_MARGIN    (64 * CO_KIB) /* of a PAGES frame, for its message */
+#define SMALL_BYTES     (16 * CO_KIB) /* so much is copied rather than handed over */
 
 struct read_request {
     uint64_t request;
@@ -54,15 +55,16 @@ static bool is_lock_page(pgno_t pgno, uint32_t page_size)
     return pgno == (pgno_t)(CO_GIB / page_size) + 1;
 }
 
-struct page_reply {
+/* What an answer is made in, one after the other. */
+struct ps_page_reply {
     Corallite__Pages wire;
     Corallite__Pages__Page page[CO_GETPAGES_MAX], *list[CO_GETPAGES_MAX];
-    struct co_buf payload;
+    struct co_buf payload; /* of a large answer the connection takes it, of a small one it stays */
 };
 
 /* Status of one page; its bytes go to the payload. */
 static int read_page(struct ps_server *s, const struct read_request *r, pgno_t pgno,
-                     const struct ps_commit *at, struct page_reply *reply,
+                     const struct ps_commit *at, struct ps_page_reply *reply,
                      Corallite__Pages__Page *out)
 {
     uint32_t size = r->tl->chain.page_size;
@@ -96,17 +98,45 @@ static int read_page(struct ps_server *s, const struct read_request *r, pgno_t p
     return 0;
 }
 
+/* The newest commit at or below the request's LSN: the newest there is, as a rule. */
+static int commit_at(struct ps_server *s, const struct read_request *r, struct ps_commit *out)
+{
+    const struct ps_commit *newest = &r->tl->chain.newest;
+    if (newest->lsn && newest->lsn <= r->lsn && ps_timeline_reached(r->tl) >= r->lsn) {
+        *out = *newest;
+        return 0;
+    }
+    *out = (struct ps_commit){0};
+    int rc = ps_commit_at(s->read, &r->tl->line, r->lsn, out);
+    return rc == CO_ERR_NOT_FOUND ? 0 : rc;
+}
+
+/* Empty, with room for all pages; NULL with a sentence: no memory. */
+static struct ps_page_reply *begin_reply(struct ps_server *s, const struct read_request *r)
+{
+    size_t bytes = (size_t)r->n * r->tl->chain.page_size;
+    if (bytes > CO_FRAME_PAGES_MAX_BYTES)
+        bytes = CO_FRAME_PAGES_MAX_BYTES;
+    if (!s->reply)
+        s->reply = calloc(1, sizeof *s->reply);
+    if (!s->reply) {
+        (void)co_fail(CO_ERR_NOMEM, "no memory for an answer");
+        return NULL;
+    }
+    s->reply->payload.len = 0;
+    return co_buf_reserve(&s->reply->payload, bytes) ? NULL : s->reply;
+}
+
 static int answer_pages(struct ps_session *session, const struct read_request *r)
 {
     struct ps_server *s = session->s;
-    struct page_reply *reply = calloc(1, sizeof *reply);
-    struct ps_commit at = {0};
-    if (!reply)
-        return co_fail(CO_ERR_NOMEM, "no memory for an answer");
-    int rc = ps_commit_at(s->read, &r->tl->line, r->lsn, &at);
-    if (rc && rc != CO_ERR_NOT_FOUND)
-        goto done;
-    corallite__pages__init(&reply->wire);
+    struct ps_page_reply *reply = begin_reply(s, r);
+    struct ps_commit at;
+    int rc = reply ? commit_at(s, r, &at) : CO_ERR_NOMEM;
+    if (rc)
+        return rc;
+    Corallite__Pages *w = &reply->wire;
+    corallite__pages__init(w);
     for (uint32_t i = 0; i < r->n; i++) {
         Corallite__Pages__Page *page = reply->list[i] = &reply->page[i];
         corallite__pages__page__init(page);
@@ -115,19 +145,17 @@ static int answer_pages(struct ps_session *session, const struct read_request *r
         page->status = read_page(s, r, r->pgnos[i], &at, reply, page);
         co_metric_add(&ps_m_pages, page->status == 0);
     }
-    Corallite__Pages *w = &reply->wire;
     w->has_timeline = w->has_lsn = w->has_page_size = 1;
     w->timeline = msg_bytes16(r->tl->meta.id.b);
     w->lsn = r->lsn;
     w->page_size = r->tl->chain.page_size;
     w->n_pages = r->n;
     w->pages = reply->list;
-    peer_send_take(session->peer, FRAME_PAGES, r->request, &w->base, &reply->payload);
-    rc = 0;
-done:
-    co_buf_free(&reply->payload);
-    free(reply);
-    return rc;
+    if (reply->payload.len > SMALL_BYTES)
+        peer_send_take(session->peer, FRAME_PAGES, r->request, &w->base, &reply->payload);
+    else
+        peer_send(session->peer, FRAME_PAGES, r->request, &w->base, co_buf_span(&reply->payload));
+    return 0;
 }
 
 /* -- CHANGES_SINCE ----------------------------------------------------------------------------- */
@@ -314,6 +342,14 @@ void ps_pages_wake(struct ps_timeline *tl)
         }
         end_wait(w);
     }
+}
+
+void ps_pages_close(struct ps_server *s)
+{
+    if (s->reply)
+        co_buf_free(&s->reply->payload);
+    free(s->reply);
+    s->reply = NULL;
 }
 
 void ps_pages_forget(struct ps_session *session)

@@ -19,7 +19,8 @@ int ps_reg_init(struct ps_registry *reg, const struct co_id *cluster, const stru
         reg->node_id[i] = reg->config.members[i].node_id = i + 1;
     reg->by_id = calloc(reg->n_buckets, sizeof *reg->by_id);
     reg->by_name = calloc(reg->n_buckets, sizeof *reg->by_name);
-    if (reg->by_id && reg->by_name)
+    reg->by_db = calloc(reg->n_buckets, sizeof *reg->by_db);
+    if (reg->by_id && reg->by_name && reg->by_db)
         return 0;
     ps_reg_free(reg);
     return co_fail(CO_ERR_NOMEM, "no memory for the registry of timelines");
@@ -42,10 +43,11 @@ void ps_reg_free(struct ps_registry *reg)
     }
     free(reg->by_id);
     free(reg->by_name);
+    free(reg->by_db);
     *reg = (struct ps_registry){0};
 }
 
-/* -- Two indexes ------------------------------------------------------------------------------- */
+/* -- Three indexes ----------------------------------------------------------------------------- */
 
 static uint32_t id_bucket(const struct ps_registry *reg, const struct co_id *id)
 {
@@ -58,8 +60,14 @@ static uint32_t name_bucket(const struct ps_registry *reg, const char *db, const
     return h & (reg->n_buckets - 1);
 }
 
-static void link_both(struct ps_registry *reg, struct ps_timeline *tl)
+static struct ps_timeline **db_bucket(const struct ps_registry *reg, const char *db)
 {
+    return &reg->by_db[co_crc32c(0, db, strlen(db)) & (reg->n_buckets - 1)];
+}
+
+static void link_all(struct ps_registry *reg, struct ps_timeline *tl)
+{
+    struct ps_timeline **db = db_bucket(reg, tl->meta.database_name);
     struct ps_timeline **id = &reg->by_id[id_bucket(reg, &tl->meta.id)];
     struct ps_timeline **name =
         &reg->by_name[name_bucket(reg, tl->meta.database_name, tl->meta.branch)];
@@ -67,6 +75,8 @@ static void link_both(struct ps_registry *reg, struct ps_timeline *tl)
     *id = tl;
     tl->next_name = *name;
     *name = tl;
+    tl->next_db = *db;
+    *db = tl;
 }
 
 static void unlink_name(struct ps_registry *reg, struct ps_timeline *tl)
@@ -92,18 +102,22 @@ static void grow(struct ps_registry *reg)
     uint32_t n = reg->n_buckets * 2;
     struct ps_timeline **id = calloc(n, sizeof(struct ps_timeline *));
     struct ps_timeline **name = calloc(n, sizeof(struct ps_timeline *));
-    if (!id || !name) {
+    struct ps_timeline **db = calloc(n, sizeof(struct ps_timeline *));
+    if (!id || !name || !db) {
         free(id);
         free(name);
+        free(db);
         return;
     }
     free(reg->by_id);
     free(reg->by_name);
+    free(reg->by_db);
     reg->by_id = id;
     reg->by_name = name;
+    reg->by_db = db;
     reg->n_buckets = n;
     for (struct ps_timeline *tl = reg->all; tl; tl = tl->next)
-        link_both(reg, tl);
+        link_all(reg, tl);
 }
 
 struct ps_timeline *ps_reg_find(const struct ps_registry *reg, const struct co_id *id)
@@ -152,7 +166,7 @@ static int add(struct ps_registry *reg, const struct ps_meta *meta, struct ps_ti
     if (++reg->n > reg->n_buckets)
         grow(reg);
     if (ps_reg_find(reg, &meta->id) != tl)
-        link_both(reg, tl);
+        link_all(reg, tl);
     *out = tl;
     return 0;
 }
@@ -282,10 +296,15 @@ void ps_reg_change(struct ps_registry *reg, struct ps_timeline *tl, enum ps_stat
     tl->meta.pageserver = reg->self;
 }
 
+bool ps_reg_is_foreign(const struct ps_registry *reg, const struct ps_timeline *tl)
+{
+    return !co_id_is_zero(&tl->meta.pageserver) && !co_id_eq(&tl->meta.pageserver, &reg->self);
+}
+
 struct ps_timeline *ps_reg_foreign(const struct ps_registry *reg)
 {
     for (struct ps_timeline *tl = reg->all; tl; tl = tl->next)
-        if (!co_id_is_zero(&tl->meta.pageserver) && !co_id_eq(&tl->meta.pageserver, &reg->self))
+        if (ps_reg_is_foreign(reg, tl))
             return tl;
     return NULL;
 }
@@ -297,7 +316,7 @@ struct ps_timeline *ps_reg_find_db(const struct ps_registry *reg, const char *db
     struct ps_timeline *tl = ps_reg_find_name(reg, db, "main");
     if (tl)
         return tl;
-    for (tl = reg->all; tl; tl = tl->next)
+    for (tl = *db_bucket(reg, db); tl; tl = tl->next_db)
         if (ps_timeline_lives(tl) && strcmp(tl->meta.database_name, db) == 0)
             return tl;
     return NULL;
@@ -307,7 +326,7 @@ bool ps_reg_name_taken(const struct ps_registry *reg, const char *db, const char
 {
     if (ps_reg_find_name(reg, db, branch))
         return true;
-    for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next)
+    for (const struct ps_timeline *tl = *db_bucket(reg, db); tl; tl = tl->next_db)
         if (tl->meta.state == PS_CREATING && strcmp(tl->meta.keep_as, branch) == 0 &&
             strcmp(tl->meta.database_name, db) == 0)
             return true;

@@ -71,7 +71,7 @@ struct ps_timeline {
     void *feed;  /* the puller's (puller_uv.c); NULL: nothing is to be pulled */
     void *waits; /* reads that wait for records (serve_uv.c) */
 
-    struct ps_timeline *next_id, *next_name, *next; /* hash chains; list of all */
+    struct ps_timeline *next_id, *next_name, *next_db, *next; /* hash chains; list of all */
 };
 
 struct ps_registry {
@@ -84,7 +84,7 @@ struct ps_registry {
     bool heard;                       /* a majority has: see R1 */
     uint32_t n;
     uint32_t n_buckets;
-    struct ps_timeline **by_id, **by_name;
+    struct ps_timeline **by_id, **by_name, **by_db; /* by_db: by the database's name */
     struct ps_timeline *all;
 };
 
@@ -146,7 +146,9 @@ void ps_reg_drop(struct ps_registry *reg, struct ps_timeline *tl);
 /* Makes one hidden timeline that nothing needs any more DROPPED; NULL: there is none. */
 struct ps_timeline *ps_reg_sweep(struct ps_registry *reg);
 
-/* S13: a timeline that another pageserver owns, or NULL. To be asked once `heard`. */
+/* S13: does another pageserver own it? */
+bool ps_reg_is_foreign(const struct ps_registry *reg, const struct ps_timeline *tl);
+/* A timeline that another pageserver owns, or NULL. To be asked once `heard`. */
 struct ps_timeline *ps_reg_foreign(const struct ps_registry *reg);
 
 enum ps_next {

@@ -189,6 +189,7 @@ int ps_server_run(const struct ps_options *options)
     ps_health_stop(s);
     ps_reg_free(&s->reg);
     ps_pins_free(s);
+    ps_pages_close(s);
     ps_read_free(s->read);
     ps_store_close(s->store);
     if (s->identity.lock_fd >= 0)

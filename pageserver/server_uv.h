@@ -174,6 +174,7 @@ struct ps_server {
     struct co_http *http;
     struct ps_health *health;
     struct ps_session *sessions;
+    struct ps_page_reply *reply; /* pages_uv.c */
     struct ps_ask *asks;
     struct ps_pin *pins;
     uint32_t n_pins, n_unbased; /* unbased: fed timelines whose ancestors are not here yet */
@@ -417,6 +418,7 @@ void ps_pages_changes(struct ps_session *session, uint64_t request, struct co_sp
 void ps_pages_wake(struct ps_timeline *tl);
 /* The session ends: its waits go. */
 void ps_pages_forget(struct ps_session *session);
+void ps_pages_close(struct ps_server *s);
 
 /* -- health_http.c ----------------------------------------------------------------------------- */
 CO_MUST_CHECK int ps_health_start(struct ps_server *s);

@@ -22,8 +22,10 @@ enum ps_table {
 #define PS_PUT_COST 4096u /* what one put or deletion dirties, at most: a leaf */
 
 /* Versions that a write transaction read or wrote last, one of the pages whose numbers end alike:
- * what comes in next is often a change of one of them. None in a read transaction. */
-#define PS_RECENT_SLOTS 16u
+ * what comes in next is often a change of one of them. None in a read transaction. What is put
+ * behind a version that is the newest stays here until the slot is wanted or somebody looks the
+ * group up (recent_lmdb.c): a page that every commit changes is written once a transaction. */
+#define PS_RECENT_SLOTS 64u
 struct ps_recent {
     tlno_t no; /* 0: none */
     pgno_t pgno;
@@ -32,7 +34,9 @@ struct ps_recent {
     uint32_t pack_bytes; /* of its group's pack, up to it */
     uint32_t crc;
     bool newest; /* of its page in this timeline: it was written in this transaction */
+    bool dirty;  /* newest, and the store has less of the pack than `pack` */
     uint8_t *page;
+    uint8_t pack[PS_PACK_MAX]; /* of the newest: pack_bytes */
 };
 
 struct ps_usage_change {
@@ -72,6 +76,22 @@ int ps_del(struct ps_txn *txn, enum ps_table table, struct co_span key, bool *ha
  * CO_ERR_NOT_FOUND without a sentence: none. `doing`, `name`: for the sentences of other errors. */
 int ps_row_get(struct ps_txn *txn, enum ps_table table, tlno_t no, uint32_t size, const char *name,
                const char *doing, const uint8_t **row);
+
+/* recent_lmdb.c */
+static inline struct ps_recent *ps_recent_of(const struct ps_txn *txn, pgno_t pgno)
+{
+    return &txn->recent[pgno % PS_RECENT_SLOTS];
+}
+/* Writes what a slot has and the store has not; all slots. */
+int ps_recent_flush(struct ps_txn *txn, struct ps_recent *r);
+int ps_recent_flush_all(struct ps_txn *txn);
+/* Before a group of this page is looked up or changed in the store; nothing in a read transaction.
+ */
+int ps_recent_settle(struct ps_txn *txn, tlno_t no, pgno_t pgno);
+/* The same, and the slot has it no more. */
+int ps_recent_leave(struct ps_txn *txn, tlno_t no, pgno_t pgno);
+/* Empties all slots without writing. */
+void ps_recent_forget(struct ps_txn *txn);
 
 /* commit_lmdb.c */
 /* Takes a commit's rows away. */

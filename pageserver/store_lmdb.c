@@ -381,8 +381,7 @@ int ps_write_begin(struct ps_txn *txn)
 {
     co_assert(txn->write && !txn->live);
     txn->cost = 0;
-    for (uint32_t i = 0; i < PS_RECENT_SLOTS; i++)
-        txn->recent[i].no = 0; /* another transaction may have changed it */
+    ps_recent_forget(txn); /* another transaction may have changed what they hold */
     txn->usage_no = 0;
     txn->usage = (struct ps_usage_change){0};
     int rc = mdb_txn_begin(txn->store->env, NULL, 0, &txn->txn);
@@ -412,7 +411,9 @@ static void close_cursors(struct ps_txn *txn)
 int ps_write_commit(struct ps_txn *txn)
 {
     co_assert(txn->write && txn->live);
-    int rc = ps_usage_flush(txn);
+    int rc = ps_recent_flush_all(txn);
+    if (!rc)
+        rc = ps_usage_flush(txn);
     if (rc) {
         ps_write_abort(txn);
         return rc;
@@ -475,7 +476,10 @@ int ps_put(struct ps_txn *txn, enum ps_table table, struct co_span key, struct c
 {
     co_assert(txn->write && txn->live);
     MDB_val k = ps_val(key.data, key.len), v = ps_val(value.data, value.len);
-    int rc = mdb_put(txn->txn, txn->store->dbi[table], &k, &v, 0);
+    /* A cursor that stands near, as it does behind a look-up, need not search from the root. */
+    MDB_cursor *near = table == T_PAGE ? txn->page : table == T_COMMIT ? txn->commit : NULL;
+    int rc = near ? mdb_cursor_put(near, &k, &v, 0)
+                  : mdb_put(txn->txn, txn->store->dbi[table], &k, &v, 0);
     if (rc)
         return ps_lmdb_fail(txn->store, rc, "writing");
     /* the leaf, and the overflow page of a value that does not stay inline */

@@ -117,7 +117,9 @@ int ps_usage_count(struct ps_txn *txn, tlno_t no, struct ps_usage *out)
 {
     co_assert(txn->live);
     *out = (struct ps_usage){0};
-    int rc = count_pages(txn, no, out);
+    int rc = txn->write ? ps_recent_flush_all(txn) : 0;
+    if (!rc)
+        rc = count_pages(txn, no, out);
     return rc ? rc : count_commits(txn, no, out);
 }
 

@@ -4,10 +4,10 @@ import os
 import signal
 import time
 
-from lib.goals import Goal, Workload, figure, ratio
+from lib.goals import Goal, Workload, figure, ratio, worst
 from lib.place import same, until
 
-from .bulk import ingested, settle
+from .bulk import ingested, settle, used_bytes
 
 OURS = ("corallite",)
 
@@ -127,6 +127,23 @@ def memory(bench, system):
             "page_store_mib": system.cluster.metrics()["corallite_pageserver_lmdb_used_bytes"] / 2**20}
 
 
+def million(bench, system):
+    """A pageserver that holds a million versions, in a cluster of its own: its memory, and what they take on disk."""
+    fresh = type(system)(bench.place)
+    fresh.start("million")
+    try:
+        rows, most = 100000, 1000000
+        fresh.rows("fill", db="million", rows=rows, seconds=0)
+        before = used_bytes(fresh)
+        found = fresh.rows("update", db="million", rows=rows, threads=8, most=most // 8, warm=0, seconds=900,
+                           synchronous="normal", timeout=1000)
+        larger = used_bytes(fresh) - before
+        return {"pageserver_mib": fresh.resident_mib("pageserver"), "versions": found["all_n"],
+                "bytes_a_version": larger / found["all_n"]}
+    finally:
+        fresh.stop()
+
+
 WORK = [
     Workload("loopback", 10, "a loopback round trip of 64 bytes", ("floor",), loopback, "round trips/s"),
     Workload("getpages-1", 10, "GET_PAGES, one page, 1 client", OURS, pages(1, 1), "requests/s"),
@@ -140,6 +157,8 @@ WORK = [
     Workload("ingest-100", 12, "ingest of records of 100 pages", OURS, ingest(100), "records/s", rounds=1, smoke=True),
     Workload("lag", 12, "the pageserver behind 16 connections, when they stop", OURS, lag),
     Workload("memory", 15, "memory of the daemons, mapped files left out", OURS, memory, rounds=1),
+    Workload("million", 15, "a pageserver with 1 million versions, mapped files left out", OURS, million, rounds=1,
+             full_only=True),
 ]
 
 GOALS = [
@@ -159,6 +178,7 @@ GOALS = [
     Goal(15, "safekeeper, idle", figure("memory", "corallite", "idle_mib"), "<=", 20, " MiB"),
     Goal(15, "safekeeper, after 16 connections at once", figure("memory", "corallite", "loaded_mib"),
          "<=", 100, " MiB"),
-    Goal(15, "pageserver, after everything above it", figure("memory", "corallite", "pageserver_mib"),
+    Goal(15, "pageserver, after everything above it (full: and with 1 million versions)",
+         worst(figure("memory", "corallite", "pageserver_mib"), figure("million", "corallite", "pageserver_mib")),
          "<=", 200, " MiB"),
 ]

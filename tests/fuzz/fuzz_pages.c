@@ -85,11 +85,11 @@ static struct ps_codec *codec(void)
 static void stored(struct fuzz_in in)
 {
     uint32_t size = page_size_of(&in), n = 0, crc;
-    AUTO_FREE uint8_t *out = malloc(size);
+    AUTO_FREE uint8_t *out = malloc(size), *first = NULL; /* an only chunk is borrowed */
     for (uint32_t i = 0; i == 0 || i < n; i++) {
         struct co_span s = fuzz_span(&in, (size_t)fuzz_number(&in, 2));
-        AUTO_FREE uint8_t *exact = fuzz_copy(s, false);
-        s.data = exact;
+        AUTO_FREE uint8_t *exact = NULL;
+        s.data = i == 0 ? (first = fuzz_copy(s, false)) : (exact = fuzz_copy(s, false));
         if (i == 0 ? ps_decode_begin(codec(), s, size, &n) : ps_decode_more(codec(), s))
             return;
         FUZZ_CHECK(n >= 1 && n <= 255);

@@ -12,6 +12,7 @@
 #include "common/clock_file.h"
 #include "proto/changes.h"
 #include "tests/unit/pageserver/ps_util.h"
+#include "tests/unit/proto/random.h"
 
 static char dir[64], path[96];
 static struct ps_store *store;
@@ -745,11 +746,11 @@ static void expect_in_write(pgno_t pgno, lsn_t lsn, lsn_t version, uint64_t seed
 Test(store, a_write_transaction_reads_what_it_has_put)
 {
     cr_assert_eq(ps_write_begin(wr), 0);
-    for (pgno_t i = 1; i <= 40; i++) /* more than are kept in mind, and pairs that share a place */
+    for (pgno_t i = 1; i <= 140; i++) /* more than are kept in mind, and pairs that share a place */
         put(1, i, 10, 4096, FILL_NOISE, i);
-    for (pgno_t i = 1; i <= 40; i += 3)
+    for (pgno_t i = 1; i <= 140; i += 3)
         put(1, i, 20, 4096, FILL_NOISE, 100 + i);
-    for (pgno_t i = 1; i <= 40; i++) {
+    for (pgno_t i = 1; i <= 140; i++) {
         expect_in_write(i, 15, 10, i);
         expect_in_write(i, 25, i % 3 == 1 ? 20 : 10, i % 3 == 1 ? 100 + i : i);
         expect_in_write(i, 15, 10, i);
@@ -758,9 +759,63 @@ Test(store, a_write_transaction_reads_what_it_has_put)
     cr_assert_eq(ps_write_begin(wr), 0);
     lsn_t found;
     uint32_t crc;
-    cr_assert_eq(ps_page_get(wr, &line, 40, 25, 4096, back, &found, &crc), CO_ERR_NOT_FOUND,
+    cr_assert_eq(ps_page_get(wr, &line, 140, 25, 4096, back, &found, &crc), CO_ERR_NOT_FOUND,
                  "what was put and taken back is forgotten");
     ps_write_abort(wr);
+}
+
+/* Pages whose numbers end alike share a slot; what gathers there goes into the tree whenever
+ * somebody looks, another page wants the slot, or the transaction ends. */
+Test(store, what_gathers_in_a_transaction_is_never_missed)
+{
+    enum { PAGES = 6, STEPS = 3000 };
+    static const pgno_t pgnos[PAGES] = {1, 65, 129, 2, 66, 3};
+    static uint8_t now[PAGES][4096], *kept[STEPS];
+    static struct {
+        int at;
+        lsn_t lsn;
+    } done[STEPS];
+    struct rnd r = rnd_begin("what gathers");
+    int n = 0;
+    for (int i = 0; i < PAGES; i++)
+        ps_fill(now[i], 4096, FILL_TEXT, (uint64_t)i);
+    cr_assert_eq(ps_write_begin(wr), 0);
+    for (lsn_t lsn = 1000; n < STEPS; lsn += 8) {
+        int i = (int)rnd_below(&r, PAGES);
+        uint32_t what = rnd_below(&r, 100), crc;
+        lsn_t found;
+        if (what < 90) {
+            now[i][rnd_below(&r, 4096)] ^= (uint8_t)(1 + rnd_below(&r, 255));
+            cr_assert_eq(ps_page_put(wr, 1, pgnos[i], lsn, now[i], 4096, ps_crc(now[i], 4096),
+                                     co_span_of(NULL, 0)),
+                         0, "%s", co_sentence());
+            kept[n] = malloc(4096);
+            memcpy(kept[n], now[i], 4096);
+            done[n].at = i;
+            done[n++].lsn = lsn;
+        } else if (what < 97 && n) {
+            uint32_t old = rnd_below(&r, (uint32_t)n);
+            cr_assert_eq(ps_page_get(wr, &line, pgnos[done[old].at], done[old].lsn, 4096, back,
+                                     &found, &crc),
+                         0, "%s", co_sentence());
+            cr_assert(found == done[old].lsn && memcmp(back, kept[old], 4096) == 0);
+        } else if (what < 98) {
+            struct ps_usage counted;
+            cr_assert_eq(ps_usage_count(wr, 1, &counted), 0);
+            cr_assert_eq(counted.versions, n);
+        } else {
+            cr_assert_eq(ps_write_commit(wr), 0);
+            cr_assert_eq(ps_write_begin(wr), 0);
+        }
+    }
+    cr_assert_eq(ps_write_commit(wr), 0);
+    for (int i = 0; i < n; i++) {
+        lsn_t v;
+        cr_assert_eq(get(&line, pgnos[done[i].at], done[i].lsn, 4096, &v), 0, "%s", co_sentence());
+        cr_assert(v == done[i].lsn && memcmp(back, kept[i], 4096) == 0, "version %d", i);
+        free(kept[i]);
+    }
+    expect_counts(1);
 }
 
 Test(store, what_was_written_anew_is_not_taken_for_the_newest)
