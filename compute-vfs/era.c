@@ -171,6 +171,15 @@ void cv_era_end(struct cv_database *db, bool give_up)
     decided(db);
 }
 
+void cv_era_hurry(struct cv_database *db)
+{
+    pthread_mutex_lock(&db->lock);
+    bool due = db->returned_lsn > db->known.txn;
+    pthread_mutex_unlock(&db->lock);
+    if (due && db->log && db->log->ops->hurry)
+        db->log->ops->hurry(db->log);
+}
+
 /* -- events --------------------------------------------------------------------------------------
  */
 

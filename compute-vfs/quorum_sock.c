@@ -654,7 +654,7 @@ int cv_quorum_open(const struct cv_timeline *timeline, const struct cv_log_event
                        (unsigned)timeline->n_safekeepers, CO_MEMBERS_MAX);
     }
     q->base.ops = &cv_quorum_ops;
-    q->pid = getpid();
+    q->generation = cv_generation();
     q->timeline = *timeline;
     q->events = *events;
     q->timer_at_us = CV_NEVER;
