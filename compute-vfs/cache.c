@@ -386,7 +386,20 @@ void cv_cache_fetched(struct cv_cache *c, struct cv_version *v, lsn_t version_ls
     evict(c);
 }
 
-void cv_cache_durable(struct cv_cache *c, lsn_t lsn)
+/* How many versions of a page are looked at for one that nobody can see: a snapshot of long ago may
+ * hold thousands. */
+#define LOOK_BACK 4
+
+/* They are durable as well, being older: so no rollback opens them again. */
+static void drop_older(struct cv_cache *c, struct cv_version *v, lsn_t oldest)
+{
+    for (int i = 0; i < LOOK_BACK && v->older && v->older->to > oldest; i++)
+        v = v->older;
+    while (v->older && v->older->to <= oldest)
+        drop(c, v->older);
+}
+
+void cv_cache_durable(struct cv_cache *c, lsn_t lsn, lsn_t oldest)
 {
     struct list *pending = &c->lists[PENDING];
 
@@ -398,6 +411,7 @@ void cv_cache_durable(struct cv_cache *c, lsn_t lsn)
             list_add_newest(c, v, FRESH);
         else
             list_add_oldest(c, v, PROBATION);
+        drop_older(c, v, oldest);
     }
     evict(c);
 }

@@ -73,8 +73,10 @@ void cv_cache_change(struct cv_cache *c, pgno_t pgno, lsn_t lsn);
 /* Takes a version that was fetched for a reader at `at_lsn`; `version_lsn` <= at_lsn. */
 void cv_cache_fetched(struct cv_cache *c, struct cv_version *v, lsn_t version_lsn, lsn_t at_lsn);
 
-/* Everything up to `lsn` is durable: PENDING becomes FRESH. */
-void cv_cache_durable(struct cv_cache *c, lsn_t lsn);
+/* Everything up to `lsn` is durable: PENDING becomes FRESH. No snapshot below `oldest` is read
+ * here: what only such a one could see is dropped with the version that took its place. A page that
+ * every commit changes would else fill the budget with what nobody reads. */
+void cv_cache_durable(struct cv_cache *c, lsn_t lsn, lsn_t oldest);
 /* The pageserver has everything up to `lsn`: FRESH becomes PROBATION. */
 void cv_cache_ingested(struct cv_cache *c, lsn_t lsn);
 /* Nothing above `lsn` exists any more. */

@@ -305,6 +305,7 @@ void cv_conn_close(struct cv_conn *c)
             cv_turn_give_back(c->db, &c->handle);
         cv_database_unpin(c->db, &c->handle);
         /* M10: what returned with NORMAL or OFF is not left to its fate. */
+        cv_era_hurry(c->db);
         if (c->unsettled.end_lsn &&
             cv_era_wait(c->db, &c->unsettled, false, c->uri.commit_timeout_ms))
             cv_report(SQLITE_IOERR,

@@ -11,27 +11,6 @@
 
 #define OPEN_TIMEOUT_MS 2900u /* an absent server is told within three seconds */
 
-/* -- forks ---------------------------------------------------------------------------------------
- */
-
-static atomic_uint generation = 1;
-static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
-
-static void in_child(void)
-{
-    atomic_fetch_add(&generation, 1);
-}
-
-static void watch_forks(void)
-{
-    pthread_atfork(NULL, NULL, in_child);
-}
-
-unsigned cv_generation(void)
-{
-    return atomic_load(&generation);
-}
-
 /* One registry a generation: a child must not wait for a lock that a thread of its parent held. */
 struct registry {
     unsigned generation;
@@ -46,7 +25,6 @@ static struct registry *registry(void)
     static _Atomic(struct registry *) current;
     struct registry *r = atomic_load(&current), *made;
 
-    pthread_once(&fork_once, watch_forks);
     if (r && r->generation == cv_generation())
         return r;
     made = calloc(1, sizeof *made);

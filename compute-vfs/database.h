@@ -40,6 +40,7 @@
 #include "compute-vfs/ahead.h"
 #include "compute-vfs/backend.h"
 #include "compute-vfs/cache.h"
+#include "compute-vfs/generation.h"
 #include "compute-vfs/pace.h"
 #include "compute-vfs/uri.h"
 
@@ -147,7 +148,9 @@ struct cv_database {
     struct cv_cache *cache;
     struct cv_handle *handles;
 
-    bool known_valid; /* known was learned */
+    bool known_valid;                  /* known was learned */
+    struct wal_digest followed_digest; /* at followed_lsn, when records told it */
+    lsn_t followed_lsn;
     struct cv_position known, tip;
     lsn_t received_lsn, returned_lsn;
     uint64_t position_at_us; /* when known was last made sure to be the end of the log */
@@ -185,8 +188,9 @@ struct cv_database {
     struct cv_pace pace;
     pthread_t pacer;
     bool pacer_runs;
+    uint64_t pacer_until_us; /* it sleeps until then; 0: it does not sleep */
 
-    uint64_t n_commits, n_pins, n_positions, n_gaps;
+    uint64_t n_commits, n_pins, n_positions, n_gaps, n_followed;
     struct {
         uint64_t n, us;
     } waits[CV_CAUSES];
@@ -195,9 +199,6 @@ struct cv_database {
 
 /* -- Registry (database.c) -----------------------------------------------------------------------
  */
-
-/* The generation of this process: counts forks. */
-unsigned cv_generation(void);
 
 /* The object of this URI, made when there is none; adds the handle to it. CO_ERR_NOT_FOUND when the
  * database does not exist and may not come into being. */
@@ -245,6 +246,13 @@ void cv_database_unpin(struct cv_database *db, struct cv_handle *h);
 
 /* Learns every change up to `upto` (M13); known.pos >= upto afterwards. */
 CO_MUST_CHECK int cv_database_close_gap(struct cv_database *db, lsn_t upto, uint32_t timeout_ms);
+
+/* Learns from records of the log itself, from `since` on, which are checked here: as far as they
+ * are sound and follow what is known. What they do not tell is left to close_gap. */
+void cv_database_follow(struct cv_database *db, lsn_t since, struct co_span records);
+/* Takes over the page size of a record or an answer; 0: it does not say. CO_ERR_*: it cannot be.
+ * Lock held. */
+CO_MUST_CHECK int cv_database_check_page_size(struct cv_database *db, uint32_t page_size);
 
 /* One whole page at the snapshot; h may be NULL (no death to notice). */
 CO_MUST_CHECK int cv_database_read_page(struct cv_database *db, struct cv_handle *h,
@@ -299,6 +307,8 @@ void cv_era_end(struct cv_database *db, bool give_up);
  * CO_ERR_LOST: surely not committed. CO_ERR_UNKNOWN. */
 CO_MUST_CHECK int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool received,
                               uint32_t timeout_ms);
+/* Somebody is about to wait for commits that returned before they were durable. No lock held. */
+void cv_era_hurry(struct cv_database *db);
 /* Everything up to `lsn` of the current term is committed. Lock held. */
 void cv_era_durable(struct cv_database *db, lsn_t lsn);
 

@@ -117,6 +117,17 @@ static void decided(struct cv_database *db)
     pthread_cond_broadcast(&db->changed);
 }
 
+/* Nobody here reads what lies below. Lock held. */
+static lsn_t oldest_read(const struct cv_database *db)
+{
+    lsn_t oldest = db->known.txn;
+
+    for (const struct cv_handle *h = db->handles; h; h = h->next)
+        if (h->pinned && h->pin.lsn < oldest)
+            oldest = h->pin.lsn;
+    return oldest;
+}
+
 void cv_era_durable(struct cv_database *db, lsn_t lsn)
 {
     bool moved = false;
@@ -132,7 +143,7 @@ void cv_era_durable(struct cv_database *db, lsn_t lsn)
         db->first_flight = db->n_flights = 0;
     if (!moved)
         return;
-    cv_cache_durable(db->cache, db->known.pos);
+    cv_cache_durable(db->cache, db->known.pos, oldest_read(db));
     db->progress_us = co_now_us();
     decided(db);
 }
@@ -169,6 +180,15 @@ void cv_era_end(struct cv_database *db, bool give_up)
             kill_handles(db);
     }
     decided(db);
+}
+
+void cv_era_hurry(struct cv_database *db)
+{
+    pthread_mutex_lock(&db->lock);
+    bool due = db->returned_lsn > db->known.txn;
+    pthread_mutex_unlock(&db->lock);
+    if (due && db->log && db->log->ops->hurry)
+        db->log->ops->hurry(db->log);
 }
 
 /* -- events --------------------------------------------------------------------------------------

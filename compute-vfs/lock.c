@@ -141,6 +141,7 @@ int cv_lock_settle(struct cv_conn *c)
     pthread_mutex_lock(&c->db->lock);
     ticket.term = c->db->term;
     pthread_mutex_unlock(&c->db->lock);
+    cv_era_hurry(c->db);
     rc = cv_era_wait(c->db, &ticket, false, c->uri.commit_timeout_ms);
     c->speculative = false;
     if (rc)

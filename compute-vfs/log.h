@@ -78,11 +78,19 @@ struct cv_log_ops {
      * call. No round trip while the own lease runs. May settle a dead writer's open tail by an
      * election. */
     int (*position)(struct cv_log *log, uint32_t timeout_ms, lsn_t *out);
+    /* position(), and beside it the log's bytes from `since` up to there, when a safekeeper has
+     * them at hand: *records (empty before, the caller's to free) stays empty when it has not, when
+     * they are too many, or when nothing is new. Not checked in any way. May be NULL. */
+    int (*follow)(struct cv_log *log, uint32_t timeout_ms, lsn_t since, lsn_t *out,
+                  struct co_buf *records);
     /* Gives the lease up when all that is in flight is committed; returns at once. */
     void (*release)(struct cv_log *log);
     /* A write transaction is open here while others wait for the lease: tells them, so that their
      * lead() ends. Holds for some 500 ms; returns at once. */
     void (*writing)(struct cv_log *log);
+    /* Somebody waits until what was appended with want_received is durable, which has no hurry
+     * else. Returns at once. May be NULL. */
+    void (*hurry)(struct cv_log *log);
     /* Leaves `term` with commits in flight: `lost` follows, then (when it can be known) `resolved`.
      */
     void (*abandon)(struct cv_log *log, term_t term);

@@ -44,6 +44,7 @@ static void *pace(void *arg)
     while (!db->stop) {
         uint64_t now = co_now_us(), at = cv_pace_ask_at(&db->pace, now);
 
+        db->pacer_until_us = at == 0 ? UINT64_MAX : at > now ? at : 0;
         if (at == 0)
             pthread_cond_wait(&db->pacer_wake, &db->lock);
         else if (at > now)
@@ -68,6 +69,19 @@ static void start(struct cv_database *db)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+/* Lock held. Begins it, or wakes it if it sleeps for longer than until the next question: each
+ * commit comes by here, and a thread that is woken for nothing costs more than the commit. */
+static void see_to_it(struct cv_database *db, uint64_t now)
+{
+    uint64_t at = cv_pace_ask_at(&db->pace, now);
+
+    if (at == 0)
+        return;
+    start(db);
+    if (at < db->pacer_until_us)
+        pthread_cond_signal(&db->pacer_wake);
+}
+
 void cv_pacer_commit(struct cv_database *db, const struct cv_ticket *ticket)
 {
     uint64_t now = co_now_us(), began = now, due;
@@ -78,10 +92,7 @@ void cv_pacer_commit(struct cv_database *db, const struct cv_ticket *ticket)
         return;
     }
     due = cv_pace_commit(&db->pace, now, ticket->begin_lsn, ticket->end_lsn);
-    if (cv_pace_ask_at(&db->pace, now)) {
-        start(db);
-        pthread_cond_signal(&db->pacer_wake);
-    }
+    see_to_it(db, now);
     if (db->pacer_runs && !cv_pace_is_due(&db->pace, now, due)) {
         while (!cv_pace_is_due(&db->pace, now, due)) {
             (void)cv_wait_on(db, &db->pace_changed, earlier(due, now + LOOK_US));

@@ -156,7 +156,7 @@ bool pr_leads(const struct pr_proposer *pr)
 /* ---- events ------------------------------------------------------------------------------------
  */
 
-static void on_up(struct pr_proposer *pr, struct pr_node *n)
+static void on_up(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
     n->up = true;
     pr_rewind(n, true); /* what was on the way before is lost, or will be skipped */
@@ -164,12 +164,7 @@ static void on_up(struct pr_proposer *pr, struct pr_node *n)
     n->sent_us = 0; /* a heartbeat at once: the safekeeper learns where its lease holder is now */
     n->fetch_node = 0;
     if (pr->round_open) {
-        struct q_msg *m = pr_send(pr, n, FRAME_READ_POS);
-        if (m) {
-            m->term = 0;
-            m->read_id = pr->round;
-            m->want_history = pr->round_histories;
-        }
+        pr_ask_node(pr, n, now);
     }
 }
 
@@ -302,7 +297,7 @@ static int on_event(struct pr_proposer *pr, const struct pr_event *ev)
     }
     switch (ev->kind) {
     case PR_EV_UP:
-        on_up(pr, n);
+        on_up(pr, n, ev->now_us);
         return 0;
     case PR_EV_DOWN:
         on_down(pr, n);
@@ -334,6 +329,9 @@ static int on_event(struct pr_proposer *pr, const struct pr_event *ev)
         return 0;
     case PR_EV_WRITING:
         pr_tell_writing(pr, ev->now_us);
+        return 0;
+    case PR_EV_HURRY:
+        pr_hurry(pr, ev->now_us);
         return 0;
     }
     return 0;

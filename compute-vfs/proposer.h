@@ -57,6 +57,7 @@ enum pr_event_kind {
                        CONFIG follows when it is committed, or CHANGE_REFUSED. It moves the tip */
     PR_EV_CANCEL,   /* req: nobody waits for it any more */
     PR_EV_WRITING,  /* a write transaction is open: told to those who wait for the lease */
+    PR_EV_HURRY,    /* somebody waits for what was appended with want_received to be durable */
 };
 
 /* A record that the shell keeps where it has room. Sends of it name it, FORGET gives it back. */

@@ -2,8 +2,10 @@
  * proposer_ask.c - the two questions: where does the log end (strict position), and was the record
  * that began at b in term t committed (resolve).
  *
- * Both are asked in rounds of READ_POS to all; one round serves every question that was there when
- * it began.
+ * Both are asked in rounds of READ_POS; one round serves every question that was there when it
+ * began. The first round for a position goes to the quorum that answered fastest lately, and to the
+ * others only if that takes long: a quorum is enough, and who need not answer has more time for
+ * commits. Rounds that repeat, and those that ask for histories, go to all.
  *
  * Position. Of the answers of a quorum the most advanced, by (last log term, flush LSN), bounds the
  * log: P. Every commit acknowledged before the round began is at or below P. The answer is a commit
@@ -73,22 +75,74 @@ static uint64_t round_patience_us(const struct pr_proposer *pr)
     return t < 10000 ? 10000 : t;
 }
 
+void pr_ask_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
+{
+    struct q_msg *m = pr_send(pr, n, FRAME_READ_POS);
+    n->asked = true;
+    n->asked_us = now;
+    if (m) {
+        m->term = 0;
+        m->read_id = pr->round;
+        m->want_history = pr->round_histories;
+    }
+}
+
+static bool is_asked(const struct pr_proposer *pr, const struct pr_node *n, uint64_t arg)
+{
+    (void)pr;
+    (void)arg;
+    return n->asked;
+}
+
+static struct pr_node *fastest_unasked(struct pr_proposer *pr)
+{
+    struct pr_node *best = NULL;
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        struct pr_node *n = &pr->nodes[i];
+        if (n->up && !n->asked && q_is_member(&pr->hint, n->node) &&
+            (!best || n->answer_us < best->answer_us)) {
+            best = n;
+        }
+    }
+    return best;
+}
+
+static void ask_rest(struct pr_proposer *pr, uint64_t now)
+{
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        struct pr_node *n = &pr->nodes[i];
+        if (!n->asked) {
+            pr_ask_node(pr, n, now);
+        } else if (pr->round_rest && n->pos.round < pr->round) {
+            n->answer_us = now - n->asked_us; /* at least */
+        }
+    }
+    pr->round_rest = false;
+}
+
 static void begin_round(struct pr_proposer *pr, uint64_t now)
 {
+    bool again = pr->reask_us > PR_REASK_US;
     pr->round++;
     pr->round_open = true;
     pr->round_us = now;
-    pr->round_histories = false;
+    pr->round_rest = pr->round_histories = false;
     for (uint32_t i = 0; i < pr->n_asks; i++) {
         pr->round_histories |= pr->asks[i].resolve;
     }
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
-        struct q_msg *m = pr_send(pr, &pr->nodes[i], FRAME_READ_POS);
-        if (m) {
-            m->term = 0;
-            m->read_id = pr->round;
-            m->want_history = pr->round_histories;
+        pr->nodes[i].asked = false;
+    }
+    while (!again && !pr->round_histories && !pr->round_rest) {
+        struct pr_node *n = fastest_unasked(pr);
+        if (!n) {
+            break; /* no quorum is connected: whoever comes up is asked then */
         }
+        pr_ask_node(pr, n, now);
+        pr->round_rest = pr_quorum(pr, &pr->hint, is_asked, 0);
+    }
+    if (!pr->round_rest) {
+        ask_rest(pr, now);
     }
 }
 
@@ -119,6 +173,9 @@ int pr_on_pos(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, 
         if (rc) {
             return rc;
         }
+    }
+    if (m->read_id == pr->round && n->pos.round < pr->round) {
+        n->answer_us = now - n->asked_us;
     }
     n->pos.known = true;
     n->pos.with_history = with_history;
@@ -415,6 +472,8 @@ void pr_ask_tick(struct pr_proposer *pr, uint64_t now)
     }
     if (pr->round_open ? now >= pr->round_us + round_patience_us(pr) : now >= pr->next_round_us) {
         begin_round(pr, now);
+    } else if (pr->round_open && pr->round_rest && now >= pr->round_us + PR_REST_US) {
+        ask_rest(pr, now);
     }
 }
 
@@ -422,6 +481,9 @@ uint64_t pr_ask_deadline(const struct pr_proposer *pr)
 {
     if (pr->n_asks == 0) {
         return PR_NEVER;
+    }
+    if (pr->round_open && pr->round_rest) {
+        return pr->round_us + PR_REST_US;
     }
     return pr->round_open ? pr->round_us + round_patience_us(pr) : pr->next_round_us;
 }

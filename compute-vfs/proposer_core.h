@@ -27,6 +27,12 @@
 #define PR_GATHER_BYTES 65536u
 #define PR_CHUNK_MIN 4096u
 #define PR_CHUNK_MAX (256u * 1024u)
+/* A position is asked of the quorum that was fastest lately; after so long of the others, too. */
+#define PR_REST_US 5000u
+/* A writer that began its last commits so long after the one before was durable is in no hurry: it
+ * tells an idle commit at once (S5), before its COMMIT returns, so that who reads next need not
+ * wait for PR_TELL_US. In a loop of commits the next record tells. */
+#define PR_CALM_US 80u
 /* Asking again, while a tail is open. */
 #define PR_REASK_US     1000u
 #define PR_REASK_MAX_US 20000u
@@ -87,6 +93,9 @@ struct pr_node {
     uint32_t fetch_node; /* 0: nothing under way */
     uint64_t fetch_us;
 
+    bool asked; /* in the round under way, */
+    uint64_t asked_us;
+    uint64_t answer_us; /* how long it took to answer lately */
     struct pr_pos pos;
 };
 
@@ -153,6 +162,7 @@ struct pr_proposer {
     uint64_t time_us;
     uint64_t moved_us; /* R8 */
     uint64_t commit_moved_us;
+    bool calm; /* PR_CALM_US */
 
     struct pr_chunk *chunks; /* ascending, gapless, up to the tip */
     uint32_t n_chunks, cap_chunks;
@@ -164,6 +174,7 @@ struct pr_proposer {
     uint64_t round;        /* read_id of the newest READ_POS round; 0: none yet */
     uint64_t closed_round; /* a quorum has answered; only later rounds tell anything new */
     bool round_open, round_histories;
+    bool round_rest; /* some were left out, and are asked when the others take long */
     uint64_t round_us, reask_us, next_round_us;
 
     uint64_t timer_us;
@@ -217,6 +228,8 @@ CO_MUST_CHECK int pr_on_data(struct pr_proposer *pr, struct pr_node *node, const
 bool pr_may_be_member(const struct pr_proposer *pr, const struct pr_node *n);
 /* A write transaction is open here. */
 void pr_tell_writing(struct pr_proposer *pr, uint64_t now);
+/* Who has not flushed all that it was sent is asked, by a heartbeat, to do so at once. */
+void pr_hurry(struct pr_proposer *pr, uint64_t now);
 void pr_advance(struct pr_proposer *pr, uint64_t now); /* R3 */
 void pr_announce(struct pr_proposer *pr);              /* READY, once, to an owner that wants it */
 void pr_drive(struct pr_proposer *pr, uint64_t now);
@@ -244,6 +257,8 @@ CO_MUST_CHECK int pr_ask_add(struct pr_proposer *pr, const struct pr_event *even
 void pr_ask_cancel(struct pr_proposer *pr, uint64_t req);
 CO_MUST_CHECK int pr_on_pos(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m,
                             uint64_t now);
+/* READ_POS of the round under way. */
+void pr_ask_node(struct pr_proposer *pr, struct pr_node *node, uint64_t now);
 void pr_ask_tick(struct pr_proposer *pr, uint64_t now);
 uint64_t pr_ask_deadline(const struct pr_proposer *pr);
 

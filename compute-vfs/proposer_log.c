@@ -123,6 +123,7 @@ static void move_tip(struct pr_proposer *pr, uint64_t len, uint64_t now)
 {
     if (pr->commit_lsn == pr->tip_lsn) {
         pr->moved_us = now; /* R8 counts from here */
+        pr->calm = now - pr->commit_moved_us >= PR_CALM_US;
     }
     pr->tip_lsn += len;
 }
@@ -353,6 +354,16 @@ void pr_tell_writing(struct pr_proposer *pr, uint64_t now)
     }
 }
 
+void pr_hurry(struct pr_proposer *pr, uint64_t now)
+{
+    for (uint32_t i = 0; i < pr->n_nodes && pr->announced; i++) {
+        struct pr_node *n = &pr->nodes[i];
+        if (n->adopted && !n->broken && n->match_lsn < n->sent_lsn) {
+            (void)begin_append(pr, n, now); /* lost: the sync comes a little later */
+        }
+    }
+}
+
 /* The next bytes of the record of `total` bytes at n->sent_lsn. */
 static bool send_fragment(struct pr_proposer *pr, struct pr_node *n, struct co_span bytes,
                           uint64_t spilled, uint64_t total, uint64_t now)
@@ -552,7 +563,9 @@ static void drive_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
         return;
     }
     bool silent = n->sent_us == 0 || now - n->sent_us >= pr->o.renew_us;
-    bool untold = n->told_commit < pr->commit_lsn && now - pr->commit_moved_us >= PR_TELL_US;
+    bool at_once = pr->calm && pr->commit_lsn == pr->tip_lsn;
+    bool untold =
+        n->told_commit < pr->commit_lsn && (at_once || now - pr->commit_moved_us >= PR_TELL_US);
     if (silent || untold) {
         (void)send_append(pr, n, (struct co_span){0}, now);
     }

@@ -21,7 +21,7 @@ static struct cv_quorum *enter(struct cv_log *log)
 {
     struct cv_quorum *q = (struct cv_quorum *)log;
 
-    if (q->pid != getpid())
+    if (q->generation != cv_generation())
         return NULL;
     pthread_mutex_lock(&q->lock);
     return q;
@@ -48,13 +48,22 @@ static void wake_from_nap(struct cv_quorum *q)
         cv_quorum_kick(q);
 }
 
+/* There is something to read for whoever waits. Connections that are not begun yet are the
+ * background thread's to begin: who slept on the others alone would sleep a whole slice. */
+static bool may_answer(const struct cv_quorum *q)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < q->n_links; i++)
+        n += cv_link_wants(&q->link[i]) != 0;
+    return 2 * n > q->n_links;
+}
+
 /* The thread that waits reads the connections by itself, unless another one does. What else may
- * wait for them, others here or the owner's commits, is left to others again afterwards. Not while
- * a majority is yet to be connected: the background thread makes connections, and one that it makes
- * after this thread looked would not end this thread's sleep. */
+ * wait for them, others here or the owner's commits, is left to others again afterwards. */
 static bool assist_slice(struct cv_quorum *q, uint64_t until_us)
 {
-    if (q->leading > 0 || q->helping || q->telling || q->tales.n > 0 || !cv_quorum_has(q))
+    if (q->leading > 0 || q->helping || q->telling || q->tales.n > 0 || !may_answer(q))
         return false;
     q->helping = true;
     cv_quorum_assist(q, until_us);
@@ -391,6 +400,17 @@ static void quorum_writing(struct cv_log *log)
     leave(q);
 }
 
+static void quorum_hurry(struct cv_log *log)
+{
+    struct pr_event event = {.kind = PR_EV_HURRY};
+    struct cv_quorum *q = enter(log);
+
+    if (q == NULL)
+        return;
+    (void)!cv_quorum_step(q, &event); /* without memory: it comes by itself, a little later */
+    leave(q);
+}
+
 static void quorum_abandon(struct cv_log *log, term_t term)
 {
     struct cv_quorum *q = enter(log);
@@ -470,11 +490,30 @@ static int position_locked(struct cv_quorum *q, uint32_t timeout_ms, struct cv_a
     return rc;
 }
 
-static int quorum_position(struct cv_log *log, uint32_t timeout_ms, lsn_t *out)
+static bool has_records(const struct cv_ask *ask, lsn_t upto)
+{
+    return upto - ask->since <= ask->records.len; /* LSNs count bytes */
+}
+
+/* The records that did not come with the position are asked for once more, of all. */
+static void await_records(struct cv_quorum *q, struct cv_ask *ask, lsn_t upto)
+{
+    uint64_t deadline_us = co_now_us() + CV_FOLLOW_US;
+
+    q->news = upto > ask->since;
+    if (!q->news || upto - ask->since > CV_FOLLOW_BYTES || has_records(ask, upto))
+        return;
+    cv_follow_ask_all(q, ask);
+    while (!has_records(ask, upto) && ask->streams > 0 && wait_slice(q, deadline_us))
+        ;
+}
+
+static int quorum_follow(struct cv_log *log, uint32_t timeout_ms, lsn_t since, lsn_t *out,
+                         struct co_buf *records)
 {
     struct cv_quorum *q = enter(log);
     struct pr_event event = {.kind = PR_EV_POSITION};
-    struct cv_ask ask = {0};
+    struct cv_ask ask = {.since = since};
 
     *out = LSN_NONE;
     if (q == NULL)
@@ -484,12 +523,29 @@ static int quorum_position(struct cv_log *log, uint32_t timeout_ms, lsn_t *out)
         ask_begin(q, &ask);
         event.req = ask.req;
         rc = cv_quorum_step(q, &event);
+        if (rc == 0 && since != LSN_NONE && q->news)
+            cv_follow_ask_first(q, &ask);
         if (rc == 0)
             rc = position_locked(q, timeout_ms, &ask, out);
+        if (rc == 0 && since != LSN_NONE)
+            await_records(q, &ask, *out);
         ask_end(q, &ask);
+    }
+    if (rc == 0 && since != LSN_NONE && *out > since && has_records(&ask, *out)) {
+        *records = ask.records;
+        records->len = (size_t)(*out - since);
+    } else {
+        co_buf_free(&ask.records);
     }
     leave(q);
     return rc;
+}
+
+static int quorum_position(struct cv_log *log, uint32_t timeout_ms, lsn_t *out)
+{
+    struct co_buf none = {0};
+
+    return quorum_follow(log, timeout_ms, LSN_NONE, out, &none);
 }
 
 /* CO_ERR_AGAIN: it is older than the history that the safekeepers keep. */
@@ -626,6 +682,16 @@ static bool somebody_lags(const struct cv_quorum *q)
     return false;
 }
 
+/* The last words are not out yet, to one who may take them. */
+static bool has_words(const struct cv_quorum *q)
+{
+    bool has = false;
+
+    for (uint32_t i = 0; i < q->n_links; i++)
+        has = has || (q->link[i].state == CV_LINK_UP && psock_wants_out(&q->link[i].s));
+    return has;
+}
+
 /* What is in flight gets its majority and the lease goes back, as far as the deadline allows. A
  * majority is enough for COMMIT; but nobody else brings the last one up to date before the next
  * writer comes, so those who are there get a moment to take the rest. */
@@ -643,12 +709,8 @@ static void wind_up(struct cv_quorum *q, uint64_t deadline_us)
         cv_quorum_release(q);
     while (q->releasing && wait_slice(q, deadline_us))
         ;
-    /* The last words, to those who take them. */
-    for (bool waits = true; waits && wait_slice(q, deadline_us);) {
-        waits = false;
-        for (uint32_t i = 0; i < q->n_links; i++)
-            waits = waits || (q->link[i].state == CV_LINK_UP && psock_wants_out(&q->link[i].s));
-    }
+    while (has_words(q) && wait_slice(q, deadline_us))
+        ;
 }
 
 /* A socket that is closed with answers unread is reset, and what the other side has not read yet is
@@ -722,8 +784,10 @@ const struct cv_log_ops cv_quorum_ops = {
     .lead = quorum_lead,
     .append = quorum_append,
     .position = quorum_position,
+    .follow = quorum_follow,
     .release = quorum_release,
     .writing = quorum_writing,
+    .hurry = quorum_hurry,
     .attend = quorum_attend,
     .assist = quorum_assist,
     .relieve = quorum_relieve,

@@ -1,19 +1,20 @@
 /*
  * quorum_int.h - what the files quorum_*_sock.c share. Nobody else includes it.
  *
- * Threads: everything in struct cv_quorum but `thread`, `pid`, `events` and `wake_fd` is touched
- * under `lock`. One thread at a time reads connections and closes what fails: the background
- * thread, or, while `helping` is set, a thread that waits for an answer (cv_quorum_assist). Both
- * poll without the lock, and use a descriptor afterwards only if its generation is still the one
- * they polled. Only the background thread opens connections; other threads write to them under the
- * lock and mark a broken one. One thread at a time tells (`telling`), so that events come in order.
+ * Threads: everything in struct cv_quorum but `thread`, `generation`, `events` and `wake_fd` is
+ * touched under `lock`. One thread at a time reads connections and closes what fails: the
+ * background thread, or, while `helping` is set, a thread that waits for an answer
+ * (cv_quorum_assist). Both poll without the lock, and use a descriptor afterwards only if its
+ * generation is still the one they polled. Only the background thread opens connections; other
+ * threads write to them under the lock and mark a broken one. One thread at a time tells
+ * (`telling`), so that events come in order.
  */
 #ifndef CORALLITE_COMPUTE_VFS_QUORUM_INT_H
 #define CORALLITE_COMPUTE_VFS_QUORUM_INT_H
 
 #include <pthread.h>
-#include <sys/types.h>
 
+#include "compute-vfs/generation.h"
 #include "compute-vfs/proposer.h"
 #include "compute-vfs/quorum_reign.h"
 #include "compute-vfs/quorum_sock.h"
@@ -75,6 +76,8 @@ struct cv_link {
     char why[256];
 };
 
+#define CV_FOLLOW_BYTES ((uint32_t)(256 * CO_KIB)) /* more than that is not followed */
+#define CV_FOLLOW_US    20000u   /* for records that did not come with the position */
 #define CV_SEAL_WAIT_US 2500000u /* for the heartbeats' answers */
 
 /* A call that waits for the core's answer; on the caller's stack. */
@@ -83,12 +86,15 @@ struct cv_ask {
     bool done;
     lsn_t lsn;
     enum pr_verdict verdict;
+    lsn_t since;           /* records from here on are wanted; LSN_NONE: none */
+    struct co_buf records; /* the longest that came */
+    uint32_t streams;      /* asked for them and silent yet */
     struct cv_ask *next;
 };
 
 struct cv_quorum {
     struct cv_log base;
-    pid_t pid; /* of the process that made it */
+    unsigned generation; /* of the process that made it */
     struct cv_timeline timeline;
     struct cv_log_events events;
     pthread_t thread;
@@ -133,6 +139,7 @@ struct cv_quorum {
     bool releasing, doomed;
     uint64_t next_req;
     struct cv_ask *asks;
+    bool news;         /* the last position that was followed had moved */
     char refused[160]; /* why the last campaign failed */
     uint64_t n_refused;
     uint64_t records, elections;
@@ -188,6 +195,17 @@ static inline bool cv_quorum_has(const struct cv_quorum *q)
 /* What pr_proposer's member set and the links think of it, for a sentence: "1=host:port (why)". */
 void cv_quorum_absent(const struct cv_quorum *q, char *text, size_t size);
 
+/* -- quorum_follow_sock.c -- all with the lock held -----------------------------------------------
+ */
+
+/* Right after the step that put the question: asks one of those that it went to for records. */
+void cv_follow_ask_first(struct cv_quorum *q, struct cv_ask *ask);
+void cv_follow_ask_all(struct cv_quorum *q, struct cv_ask *ask);
+/* A STREAM_DATA, or the refusal of a STREAM. */
+CO_MUST_CHECK int cv_follow_told(struct cv_quorum *q, const struct frame_header *frame,
+                                 struct co_span body);
+void cv_follow_refused(struct cv_quorum *q, uint64_t req);
+
 /* -- quorum_record_sock.c -- any thread, without the lock -----------------------------------------
  */
 
@@ -212,6 +230,9 @@ void cv_link_send(struct cv_quorum *q, struct cv_link *l, const struct q_msg *ms
 /* Queues a control message; the link then has to be looked after. */
 CO_MUST_CHECK int cv_link_queue(struct cv_quorum *q, struct cv_link *l, unsigned type,
                                 const ProtobufCMessage *message);
+/* The same of a request, whose answer names it by its number (not 0). */
+CO_MUST_CHECK int cv_link_request(struct cv_quorum *q, struct cv_link *l, unsigned type,
+                                  uint64_t req, const ProtobufCMessage *message);
 /* Closes it at once, without a word to the core. */
 void cv_link_close(struct cv_link *l);
 

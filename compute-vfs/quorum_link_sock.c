@@ -125,8 +125,8 @@ static void start(struct cv_quorum *q, struct cv_link *l, uint64_t now_us)
     }
 }
 
-int cv_link_queue(struct cv_quorum *q, struct cv_link *l, unsigned type,
-                  const ProtobufCMessage *message)
+int cv_link_request(struct cv_quorum *q, struct cv_link *l, unsigned type, uint64_t req,
+                    const ProtobufCMessage *message)
 {
     uint8_t packed[CO_FRAME_HELLO_MAX_BYTES];
     struct co_span body = {packed, 0};
@@ -137,10 +137,16 @@ int cv_link_queue(struct cv_quorum *q, struct cv_link *l, unsigned type,
         body.len = protobuf_c_message_pack(message, packed);
     }
     q->frame.len = 0;
-    int rc = frame_append(&q->frame, type, type == FRAME_HELLO ? 1 : 0, body, co_span_of(NULL, 0));
+    int rc = frame_append(&q->frame, type, req, body, co_span_of(NULL, 0));
     if (rc == 0)
         rc = psock_queue(&l->s, co_buf_span(&q->frame));
     return rc;
+}
+
+int cv_link_queue(struct cv_quorum *q, struct cv_link *l, unsigned type,
+                  const ProtobufCMessage *message)
+{
+    return cv_link_request(q, l, type, type == FRAME_HELLO ? 1 : 0, message);
 }
 
 static void make_hello(struct cv_quorum *q, struct cv_link *l, Corallite__Hello *hello)
@@ -262,10 +268,16 @@ static int on_frame(struct cv_quorum *q, struct cv_link *l, const struct frame_h
 {
     struct co_span message = {body.data, frame->message_bytes};
 
+    if (frame->type == FRAME_ERROR && l->state == CV_LINK_UP && frame->request_id != 0) {
+        cv_follow_refused(q, frame->request_id); /* nothing else that we ask has a number */
+        return 0;
+    }
     if (frame->type == FRAME_ERROR)
         return on_error(l, message);
     if (l->state == CV_LINK_HELLO)
         return on_hello_answer(q, l, frame, message);
+    if (frame->type == FRAME_STREAM_DATA)
+        return cv_follow_told(q, frame, body);
     if (frame->type == FRAME_PONG)
         return 0;
     if (frame->type == FRAME_NODES_OK)

@@ -36,7 +36,12 @@ void cv_quorum_kick(struct cv_quorum *q)
 
 void cv_quorum_kick_if_needed(struct cv_quorum *q)
 {
-    bool needed = q->tales.n > 0 || q->doomed || q->timer_at_us < q->sleep_until_us;
+    /* A nap is short: a timer that comes within it may wait for its end, or every commit would wake
+     * the thread for a word that the next commit says. */
+    uint64_t nap_us = q->napping ? CV_NAP_US : 0;
+    bool needed =
+        q->tales.n > 0 || q->doomed ||
+        (q->timer_at_us < q->sleep_until_us && q->sleep_until_us - q->timer_at_us > nap_us);
 
     for (uint32_t i = 0; i < q->n_links; i++)
         needed = needed || q->link[i].broken || psock_wants_out(&q->link[i].s);
@@ -654,7 +659,7 @@ int cv_quorum_open(const struct cv_timeline *timeline, const struct cv_log_event
                        (unsigned)timeline->n_safekeepers, CO_MEMBERS_MAX);
     }
     q->base.ops = &cv_quorum_ops;
-    q->pid = getpid();
+    q->generation = cv_generation();
     q->timeline = *timeline;
     q->events = *events;
     q->timer_at_us = CV_NEVER;

@@ -30,7 +30,7 @@ static int apply_list(struct cv_database *db, lsn_t since, struct co_span list)
     return rc == CO_ERR_AGAIN ? 0 : rc;
 }
 
-static int check_page_size(struct cv_database *db, uint32_t page_size)
+int cv_database_check_page_size(struct cv_database *db, uint32_t page_size)
 {
     if (page_size == 0)
         return 0;
@@ -47,7 +47,7 @@ static int check_page_size(struct cv_database *db, uint32_t page_size)
 
 static int apply(struct cv_database *db, lsn_t since, lsn_t upto, const struct cv_changes *ch)
 {
-    int rc = check_page_size(db, ch->page_size);
+    int rc = cv_database_check_page_size(db, ch->page_size);
 
     if (rc || (db->known_valid && db->known.pos >= upto))
         return rc;
@@ -141,12 +141,40 @@ static int sealed_end(struct cv_database *db, uint32_t timeout_ms, lsn_t *out)
     return rc;
 }
 
+/* From where on somebody else's records would be of use; LSN_NONE: from nowhere. */
+static lsn_t follows_from(struct cv_database *db)
+{
+    lsn_t since = LSN_NONE;
+
+    pthread_mutex_lock(&db->lock);
+    if (db->log->ops->follow && db->known_valid && !db->leading && db->tip.pos == db->known.pos)
+        since = db->known.pos;
+    pthread_mutex_unlock(&db->lock);
+    return since;
+}
+
+/* Where the log ends; what others have committed since is applied if it came along. */
+static int ask_position(struct cv_database *db, uint32_t timeout_ms, lsn_t *position)
+{
+    lsn_t since = follows_from(db);
+    struct co_buf records = {0};
+    int rc;
+
+    if (since == LSN_NONE)
+        return db->log->ops->position(db->log, timeout_ms, position);
+    rc = db->log->ops->follow(db->log, timeout_ms, since, position, &records);
+    if (!rc && records.len)
+        cv_database_follow(db, since, co_buf_span(&records));
+    co_buf_free(&records);
+    return rc;
+}
+
 /* Asks where the log ends and learns everything up to there. */
 static int learn(struct cv_database *db, uint32_t timeout_ms)
 {
     uint64_t asked_us = co_now_us();
     lsn_t position;
-    int rc = db->log->ops->position(db->log, timeout_ms, &position);
+    int rc = ask_position(db, timeout_ms, &position);
 
     if (rc == CO_ERR_READONLY)
         rc = sealed_end(db, timeout_ms, &position);
@@ -182,13 +210,23 @@ static bool must_learn(struct cv_database *db, const struct cv_pin_request *requ
 
 /* M10: nobody in this process sees less than what a COMMIT of this process has returned; its own
  * connection need not wait for that. */
+static bool awaits_returned(const struct cv_database *db, const struct cv_pin_request *request)
+{
+    return db->returned_lsn > db->known.txn && db->tip.pos > db->known.pos &&
+           !(request->own_epoch == db->epoch && request->own_lsn >= db->returned_lsn);
+}
+
 static int wait_for_returned(struct cv_database *db, const struct cv_pin_request *request,
                              uint32_t timeout_ms)
 {
     uint64_t until = co_now_us() + (uint64_t)timeout_ms * 1000;
 
-    while (db->returned_lsn > db->known.txn && db->tip.pos > db->known.pos &&
-           !(request->own_epoch == db->epoch && request->own_lsn >= db->returned_lsn))
+    if (awaits_returned(db, request)) {
+        pthread_mutex_unlock(&db->lock);
+        cv_era_hurry(db);
+        pthread_mutex_lock(&db->lock);
+    }
+    while (awaits_returned(db, request))
         if (!cv_wait_until(db, until))
             return co_fail(CO_ERR_TIMEOUT,
                            "%s: commits that returned with synchronous=NORMAL or OFF are not on a "

@@ -50,6 +50,7 @@ static void of_object(struct stat_list *list, struct cv_database *db)
     add(list, "read_transactions", db->n_pins);
     add(list, "positions_asked", db->n_positions);
     add(list, "gaps_closed", db->n_gaps);
+    add(list, "records_followed", db->n_followed);
     gauge(list, "inflight_bytes", db->inflight_bytes);
     for (int i = 0; i < CV_CAUSES; i++) {
         snprintf(name, sizeof name, "waits_for_%s", causes[i]);

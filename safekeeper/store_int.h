@@ -41,6 +41,7 @@ struct sk_store {
     uv_async_t async;
     uv_prepare_t before_poll;
     uv_check_t after_poll;
+    uv_timer_t unhurried; /* runs while what was gathered waits for nobody's sake */
     struct sk_store_events events;
     pthread_t thread;
     pthread_mutex_t mutex;
@@ -57,6 +58,7 @@ struct sk_store {
     /* loop thread */
     struct sk_job_list gathered; /* submitted, and in nobody's hands yet */
     uint64_t gathered_bytes;
+    bool hurried;     /* somebody waits for something that was gathered */
     uint32_t in_hand; /* jobs whose `done` is still to come, without those gathered */
     bool failure_told;
     struct sk_store *sibling; /* the stores of one loop form a ring */

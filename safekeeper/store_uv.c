@@ -136,11 +136,18 @@ static void on_async(uv_async_t *async)
     deliver(async->data);
 }
 
+static struct sk_job *take_gathered(struct sk_store *s)
+{
+    s->gathered_bytes = 0;
+    s->hurried = false;
+    uv_timer_stop(&s->unhurried);
+    return sk_jobs_take(&s->gathered);
+}
+
 /* Gives what was gathered to the store thread. */
 static void give(struct sk_store *s)
 {
-    struct sk_job *jobs = sk_jobs_take(&s->gathered);
-    s->gathered_bytes = 0;
+    struct sk_job *jobs = take_gathered(s);
     pthread_mutex_lock(&s->mutex);
     while (jobs) {
         struct sk_job *job = jobs;
@@ -200,14 +207,13 @@ static void give_back(struct sk_store *s)
  * of a small append: when nothing else is going on, the loop thread writes and syncs by itself. */
 static void turn(struct sk_store *s)
 {
-    if (!s->gathered.head)
+    if (!s->gathered.head || !s->hurried)
         return;
     if (!borrow(s)) {
         give(s);
         return;
     }
-    struct sk_job *jobs = sk_jobs_take(&s->gathered);
-    s->gathered_bytes = 0;
+    struct sk_job *jobs = take_gathered(s);
     for (const struct sk_job *job = jobs; job; job = job->next)
         s->in_hand++;
     int rc = sk_round(s, jobs);
@@ -223,13 +229,19 @@ static void on_after_poll(uv_check_t *check)
     turn(check->data);
 }
 
-/* Before the loop sleeps nothing may be left that nobody has in hand. */
+/* Before the loop sleeps nothing may be left that somebody waits for and nobody has in hand. */
 static void on_before_poll(uv_prepare_t *prepare)
 {
     struct sk_store *s = prepare->data;
     turn(s);
-    if (s->gathered.head)
+    if (s->gathered.head && s->hurried)
         give(s);
+}
+
+/* To the store thread: the loop is to answer the next ones meanwhile. */
+static void on_unhurried(uv_timer_t *timer)
+{
+    give(timer->data);
 }
 
 int sk_store_new(uv_loop_t *loop, const struct sk_store_events *events, struct sk_store *sibling,
@@ -253,10 +265,11 @@ int sk_store_new(uv_loop_t *loop, const struct sk_store_events *events, struct s
         sibling->sibling = s;
     uv_prepare_init(loop, &s->before_poll);
     uv_check_init(loop, &s->after_poll);
-    s->async.data = s->before_poll.data = s->after_poll.data = s;
+    uv_timer_init(loop, &s->unhurried);
+    s->async.data = s->before_poll.data = s->after_poll.data = s->unhurried.data = s;
     uv_prepare_start(&s->before_poll, on_before_poll);
     uv_check_start(&s->after_poll, on_after_poll);
-    s->handles = 3;
+    s->handles = 4;
     co_condition_init(&s->wake);
     pthread_mutex_init(&s->mutex, NULL);
     int err = pthread_create(&s->thread, NULL, store_main, s);
@@ -292,6 +305,7 @@ void sk_store_close(struct sk_store *s)
     uv_close((uv_handle_t *)&s->async, on_closed);
     uv_close((uv_handle_t *)&s->before_poll, on_closed);
     uv_close((uv_handle_t *)&s->after_poll, on_closed);
+    uv_close((uv_handle_t *)&s->unhurried, on_closed);
 }
 
 int sk_store_attach(struct sk_store *s, struct sk_files *files,
@@ -333,6 +347,14 @@ void sk_store_submit(struct sk_store *s, struct sk_job *job)
 {
     sk_jobs_push(&s->gathered, job);
     s->gathered_bytes += job->bytes.len;
+    s->hurried |= !job->unhurried;
     if (job->kind != SK_JOB_APPEND || s->gathered_bytes > SK_LARGE_ROUND_BYTES)
         give(s);
+    else if (!s->hurried && !uv_is_active((uv_handle_t *)&s->unhurried))
+        uv_timer_start(&s->unhurried, on_unhurried, STORE_UNHURRIED_MS, 0);
+}
+
+void sk_store_hurry(struct sk_store *s)
+{
+    s->hurried = s->gathered.head != NULL;
 }

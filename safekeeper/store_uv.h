@@ -11,6 +11,9 @@
  * for it costs as much as the sync. The same functions do it; a slow sync sends the next rounds
  * back.
  *
+ * Appends whose writers were answered before the sync (synchronous=NORMAL) are gathered for
+ * STORE_UNHURRIED_MS, unless something comes that somebody waits for: then all go (decision 0055).
+ *
  * When nothing is at hand for STORE_IDLE_MS the timelines that were written to are tended: seal,
  * second slot, zeros ahead of the log (sk_files_idle).
  *
@@ -32,7 +35,8 @@
 
 #include "safekeeper/timeline_file.h"
 
-#define STORE_IDLE_MS 100
+#define STORE_IDLE_MS      100
+#define STORE_UNHURRIED_MS 5
 
 struct sk_store;
 struct sk_stored; /* one timeline as the store knows it */
@@ -57,6 +61,7 @@ struct sk_job {
     uint64_t max_bytes;
     struct co_span bytes; /* borrowed until done */
     bool fragment, whole; /* APPEND: bytes of a record in the making; its last ones */
+    bool unhurried;       /* APPEND: its writer was answered before the sync */
     uint64_t fragment_at;
     struct wal_header record;         /* APPEND of the last fragment */
     const struct sk_durable *durable; /* borrowed until done, with its history */
@@ -101,6 +106,8 @@ void sk_store_detach(struct sk_stored *timeline);
 void sk_store_hint_commit(struct sk_stored *timeline, lsn_t commit_lsn);
 
 void sk_store_submit(struct sk_store *store, struct sk_job *job);
+/* Somebody waits for what was gathered without hurry. */
+void sk_store_hurry(struct sk_store *store);
 
 /* Metrics of all stores; registered once by main. */
 void sk_store_register_metrics(void);

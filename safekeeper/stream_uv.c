@@ -43,8 +43,11 @@ static void answer_stream(struct sk_stream *s, struct co_buf *records, const str
     struct sk_timeline *t = s->t;
     struct sk_view v;
     struct peer *peer = t->host.find(t->host.owner, s->conn);
-    sk_view(t->acceptor, co_now_us(), &v);
+    uint64_t now = co_now_us();
+    sk_view(t->acceptor, now, &v);
     co_metric_add(&m_streamed, records->len);
+    if (records->len && s->deadline_us > now)
+        t->streamed_us = now;
     if (peer) {
         Corallite__StreamData data = CORALLITE__STREAM_DATA__INIT;
         data.has_timeline = data.has_from_lsn = data.has_commit_lsn = data.has_flush_lsn = 1;
@@ -105,14 +108,23 @@ static void on_stream_timer(uv_timer_t *timer)
 static void arm_stream_timer(struct sk_timeline *t, uint64_t now)
 {
     uint64_t first = UINT64_MAX;
-    for (struct sk_stream *s = t->streams; s; s = s->next)
-        if (!s->reading && s->deadline_us < first)
-            first = s->deadline_us;
+    for (struct sk_stream *s = t->streams; s; s = s->next) {
+        uint64_t at = s->gathers ? t->streamed_us + SK_STREAM_GATHER_US : s->deadline_us;
+        if (!s->reading && at < first)
+            first = at;
+    }
     if (first == UINT64_MAX)
         uv_timer_stop(&t->stream_timer);
     else
         uv_timer_start(&t->stream_timer, on_stream_timer,
                        first > now ? (first - now) / 1000 + 1 : 0, 0);
+}
+
+/* Is it to wait for more than there is? Not one who wants an answer at once. */
+static bool gathers(const struct sk_stream *s, lsn_t to, uint64_t now)
+{
+    uint64_t due = s->t->streamed_us + SK_STREAM_GATHER_US;
+    return now < due && due < s->deadline_us && to - s->from < SK_STREAM_GATHER_BYTES;
 }
 
 void sk_serve_streams(struct sk_timeline *t)
@@ -131,6 +143,8 @@ void sk_serve_streams(struct sk_timeline *t)
         if (s->from >= to) {
             if (now >= s->deadline_us)
                 answer_stream(s, &records, NULL);
+        } else if ((s->gathers = gathers(s, to, now))) {
+            continue;
         } else if (s->fragment_at == 0 &&
                    sk_recent_read(&t->recent, s->from, to, s->max_bytes, &records)) {
             answer_stream(s, &records, NULL);

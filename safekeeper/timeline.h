@@ -24,6 +24,7 @@ struct sk_stream {
     uint64_t fragment_at;
     uint32_t max_bytes;
     bool reading, gone;
+    bool gathers; /* there are news, and they wait for more */
     struct sk_job job;
     struct sk_stream *next;
 };
@@ -55,7 +56,8 @@ struct sk_timeline {
     struct sk_event truncated_event;
     bool timer_due;
     uv_timer_t timer, stream_timer;
-    uint32_t handles; /* to be closed */
+    uint64_t streamed_us; /* the newest answer with records to a stream that waited */
+    uint32_t handles;     /* to be closed */
 
     struct sk_stream *streams;
     uint32_t n_streams;

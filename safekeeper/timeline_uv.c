@@ -129,7 +129,10 @@ void sk_timeline_message(struct sk_timeline *t, struct peer *peer, struct sk_mes
         peer_close(peer, "this safekeeper has no memory for its message");
         goto drop;
     }
+    bool asks = m->msg.type == FRAME_APPEND && !m->msg.payload.len && !m->msg.want_received;
     sk_pump(t);
+    if (asks) /* a heartbeat: its writer may wait for what it sent without hurry before */
+        sk_store_hurry(t->store);
     return;
 drop:
     sk_message_drop(m);
@@ -184,6 +187,7 @@ static void do_append(struct sk_timeline *t, const struct sk_action *action)
                              .fragment = action->fragment,
                              .fragment_at = action->fragment_at,
                              .whole = action->record != NULL,
+                             .unhurried = a->message->msg.want_received,
                              .done = on_appended,
                              .owner = a};
     if (action->record)

@@ -36,7 +36,11 @@
 #define SK_QUEUE_MAX_BYTES (256 * CO_MIB)
 #define SK_STREAMS_MAX     64u
 #define SK_STREAM_WAIT_MS  60000u
-#define SK_IDLE_RELEASE_US 10000000ull
+/* Small news are gathered for so long before the next answer to a stream that waits: the pageserver
+ * gathers them anyway, and its questions take time from the commits. */
+#define SK_STREAM_GATHER_US    2000u
+#define SK_STREAM_GATHER_BYTES (64 * CO_KIB)
+#define SK_IDLE_RELEASE_US     10000000ull
 
 struct sk_timeline;
 

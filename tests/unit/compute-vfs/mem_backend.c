@@ -27,6 +27,7 @@ struct commit {
     uint32_t db_pages, n;
     pgno_t *pgnos;
     uint64_t time_us, bytes;
+    uint8_t *record; /* NULL: of a parent */
     bool txn;
     struct wal_digest digest;
     char branch[64]; /* it was committed to */
@@ -177,6 +178,8 @@ static void commit_record(struct mem_db *db, struct co_span record)
                          .txn = h.kind == WAL_TXN,
                          .digest = h.digest};
     snprintf(c->branch, sizeof c->branch, "%s", branch_of(db));
+    c->record = malloc(record.len);
+    memcpy(c->record, record.data, record.len);
     if (c->txn) {
         db->page_size = h.page_size;
         c->pgnos = calloc(h.n_entries + 1, sizeof *c->pgnos);
@@ -495,6 +498,25 @@ static int log_position(struct cv_log *base, uint32_t timeout_ms, lsn_t *out)
     return 0;
 }
 
+static int log_follow(struct cv_log *base, uint32_t timeout_ms, lsn_t since, lsn_t *out,
+                      struct co_buf *records)
+{
+    struct mem_db *db = ((struct mem_log *)base)->db;
+    int rc = log_position(base, timeout_ms, out);
+
+    pthread_mutex_lock(&G);
+    for (uint32_t i = 0; !rc && mem.follow && i < db->n_commits; i++) {
+        const struct commit *c = &db->commits[i];
+
+        if (c->begin >= since && c->end <= *out && c->record)
+            rc = co_buf_append(records, c->record, c->bytes);
+    }
+    if (mem.follow_damaged && records->len)
+        records->data[records->len - 100] ^= 1;
+    pthread_mutex_unlock(&G);
+    return rc;
+}
+
 static void log_release(struct cv_log *base)
 {
     struct mem_log *log = (struct mem_log *)base;
@@ -603,6 +625,7 @@ static const struct cv_log_ops log_ops = {
     .lead = log_lead,
     .append = log_append,
     .position = log_position,
+    .follow = log_follow,
     .release = log_release,
     .writing = log_writing,
     .abandon = log_abandon,
@@ -955,7 +978,7 @@ static void free_db(struct mem_db *db)
         }
     }
     for (uint32_t i = 0; i < db->n_commits; i++)
-        free(db->commits[i].pgnos);
+        free(db->commits[i].pgnos), free(db->commits[i].record);
     free(db->commits);
     free(db->pages);
     free(db);
@@ -995,6 +1018,7 @@ static struct mem_db *copy(const struct mem_db *from, const char *name, lsn_t ls
         struct commit *c = &db->commits[db->n_commits++];
 
         *c = from->commits[i];
+        c->record = NULL;
         c->pgnos = calloc(c->n + 1, sizeof *c->pgnos);
         if (c->n)
             memcpy(c->pgnos, from->commits[i].pgnos, c->n * sizeof *c->pgnos);

@@ -34,6 +34,8 @@ struct mem_switches {
     atomic_ullong hold_changes; /* answers of changes for this LSN and beyond wait; 0: none */
     atomic_uint lead_delay_us;  /* an election takes so long */
     atomic_bool wait_at_lead;   /* somebody waits for a lease before lead() has returned it */
+    atomic_bool follow;         /* records come with a position */
+    atomic_bool follow_damaged; /* and the last one is not what it was */
     atomic_bool lag_events;     /* durable is not told, though it is */
 };
 extern struct mem_switches mem;

@@ -104,6 +104,27 @@ Test(cache, a_rollback_brings_back_what_was_valid)
     cr_assert_eq(at(7, 300), 4, "the same LSN again");
 }
 
+Test(cache, what_no_snapshot_sees_goes_when_its_successor_is_durable)
+{
+    struct cv_cache_stats stats;
+
+    for (lsn_t lsn = 200; lsn <= 1000; lsn += 100) {
+        cv_cache_publish(c, page(7, (int)(lsn / 100)), lsn);
+        cv_cache_durable(c, lsn, lsn - 100);
+    }
+    cv_cache_stats(c, &stats);
+    cr_assert_eq(stats.pages, 2);
+    cr_assert_eq(at(7, 1000), 10);
+    cr_assert_eq(at(7, 950), 9, "of the oldest snapshot");
+    cv_cache_publish(c, page(7, 11), 1100);
+    cv_cache_publish(c, page(7, 12), 1200);
+    cv_cache_durable(c, 1100, 1100);
+    cr_assert_eq(at(7, 1100), 11);
+    cr_assert_eq(at(7, 1050), -1);
+    cv_cache_rollback(c, 1100);
+    cr_assert_eq(at(7, 5000), 11, "open again");
+}
+
 Test(cache, what_is_not_durable_is_never_evicted)
 {
     struct cv_cache_stats stats;
@@ -112,7 +133,7 @@ Test(cache, what_is_not_durable_is_never_evicted)
         cv_cache_publish(c, page(i, (int)(i % 200)), 200);
     for (unsigned i = 1; i <= 1000; i++)
         cr_assert_eq(at(i, 200), (int)(i % 200));
-    cv_cache_durable(c, 200);
+    cv_cache_durable(c, 200, 0);
     cv_cache_stats(c, &stats);
     cr_assert_eq(stats.pending, 0);
     cr_assert_leq(stats.bytes, 150 * SIZE);
@@ -182,7 +203,7 @@ Test(cache, it_never_answers_with_another_version_than_the_model)
             n[p]++;
         } else if (what < 30) {
             durable += (tip - durable) / 16 * 8;
-            cv_cache_durable(c, durable);
+            cv_cache_durable(c, durable, 0);
         } else if (what < 31) {
             tip = durable;
             cv_cache_rollback(c, durable);

@@ -4,7 +4,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "compute-vfs/proposer.h"
+#include "compute-vfs/proposer_core.h"
 
 #define L_US 3000000u
 
@@ -1009,6 +1009,78 @@ Test(proposer, a_strict_position_is_not_the_largest_commit_lsn)
     receive(1, a);
     cr_assert_eq(told(PR_POSITION)->req, 9);
     cr_assert_eq(told(PR_POSITION)->lsn, 6000);
+}
+
+static unsigned asked(void)
+{
+    unsigned set = 0;
+    for (uint32_t k = 1; k <= 3; k++) {
+        set |= sent(k, FRAME_READ_POS) ? 1u << k : 0;
+    }
+    return set;
+}
+
+Test(proposer, a_position_is_asked_of_the_quorum_that_was_fastest)
+{
+    /* A quorum is enough; the third is asked when one of them is slow, which is remembered. */
+    up(1);
+    up(2);
+    up(3);
+    ask(1);
+    cr_assert_eq(asked(), 1u << 1 | 1u << 2);
+    struct q_msg a = answer_pos(3, 6000, 6000);
+    now += 100;
+    receive(1, a);
+    cr_assert_null(told(PR_POSITION));
+    now += PR_REST_US - 100;
+    kind(PR_EV_TIMER);
+    cr_assert_eq(asked(), 1u << 3, "2 is silent");
+    receive(3, a);
+    cr_assert_eq(told(PR_POSITION)->lsn, 6000);
+    receive(2, a);
+    ask(2);
+    cr_assert_eq(asked(), 1u << 1 | 1u << 3);
+    a = answer_pos(3, 6000, 6000);
+    event((struct pr_event){.kind = PR_EV_DOWN, .node = 1});
+    event((struct pr_event){.kind = PR_EV_DOWN, .node = 3});
+    up(3);
+    cr_assert_eq(asked(), 1u << 3, "who comes up meanwhile");
+    receive(3, a);
+    wait_us(PR_REST_US);
+    cr_assert_neq(asked() & 1u << 2, 0);
+    receive(2, a);
+    cr_assert_eq(told(PR_POSITION)->req, 2);
+}
+
+Test(proposer, a_calm_writer_tells_its_commit_at_once)
+{
+    /* S5: in a loop of commits the next record tells, else a heartbeat within PR_TELL_US. */
+    lead(5000);
+    now += PR_CALM_US;
+    lsn_t end = append();
+    receive(1, ack(end));
+    receive(2, ack(end));
+    cr_assert_eq(sent(1, FRAME_APPEND)->commit_lsn, end);
+    cr_assert_eq(sent(2, FRAME_APPEND)->commit_lsn, end);
+    now += PR_CALM_US - 1;
+    end = append();
+    receive(1, ack(end));
+    receive(2, ack(end));
+    cr_assert_null(sent(1, FRAME_APPEND), "the next one comes soon");
+    wait_us(PR_TELL_US);
+    cr_assert_eq(sent(1, FRAME_APPEND)->commit_lsn, end);
+}
+
+Test(proposer, hurry_asks_those_who_have_not_flushed)
+{
+    lead(5000);
+    lsn_t end = append_wanting(true);
+    cr_assert(sent(1, FRAME_APPEND)->want_received);
+    receive(2, ack(end));
+    kind(PR_EV_HURRY);
+    cr_assert_null(sent(2, FRAME_APPEND));
+    cr_assert_eq(sent(1, FRAME_APPEND)->payload.len, 0);
+    cr_assert_not(sent(1, FRAME_APPEND)->want_received);
 }
 
 Test(proposer, the_position_of_a_log_in_doubt_counts_for_no_read)

@@ -51,7 +51,7 @@ static void begin(unsigned where)
 }
 
 /* Appends a record of one page to timeline i; where its log ends then. */
-static lsn_t append(unsigned i)
+static lsn_t append_as(unsigned i, bool unhurried)
 {
     static struct tip tip[TIMELINES];
     static struct co_buf bytes[16];
@@ -68,10 +68,16 @@ static lsn_t append(unsigned i)
                            .timeline = stored[i],
                            .lsn = lsn,
                            .bytes = co_buf_span(&bytes[n]),
+                           .unhurried = unhurried,
                            .done = on_done};
     n++;
     sk_store_submit(in[i], job);
     return tip[i].lsn;
+}
+
+static lsn_t append(unsigned i)
+{
+    return append_as(i, false);
 }
 
 /* Turns of the loop until timeline i is flushed that far. */
@@ -103,6 +109,44 @@ static uint64_t direct(void)
 }
 
 TestSuite(store, .init = fixture_setup, .fini = fixture_teardown, .timeout = 30);
+
+/* Its writer was answered already: the loop does not sleep in its sync, and it comes by itself. */
+Test(store, append_that_nobody_waits_for_is_the_store_thread_s)
+{
+    begin(0);
+    uint64_t before = direct();
+    (void)append_as(0, true);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    lsn_t lsn = append_as(0, true);
+    cr_assert_eq(done, 0, "gathered");
+    await(0, lsn);
+    cr_assert_eq(direct(), before);
+    end();
+}
+
+Test(store, append_that_somebody_waits_for_takes_the_others_along)
+{
+    begin(0);
+    (void)append_as(0, true);
+    lsn_t lsn = append(0);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    cr_assert_null(store[0]->gathered.head);
+    await(0, lsn);
+    end();
+}
+
+Test(store, hurry_sends_off_what_was_gathered)
+{
+    begin(0);
+    lsn_t lsn = append_as(0, true);
+    sk_store_hurry(store[0]);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    cr_assert_null(store[0]->gathered.head);
+    await(0, lsn);
+    sk_store_hurry(store[0]);
+    cr_assert_not(store[0]->hurried, "there is nothing");
+    end();
+}
 
 /* A small append, when nothing else is in hand, needs no other thread. */
 Test(store, lone_append_is_synced_by_the_loop_thread)
