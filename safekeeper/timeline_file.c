@@ -227,9 +227,7 @@ static int finish_rebase(struct sk_files *f, const char *log_dir)
     int rc = sk_control_renew(&f->control_file, c);
     if (rc || !c->emptying)
         return rc ? rc : sk_segments_sweep(log_dir, c->base.lsn);
-    rc = sk_segments_restart(log_dir, &c->owner, c->base.lsn);
-    c->emptying = false; /* the block says so with the next write, before anything is appended */
-    return rc;
+    return sk_segments_restart(log_dir, &c->owner, c->base.lsn);
 }
 
 static int read_log(struct sk_files *f, const struct sk_birth *birth)
@@ -302,7 +300,12 @@ int sk_files_open(const char *data_dir, const struct sk_birth *birth, struct sk_
     boot_id(&f->control.boot_id);
     f->control.clean = false;
     f->unsettled = true;
+    /* What was to be emptied is: in both slots, before anything is appended. */
+    bool emptied = f->control.emptying;
+    f->control.emptying = false;
     rc = write_control(f, f->log.flushed_lsn);
+    if (!rc && emptied)
+        rc = write_control(f, f->log.flushed_lsn);
     if (rc)
         goto fail;
     if (f->found.torn_bytes)
@@ -403,17 +406,24 @@ int sk_files_truncate(struct sk_files *f, lsn_t lsn)
     return rc ? rc : sk_log_truncate(&f->log, lsn);
 }
 
+/* In both slots: rot of one must not bring back a log whose files have gone, nor empty it again. */
+static int write_both(struct sk_files *f)
+{
+    int rc = sk_control_write(&f->control_file, &f->control);
+    return rc ? rc : sk_control_write(&f->control_file, &f->control);
+}
+
 /* The block first; while it says `emptying`, no file of the log counts. */
 static int begin_anew(struct sk_files *f, const struct sk_mark *begin)
 {
     struct sk_control *c = &f->control;
     c->emptying = !co_mutated(EMPTIED_UNTOLD);
     c->sealed_lsn = begin->lsn;
-    int rc = sk_control_write(&f->control_file, c);
+    int rc = write_both(f);
     if (!rc)
         rc = sk_log_empty(&f->log, begin);
     c->emptying = false;
-    return rc ? rc : sk_control_write(&f->control_file, c);
+    return rc ? rc : write_both(f);
 }
 
 int sk_files_rebase(struct sk_files *f, const struct sk_durable *durable)
@@ -431,7 +441,7 @@ int sk_files_rebase(struct sk_files *f, const struct sk_durable *durable)
     f->control.base = durable->base;
     if (begin.lsn > f->log.end_lsn)
         return rc ? rc : begin_anew(f, &begin);
-    if (!rc)
+    for (int slot = 0; slot < 2 && !rc; slot++)
         rc = write_control(f, f->log.flushed_lsn);
     return rc ? rc : sk_log_drop(&f->log, &begin);
 }

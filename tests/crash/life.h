@@ -29,7 +29,7 @@
     X(FLOOR, 'l', "a new leader's history, collapsed to its last two terms")                       \
     X(RESTART, 'r', "clean stop and start")                                                        \
     X(KILL, 'k', "killed and started: the kernel keeps what was written")                          \
-    X(TRIM, 'b', "the begin of the log goes, below what is committed")                             \
+    X(TRIM, 'g', "the begin of the log goes, below what is committed")                             \
     X(BASE, 'n', "the log is told to begin anew, behind its end")                                  \
     X(PUT, 'p', "the registry gets a newer version of the timeline")                               \
     X(HALT, 'h', "halted for good")
