@@ -47,11 +47,13 @@ struct check_node {
     uint32_t timelines;
 };
 
+#define CHECK_URL 600
 struct check_report {
     struct check_branch *branches;
     uint32_t n_branches;
     struct check_node nodes[CHECK_NODES_MAX];
     uint32_t n_nodes;
+    char archive[CHECK_URL];   /* that the pageserver writes to; "": none */
     uint32_t n_compared;       /* timelines of the catalog that were compared */
     json_t *problems, *notes;  /* of strings: of the cluster */
     struct store_report *deep; /* the store; NULL: not looked through. The caller's */

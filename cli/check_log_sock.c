@@ -107,6 +107,7 @@ int check_keepers_open(struct client *c, struct check_report *r)
                          &corallite__server_status__descriptor, ASK_TIMEOUT_MS, &m);
     if (rc)
         return rc;
+    snprintf(r->archive, sizeof r->archive, "%s", m->archive ? m->archive : "");
     for (size_t i = 0; i < m->n_safekeepers && r->n_nodes < CHECK_NODES_MAX; i++) {
         const Corallite__Safekeeper *k = m->safekeepers[i];
         struct check_node *n = &r->nodes[r->n_nodes];
@@ -187,6 +188,8 @@ struct tail {
     lsn_t from, to;
     uint64_t bytes, records; /* verified so far */
     bool chained;            /* of a record before: its digest is known */
+    bool begins;             /* `from` is no begin: the digest there is known */
+    struct wal_digest begin;
 };
 
 static bool same_id(ProtobufCBinaryData a, const struct co_id *b)
@@ -329,7 +332,8 @@ static int fetch_tail(struct client *c, struct tail *t, struct wal_digest *diges
     lsn_t at = t->from;
     bool ended = false;
     *found = false;
-    t->chained = false;
+    t->chained = t->begins;
+    *digest = t->begin;
     t->bytes = t->records = 0;
     int rc = wal_stream_new(&s);
     if (rc)
@@ -382,16 +386,43 @@ static void compare_logs(struct check_report *r, struct check_branch *b, struct 
             lsn, (unsigned)b->copies, (unsigned)answered, (unsigned)r->n_nodes);
 }
 
+/* No safekeeper keeps the log from t->from on: what lies below comes from the archive, and they go
+ * on behind it. */
+static int begin_in_archive(struct check_report *r, struct tail *t, struct check_reach *out)
+{
+    const struct co_id *cluster = NULL;
+    lsn_t at;
+    for (uint32_t i = 0; i < r->n_nodes && !cluster; i++)
+        if (r->nodes[i].answered)
+            cluster = &keepers[i].cluster;
+    if (!cluster || !r->archive[0])
+        return co_fail(CO_ERR_NOT_FOUND, "there is no archive");
+    int rc = check_archive_reaches(r->archive, cluster, &t->timeline, t->to, &at, &t->begin,
+                                   &out->bytes);
+    if (rc || at < t->from)
+        return rc ? rc : CO_ERR_NOT_FOUND;
+    t->begins = true;
+    t->from = at;
+    out->found = at == t->to;
+    out->digest = t->begin;
+    return 0;
+}
+
 int check_log_reaches(struct check_report *r, const struct co_id *timeline, lsn_t from, lsn_t to,
                       struct check_reach *out)
 {
     int rc = 0;
+    struct tail t = {.timeline = *timeline, .from = from, .to = to};
     *out = (struct check_reach){0};
     for (uint32_t i = 0; i < r->n_nodes && !rc && !out->found; i++) {
-        struct tail t = {.timeline = *timeline, .from = from, .to = to};
         if (!r->nodes[i].answered)
             continue;
         int bad = fetch_tail(&keepers[i], &t, &out->digest, &out->found);
+        if (bad == CO_ERR_TRUNCATED && !t.begins && begin_in_archive(r, &t, out) == 0 &&
+            !out->found)
+            bad = fetch_tail(&keepers[i], &t, &out->digest, &out->found);
+        if (out->found && bad == CO_ERR_TRUNCATED)
+            bad = 0;
         if (bad == CO_ERR_CANCELED)
             rc = bad;
         else if (bad && keepers[i].sock.fd < 0)

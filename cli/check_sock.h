@@ -27,9 +27,16 @@ struct check_reach {
     struct wal_digest digest; /* of the record that ends there */
     uint64_t bytes, records;
 };
-/* Reads it from one safekeeper after the other until one has it all. CO_ERR_CANCELED. */
+/* Reads it from one safekeeper after the other until one has it all; where none keeps its begin,
+ * that comes from the archive. CO_ERR_CANCELED. */
 CO_MUST_CHECK int check_log_reaches(struct check_report *r, const struct co_id *timeline,
                                     lsn_t from, lsn_t to, struct check_reach *out);
+
+/* reach_file.c: the log of a timeline as the archive has it, from its start on: sound and chained
+ * up to *at, with *digest there, which is `to` or below. CO_ERR_NOT_FOUND: it has nothing of it. */
+CO_MUST_CHECK int check_archive_reaches(const char *url, const struct co_id *cluster,
+                                        const struct co_id *timeline, lsn_t to, lsn_t *at,
+                                        struct wal_digest *digest, uint64_t *bytes);
 
 /* PRAGMA integrity_check and foreign_key_check at the LSN. CO_ERR_CANCELED. */
 CO_MUST_CHECK int check_structure(struct check_branch *b);

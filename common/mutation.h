@@ -48,7 +48,12 @@
     X(FRAGMENT_GAP,        "fragments that were lost in between leave a gap",              20, 0) \
     X(CONFIG_ONCE_COMMITTED, "a configuration is used only once it is committed",         501, 0) \
     X(CONFIG_NOT_JOINT,    "members change without a joint phase",                        200, 0) \
-    X(CONFIG_OVERLAP,      "a change of members overlaps an uncommitted one",            1000, 0)
+    X(CONFIG_OVERLAP,      "a change of members overlaps an uncommitted one",            1000, 0) \
+    X(TRIM_UNARCHIVED,     "a log drops what no archive has",                              50, 0) \
+    X(TRIM_UNFOLLOWED,     "a log drops what a pageserver that follows lacks",             50, 0) \
+    X(BASE_UNCOMMITTED,    "a log is told to begin where nothing is known to be committed", 200, 0) \
+    X(BASE_WITHOUT_CONFIG, "a log begins anew without the configuration there",           500, 0) \
+    X(BASE_NOT_PERSISTED,  "a log begins anew before the disk says so",                   200, 0)
 
 /* Mistakes of storage, found by crash points (tests/crash). Columns: name, text, crash points. */
 #define CO_STORAGE_MUTATION_LIST(X) \
@@ -65,7 +70,9 @@
     X(HISTORY_AFTER_BLOCK, "the control block names a history that is not there yet",  25000) \
     X(REGISTRY_UNSYNCED,   "a change of the registry is answered before it is synced", 25000) \
     X(REGISTRY_FROM_CACHE, "a start trusts changes of the registry that only the cache may hold", 90000) \
-    X(REGISTRY_ONE_COPY,   "a change of the registry with one rotten copy is taken for cut off", 60000)
+    X(REGISTRY_ONE_COPY,   "a change of the registry with one rotten copy is taken for cut off", 60000) \
+    X(DROP_BEFORE_BLOCK,   "segments go before the control block says where the log begins", 60000) \
+    X(EMPTIED_UNTOLD,      "a log is emptied without a word in the control block",      60000)
 
 /* Mistakes of the storage above the log; tests/fullsim finds them. Columns: name, text, seeds. */
 #define CO_SYSTEM_MUTATION_LIST(X) \

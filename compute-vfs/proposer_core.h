@@ -46,6 +46,7 @@ struct pr_history {
 /* What a VOTED said of a safekeeper's log. */
 struct pr_state_seen {
     lsn_t flush_lsn, commit_lsn, start_lsn;
+    lsn_t base_lsn;    /* it keeps its log from here on; 0: from its start */
     lsn_t suspect_lsn; /* its log may have reached so far, in suspect_term; 0: no doubt */
     term_t suspect_term;
     struct wal_digest digest;
@@ -79,6 +80,7 @@ struct pr_node {
     bool adopted;
     bool broken; /* its log ends within a record of ours: nothing of it counts in this term */
     lsn_t match_lsn, written_lsn, sent_lsn;
+    lsn_t base_lsn; /* it keeps its log from here on, as it said last; 0: from its start */
     /* of a record that goes in fragments: so much of the one at sent_lsn was sent; so much of the
      * one at match_lsn is staged there */
     uint64_t part_sent, part_have;

@@ -248,6 +248,7 @@ static int keep_state(struct pr_node *n, const struct q_msg *m)
     n->state.flush_lsn = m->flush_lsn;
     n->state.commit_lsn = m->commit_lsn;
     n->state.start_lsn = m->start_lsn;
+    n->state.base_lsn = m->base_lsn;
     n->state.suspect_lsn = m->suspect_lsn;
     n->state.suspect_term = m->suspect_term;
     n->state.digest = m->digest;
@@ -285,6 +286,7 @@ static void reset_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
     n->progress_us = now;
     n->lease_until_us = 0;
     n->fetch_node = 0;
+    n->base_lsn = n->granted ? n->state.base_lsn : 0;
     if (n->granted && n->state.commit_lsn > pr->commit_lsn) {
         pr->commit_lsn = n->state.commit_lsn;
     }

@@ -5,7 +5,9 @@
  * chunk. Every safekeeper has sent_lsn (where the next APPEND to it begins) and match_lsn (what it
  * acknowledged as durable); the difference is bounded by the window. On a lost connection, and when
  * nothing moved for resend_us, sent_lsn goes back to match_lsn. A safekeeper whose sent_lsn lies
- * below the tail is fed from the log of another one that has it: FETCH, DATA, APPEND.
+ * below the tail is fed from the log of another one that has it: FETCH, DATA, APPEND. When no other
+ * keeps its log from there on, what it is handed on is the begin of the log that is kept (its
+ * base), once we know that to be committed.
  *
  * A record larger than a fragment goes in fragments: part_sent counts within the record at
  * sent_lsn, part_have what the safekeeper says it has staged of the one at match_lsn. That much
@@ -401,18 +403,25 @@ static bool send_part(struct pr_proposer *pr, struct pr_node *n, const struct pr
     return send_fragment(pr, n, co_span_of(at, len), c->spilled, total, now);
 }
 
+/* Is `a` better to ask for what n lacks than `b`? Whoever was asked in vain is the last choice, and
+ * one that has dropped that part the one before. */
+static bool better_source(const struct pr_node *n, const struct pr_node *a, const struct pr_node *b)
+{
+    bool vain_a = a->node == n->fetch_node, vain_b = b->node == n->fetch_node;
+    bool keeps_a = a->base_lsn <= n->sent_lsn, keeps_b = b->base_lsn <= n->sent_lsn;
+    return vain_a != vain_b ? vain_b : keeps_a != keeps_b ? keeps_a : a->match_lsn > b->match_lsn;
+}
+
 static void fetch_for(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
     if (n->fetch_node != 0 && now - n->fetch_us < pr->o.resend_us) {
         return;
     }
     const struct pr_node *best = NULL;
-    uint32_t other = n->fetch_node; /* was asked in vain: somebody else, if there is one */
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         const struct pr_node *h = &pr->nodes[i];
         if (h != n && h->up && h->adopted && h->match_lsn > n->sent_lsn &&
-            (!best || best->node == other ||
-             (h->node != other && h->match_lsn > best->match_lsn))) {
+            (!best || better_source(n, h, best))) {
             best = h;
         }
     }
@@ -503,10 +512,43 @@ static int on_fragment(struct pr_proposer *pr, struct pr_node *from, const struc
     return 0;
 }
 
+/* A safekeeper keeps its log from its base on, and was asked for what lies below. It has adopted
+ * our history, so the base is a place of our log; who waits may begin there when it is committed.
+ * The one that is told answers with its new end, or is told again as a FETCH would be. */
+static void on_base(struct pr_proposer *pr, struct pr_node *from, const struct q_msg *m,
+                    uint64_t now)
+{
+    from->base_lsn = m->base_lsn;
+    if (!from->adopted || m->base_lsn > from->match_lsn ||
+        (m->base_lsn > pr->commit_lsn && !co_mutated(BASE_UNCOMMITTED))) {
+        return;
+    }
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        struct pr_node *n = &pr->nodes[i];
+        if (n->fetch_node != from->node || !n->adopted || n->sent_lsn != m->from_lsn ||
+            n->sent_lsn >= m->base_lsn) {
+            continue;
+        }
+        struct q_msg *append = begin_append(pr, n, now);
+        if (append) {
+            append->base_lsn = m->base_lsn;
+            append->digest = m->digest;
+            append->config = m->config;
+        }
+    }
+}
+
 /* What was fetched goes on to whoever waits for it. */
 int pr_on_data(struct pr_proposer *pr, struct pr_node *from, const struct q_msg *m, uint64_t now)
 {
-    if (!pr_leads(pr) || m->term != pr->term || m->payload.len == 0) {
+    if (!pr_leads(pr) || m->term != pr->term) {
+        return 0;
+    }
+    if (m->base_lsn) {
+        on_base(pr, from, m, now);
+        return 0;
+    }
+    if (m->payload.len == 0) {
         return 0;
     }
     if (m->fragment) {
@@ -785,6 +827,7 @@ void pr_on_ack(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m,
     }
     lsn_t flush = at_most(m->flush_lsn, pr->tip_lsn);
     lsn_t written = at_most(m->write_lsn, pr->tip_lsn);
+    n->base_lsn = m->base_lsn;
     if (!n->adopted) {
         n->adopted = true;
         n->match_lsn = n->sent_lsn = flush;

@@ -128,6 +128,8 @@ static void take(struct ps_server *s)
     for (uint32_t i = 0; i < task->n_lines; i++) {
         struct ps_timeline *tl = task->lines[i].owner;
         tl->archived = task->lines[i].end;
+        if (task->lines[i].stands > tl->archive_told)
+            tl->archive_told = task->lines[i].stands;
         if (task->lines[i].removed && !tl->archive_removed) {
             tl->archive_removed = true;
             ps_catalog_drive(s, tl);
@@ -242,8 +244,8 @@ void ps_archive_status(struct ps_server *s, Corallite__ServerStatus *out)
 
 int ps_archive_start(struct ps_server *s)
 {
-    if (!s->options->archive[0])
-        return 0;
+    if (!s->options->archive[0] || s->options->follow)
+        return 0; /* who follows reads what is there (refill_uv.c) */
     s->archive = calloc(1, sizeof *s->archive);
     if (!s->archive)
         return co_fail(CO_ERR_NOMEM, "no memory to archive with");

@@ -16,6 +16,10 @@
  *   V4 at the first touch of a timeline what lies beyond the manifest is taken away: it was put by
  *      a round that did not come to its manifest, maybe of a log that a restore has left behind.
  *
+ *   V5 what safekeepers are told to be archived (`stands`) is what a manifest of ours tells, after
+ *      which we were still the last to have claimed a generation: whoever claims the next one reads
+ *      that manifest, and takes away nothing that it tells of (V4).
+ *
  * Threads: the task is the loop's or the thread's, never both. All of the store's calls are on the
  * thread; stop() alone reaches into it.
  */
@@ -30,6 +34,7 @@ struct ps_archive_line {
     lsn_t last;   /* everything below is committed and ingested */
     lsn_t known;  /* so much is known to be committed */
     lsn_t end;    /* out: archived; 0: nothing is known of it */
+    lsn_t stands; /* out: so much for good (V5); 0: nothing is known */
     bool removed; /* out: it was DROPPED, and nothing of it is left in the archive */
     void *owner;  /* the loop's */
 };

@@ -306,6 +306,16 @@ static bool ends_round(const struct ps_archiver *a, int rc)
     return rc && rc != CO_ERR_CORRUPT && a->at_archive;
 }
 
+/* V5 */
+static void stand(struct ps_archiver *a)
+{
+    for (uint32_t i = 0; i < a->task->n_lines; i++) {
+        struct ps_archived *t = find(a, &a->task->lines[i].meta.id, false);
+        if (t && a->task->lines[i].meta.state != PS_DROPPED)
+            t->stands = t->end;
+    }
+}
+
 static int work(struct ps_archiver *a)
 {
     int rc = prepare(a), first = 0;
@@ -322,6 +332,10 @@ static int work(struct ps_archiver *a)
     if (rc)
         return rc;
     rc = ps_archive_manifest(a);
+    if (!rc)
+        rc = still_ours(a);
+    if (!rc)
+        stand(a);
     for (uint32_t i = 0; i < a->task->n_lines && !rc; i++) {
         struct ps_archived *t = find(a, &a->task->lines[i].meta.id, false);
         if (t && a->task->lines[i].meta.state != PS_DROPPED)
@@ -343,6 +357,7 @@ static void round_of(struct ps_archiver *a)
     for (uint32_t i = 0; i < task->n_lines; i++) {
         const struct ps_archived *t = find(a, &task->lines[i].meta.id, false);
         task->lines[i].end = t ? t->end : 0;
+        task->lines[i].stands = t ? t->stands : 0;
     }
 }
 

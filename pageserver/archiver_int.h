@@ -14,7 +14,7 @@
 /* A timeline as the archive has it. */
 struct ps_archived {
     struct co_id id;
-    lsn_t end;
+    lsn_t end, stands;
     struct wal_digest digest;
     uint64_t time_us;
     bool listed; /* `chunks` are known, and what lies beyond `end` was taken away */

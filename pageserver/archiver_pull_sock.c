@@ -155,7 +155,11 @@ int ps_archive_pull(struct ps_archiver *a, const struct ps_archive_line *line,
     }
     if (!ours) {
         char why[CO_SENTENCE_MAX];
-        snprintf(why, sizeof why, "%s", co_sentence());
+        snprintf(why, sizeof why, "%s%s", co_sentence(),
+                 rc == CO_ERR_TRUNCATED
+                     ? ". Is this another archive than the one that was written to before? Then it "
+                       "needs a copy of that one first"
+                     : "");
         int rest = put_rest(&p);
         ours = rest != 0;
         if (rest)

@@ -7,7 +7,7 @@
  *
  * A STREAM tells the position of its timeline to the safekeeper that it asks. The others are told
  * here, what is new since the last time: whatever a safekeeper keeps for those that follow, it must
- * know of each of them how far it is.
+ * know of each of them how far it is. Whoever archives tells all of them also what is archived.
  */
 #include <stdlib.h>
 
@@ -66,14 +66,18 @@ static void tell(struct ps_server *s, struct ps_node *node)
     for (struct ps_timeline *tl = at && list ? s->reg.all : NULL; tl && m.n_durable < BATCH_MAX;
          tl = tl->next) {
         if (!ps_timeline_fed(tl) || tl->held[node->index] == 0 ||
-            tl->told[node->index] == tl->durable)
+            (tl->told[node->index] == tl->durable &&
+             tl->told_archived[node->index] == tl->archive_told))
             continue;
         tl->told[node->index] = tl->durable;
+        tl->told_archived[node->index] = tl->archive_told;
         Corallite__Pageservers__One__Position *p = list[m.n_durable] = &at[m.n_durable];
         corallite__pageservers__one__position__init(p);
         p->has_timeline = p->has_durable_lsn = 1;
         p->timeline = msg_bytes16(tl->meta.id.b);
         p->durable_lsn = tl->durable;
+        p->has_archived_lsn = tl->archive_told != LSN_NONE;
+        p->archived_lsn = tl->archive_told;
         m.n_durable++;
     }
     if (m.n_durable)
@@ -85,7 +89,7 @@ static void tell(struct ps_server *s, struct ps_node *node)
 void ps_durable_forget(struct ps_server *s, uint32_t node)
 {
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
-        tl->told[node] = LSN_NONE;
+        tl->told[node] = tl->told_archived[node] = LSN_NONE;
 }
 
 void ps_durable_tick(struct ps_server *s)

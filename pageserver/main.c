@@ -46,7 +46,8 @@ static const struct co_option known_options[] = {
      "most that the page store may grow to (default 1T): address space, not disk"},
     {"archive", O_ARCHIVE, "URL",
      "keep the log there as well, outside the cluster: dir:/path of a directory that is there, "
-     "or s3://bucket/prefix (default: none)"},
+     "or s3://bucket/prefix (default: none). With --follow: the one that the owner keeps, to read "
+     "what safekeepers have dropped"},
     {"archive-every", O_ARCHIVE_EVERY, "TIME", "how often what is new goes there (default 5s)"},
     {"follow", O_FOLLOW, "HOST:PORT",
      "follow the pageserver there: serve the same pages, and leave every change of the catalog to "
@@ -197,10 +198,6 @@ static int check(const struct ps_options *o, bool insecure)
         return co_fail(CO_ERR_INVAL,
                        "--follow and --take-over contradict each other: one of them says who owns "
                        "the catalog");
-    if (o->follow && o->archive[0])
-        return co_fail(CO_ERR_INVAL,
-                       "--archive is for the pageserver that owns the catalog; a follower keeps "
-                       "none: give it to that one");
     if (o->map_bytes && o->map_bytes < 16 * CO_MIB)
         return co_fail(CO_ERR_INVAL, "--map-size wants at least 16M");
     if (!insecure && !co_is_loopback(o->listen_host))

@@ -19,6 +19,9 @@
  * asked too, after HEDGE_MS. Answers from several overlap harmlessly: LSNs are byte positions, and
  * what is there already is skipped.
  *
+ * What no safekeeper keeps any more (they answer TRUNCATED) comes from the archive (refill_uv.c):
+ * while that lasts none of them is asked.
+ *
  * Of ten thousand databases few are written to. A feed whose poll brought nothing ends, and the
  * timeline rests: the safekeepers tell when a commit LSN moves (TIMELINE_LISTED with news), with
  * their list at the begin of a connection how far each is, and a reader who wants more than there
@@ -58,7 +61,9 @@ struct feed {
     uint64_t progress;
     struct co_buf pending;
     bool ingesting, halted, closed, pausing;
-    bool gathering; /* pausing, but for nobody who waits */
+    bool gathering;     /* pausing, but for nobody who waits */
+    bool refilling;     /* the archive is being read */
+    unsigned truncated; /* answers in a row that what is wanted is not kept there */
     uint32_t source;
     uint64_t request[CO_MEMBERS_MAX]; /* outstanding STREAM; 0: none */
     uint64_t asked_ms[CO_MEMBERS_MAX];
@@ -175,7 +180,7 @@ static void pause_for(struct feed *f, uint64_t ms)
 
 static void poll_source(struct feed *f)
 {
-    if (f->closed || f->halted || f->pausing || f->request[f->source] ||
+    if (f->closed || f->halted || f->pausing || f->refilling || f->request[f->source] ||
         f->pending.len >= PENDING_MAX)
         return;
     if (!usable(f, f->source) && !turn(f)) {
@@ -209,7 +214,7 @@ static void on_hedge(uv_timer_t *timer)
     struct feed *f = timer->data;
     if (f->closed || f->halted || !is_awaited(f))
         return;
-    if (!f->ingesting && !f->pausing)
+    if (!f->ingesting && !f->pausing && !f->refilling)
         for (uint32_t i = 0; i < f->s->reg.n_nodes; i++)
             if (i != f->source && usable(f, i) && !f->request[i])
                 ask(f, i, HEDGE_POLL_MS);
@@ -253,6 +258,7 @@ static int batch_run(struct ps_job *job, struct ps_txn *txn)
 /* What was received beyond the chain is asked for again, elsewhere, a little later. */
 static void start_over(struct feed *f)
 {
+    f->refilling = false;
     drop_pending(f);
     f->received = f->tl->chain.last_lsn;
     f->part = f->part_total = 0;
@@ -320,6 +326,8 @@ static void batch_done(struct ps_job *job)
         if (f->pending.len && !f->pausing)
             submit(f);
         poll_source(f);
+        if (f->refilling)
+            ps_refill_take(f->s);
     }
     co_buf_free(&b->bytes);
     free(b);
@@ -354,7 +362,7 @@ static int take_fragment(struct feed *f, uint32_t node, const Corallite__StreamD
 {
     struct wal_header h;
     uint64_t at = data->fragment_at;
-    if (f->halted || f->closed || data->from_lsn != f->received || at > f->part ||
+    if (f->halted || f->closed || f->refilling || data->from_lsn != f->received || at > f->part ||
         bytes.len <= f->part - at)
         return 0;
     if (f->part == 0) {
@@ -387,8 +395,10 @@ static int take_data(struct feed *f, uint32_t node, const Corallite__StreamData 
     lsn_t end = data->from_lsn + records.len;
     if (data->fragment)
         return take_fragment(f, node, data, records);
-    if (f->halted || f->closed || f->part || data->from_lsn > f->received || end <= f->received)
+    if (f->halted || f->closed || f->refilling || f->part || data->from_lsn > f->received ||
+        end <= f->received)
         return 0;
+    f->truncated = 0;
     size_t skip = (size_t)(f->received - data->from_lsn);
     int rc = take_bytes(f, records.data + skip, records.len - skip);
     if (rc)
@@ -471,6 +481,90 @@ int ps_feed_data(struct ps_server *s, uint32_t node, const struct frame_header *
     return rc;
 }
 
+/* -- From the archive -------------------------------------------------------------------------- */
+
+static void retry_later(struct feed *f)
+{
+    uint64_t ms = RETRY_MS << (f->failures < 6 ? f->failures : 6);
+    f->failures++;
+    pause_for(f, ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS);
+}
+
+static void begin_refill(struct feed *f)
+{
+    if (f->ingesting || f->pending.len || f->part) { /* from what is durable on, nothing else */
+        pause_for(f, RETRY_MS);
+        return;
+    }
+    int rc = ps_refill_begin(f->s, f->tl);
+    f->refilling = !rc;
+    if (rc == CO_ERR_BUSY) {
+        pause_for(f, RETRY_MS);
+    } else if (rc) {
+        co_warn(MODULE, "%s", co_sentence());
+        retry_later(f);
+    } else {
+        for (uint32_t i = 0; i < f->s->reg.n_nodes; i++)
+            f->request[i] = 0;
+        uv_timer_stop(&f->timer);
+    }
+}
+
+/* A safekeeper does not keep what comes next. Another may; when none does, the archive has it. */
+static void on_truncated(struct feed *f)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < f->s->reg.n_nodes; i++)
+        n += usable(f, i);
+    if (f->refilling || f->pausing)
+        return;
+    if (++f->truncated < n) {
+        turn(f);
+        poll_source(f);
+        return;
+    }
+    f->truncated = 0;
+    begin_refill(f);
+}
+
+int ps_feed_refilled(struct ps_timeline *tl, struct co_span bytes, const struct ps_refilled *end)
+{
+    struct feed *f = tl ? tl->feed : NULL;
+    if (!f || !f->refilling || f->halted)
+        return -1;
+    if (f->pending.len >= PENDING_MAX)
+        return 0;
+    if (take_bytes(f, bytes.data, bytes.len)) {
+        start_over(f);
+        return -1;
+    }
+    f->received = end->lsn;
+    f->part = end->part;
+    f->part_total = end->part_total;
+    if (!f->ingesting)
+        submit(f);
+    return 1;
+}
+
+void ps_feed_refill_end(struct ps_timeline *tl, int rc, const char *why)
+{
+    struct feed *f = tl ? tl->feed : NULL;
+    if (!f || !f->refilling)
+        return;
+    f->refilling = false;
+    if (!rc) {
+        co_info(MODULE, "the archive was read to its end");
+        poll_source(f);
+        return;
+    }
+    co_warn(MODULE, "the archive could not be read to its end, tried again code=%s: %s",
+            co_error_name(rc), why);
+    if (f->part)
+        start_over(f);
+    else
+        retry_later(f);
+}
+
 bool ps_feed_error(struct ps_server *s, uint32_t node, uint64_t request, int code)
 {
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
@@ -482,7 +576,9 @@ bool ps_feed_error(struct ps_server *s, uint32_t node, uint64_t request, int cod
             tl->held[node] = 0; /* it lost the timeline, or never had it: put there again */
             ps_catalog_drive(s, tl);
         }
-        if (node == f->source && !f->halted && !f->closed) {
+        if (node == f->source && code == CO_ERR_TRUNCATED && !f->halted && !f->closed) {
+            on_truncated(f);
+        } else if (node == f->source && !f->halted && !f->closed) {
             turn(f);
             pause_for(f, RETRY_MS);
         }
@@ -570,7 +666,9 @@ int ps_feed_check(const struct ps_timeline *tl)
 const char *ps_feed_source(const struct ps_timeline *tl, char text[320])
 {
     const struct feed *f = tl->feed;
-    if (!f || !usable(f, f->source))
+    if (f && f->refilling)
+        snprintf(text, 320, "the archive");
+    else if (!f || !usable(f, f->source))
         snprintf(text, 320, "no safekeeper is connected that has this timeline");
     else
         snprintf(text, 320, "safekeeper %u at %s:%u", f->s->nodes[f->source].id,

@@ -63,11 +63,13 @@ struct ps_timeline {
     uint32_t gc_at;              /* its place in the plan that is being made */
 
     lsn_t archived;       /* the archive has its log up to here (archive_uv.c) */
+    lsn_t archive_told;   /* and a manifest that stands tells so: safekeepers may rely on it */
     bool archive_removed; /* DROPPED, and the archive has nothing of it */
 
     struct ps_chain chain; /* what is ingested */
     lsn_t durable;         /* so much of it is on disk for sure (durable_uv.c) */
     lsn_t to_be_durable, told[CO_MEMBERS_MAX]; /* by the sync under way; to each safekeeper */
+    lsn_t told_archived[CO_MEMBERS_MAX];
     void *feed;  /* the puller's (puller_uv.c); NULL: nothing is to be pulled */
     void *waits; /* reads that wait for records (serve_uv.c) */
 

@@ -32,6 +32,7 @@ static void stop(struct ps_server *s)
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
         ps_feed_close(tl);
     ps_gc_close(s);
+    ps_refill_close(s);
     ps_archive_close(s);
     ps_writer_stop(s->writer);
     uv_close((uv_handle_t *)&s->tick, NULL);

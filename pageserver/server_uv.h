@@ -102,6 +102,13 @@ struct ps_moment {
     bool rounded;
 };
 
+/* How far what came from the archive reaches: whole records up to `lsn`, and of the one there
+ * `part` of its `part_total` bytes. */
+struct ps_refilled {
+    lsn_t lsn;
+    uint64_t part, part_total;
+};
+
 /* Something that is to be in the archive, and since when (archive_uv.c). */
 struct ps_archive_mark {
     uint64_t number, since_us; /* 0: nothing */
@@ -183,6 +190,7 @@ struct ps_server {
     uv_timer_t tick, purge, again;
     uv_signal_t sigterm, sigint;
     struct ps_archive *archive; /* NULL: none is configured */
+    struct ps_refill *refill;   /* what is being read from it; NULL: nothing */
     struct ps_gc_work *gc;      /* the run that is under way, or NULL */
     struct ps_follow *follow;   /* what a follower has to do with the one that owns the catalog */
     uint64_t fresh;             /* newest round of listings that somebody wants */
@@ -270,7 +278,22 @@ lsn_t ps_feed_known(const struct ps_server *s, const struct ps_timeline *tl);
 uint64_t ps_feed_lag(const struct ps_server *s, const struct ps_timeline *tl);
 /* "safekeeper 2 at 127.0.0.1:6412", where the timeline is pulled from. */
 const char *ps_feed_source(const struct ps_timeline *tl, char text[320]);
+/* From the archive: what follows what the feed has, and how far it is with that. 1: taken; 0:
+ * later, when some of what it has was ingested (ps_refill_take); -1: it does not want it. tl may be
+ * NULL. */
+int ps_feed_refilled(struct ps_timeline *tl, struct co_span bytes, const struct ps_refilled *end);
+/* There is no more of it; rc and why: it could not be read to its end. */
+void ps_feed_refill_end(struct ps_timeline *tl, int rc, const char *why);
 void ps_feeds_tick(struct ps_server *s);
+
+/* -- refill_uv.c: what the safekeepers keep no more, from the archive ---------------------------
+ */
+/* Reads the log from the timeline's last-record LSN on. CO_ERR_BUSY: another one is being read;
+ * CO_ERR_TRUNCATED: there is no archive. */
+CO_MUST_CHECK int ps_refill_begin(struct ps_server *s, const struct ps_timeline *tl);
+/* Gives the feed what is ready. */
+void ps_refill_take(struct ps_server *s);
+void ps_refill_close(struct ps_server *s);
 
 /* -- serve_uv.c: sessions and names ------------------------------------------------------------ */
 CO_MUST_CHECK int ps_serve_start(struct ps_server *s);

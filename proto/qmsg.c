@@ -48,6 +48,7 @@ enum {
     U_WRITING = 1u << 26,
     U_SUSPECT_TERM = 1u << 27,
     U_DISK_FULL = 1u << 28,
+    U_BASE = 1u << 29,
     U_KNOWN = 1u << 31, /* it is a type of the quorum log at all */
 };
 
@@ -60,20 +61,20 @@ static uint32_t uses(unsigned type)
         return U_KNOWN | U_NONCE;
     case FRAME_VOTED:
         return U_KNOWN | U_NONCE | U_GRANTED | U_LEASE | U_FLUSH | U_COMMIT | U_FLOOR | U_START |
-               U_DIGEST | U_HISTORY | U_CONFIG | U_WRITING | U_SUSPECT | U_SUSPECT_TERM;
+               U_DIGEST | U_HISTORY | U_CONFIG | U_WRITING | U_SUSPECT | U_SUSPECT_TERM | U_BASE;
     case FRAME_FETCH:
         return U_KNOWN | U_FROM | U_TO | U_FRAGMENT_AT;
     case FRAME_DATA:
         return U_KNOWN | U_FROM | U_TO | U_FLUSH | U_HISTORY | U_PAYLOAD | U_FRAGMENT |
-               U_FRAGMENT_AT;
+               U_FRAGMENT_AT | U_BASE | U_DIGEST | U_CONFIG;
     case FRAME_ELECTED:
         return U_KNOWN | U_NONCE | U_HISTORY | U_START | U_SENT;
     case FRAME_APPEND:
         return U_KNOWN | U_NONCE | U_BEGIN | U_COMMIT | U_FLOOR | U_SENT | U_WANT_RECEIVED |
-               U_PAYLOAD | U_FRAGMENT | U_FRAGMENT_AT | U_WRITING;
+               U_PAYLOAD | U_FRAGMENT | U_FRAGMENT_AT | U_WRITING | U_BASE | U_DIGEST | U_CONFIG;
     case FRAME_ACK:
         return U_KNOWN | U_NONCE | U_FLUSH | U_WRITE | U_COMMIT | U_SENT | U_WAITERS | U_STAGED |
-               U_DISK_FULL;
+               U_DISK_FULL | U_BASE;
     case FRAME_READ_POS:
         return U_KNOWN | U_READ_ID | U_WANT_HISTORY;
     case FRAME_POS:
@@ -115,7 +116,8 @@ static uint32_t uses(unsigned type)
     X(U_WRITING, writing, false)                                                                   \
     X(U_SUSPECT, suspect_lsn, true)                                                                \
     X(U_SUSPECT_TERM, suspect_term, false)                                                         \
-    X(U_DISK_FULL, disk_full, false)
+    X(U_DISK_FULL, disk_full, false)                                                               \
+    X(U_BASE, base_lsn, true)
 
 /* -- Encoding ---------------------------------------------------------------------------------- */
 
@@ -138,7 +140,7 @@ static void fill(const struct q_msg *msg, uint32_t used, Corallite__Quorum *pb)
 #undef X
     pb->has_nonce = (used & U_NONCE) && !co_id_is_zero(&msg->nonce);
     pb->nonce = msg_bytes16(msg->nonce.b);
-    pb->has_digest = (used & U_DIGEST) != 0;
+    pb->has_digest = (used & U_DIGEST) && (msg->type == FRAME_VOTED || msg->base_lsn);
     pb->digest = msg_bytes16(msg->digest.b);
     if ((used & U_HISTORY) && msg->history.n) {
         co_assert(msg->history.n <= CO_HISTORY_MAX);

@@ -10,17 +10,19 @@
  *   VOTE      nonce, waited_us (for the lease until now)   compute -> safekeeper
  *   VOTED     nonce (echoed), granted, lease_held, flush_lsn, commit_lsn, floor_lsn, start_lsn,
  *             digest (at flush_lsn), history (cut at flush_lsn), config (in force at flush_lsn),
- *             suspect_lsn, suspect_term (of the last log term there): see below; or, not asked for,
- *             writing: the lease that you wait for is in use
+ *             suspect_lsn, suspect_term (of the last log term there): see below; base_lsn; or, not
+ *             asked for, writing: the lease that you wait for is in use
  *   FETCH     from_lsn, to_lsn, fragment_at                proposer -> donor
  *   DATA      from_lsn, to_lsn (of a fragment: end of its record), flush_lsn, history, fragment,
- *             fragment_at, payload: records from from_lsn on (may be fewer than asked)
+ *             fragment_at, payload: records from from_lsn on (may be fewer than asked); or without
+ *             one base_lsn, digest, config: see below
  *   ELECTED   nonce, history, start_lsn (where streaming to this safekeeper begins), sent_us
  *   APPEND    nonce, begin_lsn, commit_lsn, floor_lsn (history may be collapsed below), sent_us,
  *             want_received, fragment, fragment_at, writing (a transaction is open: for those who
- *             wait), payload: records (none: a heartbeat, renews the lease)
+ *             wait), payload: records (none: a heartbeat, renews the lease); or without one
+ *             base_lsn, digest, config
  *   ACK       nonce (echoed), flush_lsn, write_lsn, commit_lsn, sent_us (echoed), waiters,
- *             staged_bytes, disk_full
+ *             staged_bytes, disk_full, base_lsn
  *   RELEASE   nonce: the lease is given up
  *   READ_POS  read_id, want_history
  *   POS       read_id, term, last_log_term, flush_lsn, commit_lsn, config, history (if wanted),
@@ -41,6 +43,12 @@
  * acknowledged (damage, or a crash that looks like it) says so with suspect_lsn > flush_lsn until a
  * leader has brought the log back. Its VOTED counts only for a donor whose log is at least
  * (suspect_term, suspect_lsn); its POS counts for no read.
+ *
+ * Base. A safekeeper may drop the begin of its log once an archive has it. base_lsn of a VOTED or
+ * an ACK: from there on the sender keeps it (0: from the timeline's start on). A FETCH below it is
+ * answered by a DATA without records, with base_lsn, and digest and configuration in force there. A
+ * leader that knows that place to be committed hands it on as an APPEND to whoever ends below it:
+ * your log begins here.
  *
  * The codec carries exactly these: a field that the type does not use is not sent, and is zero
  * after decoding whatever the sender wrote. Absent means zero. Checked while decoding: lengths and
@@ -82,7 +90,7 @@ struct q_msg {
     term_t last_log_term;
     lsn_t begin_lsn, start_lsn, from_lsn, to_lsn;
     lsn_t flush_lsn, write_lsn, commit_lsn, floor_lsn;
-    lsn_t suspect_lsn;
+    lsn_t suspect_lsn, base_lsn;
     term_t suspect_term;
     uint64_t sent_us, waited_us;
     uint32_t waiters;

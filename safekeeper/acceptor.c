@@ -63,16 +63,27 @@ struct q_msg *sk_emit_send(const struct sk_acceptor *sk, struct sk_actions *out,
     return &a->msg;
 }
 
-void sk_persist(struct sk_acceptor *sk, struct sk_actions *out, bool history_changed)
+static struct sk_action *persist(struct sk_acceptor *sk, struct sk_actions *out,
+                                 enum sk_action_kind kind)
 {
     /* Each PERSIST of a list needs a state of its own: a later one must not show through. */
     co_assert(sk->n_snapshots < 2);
     struct sk_durable *d = &sk->snapshot[sk->n_snapshots++];
     sk->d.commit_lsn = sk->commit_lsn;
     *d = sk->d;
-    struct sk_action *a = sk_emit(out, SK_PERSIST);
+    struct sk_action *a = sk_emit(out, kind);
     a->durable = d;
-    a->history_changed = history_changed;
+    return a;
+}
+
+void sk_persist(struct sk_acceptor *sk, struct sk_actions *out, bool history_changed)
+{
+    persist(sk, out, SK_PERSIST)->history_changed = history_changed;
+}
+
+void sk_persist_base(struct sk_acceptor *sk, struct sk_actions *out)
+{
+    persist(sk, out, SK_REBASE)->lsn = sk->d.base.lsn;
 }
 
 void sk_halt(struct sk_acceptor *sk, struct sk_actions *out, const char *reason)
@@ -202,6 +213,7 @@ static void send_voted(struct sk_acceptor *sk, const struct sk_event *ev, bool g
     m->commit_lsn = sk->commit_lsn;
     m->floor_lsn = sk->d.floor_lsn;
     m->start_lsn = sk->start_lsn;
+    m->base_lsn = sk->d.base.lsn;
     m->config = *sk_config(sk);
     if (sk->flush_lsn == sk->write_lsn) {
         m->digest = sk->digest;
@@ -262,6 +274,7 @@ void sk_send_ack(struct sk_acceptor *sk, sk_conn_t conn, const struct co_id *non
     m->commit_lsn = sk->commit_lsn;
     m->sent_us = sk->released ? 0 : sent_us; /* 0: no lease comes with it */
     m->waiters = sk->n_waiters;
+    m->base_lsn = sk->d.base.lsn;
 }
 
 /* A leader's history becomes ours, less what M16 lets us forget. `copy` has room for it. */
@@ -423,7 +436,9 @@ static int on_append(struct sk_acceptor *sk, const struct sk_event *ev, struct s
     lsn_t before = sk->write_lsn;
     uint64_t staged_before = sk->staged;
     bool taken = true;
-    if (m->payload.len > 0 && m->fragment) {
+    if (m->base_lsn) {
+        sk_take_base(sk, ev, out);
+    } else if (m->payload.len > 0 && m->fragment) {
         int rc = sk_take_fragment(sk, m, out, &taken);
         if (rc) {
             return rc;
@@ -475,6 +490,10 @@ static void on_fetch(struct sk_acceptor *sk, const struct sk_event *ev, struct s
     if (m->term > sk->d.term || m->from_lsn < sk->start_lsn || m->from_lsn >= sk->flush_lsn ||
         m->to_lsn <= m->from_lsn) {
         return; /* nothing that we could vouch for; the leader asks somebody else */
+    }
+    if (m->from_lsn < sk_base_lsn(sk)) {
+        sk_send_base(sk, ev, out);
+        return;
     }
     struct q_history h = sk_history(sk);
     struct q_msg data = {.type = FRAME_DATA,
@@ -619,11 +638,14 @@ int sk_step(struct sk_acceptor *sk, const struct sk_event *event, struct sk_acti
     case SK_EV_SHUTDOWN:
         on_shutdown(sk, event, out);
         break;
+    case SK_EV_TRIM:
+        sk_trim(sk, event, out);
+        break;
     }
     if (rc == 0 && !sk->halted) {
         sk_lease_tick(sk, event->now_us, out);
-        co_assert(sk->start_lsn <= sk->commit_lsn && sk->commit_lsn <= sk->flush_lsn &&
-                  sk->flush_lsn <= sk->write_lsn); /* I3 */
+        co_assert(sk->start_lsn <= sk_base_lsn(sk) && sk_base_lsn(sk) <= sk->commit_lsn &&
+                  sk->commit_lsn <= sk->flush_lsn && sk->flush_lsn <= sk->write_lsn); /* I3 */
         co_assert(sk_history_term(sk) <= sk->d.term);
     }
     return rc;
@@ -639,6 +661,13 @@ static int boot_check(const struct sk_boot *boot)
     if (!q_history_valid(&h) || (h.n > 0 && h.e[h.n - 1].term > d->term)) {
         return co_fail(CO_ERR_CORRUPT, "the stored term history does not ascend, or goes beyond "
                                        "the stored term; this copy of the log cannot be used");
+    }
+    if (d->base.lsn && (d->base.lsn < boot->start_lsn || d->base.lsn > d->commit_lsn)) {
+        return co_fail(
+            CO_ERR_CORRUPT,
+            "the log is kept from %016llx on, which is not between its start and what is "
+            "known to be committed, %016llx; this copy of the log cannot be used",
+            (unsigned long long)d->base.lsn, (unsigned long long)d->commit_lsn);
     }
     if (boot->flush_lsn < boot->start_lsn || boot->flush_lsn < d->commit_lsn) {
         return co_fail(CO_ERR_CORRUPT,
@@ -714,6 +743,7 @@ void sk_view(const struct sk_acceptor *sk, uint64_t now_us, struct sk_view *out)
                             .flush_lsn = sk->flush_lsn,
                             .commit_lsn = sk->commit_lsn,
                             .floor_lsn = sk->d.floor_lsn,
+                            .base_lsn = sk_base_lsn(sk),
                             .suspect_lsn = sk->d.suspect_lsn,
                             .digest = sk->digest,
                             .staged = sk->staged,

@@ -21,11 +21,16 @@
  *   - SK_EV_CLOSED says `local` only when the other end of the connection went away. A connection
  *     that this daemon closed, or that timed out, is not local: its owner may live on and still
  *     read by its lease. A proposer stops reading by the lease before it closes a connection.
+ *   - a REBASE makes `durable` durable, as PERSIST does, and with it where the log begins: at
+ * durable->base. If that lies within the log, what lies below may go, and goes only then. If it
+ * lies behind the log's end, all of the log goes, and it is empty and begins there: after a crash
+ * one or the other holds. Like a TRUNCATE it makes an earlier sync's FLUSHED void when it empties.
  *   - an action that fails ends the service of this node (never retried, never acknowledged).
  *   - spans and histories in actions are borrowed until the next call on this acceptor, or, for
  * what came from an event's message, until the message is freed.
  *
- * Invariants (asserted): I2 term, commit_lsn never decrease. I3 start <= commit <= flush <= write.
+ * Invariants (asserted): I2 term, commit_lsn never decrease. I3 start <= base <= commit <= flush <=
+ * write.
  * I4 history ascends. I5 never truncated below commit_lsn (else HALT). I6 no ACK covers what is not
  * flushed. I7 by the order of actions. I9 records chain: begin == end of the previous, base ==
  * begin, digest of the previous.
@@ -38,6 +43,14 @@
  * node id was never used by anybody else. A VOTE with an older configuration version is answered
  * with the newer record (S21); only a VOTE, because ELECTED has to reach a log with an uncommitted
  * newer record in order to cut it, and POS carries the configuration anyway.
+ *
+ * The kept start. Of a log that an archive has, the begin may go (SK_EV_TRIM): never above what is
+ * committed here, is archived, and is on the disk of every pageserver that follows. From then on
+ * this safekeeper knows the log from its *base* on: LSN, chain digest and configuration there. Who
+ * asks for what lies below is told the base (DATA), and a leader that knows it to be committed
+ * hands it on to whoever ends below it (APPEND with base_lsn): such a one drops all it has, which
+ * is part of what is committed below the base or of nothing, and goes on from there. The history is
+ * not cut by that, so S2 compares as before.
  *
  * A lease belongs to one compute: the last four bytes of a nonce count its campaigns, so two nonces
  * that agree in the first twelve are the same holder.
@@ -55,6 +68,14 @@
 /* A connection, named by its shell: a later one has a larger number. 0: none. */
 typedef uint64_t sk_conn_t;
 
+/* Where a log begins that is not kept from the timeline's start on. */
+struct sk_base {
+    lsn_t lsn; /* 0: the timeline's start */
+    struct wal_digest digest;
+    struct wal_config config; /* in force there */
+    bool left;                /* and by it this node has left */
+};
+
 /* What a safekeeper keeps of a timeline in its control block and history file. */
 struct sk_durable {
     term_t term;
@@ -62,6 +83,7 @@ struct sk_durable {
     lsn_t commit_lsn; /* lazy lower bound */
     bool no_lease;    /* clean shutdown or birth: nobody holds a lease (else quiet_until) */
     lsn_t floor_lsn;  /* history is collapsed below */
+    struct sk_base base;
     /* The log ended below this at a start, though it may have been acknowledged up to here, in
      * terms up to suspect_term; 0: no doubt. It ends when a leader has brought the log back. */
     lsn_t suspect_lsn;
@@ -78,11 +100,12 @@ struct sk_boot {
     struct wal_digest start_digest;
     lsn_t flush_lsn;          /* end of the live log */
     struct wal_digest digest; /* chain digest there */
-    struct wal_config config; /* last CONFIG record of the log, else the timeline's birth config */
-    uint32_t node;            /* our node id; 0: of no configuration */
-    bool left;                /* an earlier one named us, the last one does not (q_left) */
-    uint64_t now_us;          /* or any time since which it has promised no lease */
-    uint64_t lease_us;        /* L */
+    /* last CONFIG record of the log, else that of the base, else the timeline's birth config */
+    struct wal_config config;
+    uint32_t node;     /* our node id; 0: of no configuration */
+    bool left;         /* an earlier one named us, the last one does not (q_left) */
+    uint64_t now_us;   /* or any time since which it has promised no lease */
+    uint64_t lease_us; /* L */
     /* So many history entries are kept even below the floor, so that old commits can be asked for;
      * 0: SK_HISTORY_KEEP. */
     uint32_t history_keep;
@@ -102,6 +125,7 @@ enum sk_event_kind {
     SK_EV_CLOSED,    /* conn is gone; `local`: it came from this host, so its lease ends with it */
     SK_EV_TIMER,     /* the time of SK_TIMER has come */
     SK_EV_SHUTDOWN,  /* clean stop: flush, note whether a lease is out */
+    SK_EV_TRIM,      /* the log may begin at lsn (digest, config there): archived, followed */
 };
 
 struct sk_event {
@@ -114,6 +138,9 @@ struct sk_event {
     uint64_t staged;
     struct wal_digest digest;
     struct wal_config config;
+    /* TRIM: so far an archive has the log; so far it is on the disk of every pageserver that
+     * follows. 0: not known, or not at all. */
+    lsn_t archived_lsn, followed_lsn;
 };
 
 enum sk_action_kind {
@@ -121,6 +148,7 @@ enum sk_action_kind {
     SK_TRUNCATE, /* drop everything at or above lsn */
     SK_PERSIST,  /* write control block; and the history file when history_changed; atomic as a pair
                   */
+    SK_REBASE,   /* the log begins at lsn: durable->base; see above */
     SK_APPEND,   /* write `bytes` (whole records, or a fragment) at lsn */
     SK_SEND,     /* msg to conn */
     SK_READ,     /* read whole records in [lsn, to_lsn), at most CO_BATCH_BYTES or one record, put
@@ -165,6 +193,7 @@ CO_MUST_CHECK int sk_step(struct sk_acceptor *sk, const struct sk_event *event,
 struct sk_view {
     term_t term, last_log_term;
     lsn_t start_lsn, write_lsn, flush_lsn, commit_lsn, floor_lsn;
+    lsn_t base_lsn;           /* the log is kept from here on */
     struct wal_digest digest; /* at write_lsn */
     uint64_t staged;          /* bytes of a record in the making */
     lsn_t suspect_lsn;        /* 0: no doubt */

@@ -1,6 +1,6 @@
 /* acceptor_core.h - the state of an acceptor, shared by acceptor.c (the rules), acceptor_log.c (the
- * records of an APPEND), acceptor_stage.c (its fragments) and acceptor_lease.c (lease and turns).
- * Nobody else includes it. */
+ * records of an APPEND), acceptor_stage.c (its fragments), acceptor_base.c (where the log begins)
+ * and acceptor_lease.c (lease and turns). Nobody else includes it. */
 #ifndef CORALLITE_SAFEKEEPER_ACCEPTOR_CORE_H
 #define CORALLITE_SAFEKEEPER_ACCEPTOR_CORE_H
 
@@ -81,6 +81,8 @@ struct sk_action *sk_emit(struct sk_actions *out, enum sk_action_kind kind);
 struct q_msg *sk_emit_send(const struct sk_acceptor *sk, struct sk_actions *out, sk_conn_t conn,
                            enum frame_type type);
 void sk_persist(struct sk_acceptor *sk, struct sk_actions *out, bool history_changed);
+/* The same with the base, at which the log begins now. */
+void sk_persist_base(struct sk_acceptor *sk, struct sk_actions *out);
 void sk_halt(struct sk_acceptor *sk, struct sk_actions *out, const char *reason);
 struct q_history sk_history(const struct sk_acceptor *sk);
 term_t sk_history_term(const struct sk_acceptor *sk);
@@ -92,6 +94,17 @@ void sk_flush_now(struct sk_acceptor *sk, struct sk_actions *out);
 void sk_commit(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out);
 void sk_send_ack(struct sk_acceptor *sk, sk_conn_t conn, const struct co_id *nonce,
                  uint64_t sent_us, struct sk_actions *out);
+
+/* acceptor_base.c */
+
+/* Where the log begins. */
+lsn_t sk_base_lsn(const struct sk_acceptor *sk);
+/* The begin of the log may go. */
+void sk_trim(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out);
+/* An APPEND that says where the log is to begin. */
+void sk_take_base(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out);
+/* A FETCH of what is not kept. */
+void sk_send_base(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out);
 
 /* acceptor_lease.c */
 

@@ -11,13 +11,77 @@
 
 static const uint8_t magic[8] = {'C', 'O', 'R', 'A', 'L', 'C', 'T', 'L'};
 enum { FLAG_NO_LEASE = 1, FLAG_CLEAN = 2, FLAG_HALTED = 4, FLAGS = 7 };
-enum { AT_HALTED = 192, AT_SUSPECT = 704, AT_CRC = SK_CONTROL_SLOT_BYTES - 4 };
+enum { BASE_LEFT = 1, BASE_EMPTYING = 2, BASE_FLAGS = 3 };
+enum {
+    AT_HALTED = 192,
+    AT_SUSPECT = 704,
+    AT_BASE = 720,
+    AT_CONFIG = 748,
+    AT_CRC = SK_CONTROL_SLOT_BYTES - 4
+};
+
+static uint32_t version_of(const struct sk_control *c)
+{
+    return c->base.lsn ? 3 : c->suspect_lsn ? 2 : 1;
+}
+
+static void put_members(const struct wal_member *members, uint32_t n, uint8_t **at)
+{
+    for (uint32_t i = 0; i < n; i++, *at += 20) {
+        co_put32(*at, members[i].node_id);
+        memcpy(*at + 4, members[i].disk_uuid.b, 16);
+    }
+}
+
+static void encode_base(const struct sk_control *c, uint8_t *slot)
+{
+    const struct wal_config *config = &c->base.config;
+    uint8_t *at = slot + AT_CONFIG + 12;
+    co_put64(slot + AT_BASE, c->base.lsn);
+    memcpy(slot + AT_BASE + 8, c->base.digest.b, 16);
+    co_put32(slot + AT_BASE + 24,
+             (c->base.left ? BASE_LEFT : 0u) | (c->emptying ? BASE_EMPTYING : 0u));
+    co_put32(slot + AT_CONFIG, config->version);
+    co_put32(slot + AT_CONFIG + 4, config->n);
+    co_put32(slot + AT_CONFIG + 8, config->n_new);
+    put_members(config->members, config->n, &at);
+    put_members(config->new_members, config->n_new, &at);
+}
+
+static void get_members(struct wal_member *members, uint32_t n, const uint8_t **at)
+{
+    for (uint32_t i = 0; i < n; i++, *at += 20) {
+        members[i].node_id = co_get32(*at);
+        memcpy(members[i].disk_uuid.b, *at + 4, 16);
+    }
+}
+
+/* false: it is none. */
+static bool decode_base(const uint8_t *slot, struct sk_control *c)
+{
+    struct wal_config *config = &c->base.config;
+    const uint8_t *at = slot + AT_CONFIG + 12;
+    uint32_t flags = co_get32(slot + AT_BASE + 24);
+    c->base.lsn = co_get64(slot + AT_BASE);
+    memcpy(c->base.digest.b, slot + AT_BASE + 8, 16);
+    c->base.left = flags & BASE_LEFT;
+    c->emptying = flags & BASE_EMPTYING;
+    config->version = co_get32(slot + AT_CONFIG);
+    config->n = co_get32(slot + AT_CONFIG + 4);
+    config->n_new = co_get32(slot + AT_CONFIG + 8);
+    if (config->n > CO_MEMBERS_MAX || config->n_new > CO_MEMBERS_MAX)
+        return false;
+    get_members(config->members, config->n, &at);
+    get_members(config->new_members, config->n_new, &at);
+    return (flags & ~(uint32_t)BASE_FLAGS) == 0 && wal_config_check(config) == 0 &&
+           c->start_lsn <= c->base.lsn && c->base.lsn <= c->commit_lsn;
+}
 
 static void encode(const struct sk_control *c, uint8_t slot[SK_CONTROL_SLOT_BYTES])
 {
     memset(slot, 0, SK_CONTROL_SLOT_BYTES);
     memcpy(slot, magic, 8);
-    co_put32(slot + 8, c->suspect_lsn ? SK_CONTROL_VERSION : 1);
+    co_put32(slot + 8, version_of(c));
     co_put32(slot + 12, c->owner.node);
     co_put64(slot + 16, c->sequence);
     memcpy(slot + 24, c->owner.cluster.b, 16);
@@ -39,6 +103,8 @@ static void encode(const struct sk_control *c, uint8_t slot[SK_CONTROL_SLOT_BYTE
     snprintf((char *)slot + AT_HALTED, SK_HALTED_TEXT, "%s", c->halted);
     co_put64(slot + AT_SUSPECT, c->suspect_lsn);
     co_put64(slot + AT_SUSPECT + 8, c->suspect_term);
+    if (c->base.lsn)
+        encode_base(c, slot);
     co_put32(slot + AT_CRC, co_crc32c(0, slot, AT_CRC));
 }
 
@@ -73,7 +139,9 @@ static int decode(const uint8_t slot[SK_CONTROL_SLOT_BYTES], unsigned parity, st
     memcpy(c->halted, slot + AT_HALTED, SK_HALTED_TEXT);
     c->suspect_lsn = co_get64(slot + AT_SUSPECT);
     c->suspect_term = co_get64(slot + AT_SUSPECT + 8);
-    if (!version || (version == 1) != !c->suspect_lsn || (flags & ~(uint32_t)FLAGS) ||
+    if (version == 3 && !decode_base(slot, c))
+        return CO_ERR_CORRUPT;
+    if (version != version_of(c) || (flags & ~(uint32_t)FLAGS) ||
         ((c->sequence & 1) != parity && !co_mutated(CONTROL_IN_PLACE)) ||
         c->sequence == UINT64_MAX || c->history_n > CO_HISTORY_MAX ||
         c->start_lsn > c->commit_lsn || c->commit_lsn > c->sealed_lsn ||
@@ -102,6 +170,7 @@ static int put_slot(struct sk_control_file *file, struct sk_control *control)
 {
     uint8_t slot[SK_CONTROL_SLOT_BYTES];
     co_assert(control->start_lsn <= control->commit_lsn &&
+              control->base.lsn <= control->commit_lsn &&
               control->commit_lsn <= control->sealed_lsn);
     control->sequence = file->sequence + 1;
     encode(control, slot);

@@ -6,7 +6,8 @@
  *
  *   slot (little-endian)
  *      0   8  magic "CORALCTL"
- *      8   4  format version: 1; 2 with a suspect LSN, which an older build must not overlook
+ *      8   4  format version: 1; 2 with a suspect LSN, which an older build must not overlook; 3
+ *             with a base
  *     12   4  node id
  *     16   8  sequence
  *     24  16  cluster id
@@ -27,7 +28,14 @@
  *    192 512  halted: a sentence, zero-terminated
  *    704   8  suspect LSN: the log may have reached so far before it was cut; 0: no doubt
  *    712   8  suspect term
- *    720      zero
+ *    720   8  base LSN: the log is kept from here on; 0: from its start
+ *    728  16  chain digest there
+ *    744   4  flags: 1 by the configuration there this node has left, 2 the log is being emptied
+ *    748   4  the configuration there: version
+ *    752   4  number of members
+ *    756   4  number of new members
+ *    760 280  members, then new members, each {node id u32, disk uuid}; the rest zero
+ *   1040      zero
  *   4092   4  CRC-32C of the bytes before
  *
  * Invariants
@@ -35,6 +43,8 @@
  *   C2 both slots unsound: the file is refused, never guessed.
  *   C4 before the first write after an open the slot that was read is written again.
  *   C3 a history that the block names is on disk before the block is.
+ *   C5 the block says where the log begins before any file below is removed; while it says that
+ *      the log is being emptied, no file of it counts.
  *
  * A slot that is unsound may be a write that a crash interrupted (then nobody relied on it) or rot.
  * So that rot of one slot forgets no vote, the owner writes the block once more when it is idle
@@ -48,12 +58,12 @@
 #include <stdbool.h>
 
 #include "common/id.h"
-#include "proto/wal.h"
+#include "safekeeper/acceptor.h"
 #include "safekeeper/io_file.h"
 
 #define SK_CONTROL_SLOT_BYTES 4096u
 #define SK_HALTED_TEXT        512
-#define SK_CONTROL_VERSION    2u
+#define SK_CONTROL_VERSION    3u
 
 /* Whose files these are: checked at every open. */
 struct sk_owner {
@@ -76,6 +86,8 @@ struct sk_control {
     char halted[SK_HALTED_TEXT]; /* "": not halted */
     lsn_t suspect_lsn;           /* 0: no doubt */
     term_t suspect_term;
+    struct sk_base base; /* lsn 0: the log is kept from its start on */
+    bool emptying;       /* it is to be empty, and begin at the base */
 };
 
 struct sk_control_file {

@@ -84,6 +84,8 @@ static int take_positions(struct sk_server *s, uint32_t slot, const Corallite__P
         if (rc)
             return rc;
         sk_follower_told(s, slot, &id, m->durable[i]->durable_lsn);
+        if (slot < SK_FOLLOWERS_MAX && m->durable[i]->has_archived_lsn)
+            sk_archived_told(s, slot, &id, m->durable[i]->archived_lsn);
     }
     return 0;
 }

@@ -158,6 +158,69 @@ int sk_log_truncate(struct sk_log *log, lsn_t lsn)
     return 0;
 }
 
+/* -- The begin -------------------------------------------------------------------------------- */
+
+static uint64_t segment_of(lsn_t lsn)
+{
+    return lsn / SK_SEGMENT_DATA;
+}
+
+bool sk_log_trim_point(const struct sk_log *log, lsn_t limit, struct sk_mark *out)
+{
+    uint32_t i = log->n_marks;
+    while (i && log->marks[i - 1].lsn > limit)
+        i--;
+    /* The first that frees as much: who lags is fed from what is kept. */
+    while (i > 1 && segment_of(log->marks[i - 2].lsn) == segment_of(log->marks[i - 1].lsn))
+        i--;
+    if (!i || segment_of(log->marks[i - 1].lsn) == segment_of(log->start_lsn))
+        return false;
+    *out = log->marks[i - 1];
+    return true;
+}
+
+static void begin_at(struct sk_log *log, const struct sk_mark *begin)
+{
+    uint32_t marks = 0, configs = 0;
+    while (marks < log->n_marks && log->marks[marks].lsn < begin->lsn)
+        marks++;
+    if (marks && (marks == log->n_marks || log->marks[marks].lsn != begin->lsn))
+        log->marks[--marks] = *begin;
+    while (configs < log->n_configs && log->configs[configs].end_lsn <= begin->lsn)
+        configs++;
+    log->n_marks -= marks;
+    if (marks)
+        memmove(log->marks, log->marks + marks, log->n_marks * sizeof *log->marks);
+    log->n_configs -= configs;
+    if (configs)
+        memmove(log->configs, log->configs + configs, log->n_configs * sizeof *log->configs);
+    log->start_lsn = begin->lsn;
+    if (log->reading_lsn < begin->lsn)
+        log->reading_lsn = 0;
+}
+
+int sk_log_drop(struct sk_log *log, const struct sk_mark *begin)
+{
+    if (begin->lsn < log->start_lsn || begin->lsn > log->flushed_lsn)
+        return co_fail(CO_ERR_BUG, "a log was to begin outside of itself: %s",
+                       sk_log_place(log, begin->lsn));
+    begin_at(log, begin);
+    return sk_segments_drop(&log->segments, begin->lsn);
+}
+
+int sk_log_empty(struct sk_log *log, const struct sk_mark *begin)
+{
+    int rc = sk_segments_empty(&log->segments, begin->lsn);
+    if (rc)
+        return rc;
+    log->n_marks = log->n_configs = 0;
+    log->start_lsn = log->end_lsn = log->flushed_lsn = begin->lsn;
+    log->end_digest = begin->digest;
+    log->staged = log->staged_flushed = 0;
+    log->reading_lsn = 0;
+    return 0;
+}
+
 /* -- Reading ---------------------------------------------------------------------------------- */
 
 static bool is_boundary(struct sk_log *log, lsn_t lsn);
@@ -353,8 +416,13 @@ int sk_log_read(struct sk_log *log, lsn_t from, uint64_t at, lsn_t to, uint64_t 
     *part = (struct sk_part){0};
     if (from >= to)
         return 0;
-    if (from < log->start_lsn)
-        return bad_record(log, from, false);
+    if (from < log->start_lsn) {
+        char text[LSN_TEXT], begin[LSN_TEXT];
+        return co_fail(CO_ERR_TRUNCATED,
+                       "this safekeeper keeps the log from LSN %s on, %s was asked for; what lies "
+                       "below is in the archive",
+                       lsn_format(log->start_lsn, begin), lsn_format(from, text));
+    }
     if (max_bytes > CO_BATCH_BYTES)
         max_bytes = CO_BATCH_BYTES;
     if (at) {

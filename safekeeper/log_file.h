@@ -6,7 +6,7 @@
  * are few.
  *
  * Invariants
- *   R1 marks ascend and stand on record boundaries; the first is the start of the timeline.
+ *   R1 marks ascend and stand on record boundaries; the first is where the log begins.
  *   R2 flushed_lsn <= end_lsn; below flushed_lsn everything is on the disk.
  *   R3 bytes handed out were checked (CRC, identity, place): rot is an error, never data. A
  * fragment of a large record is handed out before the whole of it was read: of one reader that goes
@@ -34,7 +34,8 @@ struct sk_log_config {
 
 struct sk_log {
     struct sk_segments segments;
-    lsn_t start_lsn, end_lsn, flushed_lsn;
+    lsn_t start_lsn; /* it begins here: the timeline's start, or the base */
+    lsn_t end_lsn, flushed_lsn;
     uint64_t staged, staged_flushed; /* bytes behind the end; of them durable */
     struct wal_digest end_digest;
     struct sk_mark *marks;
@@ -62,6 +63,14 @@ CO_MUST_CHECK int sk_log_sync(struct sk_log *log);
 /* Ends the log at a record boundary, durably; what lay behind, or was staged, is zeros. CO_ERR_BUG
  * if lsn is none of its boundaries. */
 CO_MUST_CHECK int sk_log_truncate(struct sk_log *log, lsn_t lsn);
+
+/* Where the log could begin so that whole segments go and nothing at or above `limit` does: a mark.
+ * false: no segment would go. */
+bool sk_log_trim_point(const struct sk_log *log, lsn_t limit, struct sk_mark *out);
+/* The log begins at this record boundary: segments below go. */
+CO_MUST_CHECK int sk_log_drop(struct sk_log *log, const struct sk_mark *begin);
+/* All of it goes; it is empty and begins there. */
+CO_MUST_CHECK int sk_log_empty(struct sk_log *log, const struct sk_mark *begin);
 
 /* What a read found. */
 struct sk_part {

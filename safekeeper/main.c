@@ -37,6 +37,9 @@ static const struct co_option known_options[] = {
      "ID=HOST:PORT of LIST, comma between them, and end"},
     {"open-timelines", 'o', "N",
      "so many idle branches stay open (default 128); others are opened when they are asked for"},
+    {"keep-log", 'k', "SIZE",
+     "so much of each log stays though an archive and every pageserver have it, 1M or more; all "
+     "(default): nothing ever goes. Without an archive nothing goes"},
     {"log-level", 'v', "LEVEL", "debug, info (default), warn, error or off"},
     {"log-format", 'F', "FORMAT", "text (default) or json: one object a line on standard error"},
     {"insecure-listen", 'i', NULL,
@@ -65,6 +68,7 @@ struct options {
     const char *dir, *cluster_text, *restore;
     struct sk_restore members; /* its members alone */
     uint32_t node, keep_open;
+    uint64_t keep_log;
     char host[256], http_host[256], advertise_host[256];
     uint16_t port, http_port, advertise_port;
     bool http, advertise, insecure, has_cluster;
@@ -125,6 +129,17 @@ static int parse_open(const char *text, uint32_t *out)
                        CO_TIMELINES_MAX, text);
     *out = (uint32_t)n;
     return 0;
+}
+
+static int parse_keep(const char *text, uint64_t *out)
+{
+    *out = 0;
+    if (!strcmp(text, "all"))
+        return 0;
+    int rc = co_parse_size("--keep-log", text, out);
+    if (!rc && *out < SK_KEEP_LOG_MIN)
+        rc = co_fail(CO_ERR_INVAL, "--keep-log wants at least 1M, or all; '%.40s' is less", text);
+    return rc;
 }
 
 static int set_level(const char *word)
@@ -196,6 +211,8 @@ static int set_option(struct options *o, int which, const char *value)
         return parse_peers(value, o);
     case 'o':
         return parse_open(value, &o->keep_open);
+    case 'k':
+        return parse_keep(value, &o->keep_log);
     case 'v':
         return set_level(value);
     case 'F':
@@ -308,6 +325,7 @@ static int start(struct daemon *d, const struct options *o, struct co_identity *
                                        .host = o->host,
                                        .port = o->port,
                                        .keep_open = o->keep_open,
+                                       .keep_log = o->keep_log,
                                        .done = on_done,
                                        .owner = d};
     rc = sk_server_start(&d->loop, &server, &d->server);

@@ -342,8 +342,8 @@ static int read_promises(struct mend *m)
     if (rc)
         return rc;
     m->from = (struct sk_recover){.owner = m->birth.owner,
-                                  .start_lsn = c.start_lsn,
-                                  .start_digest = c.start_digest,
+                                  .start_lsn = c.base.lsn ? c.base.lsn : c.start_lsn,
+                                  .start_digest = c.base.lsn ? c.base.digest : c.start_digest,
                                   .sealed_lsn = c.sealed_lsn,
                                   .commit_lsn = c.commit_lsn,
                                   .floor_lsn = c.floor_lsn,
@@ -356,6 +356,8 @@ static int mend_log(struct mend *m)
     struct sk_mend_files files = {.aside = aside, .done = file_done, .arg = m};
     lsn_t known = m->from.sealed_lsn > m->from.commit_lsn ? m->from.sealed_lsn : m->from.commit_lsn;
     int rc = sk_io_mkdir(m->log_dir);
+    if (!rc)
+        rc = sk_segments_sweep(m->log_dir, m->from.start_lsn);
     if (!rc)
         rc = sk_segments_mend(m->log_dir, &m->birth.owner, m->from.start_lsn, known, &files);
     if (!rc)

@@ -170,6 +170,7 @@ int sk_registry_put(struct sk_registry *r, struct sk_entry *entry)
     if (i < r->n && co_id_eq(&r->e[i].id, &entry->id)) {
         const struct sk_entry *was = &r->e[i];
         memcpy(entry->durable, was->durable, sizeof entry->durable);
+        entry->archived = was->archived;
         entry->open = was->open;
         entry->holders = was->holders;
         entry->rest_lsn = was->rest_lsn;

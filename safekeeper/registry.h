@@ -33,6 +33,8 @@ struct sk_entry {
     char name[2 * (CO_NAME_MAX_BYTES + 1)]; /* DB/BRANCH */
     Corallite__Timeline *message;           /* owned */
     lsn_t durable[SK_FOLLOWERS_MAX]; /* what each pageserver that follows has on disk; in memory */
+    lsn_t
+        archived; /* so far the archive has it, as its owner says; LSN_NONE: not known; in memory */
     /* of the server (rest_uv.c) */
     void *open;         /* what serves it, or NULL */
     uint32_t holders;   /* connections that lead it, or have wanted to */

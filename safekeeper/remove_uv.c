@@ -48,8 +48,8 @@ uint64_t sk_log_bytes(const char *data_dir, const struct co_id *id)
 uint64_t sk_stored_bytes(const struct sk_server *s, uint64_t appended)
 {
     /* What is appended is counted by records, what is removed by blocks: together about right. */
-    uint64_t all = s->log_bytes + appended;
-    return all > s->removed_bytes ? all - s->removed_bytes : 0;
+    uint64_t all = s->log_bytes + appended, gone = s->removed_bytes + sk_store_dropped_bytes();
+    return all > gone ? all - gone : 0;
 }
 
 /* Store thread. */

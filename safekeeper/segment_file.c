@@ -272,6 +272,67 @@ static int list(struct sk_segments *s, uint64_t *count)
     return rc;
 }
 
+/* Removes the segment files of a directory that are below `number`, durably. */
+static int remove_files(const char *dir, uint64_t number)
+{
+    DIR *d = opendir(dir);
+    if (!d)
+        return co_fail_errno(errno == ENOENT ? CO_ERR_CORRUPT : CO_ERR_IO, errno,
+                             "cannot list the log directory %s; bring it back or replace this "
+                             "safekeeper",
+                             dir);
+    int rc = 0;
+    bool some = false;
+    for (struct dirent *e = readdir(d); e && !rc; e = readdir(d)) {
+        lsn_t first = 0;
+        char path[SK_PATH_MAX];
+        if (parse_name(e->d_name, &first) != 1 || number_of(first) >= number)
+            continue;
+        some = true;
+        rc = sk_io_path(path, "%s/%s", dir, e->d_name);
+        if (!rc && unlink(path))
+            rc = co_fail_errno(CO_ERR_IO, errno, "cannot remove %s", path);
+    }
+    closedir(d);
+    return rc || !some ? rc : sk_io_sync_dir(dir);
+}
+
+int sk_segments_sweep(const char *dir, lsn_t lsn)
+{
+    return remove_files(dir, number_of(lsn));
+}
+
+int sk_segments_restart(const char *dir, const struct sk_owner *owner, lsn_t lsn)
+{
+    struct sk_segments s;
+    init(&s, owner);
+    int rc = sk_io_path(s.dir, "%s", dir);
+    return rc ? rc : sk_segments_empty(&s, lsn);
+}
+
+int sk_segments_empty(struct sk_segments *s, lsn_t lsn)
+{
+    sk_segments_close(s);
+    int rc = remove_files(s->dir, UINT64_MAX);
+    if (!rc)
+        rc = make_segment(s, number_of(lsn));
+    if (rc)
+        return rc;
+    s->first = s->last = number_of(lsn);
+    s->prepared_lsn = lsn;
+    return 0;
+}
+
+int sk_segments_drop(struct sk_segments *s, lsn_t lsn)
+{
+    co_assert(number_of(lsn) <= s->last);
+    for (unsigned i = 0; i < SK_SEGMENT_FDS; i++)
+        if (s->open[i].fd >= 0 && s->open[i].number < number_of(lsn))
+            close_slot(s, i);
+    s->first = number_of(lsn);
+    return remove_files(s->dir, s->first);
+}
+
 int sk_segments_set_end(struct sk_segments *s, lsn_t end_lsn)
 {
     lsn_t from = end_lsn > s->last * SK_SEGMENT_DATA ? end_lsn : s->last * SK_SEGMENT_DATA;

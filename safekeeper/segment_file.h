@@ -15,7 +15,8 @@
  *     60      zero
  *
  * Invariants
- *   L1 segments are contiguous: from the one of the timeline's start LSN to the last.
+ *   L1 segments are contiguous: from the one of the LSN that the log begins at to the last. Files
+ *      below that are what a crash left of a removal.
  *   L2 a file appears under its name only when its header is durable (temporary name, fsync,
  * rename, fsync of the directory). L3 behind the end of the log every byte reads as zero, so that a
  * remnant of an older log can never be taken for a record behind a shorter newer one. L4 ahead of
@@ -69,6 +70,11 @@ struct sk_mend_files {
 };
 CO_MUST_CHECK int sk_segments_mend(const char *dir, const struct sk_owner *owner, lsn_t start_lsn,
                                    lsn_t known_lsn, const struct sk_mend_files *how);
+/* Before an open, of a log whose begin was dropped: removes the files below the segment of lsn,
+ * which a crash may have left. */
+CO_MUST_CHECK int sk_segments_sweep(const char *dir, lsn_t lsn);
+/* Before an open: no file of the log counts, it is empty and begins at lsn. */
+CO_MUST_CHECK int sk_segments_restart(const char *dir, const struct sk_owner *owner, lsn_t lsn);
 /* Says where the log ends, once the scan knows: the preparation goes on behind it. Where the
  * written zeros end the file system tells (SEEK_HOLE; where it keeps no count: the end of the
  * file). */
@@ -98,6 +104,11 @@ CO_MUST_CHECK int sk_segments_sync_from(struct sk_segments *s, lsn_t lsn);
 /* Makes every byte at and behind lsn zero, durably (L3). Segments behind are removed, last first.
  */
 CO_MUST_CHECK int sk_segments_cut(struct sk_segments *s, lsn_t lsn);
+
+/* Removes the segments below that of lsn, which lies within the log. */
+CO_MUST_CHECK int sk_segments_drop(struct sk_segments *s, lsn_t lsn);
+/* Removes all of them, and makes the one of lsn, empty. */
+CO_MUST_CHECK int sk_segments_empty(struct sk_segments *s, lsn_t lsn);
 
 /* One step of preparation (L4): at most 1 MiB of zeros, synced, or one new segment. *more: there is
  * another step to do before `ahead` bytes behind write_lsn are prepared. */

@@ -118,6 +118,15 @@ bool sk_server_peek(const struct sk_server *s, const struct sk_entry *entry,
 /* Counts the log bytes of the next n timelines. */
 void sk_server_measure(struct sk_server *s, uint32_t n);
 
+/* trim_uv.c */
+
+/* Looks at what is open: does the begin of a log go? */
+void sk_trim_tick(struct sk_server *s);
+void sk_trim_register_metrics(void);
+/* A pageserver says how far the archive has a log. Believed of the one that owns the catalog. */
+void sk_archived_told(struct sk_server *s, uint32_t slot, const struct co_id *timeline,
+                      lsn_t archived);
+
 /* rest_uv.c */
 
 /* Remembers that the connection spoke to a timeline: its end is then told to it. CO_ERR_NOMEM. */

@@ -377,6 +377,7 @@ static void on_housekeeping(uv_timer_t *timer)
     co_metric_set(&m_timelines, s->registry.n);
     for (uint32_t i = 0; i < s->n_open; i++)
         sk_timeline_rest(s->open[i].t, now);
+    sk_trim_tick(s);
     sk_rest_idle(s, now);
     sk_server_measure(s, MEASURE);
 }
@@ -434,6 +435,7 @@ int sk_server_start(uv_loop_t *loop, const struct sk_server_options *options,
     peer_metrics_register(types, sizeof types / sizeof *types);
     sk_store_register_metrics();
     sk_timeline_register_metrics();
+    sk_trim_register_metrics();
     s->options = *options;
     s->loop = loop;
     s->puts_tail = &s->puts;

@@ -28,6 +28,7 @@
 #define SK_KEEP_OPEN        128u /* so many idle timelines stay open */
 #define SK_IDLE_CLOSE_US    5000000ull /* after so long without use a timeline is idle */
 #define SK_NEWS_MS          100u
+#define SK_KEEP_LOG_MIN     (1ull << 20)
 #define SK_RESERVE_PERCENT  5u /* of the disk: appends are refused below, votes are not */
 #define SK_WARN_PERCENT     80u
 #define SK_STOP_TIMEOUT_MS  10000u
@@ -39,6 +40,7 @@ struct sk_server_options {
     uint16_t port;      /* 0: any */
     uint32_t keep_open; /* idle timelines; 0: SK_KEEP_OPEN */
     uint64_t idle_us;   /* 0: SK_IDLE_CLOSE_US */
+    uint64_t keep_log;  /* bytes of a log that stay though they are archived; 0: all */
     void (*done)(void *owner, int rc, const char *sentence);
     void *owner;
 };

@@ -39,12 +39,23 @@ static struct co_metric m_control = {.name = "corallite_safekeeper_control_write
                                      .help = "Votes, terms and histories made durable.",
                                      .kind = CO_COUNTER};
 
+static struct co_metric m_dropped = {
+    .name = "corallite_safekeeper_segments_dropped_total",
+    .help = "Segments that went because the archive and every pageserver have them.",
+    .kind = CO_COUNTER};
+
 void sk_store_register_metrics(void)
 {
     struct co_metric *all[] = {&m_records,          &m_bytes,    &m_appends,          &m_syncs,
-                               &m_sync_time.metric, &m_sync_max, &sk_m_direct_rounds, &m_control};
+                               &m_sync_time.metric, &m_sync_max, &sk_m_direct_rounds, &m_control,
+                               &m_dropped};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         co_metric_register(all[i]);
+}
+
+uint64_t sk_store_dropped_bytes(void)
+{
+    return co_metric_get(&m_dropped) * CO_SEGMENT_BYTES;
 }
 
 void sk_store_count(uint64_t *records, uint64_t *syncs, uint64_t *bytes)
@@ -151,7 +162,36 @@ static int truncate_log(struct sk_stored *t, struct sk_job *job)
         t->note_lsn = job->lsn;
     t->note_staged = 0;
     pthread_mutex_unlock(&t->store->mutex);
-    return rc ? rc : sk_log_at(&t->files->log, job->lsn, &job->out_digest, &job->out_config);
+    if (!rc)
+        rc = sk_log_at(&t->files->log, job->lsn, &job->out_digest, &job->out_config);
+    if (!rc && !job->out_config.version)
+        job->out_config = t->files->control.base.config; /* none is kept: the one at the begin */
+    return rc;
+}
+
+/* Where the log may begin, for the core to decide. */
+static void find_trim_point(const struct sk_files *f, struct sk_job *job)
+{
+    struct sk_mark at;
+    job->out_lsn = 0;
+    if (!sk_log_trim_point(&f->log, job->lsn, &at))
+        return;
+    job->out_lsn = at.lsn;
+    job->out_digest = at.digest;
+    job->out_config = f->control.base.config;
+    for (uint32_t i = 0; i < f->log.n_configs && f->log.configs[i].end_lsn <= at.lsn; i++)
+        job->out_config = f->log.configs[i].config;
+}
+
+static int rebase(struct sk_stored *t, const struct sk_job *job)
+{
+    lsn_t end = t->files->log.end_lsn;
+    uint64_t first = t->files->log.segments.first;
+    int rc = sk_files_rebase(t->files, job->durable);
+    if (!rc && t->files->log.end_lsn == end)
+        co_metric_add(&m_dropped, t->files->log.segments.first - first);
+    co_metric_add(&m_control, 1);
+    return rc;
 }
 
 /* Errors of it end the service; those of a READ or CALL are the job's. */
@@ -171,6 +211,11 @@ static int carry_out(struct sk_job *job)
     case SK_JOB_PERSIST:
         co_metric_add(&m_control, 1);
         return sk_files_persist(t->files, job->durable, job->history_changed, job->lsn);
+    case SK_JOB_REBASE:
+        return rebase(t, job);
+    case SK_JOB_TRIM:
+        find_trim_point(t->files, job);
+        return 0;
     case SK_JOB_HALT:
         return sk_files_halt(t->files, job->reason);
     case SK_JOB_SETTLE:

@@ -46,6 +46,8 @@ enum sk_job_kind {
     SK_JOB_FLUSH,    /* sync now; out_lsn: flushed */
     SK_JOB_TRUNCATE, /* lsn; out_digest, out_config there */
     SK_JOB_PERSIST,  /* durable, history_changed, lsn: seal_max */
+    SK_JOB_REBASE,   /* durable, with its base */
+    SK_JOB_TRIM,     /* lsn: limit; out_lsn (0: nothing would go), out_digest, out_config there */
     SK_JOB_HALT,     /* reason: noted in the control block */
     SK_JOB_READ,     /* [lsn, to_lsn), fragment_at, max_bytes; out: records, out_part. rc may be an
                         error     without failing */
@@ -111,6 +113,8 @@ void sk_store_hurry(struct sk_store *store);
 
 /* Metrics of all stores; registered once by main. */
 void sk_store_register_metrics(void);
+/* Of the segments that were dropped since the start. */
+uint64_t sk_store_dropped_bytes(void);
 void sk_store_count(uint64_t *records, uint64_t *syncs, uint64_t *bytes);
 
 #endif

@@ -180,6 +180,30 @@ void sk_forget_streams(struct sk_timeline *t, sk_conn_t conn)
     }
 }
 
+/* What is asked for lies below where the log begins here: that, and where it begins, is the answer.
+ */
+static bool answer_truncated(struct sk_timeline *t, struct peer *peer, uint64_t request_id,
+                             lsn_t from)
+{
+    struct sk_view v;
+    char text[CO_SENTENCE_MAX], id[CO_ID_TEXT], want[LSN_TEXT], have[LSN_TEXT];
+    Corallite__Error error = CORALLITE__ERROR__INIT;
+    if (!sk_timeline_view(t, &v) || from >= v.base_lsn)
+        return false;
+    snprintf(text, sizeof text,
+             "safekeeper %u keeps the log of timeline %s from LSN %s on, and LSN %s was asked for: "
+             "what lies below is in the archive",
+             t->birth.owner.node, co_id_format(&t->birth.owner.timeline, id),
+             lsn_format(v.base_lsn, have), lsn_format(from, want));
+    error.has_code = error.has_wanted_lsn = error.has_have_lsn = 1;
+    error.code = CO_ERR_TRUNCATED;
+    error.sentence = text;
+    error.wanted_lsn = from;
+    error.have_lsn = v.base_lsn;
+    peer_send(peer, FRAME_ERROR, request_id, &error.base, (struct co_span){0});
+    return true;
+}
+
 void sk_timeline_stream(struct sk_timeline *t, struct peer *peer, uint64_t request_id,
                         const Corallite__Stream *request)
 {
@@ -199,6 +223,8 @@ void sk_timeline_stream(struct sk_timeline *t, struct peer *peer, uint64_t reque
         sk_answer_error(t, conn, request_id, CO_ERR_INVAL, text);
         return;
     }
+    if (answer_truncated(t, peer, request_id, from))
+        return;
     struct sk_stream *s = t->n_streams < SK_STREAMS_MAX ? calloc(1, sizeof *s) : NULL;
     if (!s) {
         sk_answer_error(t, conn, request_id, CO_ERR_BUSY,

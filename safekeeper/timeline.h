@@ -1,6 +1,7 @@
 /*
  * timeline.h - what the files of a timeline's shell share: timeline_uv.c (events in, actions out),
- * timeline_life_uv.c (opening, closing) and stream_uv.c (streams). Nobody else includes it.
+ * timeline_life_uv.c (opening, closing), stream_uv.c (streams) and trim_uv.c (the begin of the log
+ * goes). Nobody else includes it.
  */
 #ifndef CORALLITE_SAFEKEEPER_TIMELINE_H
 #define CORALLITE_SAFEKEEPER_TIMELINE_H
@@ -55,6 +56,9 @@ struct sk_timeline {
     bool truncated; /* pending TRUNCATED */
     struct sk_event truncated_event;
     bool timer_due;
+    struct sk_job trim_job; /* with the store while `trimming` (trim_uv.c) */
+    bool trimming, trim_due;
+    struct sk_event trim_event; /* pending */
     uv_timer_t timer, stream_timer;
     uint64_t streamed_us; /* the newest answer with records to a stream that waited */
     uint32_t handles;     /* to be closed */

@@ -219,20 +219,33 @@ static int read_state(struct sk_files *f, const struct sk_birth *birth)
     return rc;
 }
 
+/* What a crash has left of moving the log's begin. The block that says so may be in the page cache
+ * only: it is durable before a file goes. */
+static int finish_rebase(struct sk_files *f, const char *log_dir)
+{
+    struct sk_control *c = &f->control;
+    int rc = sk_control_renew(&f->control_file, c);
+    if (rc || !c->emptying)
+        return rc ? rc : sk_segments_sweep(log_dir, c->base.lsn);
+    return sk_segments_restart(log_dir, &c->owner, c->base.lsn);
+}
+
 static int read_log(struct sk_files *f, const struct sk_birth *birth)
 {
     char path[SK_PATH_MAX];
     const struct sk_control *c = &f->control;
     struct sk_recover from = {
         .owner = birth->owner,
-        .start_lsn = c->start_lsn,
-        .start_digest = c->start_digest,
+        .start_lsn = c->base.lsn ? c->base.lsn : c->start_lsn,
+        .start_digest = c->base.lsn ? c->base.digest : c->start_digest,
         .sealed_lsn = c->sealed_lsn,
         .commit_lsn = c->commit_lsn,
         .floor_lsn = c->floor_lsn,
         .history = {.n = f->n_history, .e = f->history},
     };
     int rc = sk_io_path(path, "%s/log", f->dir);
+    if (!rc && c->base.lsn)
+        rc = finish_rebase(f, path);
     return rc ? rc : sk_recover_log(path, &from, &f->log, &f->found);
 }
 
@@ -287,7 +300,12 @@ int sk_files_open(const char *data_dir, const struct sk_birth *birth, struct sk_
     boot_id(&f->control.boot_id);
     f->control.clean = false;
     f->unsettled = true;
+    /* What was to be emptied is: in both slots, before anything is appended. */
+    bool emptied = f->control.emptying;
+    f->control.emptying = false;
     rc = write_control(f, f->log.flushed_lsn);
+    if (!rc && emptied)
+        rc = write_control(f, f->log.flushed_lsn);
     if (rc)
         goto fail;
     if (f->found.torn_bytes)
@@ -345,6 +363,20 @@ static int keep_history(struct sk_files *f, const struct sk_durable *d)
     return write_history(f);
 }
 
+static void take_durable(struct sk_files *f, const struct sk_durable *durable)
+{
+    struct sk_control *c = &f->control;
+    if (durable->commit_lsn > c->commit_lsn)
+        c->commit_lsn = durable->commit_lsn;
+    c->term = durable->term;
+    c->voted_nonce = durable->voted_nonce;
+    c->no_lease = durable->no_lease;
+    c->floor_lsn = durable->floor_lsn;
+    c->suspect_lsn = durable->suspect_lsn;
+    c->suspect_term = durable->suspect_term;
+    f->unsettled = true;
+}
+
 int sk_files_persist(struct sk_files *f, const struct sk_durable *durable, bool history_changed,
                      lsn_t seal_max)
 {
@@ -355,15 +387,7 @@ int sk_files_persist(struct sk_files *f, const struct sk_durable *durable, bool 
         rc = sk_log_sync(&f->log);
     if (rc)
         return rc;
-    if (durable->commit_lsn > c->commit_lsn)
-        c->commit_lsn = durable->commit_lsn;
-    c->term = durable->term;
-    c->voted_nonce = durable->voted_nonce;
-    c->no_lease = durable->no_lease;
-    c->floor_lsn = durable->floor_lsn;
-    c->suspect_lsn = durable->suspect_lsn;
-    c->suspect_term = durable->suspect_term;
-    f->unsettled = true;
+    take_durable(f, durable);
     lsn_t seal = f->log.flushed_lsn;
     bool lower = seal_max && seal > seal_max && !co_mutated(SEGMENT_EARLY);
     return write_control(f, lower ? seal_max : seal);
@@ -380,6 +404,46 @@ int sk_files_truncate(struct sk_files *f, lsn_t lsn)
             (unsigned long long)f->control.commit_lsn);
     int rc = f->control.sealed_lsn > lsn && !co_mutated(SEGMENT_EARLY) ? write_control(f, lsn) : 0;
     return rc ? rc : sk_log_truncate(&f->log, lsn);
+}
+
+/* In both slots: rot of one must not bring back a log whose files have gone, nor empty it again. */
+static int write_both(struct sk_files *f)
+{
+    int rc = sk_control_write(&f->control_file, &f->control);
+    return rc ? rc : sk_control_write(&f->control_file, &f->control);
+}
+
+/* The block first; while it says `emptying`, no file of the log counts. */
+static int begin_anew(struct sk_files *f, const struct sk_mark *begin)
+{
+    struct sk_control *c = &f->control;
+    c->emptying = !co_mutated(EMPTIED_UNTOLD);
+    c->sealed_lsn = begin->lsn;
+    int rc = write_both(f);
+    if (!rc)
+        rc = sk_log_empty(&f->log, begin);
+    c->emptying = false;
+    return rc ? rc : write_both(f);
+}
+
+int sk_files_rebase(struct sk_files *f, const struct sk_durable *durable)
+{
+    struct sk_mark begin = {durable->base.lsn, durable->base.digest};
+    int rc = 0;
+    co_assert(begin.lsn <= durable->commit_lsn);
+    if (begin.lsn <= f->log.end_lsn && durable->commit_lsn > f->log.flushed_lsn)
+        rc = sk_log_sync(&f->log);
+    if (rc)
+        return rc;
+    if (co_mutated(DROP_BEFORE_BLOCK) && begin.lsn <= f->log.end_lsn)
+        rc = sk_log_drop(&f->log, &begin);
+    take_durable(f, durable);
+    f->control.base = durable->base;
+    if (begin.lsn > f->log.end_lsn)
+        return rc ? rc : begin_anew(f, &begin);
+    for (int slot = 0; slot < 2 && !rc; slot++)
+        rc = write_control(f, f->log.flushed_lsn);
+    return rc ? rc : sk_log_drop(&f->log, &begin);
 }
 
 int sk_files_halt(struct sk_files *f, const char *reason)

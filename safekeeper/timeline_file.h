@@ -8,7 +8,8 @@
  * A new timeline is made under the name <id>.new and renamed when it is whole.
  *
  * Invariants
- *   T1 the control block never seals (sealed_lsn) more than is durable in the log; before a
+ *   T0 the control block says where the log begins before files below that go. T1 the control block
+ * never seals (sealed_lsn) more than is durable in the log; before a
  * truncation the seal is lowered, durably. T2 the history is on the disk before the block that
  * names it. T3 after an error nothing more is written: the owner ends its service.
  *
@@ -70,6 +71,8 @@ void sk_files_close(struct sk_files *f);
 CO_MUST_CHECK int sk_files_persist(struct sk_files *f, const struct sk_durable *durable,
                                    bool history_changed, lsn_t seal_max);
 CO_MUST_CHECK int sk_files_truncate(struct sk_files *f, lsn_t lsn);
+/* REBASE: the log begins at durable->base. Behind the log's end: it is empty then. */
+CO_MUST_CHECK int sk_files_rebase(struct sk_files *f, const struct sk_durable *durable);
 CO_MUST_CHECK int sk_files_halt(struct sk_files *f, const char *reason);
 
 /* What is left to do when no work is at hand, one step a call: seal, write both slots, prepare the

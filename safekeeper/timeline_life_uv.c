@@ -34,10 +34,12 @@ void sk_become_halted(struct sk_timeline *t, int code, const char *sentence)
 }
 
 /* Has a configuration in the log named this node, and the last one does not? */
-static bool has_left(const struct sk_timeline *t, const struct sk_log *log)
+static bool has_left(const struct sk_timeline *t, const struct sk_files *files)
 {
-    const struct wal_config *before = &t->birth_config;
-    bool left = false;
+    const struct sk_log *log = &files->log;
+    const struct sk_base *base = &files->control.base;
+    const struct wal_config *before = base->lsn ? &base->config : &t->birth_config;
+    bool left = base->left;
     for (uint32_t i = 0; i < log->n_configs; i++) {
         left = q_left(left, before, &log->configs[i].config, t->birth.owner.node);
         before = &log->configs[i].config;
@@ -55,6 +57,7 @@ static int start_acceptor(struct sk_timeline *t, struct sk_files *files)
                     .commit_lsn = files->control.commit_lsn,
                     .no_lease = files->control.no_lease,
                     .floor_lsn = files->control.floor_lsn,
+                    .base = files->control.base,
                     .suspect_lsn = files->control.suspect_lsn,
                     .suspect_term = files->control.suspect_term,
                     .history = files->history,
@@ -63,10 +66,11 @@ static int start_acceptor(struct sk_timeline *t, struct sk_files *files)
         .start_digest = t->birth.start_digest,
         .flush_lsn = files->log.flushed_lsn,
         .digest = files->log.end_digest,
-        .config = files->log.n_configs ? files->log.configs[files->log.n_configs - 1].config
-                                       : t->birth_config,
+        .config = files->log.n_configs      ? files->log.configs[files->log.n_configs - 1].config
+                  : files->control.base.lsn ? files->control.base.config
+                                            : t->birth_config,
         .node = t->birth.owner.node,
-        .left = has_left(t, &files->log),
+        .left = has_left(t, files),
         .now_us = t->quiet_us,
         .lease_us = CO_LEASE_US,
     };
@@ -228,8 +232,8 @@ bool sk_timeline_idle(const struct sk_timeline *t, uint64_t now_us, uint64_t idl
 {
     struct sk_view v;
     if (t->state != SK_SERVING || t->refuse_code || t->closing || t->asleep || t->pumping ||
-        t->jobs || t->head || t->truncated || t->flushed_lsn || t->timer_due || t->streams ||
-        t->at < t->actions.n || now_us - t->used_us < idle_us)
+        t->jobs || t->head || t->truncated || t->flushed_lsn || t->timer_due || t->trim_due ||
+        t->streams || t->at < t->actions.n || now_us - t->used_us < idle_us)
         return false;
     sk_view(t->acceptor, now_us, &v);
     return !v.lease_held && !v.waiters && !v.staged;

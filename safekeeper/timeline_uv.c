@@ -222,6 +222,12 @@ static void on_done(struct sk_job *job)
     struct sk_timeline *t = job->owner;
     struct sk_action *a = &t->actions.a[t->at - 1];
     t->asleep = false;
+    if (a->kind == SK_REBASE) {
+        struct sk_view v;
+        sk_view(t->acceptor, co_now_us(), &v);
+        if (v.write_lsn == v.base_lsn)
+            sk_recent_clear(&t->recent); /* it is from before the gap */
+    }
     if (a->kind == SK_FLUSH || a->kind == SK_TRUNCATE) {
         t->flushed_lsn = 0; /* H2 */
     }
@@ -314,6 +320,9 @@ static void carry_out(struct sk_timeline *t, struct sk_action *a)
                                      .history_changed = a->history_changed,
                                      .lsn = seal_max(t)});
         break;
+    case SK_REBASE:
+        sleep_on(t, &(struct sk_job){.kind = SK_JOB_REBASE, .durable = a->durable});
+        break;
     case SK_APPEND:
         do_append(t, a);
         break;
@@ -352,6 +361,9 @@ static bool next_event(struct sk_timeline *t, struct sk_event *out)
         t->flushed_lsn = 0;
     } else if (t->timer_due) {
         t->timer_due = false;
+    } else if (t->trim_due) {
+        *out = t->trim_event;
+        t->trim_due = false;
     } else if (dequeue(t, &q)) {
         out->kind = q.kind;
         out->conn = q.conn;

@@ -77,6 +77,9 @@ void sk_timeline_stream(struct sk_timeline *t, struct peer *peer, uint64_t reque
 void sk_timeline_conn_closed(struct sk_timeline *t, sk_conn_t conn, bool local);
 /* Refuses everything from now on with this error (DROPPED); open streams get it at once. */
 void sk_timeline_refuse(struct sk_timeline *t, int code, const char *sentence);
+/* So far an archive has the log, so far every pageserver that follows has it on its disk (LSN_NONE:
+ * not known), and so many bytes below that are kept all the same: what lies below may go. */
+void sk_timeline_trim(struct sk_timeline *t, lsn_t archived, lsn_t followed, uint64_t keep_bytes);
 /* Clean stop: SK_EV_SHUTDOWN, settle, close the files; host.closed follows. */
 void sk_timeline_close(struct sk_timeline *t);
 /* Frees what is held for speed only when nothing happened for SK_IDLE_RELEASE_US. */

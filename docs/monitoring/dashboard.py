@@ -64,6 +64,9 @@ ROWS = [
         ("Timelines", "none", [each(SK + "timelines", "{{instance}} known"), each(SK + "open_timelines", "{{instance}} open")]),
         ("Free on the disk", "bytes", [each(SK + "disk_free_bytes")]),
         ("Log on the disk", "bytes", [each(SK + "log_stored_bytes")]),
+        ("Log kept, and not archived", "bytes", [each(SK + "kept_log_bytes", "{{instance}} kept"),
+                                                 each(SK + "unarchived_log_bytes", "{{instance}} not archived")]),
+        ("Segments dropped", "ops", [rate(SK + "segments_dropped_total")]),
         ("Disk full, appends refused", "none", [
             each(SK + "disk_full", "{{instance}} full"), (f"rate({SK}refused_appends_total{RATE})", "{{instance}} refused a second")]),
     ]),

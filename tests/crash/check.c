@@ -27,7 +27,7 @@ static bool same_state(const struct state *s, const struct sk_files *f)
 {
     const struct sk_control *c = &f->control;
     return c->term == s->term && co_id_eq(&c->voted_nonce, &s->nonce) &&
-           c->no_lease == s->no_lease && c->floor_lsn == s->floor &&
+           c->no_lease == s->no_lease && c->floor_lsn == s->floor && c->base.lsn == s->base &&
            (c->halted[0] != 0) == s->halted && f->n_history == s->n_history &&
            (!s->n_history || !memcmp(f->history, s->history, s->n_history * sizeof *s->history));
 }
@@ -64,6 +64,8 @@ static const char *check_log(const struct life *l, struct expect *x, const struc
 {
     const struct sk_log *log = &f->log;
     int at = on_the_way(l, x->tip, log->end_lsn);
+    if (x->base_tip >= 0 && f->control.base.lsn == l->made[x->base_tip].end)
+        at = on_the_way(l, x->base_tip, log->end_lsn);
     if (at < 0 || memcmp(l->made[at].digest.b, log->end_digest.b, sizeof log->end_digest.b))
         at = x->cut_tip >= 0 ? on_the_way(l, x->cut_tip, log->end_lsn) : -1;
     if (at < 0 || memcmp(l->made[at].digest.b, log->end_digest.b, sizeof log->end_digest.b))
@@ -86,7 +88,7 @@ static const char *check_log(const struct life *l, struct expect *x, const struc
                      U(log->end_lsn), U(doubt), U(x->others));
     x->doubt = doubt;
     x->tip = at;
-    x->cut_tip = -1;
+    x->cut_tip = x->base_tip = -1;
     x->promised = log->end_lsn;
     x->commit = f->control.commit_lsn;
     return NULL;
@@ -160,6 +162,8 @@ static const char *check_records(const struct life *l, struct sk_log *log, int t
     const char *bad = NULL;
     for (int i = tip; i > 0 && !bad; i = l->made[i].parent) {
         const struct made *m = &l->made[i];
+        if (m->begin < log->start_lsn || m->parent < 0)
+            break;
         bytes.len = 0;
         if (sk_log_read(log, m->begin, 0, m->end, m->bytes.len, &bytes, &part))
             bad = wrong("the record at %llx cannot be read: %s", U(m->begin), co_sentence());

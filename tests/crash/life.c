@@ -226,7 +226,7 @@ static int elect(struct life *l, bool cuts, bool collapse)
         if (x->others > least)
             least = x->others; /* no leader cuts what was committed */
         for (uint64_t n = 1 + life_random(l) % 3; n && parent > 0; n--)
-            if (l->made[l->made[parent].parent].end >= least)
+            if (l->made[parent].parent >= 0 && l->made[l->made[parent].parent].end >= least)
                 parent = l->made[parent].parent;
         if (parent == x->tip)
             return 1;
@@ -273,6 +273,57 @@ static int vote(struct life *l)
     l->x.hi.term = l->x.lo.term + 1 + life_random(l) % 3;
     l->x.hi.nonce = nonce_of(l);
     return rc ? rc : persist(l, false, 0);
+}
+
+/* The log begins where the record `at` ends. */
+static int rebase(struct life *l, int at)
+{
+    struct state *s = &l->x.hi;
+    lsn_t begin = l->made[at].end, commit = l->files->control.commit_lsn;
+    struct sk_durable d = {.term = s->term,
+                           .voted_nonce = s->nonce,
+                           .commit_lsn = begin > commit ? begin : commit,
+                           .no_lease = s->no_lease,
+                           .floor_lsn = s->floor,
+                           .base = {.lsn = begin, .digest = l->made[at].digest},
+                           .suspect_lsn = l->files->control.suspect_lsn,
+                           .suspect_term = l->files->control.suspect_term};
+    d.base.config = (struct wal_config){.version = 1, .n = 1, .members = {{.node_id = 1}}};
+    s->base = begin;
+    int rc = sk_files_rebase(l->files, &d);
+    if (!rc)
+        l->x.lo = l->x.hi;
+    return rc;
+}
+
+static int trim(struct life *l)
+{
+    int at = l->x.tip;
+    while (at > 0 && l->made[at].end > l->files->control.commit_lsn)
+        at = l->made[at].parent;
+    if (l->x.lo.halted || at <= 0 || l->made[at].end <= l->files->log.start_lsn || l->staged)
+        return 1;
+    return rebase(l, at);
+}
+
+/* Of what it had nothing counts: all of it lies below what is committed. */
+static int begin_anew(struct life *l)
+{
+    struct expect *x = &l->x;
+    if (!room(l))
+        return 1;
+    lsn_t far = l->files->log.end_lsn + 512 * (1 + life_random(l) % 20);
+    struct made root = {.begin = far, .end = far, .parent = -1};
+    co_put64(root.digest.b, life_random(l));
+    x->base_tip = keep(l, &root);
+    unstage(l);
+    int rc = rebase(l, x->base_tip);
+    if (rc)
+        return rc;
+    x->tip = x->base_tip;
+    x->base_tip = -1;
+    x->promised = far;
+    return 0;
 }
 
 static int halt(struct life *l)
@@ -351,6 +402,10 @@ static int carry_out(struct life *l, enum step step)
         return rc ? rc : start_again(l);
     case STEP_KILL:
         return start_again(l);
+    case STEP_TRIM:
+        return trim(l);
+    case STEP_BASE:
+        return begin_anew(l);
     case STEP_PUT:
         return put(l);
     case STEP_HALT:
@@ -393,7 +448,8 @@ void life_begin(struct life *l, uint64_t seed, lsn_t start)
     struct wal_builder *b = l->builder;
     *l = (struct life){.rng = seed, .start = start, .n_made = 1, .builder = b};
     l->made[0] = (struct made){.begin = start, .end = start, .parent = -1};
-    l->x = (struct expect){.cut_tip = -1, .promised = start, .commit = start, .others = start};
+    l->x = (struct expect){
+        .cut_tip = -1, .base_tip = -1, .promised = start, .commit = start, .others = start};
     l->x.lo.floor = start;
     l->x.lo.no_lease = true;
     l->x.hi = l->x.lo;

@@ -29,6 +29,8 @@
     X(FLOOR, 'l', "a new leader's history, collapsed to its last two terms")                       \
     X(RESTART, 'r', "clean stop and start")                                                        \
     X(KILL, 'k', "killed and started: the kernel keeps what was written")                          \
+    X(TRIM, 'g', "the begin of the log goes, below what is committed")                             \
+    X(BASE, 'n', "the log is told to begin anew, behind its end")                                  \
     X(PUT, 'p', "the registry gets a newer version of the timeline")                               \
     X(HALT, 'h', "halted for good")
 
@@ -51,13 +53,14 @@ struct state {
     uint32_t n_history;
     struct q_term history[HISTORY_SMALL];
     bool no_lease, halted;
-    lsn_t floor;
+    lsn_t floor, base;
 };
 
 struct expect {
     bool born;               /* the registry lists it */
     struct state lo, hi;     /* before and after the step under way; the same between steps */
     int tip, cut_tip;        /* newest record written; the tip before a cut under way, or -1 */
+    int base_tip;            /* where the log is about to begin anew, or -1 */
     lsn_t promised;          /* told to be durable: a restart's log ends here or later */
     lsn_t commit;            /* in the control block */
     uint64_t put_lo, put_hi; /* version of the registry's entry */
@@ -69,7 +72,7 @@ struct expect {
 struct made {
     lsn_t begin, end;
     struct wal_digest digest;
-    int parent;
+    int parent; /* -1: a log begins here, with nothing */
     struct co_buf bytes;
 };
 

@@ -19,37 +19,26 @@ static void execute(struct sim *s, struct node *n);
 /* ---- disk --------------------------------------------------------------------------------------
  */
 
-struct wal_config config_at(struct sim *s, const struct node *n, uint32_t n_recs)
+void node_grow_recs(struct node *n, uint32_t room)
 {
-    for (uint32_t i = n_recs; i > 0; i--) {
-        const struct rec *r = &n->recs[i - 1];
-        if (r->config) {
-            struct co_span bytes = {n->log + (r->begin - LSN_FIRST), (size_t)(r->end - r->begin)};
-            struct wal_header h;
-            struct wal_config c;
-            if (wal_check(bytes, &h) || wal_read_config(bytes, &h, &c)) {
-                violation(s, "sk%u: a CONFIG record in the log does not decode", n->id + 1);
-            }
-            return c;
-        }
-    }
-    return s->config;
-}
-
-static void index_record(struct node *n, const struct wal_header *h, struct co_span record)
-{
-    if (n->n_recs == n->cap_recs) {
-        n->cap_recs = n->cap_recs ? 2 * n->cap_recs : 256;
+    if (room > n->cap_recs) {
+        n->cap_recs = 2 * room < 256 ? 256 : 2 * room;
         n->recs = realloc(n->recs, n->cap_recs * sizeof *n->recs);
         co_assert(n->recs);
     }
+}
+
+static void index_record(struct sim *s, struct node *n, const struct wal_header *h,
+                         struct co_span record)
+{
+    node_grow_recs(n, n->n_recs + 1);
     struct wal_config config;
-    bool is_config = h->kind == WAL_CONFIG;
-    uint32_t named = 0;
-    if (is_config) {
+    uint32_t named = 0, number = 0;
+    if (h->kind == WAL_CONFIG) {
         if (wal_read_config(record, h, &config)) {
             co_assert(false);
         }
+        number = config_number(s, &config);
         for (uint32_t id = 1; id <= N_SK; id++) {
             named |= q_is_member(&config, id) ? 1u << id : 0;
         }
@@ -61,7 +50,7 @@ static void index_record(struct node *n, const struct wal_header *h, struct co_s
                                         .digest = h->digest,
                                         .id = co_get64(h->commit_uuid.b),
                                         .built_on = co_get64(h->commit_uuid.b + 8),
-                                        .config = is_config};
+                                        .config = number};
 }
 
 /* Number of records that end at or below lsn. */
@@ -79,7 +68,7 @@ uint32_t node_recs_below(const struct node *n, lsn_t lsn)
     return lo;
 }
 
-static struct wal_digest digest_at(const struct node *n, uint32_t n_recs)
+struct wal_digest node_digest_at(const struct node *n, uint32_t n_recs)
 {
     return n_recs ? n->recs[n_recs - 1].digest : (struct wal_digest){{0}};
 }
@@ -117,7 +106,7 @@ static void disk_stage(struct sim *s, struct node *n, const struct sk_action *a)
         violation(s, "sk%u: fragments became an unsound record at %llu", n->id + 1,
                   (unsigned long long)n->written);
     }
-    index_record(n, &h, record);
+    index_record(s, n, &h, record);
     see_record(s, n, &n->recs[n->n_recs - 1]);
     n->written = h.end_lsn;
     n->staged = n->staged_synced = 0;
@@ -140,7 +129,7 @@ static void disk_append(struct sim *s, struct node *n, lsn_t lsn, struct co_span
         if (wal_check(bytes, &h) || h.begin_lsn != n->written) {
             violation(s, "sk%u: an unsound record reached the disk", n->id + 1);
         }
-        index_record(n, &h, bytes);
+        index_record(s, n, &h, bytes);
         see_record(s, n, &n->recs[n->n_recs - 1]);
         n->written = h.end_lsn;
         if (h.kind == WAL_CONFIG) {
@@ -194,6 +183,7 @@ void node_wipe(struct node *n)
     n->ctl.no_lease = false;
     n->ctl.suspect_lsn = 0;
     n->ctl.suspect_term = 0;
+    n->ctl.base = (struct sk_base){.lsn = LSN_FIRST};
 }
 
 void node_birth(struct sim *s, struct node *n)
@@ -203,21 +193,19 @@ void node_birth(struct sim *s, struct node *n)
     n->ctl.no_lease = true;
     n->log_generation = 0;
     n->boots = 0;
+    n->based = 0;
 }
 
-/* Has it left, by the configurations in its log? */
+/* Has it left, by the configurations in its log? What lies below its begin the base tells. */
 static bool has_left(struct sim *s, const struct node *n)
 {
-    uint32_t before = 0;
-    bool left = false;
-    for (uint32_t id = 1; id <= s->config.n; id++) {
-        before |= 1u << id;
-    }
-    for (uint32_t i = 0; i < n->n_recs; i++) {
+    struct wal_config before = n->ctl.base.lsn > LSN_FIRST ? n->ctl.base.config : s->config;
+    bool left = n->ctl.base.left;
+    for (uint32_t i = node_recs_below(n, n->ctl.base.lsn); i < n->n_recs; i++) {
         if (n->recs[i].config) {
-            bool now = n->recs[i].named >> (n->id + 1) & 1;
-            left = !now && (left || before >> (n->id + 1) & 1);
-            before = n->recs[i].named;
+            const struct wal_config *now = &s->configs[n->recs[i].config - 1];
+            left = q_left(left, &before, now, n->id + 1);
+            before = *now;
         }
     }
     return left;
@@ -227,10 +215,10 @@ static bool has_left(struct sim *s, const struct node *n)
 static void scan(struct sim *s, struct node *n)
 {
     struct q_history h = {n->ctl.n_history, n->ctl.history};
-    struct wal_digest chain = {{0}};
-    size_t len = (size_t)(n->written - LSN_FIRST), at = 0;
+    struct wal_digest chain = n->ctl.base.digest;
+    size_t len = (size_t)(n->written - LSN_FIRST), at = (size_t)(n->ctl.base.lsn - LSN_FIRST);
     uint32_t known = n->n_recs;
-    n->n_recs = 0;
+    n->n_recs = node_recs_below(n, n->ctl.base.lsn);
     while (at < len) {
         struct wal_header r;
         lsn_t begin = LSN_FIRST + at;
@@ -246,7 +234,7 @@ static void scan(struct sim *s, struct node *n)
         if (n->n_recs < known && n->recs[n->n_recs].begin == begin) {
             n->n_recs++;
         } else {
-            index_record(n, &r, co_span_of(n->log + at, len - at));
+            index_record(s, n, &r, co_span_of(n->log + at, len - at));
         }
         chain = r.digest;
         at += (size_t)r.total_bytes;
@@ -324,8 +312,8 @@ void node_start(struct sim *s, struct node *n)
                            .durable = n->ctl,
                            .start_lsn = LSN_FIRST,
                            .flush_lsn = n->written,
-                           .digest = digest_at(n, n->n_recs),
-                           .config = config_at(s, n, n->n_recs),
+                           .digest = node_digest_at(n, n->n_recs),
+                           .config = base_config(s, n),
                            .node = s->w.come_back ? 0 : n->id + 1,
                            .left = !s->w.come_back && has_left(s, n),
                            .now_us = local_clock(s, n->id),
@@ -540,6 +528,14 @@ static bool perform(struct sim *s, struct node *n, struct sk_action *a, bool *tr
         see_persist(s, n, a->durable);
         disk_persist(n, a->durable, a->history_changed);
         return !dies(s, n);
+    case SK_REBASE:
+        if (dies(s, n)) {
+            return false;
+        }
+        see_persist(s, n, a->durable);
+        base_move(s, n, a->durable);
+        disk_persist(n, a->durable, false);
+        return !dies(s, n);
     case SK_APPEND:
         if (a->fragment) {
             disk_stage(s, n, a);
@@ -584,7 +580,7 @@ static void execute(struct sim *s, struct node *n)
         uint32_t at = node_recs_below(n, n->written);
         struct sk_event e = {.kind = SK_EV_TRUNCATED,
                              .lsn = n->written,
-                             .digest = digest_at(n, at),
+                             .digest = node_digest_at(n, at),
                              .config = config_at(s, n, at)};
         node_event(s, n, &e);
     }

@@ -271,8 +271,8 @@ void see_truncate(struct sim *s, struct node *n, lsn_t lsn, lsn_t commit)
 void see_persist(struct sim *s, struct node *n, const struct sk_durable *d)
 {
     if (d->term < n->ctl.term || d->commit_lsn < n->ctl.commit_lsn ||
-        d->floor_lsn < n->ctl.floor_lsn) {
-        violation(s, "I2: sk%u: durable term, commit or floor goes back", n->id + 1);
+        d->floor_lsn < n->ctl.floor_lsn || d->base.lsn < n->ctl.base.lsn) {
+        violation(s, "I2: sk%u: durable term, commit, floor or base goes back", n->id + 1);
     }
     for (uint32_t i = 0; i < d->n_history; i++) {
         struct q_term e = d->history[i];

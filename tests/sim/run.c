@@ -41,6 +41,7 @@ void sim_free(struct sim *s)
     co_buf_free(&s->wire);
     free(s->heap);
     free(s->gold);
+    free(s->configs);
     free(s->content);
 }
 
@@ -53,6 +54,8 @@ static void birth(struct sim *s)
     s->next_conn = 0;
     s->n_gold = 0;
     s->acked_lsn = LSN_FIRST;
+    s->archived = s->followed = LSN_FIRST;
+    s->n_configs = 0;
     s->n_txns = 0;
     s->n_marks = 0;
     s->acked = s->acked_after_heal = 0;

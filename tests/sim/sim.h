@@ -5,6 +5,7 @@
  *   sim.h      this: the whole state
  *   world.c    time, randomness, faults, network and connections, nemesis
  *   node.c     a safekeeper: its simulated disk, crash, restart, execution of acceptor actions
+ *   base.c     its log's begin goes, or is told to it; the archive; configurations
  *   client.c   a compute: workload, execution of proposer actions
  *   oracle.c   what must hold (I1 to I17)
  *   run.c      one seed from birth to verdict
@@ -64,7 +65,7 @@ enum fault {
 };
 extern const char *const fault_name[N_FAULTS];
 
-enum stream { R_NET, R_DISK, R_NEMESIS, R_WORK, R_SWARM, N_STREAMS };
+enum stream { R_NET, R_DISK, R_NEMESIS, R_WORK, R_SWARM, R_BASE, N_STREAMS };
 struct rng {
     uint64_t s[2];
 };
@@ -74,6 +75,7 @@ struct swarm {
     uint32_t ppm[N_FAULTS];
     uint32_t delay_min_us, delay_max_us;
     bool fifo, codec, no_floor, alternate, come_back;
+    uint32_t trim_ppm;         /* how often a log's begin goes */
     uint32_t n_sk, change_ppm; /* nodes that there are; how often members change */
     uint32_t n_clients;        /* computes that there are */
     uint64_t lease_us, resend_us, progress_us, window_bytes, tail_bytes, sync_min_us, sync_max_us;
@@ -123,8 +125,8 @@ struct rec {
     term_t term;
     struct wal_digest digest;
     uint64_t id, built_on; /* from the commit uuid */
-    bool config;
-    uint32_t named; /* by a configuration: a bit a node id */
+    uint32_t config;       /* the number of its configuration, from 1 on; 0: none is in it */
+    uint32_t named;        /* by a configuration: a bit a node id */
 };
 
 struct node {
@@ -148,6 +150,7 @@ struct node {
     uint32_t agreed; /* so many of recs are in the oracle's log */
     lsn_t promised;  /* told to somebody as durable */
     uint64_t boots;
+    uint32_t based; /* so often it was told where its log begins */
 };
 
 /* ---- a compute ---- */
@@ -216,7 +219,7 @@ struct stats {
     uint64_t seeds, faults, by_fault[N_FAULTS], acked, elections, strict_reads, lease_reads,
         unknown, committed, not_committed, too_old, failures, events, restarts, fetched,
         truncations, max_history, config_msgs, settled, txns, fragments, in_fragments, unstaged,
-        changes, finished, refused_changes, contested, regained;
+        changes, finished, refused_changes, contested, regained, trims, based, based_again;
 };
 
 struct sim {
@@ -241,6 +244,9 @@ struct sim {
     struct wal_builder *builder;
     struct co_id cluster, timeline;
     struct wal_config config;
+    struct wal_config *configs; /* all that were in a record, the first of each alike */
+    uint32_t n_configs, cap_configs;
+    lsn_t archived, followed; /* what the archive, what every pageserver has for sure */
     struct q_msg decoded;
     struct qmsg_scratch scratch;
     struct co_buf wire;
@@ -306,9 +312,17 @@ void node_event(struct sim *s, struct node *n, struct sk_event *e);
 void node_synced(struct sim *s, struct node *n, const struct event *e);
 void node_timer(struct sim *s, struct node *n);
 void node_wipe(struct node *n);
-struct wal_config config_at(struct sim *s, const struct node *n, uint32_t n_recs);
+void node_grow_recs(struct node *n, uint32_t room);
+struct wal_digest node_digest_at(const struct node *n, uint32_t n_recs);
 lsn_t node_doubt(const struct sim *s, const struct node *n);
 uint32_t node_recs_below(const struct node *n, lsn_t lsn);
+
+/* base.c */
+struct wal_config config_at(struct sim *s, const struct node *n, uint32_t n_recs);
+struct wal_config base_config(struct sim *s, const struct node *n);
+uint32_t config_number(struct sim *s, const struct wal_config *config);
+void base_tick(struct sim *s, struct node *n);
+void base_move(struct sim *s, struct node *n, const struct sk_durable *d);
 
 /* client.c */
 void client_start(struct sim *s, struct client *c);

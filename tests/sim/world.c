@@ -144,6 +144,7 @@ void draw_swarm(struct sim *s)
     w->ppm[F_ROT] = maybe(s, 400000);
     w->n_clients = 2 + below(s, R_SWARM, N_CLIENTS - 1);
     w->heal_us = 8500000 + below(s, R_SWARM, 9000000);
+    w->trim_ppm = maybe(s, 600000);
 }
 
 /* ---- time --------------------------------------------------------------------------------------
@@ -471,6 +472,7 @@ void nemesis(struct sim *s)
     struct node *n = &s->node[below(s, R_NEMESIS, s->w.n_sk)];
     struct client *c = &s->client[below(s, R_NEMESIS, s->w.n_clients)];
     uint32_t any = below(s, R_NEMESIS, s->w.n_sk);
+    base_tick(s, &s->node[below(s, R_BASE, s->w.n_sk)]);
     if (fault(s, F_SK_CRASH)) {
         node_crash(s, n);
     }

@@ -86,6 +86,7 @@ static void random_msg(struct rnd *r, struct q_msg *m, struct q_term *terms, uin
         .suspect_lsn = random_lsn(r),
         .suspect_term = rnd_any(r),
         .disk_full = rnd_below(r, 2),
+        .base_lsn = random_lsn(r),
         .waiters = (uint32_t)rnd_any(r),
         .read_id = rnd_any(r),
     };
@@ -94,6 +95,15 @@ static void random_msg(struct rnd *r, struct q_msg *m, struct q_term *terms, uin
         random_config(r, &m->config);
     m->history = (struct q_history){random_terms(r, terms, max_terms), terms};
     m->payload = co_span_of(payload, rnd_below(r, max_payload + 1));
+}
+
+/* A digest travels with a base only. */
+static void use_base(const struct q_msg *m, struct q_msg *u)
+{
+    u->base_lsn = m->base_lsn;
+    u->config = m->config;
+    if (m->base_lsn)
+        u->digest = m->digest;
 }
 
 /* The message with the fields of its type only: the table of qmsg.h, written a second time. */
@@ -125,6 +135,7 @@ static struct q_msg only_used(const struct q_msg *m)
         u.history = m->history;
         u.config = m->config;
         u.writing = m->writing;
+        u.base_lsn = m->base_lsn;
         break;
     case FRAME_FETCH:
         u.from_lsn = m->from_lsn;
@@ -139,6 +150,7 @@ static struct q_msg only_used(const struct q_msg *m)
         u.flush_lsn = m->flush_lsn;
         u.history = m->history;
         u.payload = m->payload;
+        use_base(m, &u);
         break;
     case FRAME_ELECTED:
         u.nonce = m->nonce;
@@ -157,6 +169,7 @@ static struct q_msg only_used(const struct q_msg *m)
         u.fragment_at = m->fragment_at;
         u.writing = m->writing;
         u.payload = m->payload;
+        use_base(m, &u);
         break;
     case FRAME_ACK:
         u.nonce = m->nonce;
@@ -167,6 +180,7 @@ static struct q_msg only_used(const struct q_msg *m)
         u.waiters = m->waiters;
         u.staged_bytes = m->staged_bytes;
         u.disk_full = m->disk_full;
+        u.base_lsn = m->base_lsn;
         break;
     case FRAME_READ_POS:
         u.read_id = m->read_id;
@@ -225,6 +239,7 @@ static void assert_same(const struct q_msg *a, const struct q_msg *b)
     SAME(suspect_lsn);
     SAME(suspect_term);
     SAME(disk_full);
+    SAME(base_lsn);
     SAME(waiters);
     SAME(read_id);
 #undef SAME

@@ -1106,3 +1106,124 @@ Test(acceptor, a_whole_record_where_one_is_staged_drops_that_first)
     cr_assert_geq(find(SK_APPEND, 0), 0);
     co_buf_free(&r);
 }
+
+/* ---- the kept start ---- */
+
+static void trim(lsn_t lsn, lsn_t archived, lsn_t followed)
+{
+    event((struct sk_event){.kind = SK_EV_TRIM,
+                            .lsn = lsn,
+                            .digest = tip,
+                            .config = three(1),
+                            .archived_lsn = archived,
+                            .followed_lsn = followed});
+}
+
+static struct q_msg base(term_t term, struct co_id id, lsn_t lsn, lsn_t commit, uint32_t version)
+{
+    struct q_msg m = append(term, id, LSN_FIRST, (struct co_span){0});
+    m.base_lsn = lsn;
+    m.commit_lsn = commit;
+    m.digest = (struct wal_digest){{7, 7}};
+    m.config = three(version);
+    return m;
+}
+
+Test(acceptor, a_log_loses_its_begin_only_below_commit_archive_and_followers)
+{
+    struct co_id a = lead_term_1(1);
+    lsn_t one = grow(1, a, LSN_FIRST, 1), two = grow(1, a, one, 2);
+    trim(one, two, two);
+    cr_assert_eq(find(SK_REBASE, 0), -1, "it is not committed");
+    struct q_msg m = append(1, a, two, (struct co_span){0});
+    m.commit_lsn = two;
+    send(10, m);
+    trim(two, one, two);
+    cr_assert_eq(find(SK_REBASE, 0), -1, "it is not archived");
+    trim(two, two, one);
+    cr_assert_eq(find(SK_REBASE, 0), -1, "a pageserver lacks it");
+    trim(two, two, LSN_NONE);
+    cr_assert_eq(find(SK_REBASE, 0), -1, "nobody has said how far he is");
+    trim(one, two, two);
+    int at = find(SK_REBASE, 0);
+    cr_assert_geq(at, 0);
+    cr_assert_eq(acts.a[at].durable->base.lsn, one);
+    cr_assert_geq(acts.a[at].durable->commit_lsn, one, "the block never begins above its commit");
+    cr_assert_eq(view().base_lsn, one);
+    trim(one, two, two);
+    cr_assert_eq(find(SK_REBASE, 0), -1, "never twice, never back");
+}
+
+Test(acceptor, a_fetch_below_the_base_is_answered_with_the_base)
+{
+    struct co_id a = lead_term_1(1);
+    lsn_t one = grow(1, a, LSN_FIRST, 1);
+    struct wal_digest there = tip;
+    lsn_t two = grow(1, a, one, 2);
+    struct q_msg m = append(1, a, two, (struct co_span){0});
+    m.commit_lsn = two;
+    send(10, m);
+    tip = there;
+    trim(one, two, two);
+    send(10, (struct q_msg){.type = FRAME_FETCH, .term = 1, .from_lsn = LSN_FIRST, .to_lsn = two});
+    cr_assert_eq(find(SK_READ, 0), -1);
+    const struct q_msg *data = sent_to(10, FRAME_DATA);
+    cr_assert(data && data->payload.len == 0);
+    cr_assert_eq(data->from_lsn, LSN_FIRST);
+    cr_assert_eq(data->base_lsn, one);
+    cr_assert_eq(memcmp(data->digest.b, there.b, sizeof there.b), 0);
+    cr_assert_eq(data->config.version, 1);
+    send(10, (struct q_msg){.type = FRAME_FETCH, .term = 1, .from_lsn = one, .to_lsn = two});
+    cr_assert_geq(find(SK_READ, 0), 0, "from the base on it has records");
+}
+
+Test(acceptor, a_log_is_told_where_it_begins_and_says_so_when_it_is_durable)
+{
+    struct co_id a = lead_term_1(1);
+    lsn_t far = LSN_FIRST + 80000;
+    send(10, base(1, a, far, far, 3));
+    int rebase = find(SK_REBASE, 0), ack = sent_at(FRAME_ACK);
+    cr_assert(0 <= rebase && rebase < ack);
+    const struct sk_durable *d = acts.a[rebase].durable;
+    cr_assert_eq(d->base.lsn, far);
+    cr_assert_eq(d->commit_lsn, far);
+    cr_assert_eq(d->base.config.version, 3);
+    cr_assert_eq(acts.a[ack].msg.flush_lsn, far);
+    cr_assert_eq(acts.a[ack].msg.base_lsn, far);
+    cr_assert_eq(view().config.version, 3);
+    cr_assert_eq(view().commit_lsn, far);
+    tip = (struct wal_digest){{7, 7}};
+    cr_assert_gt(grow(1, a, far, 1), far, "and goes on from there");
+    send(10, base(1, a, far, far, 3));
+    cr_assert_eq(find(SK_REBASE, 0), -1, "one that comes late changes nothing");
+}
+
+Test(acceptor, a_base_is_taken_from_its_leader_only_committed_and_with_a_configuration)
+{
+    struct co_id a = lead_term_1(1);
+    lsn_t far = LSN_FIRST + 80000;
+    send(10, base(1, a, far, far - 8, 3));
+    cr_assert_eq(find(SK_REBASE, 0), -1, "not committed");
+    struct q_msg m = base(1, a, far, far, 3);
+    m.config = (struct wal_config){0};
+    send(10, m);
+    cr_assert_eq(find(SK_REBASE, 0), -1, "no configuration");
+    cr_assert_eq(view().refused, 2);
+    send(11, base(2, nonce(2, 1), far, far, 3));
+    cr_assert_eq(find(SK_REBASE, 0), -1, "of a term that was not adopted");
+    cr_assert_eq(view().write_lsn, LSN_FIRST);
+}
+
+Test(acceptor, a_start_goes_on_from_the_base)
+{
+    struct sk_boot b = birth();
+    b.durable.base = (struct sk_base){.lsn = LSN_FIRST + 800, .config = three(2)};
+    b.durable.commit_lsn = b.flush_lsn = LSN_FIRST + 800;
+    b.config = three(2);
+    boot(&b);
+    cr_assert_eq(view().base_lsn, LSN_FIRST + 800);
+    cr_assert_eq(vote(1, 1, nonce(1, 1))->base_lsn, LSN_FIRST + 800);
+    b.durable.commit_lsn = LSN_FIRST;
+    struct sk_acceptor *none = NULL;
+    cr_assert_eq(sk_acceptor_new(&b, &none), CO_ERR_CORRUPT, "a base is committed");
+}

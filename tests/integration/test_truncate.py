@@ -1,0 +1,121 @@
+"""Safekeepers drop what is archived: their disks stay small, and whatever is lost comes back from archive and safekeepers."""
+
+import glob
+import os
+import shutil
+import subprocess
+import time
+
+from lib.cluster import NODES, PAGESERVER, check, until
+from lib.registry import test
+from test_archive import Archived, moments, restore, same, sum_of
+from test_members import new_node, replace
+
+SEGMENT = 16 << 20
+
+
+class Trimmed(Archived):
+    """Its safekeepers keep no more of a log than a segment or two, once it is archived."""
+
+    def command(self, node):
+        command = super().command(node)
+        return command if node == PAGESERVER else command + ["--keep-log", "1M"]
+
+    def segments(self, node):
+        """First LSNs of the files of all logs that are there."""
+        return sorted(os.path.basename(p) for p in glob.glob(f"{self.data(node)}/timelines/*/log/*.seg"))
+
+    def disk_bytes(self, node):
+        out = subprocess.run(["du", "-s", "-B1", self.data(node)], capture_output=True, text=True, timeout=20, check=True)
+        return int(out.stdout.split()[0])
+
+    def trimmed(self, nodes=NODES):
+        for node in nodes:
+            until(lambda: "0" * 16 + ".seg" not in self.segments(node), 40, f"safekeeper {node} drops its first segment")
+            until(lambda: len(self.segments(node)) <= 3, 40, f"safekeeper {node} keeps few segments")
+
+
+def write(c, mib):
+    """Updates of the same rows: so much of new log, and a database that does not grow."""
+    con = c.connect(timeout=60)
+    con.execute("CREATE TABLE IF NOT EXISTS t(k INTEGER PRIMARY KEY, v)")
+    for i in range(mib // 2):
+        con.execute("WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < 40) "
+                    "INSERT OR REPLACE INTO t SELECT n, randomblob(50000) FROM i")
+    con.close()
+
+
+@test("a cluster with an archive: segments go, kill -9 of all; a safekeeper's disk is lost and built anew by one command; "
+      "the pageserver's disk; with --slow everything: each time all old moments are readable and writing goes on", 180)
+def segments_go(t):
+    archive = t.dir + "/archive"
+    with Trimmed(t.dir + "/a", archive) as c:
+        c.shell("CREATE TABLE first(x); INSERT INTO first VALUES ('a'), ('b');")
+        c.corallite("pin", "create", "shop", "early")
+        write(c, 60 if t.slow() else 40)
+        c.archived()
+        c.trimmed()
+        sizes = [c.disk_bytes(node) for node in NODES]
+        check(max(sizes) < 3 * SEGMENT, f"the disks of the safekeepers have {sizes} bytes")
+        before = moments(c)
+        early = sum_of(c, "shop", at="pin:early")
+
+        c.kill9_everything()
+        c.start_everything()
+        same(before, c, "after kill -9 of all")
+        c.corallite("check")
+
+        c.kill9(2)
+        shutil.rmtree(c.data(2))
+        replace(c, 2, new_node(c, 4), timeout=90)
+        until(lambda: c.segments(4) and "0" * 16 + ".seg" not in c.segments(4), 40, "the new one begins where the log is kept")
+        c.kill9(1)  # the new one is needed for a majority
+        write(c, 4)
+        c.start(1)
+        c.archived()
+        before = moments(c)
+
+        c.kill9(PAGESERVER)
+        shutil.rmtree(c.data(PAGESERVER))
+        c.more = ["--take-over"]
+        c.start(PAGESERVER)
+        same(before, c, "after the loss of the pageserver's disk")
+        check(sum_of(c, "shop", at="pin:early") == early, "the oldest moment is another")
+        write(c, 2)
+        c.archived()
+        before = moments(c)
+        c.kill9_everything()
+        first = c
+    t.note(f"{len(before)} moments; the safekeepers had {max(sizes) >> 20} MiB each of some {60 if t.slow() else 40} MiB of log")
+    if not t.slow():
+        return
+    shutil.rmtree(first.dir)
+    c, said = restore(t.dir + "/b", archive, like=first)
+    check(c, f"the restore failed: {getattr(said, 'stderr', '')[-500:]}")
+    c.more = ["--take-over"]
+    with c:
+        c.start_everything()
+        same(before, c, "restored")
+        write(c, 2)
+
+
+@test("without an archive, and with --keep-log all, nothing goes", 60)
+def nothing_goes(t):
+    for name, wants in (("none", "1M"), ("all", "all")):
+        archive = t.dir + "/archive-" + name
+
+        class Kept(Archived):
+            def command(self, node):
+                command = super(Archived, self).command(node) if name == "none" else super().command(node)
+                return command if node == PAGESERVER else command + ["--keep-log", wants]
+
+        with Kept(t.dir + "/" + name, archive) as c:
+            write(c, 20)
+            if name == "all":
+                c.archived()
+            check(c.shell("SELECT count(*) FROM t").stdout.strip() == "40", "all is ingested")
+            time.sleep(2.5)  # two looks of the safekeepers at what could go
+            for node in NODES:
+                files = glob.glob(f"{c.data(node)}/timelines/*/log/{'0' * 16}.seg")
+                check(len(files) == 1, f"safekeeper {node} lacks its first segment")
+                check(c.metrics(node)["corallite_safekeeper_segments_dropped_total"] == 0, "a segment went")
