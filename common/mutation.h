@@ -48,6 +48,8 @@
     X(FRAGMENT_GAP,        "fragments that were lost in between leave a gap",              20, 0) \
     X(CONFIG_ONCE_COMMITTED, "a configuration is used only once it is committed",         501, 0) \
     X(CONFIG_NOT_JOINT,    "members change without a joint phase",                        200, 0) \
+    X(IMAGE_VOTES,         "a disk that went back in time votes at once",                 500, 0) \
+    X(WITNESS_FORGETS,     "what is known of other disks does not survive a restart",     500, 0) \
     X(CONFIG_OVERLAP,      "a change of members overlaps an uncommitted one",            1000, 0)
 
 /* Mistakes of storage, found by crash points (tests/crash). Columns: name, text, crash points. */

@@ -171,6 +171,8 @@ static int carry_out(struct sk_job *job)
     case SK_JOB_PERSIST:
         co_metric_add(&m_control, 1);
         return sk_files_persist(t->files, job->durable, job->history_changed, job->lsn);
+    case SK_JOB_WITNESS:
+        return sk_files_witness(t->files, &job->known);
     case SK_JOB_HALT:
         return sk_files_halt(t->files, job->reason);
     case SK_JOB_SETTLE:

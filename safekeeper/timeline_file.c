@@ -276,6 +276,8 @@ int sk_files_open(const char *data_dir, const struct sk_birth *birth, struct sk_
     if (rc == CO_ERR_NOT_FOUND)
         rc = CO_ERR_CORRUPT; /* the sentence names the file that is missing */
     if (!rc)
+        rc = sk_witness_read(f->dir, &birth->owner.timeline, &f->witness);
+    if (!rc)
         rc = read_log(f, birth);
     if (!rc && !co_mutated(CONTROL_UNSYNCED))
         rc = sk_control_renew(&f->control_file, &f->control);
@@ -382,6 +384,13 @@ int sk_files_truncate(struct sk_files *f, lsn_t lsn)
     return rc ? rc : sk_log_truncate(&f->log, lsn);
 }
 
+int sk_files_witness(struct sk_files *f, const struct q_known_list *known)
+{
+    memcpy(f->witness.known, known->e, known->n * sizeof *known->e);
+    f->witness.n = known->n;
+    return sk_witness_store(f->dir, &f->control.owner.timeline, &f->witness);
+}
+
 int sk_files_halt(struct sk_files *f, const char *reason)
 {
     snprintf(f->control.halted, sizeof f->control.halted, "%s", *reason ? reason : "halted");
@@ -418,7 +427,8 @@ int sk_files_keep_ahead(struct sk_files *f)
 
 bool sk_files_wants_idle(const struct sk_files *f)
 {
-    return f->unsettled || f->control.sealed_lsn < f->log.flushed_lsn || wants_zeros(f);
+    return f->unsettled || f->witness.dirty || f->control.sealed_lsn < f->log.flushed_lsn ||
+           wants_zeros(f);
 }
 
 bool sk_files_seal_lags(const struct sk_files *f)
@@ -451,6 +461,8 @@ int sk_files_idle(struct sk_files *f, bool *more)
         if (!rc)
             rc = write_control(f, f->log.flushed_lsn);
         f->unsettled = false;
+    } else if (f->witness.dirty) { /* read at the start, maybe from the page cache only */
+        rc = sk_witness_store(f->dir, &f->control.owner.timeline, &f->witness);
     } else if (wants_zeros(f)) {
         rc = sk_segments_prepare(&f->log.segments, f->log.end_lsn, 2 * ahead(f), &left);
     }
