@@ -386,9 +386,7 @@ int sk_files_truncate(struct sk_files *f, lsn_t lsn)
 
 int sk_files_witness(struct sk_files *f, const struct q_known_list *known)
 {
-    memcpy(f->witness.known, known->e, known->n * sizeof *known->e);
-    f->witness.n = known->n;
-    return sk_witness_store(f->dir, &f->control.owner.timeline, &f->witness);
+    return sk_witness_store(f->dir, &f->control.owner.timeline, known, &f->witness);
 }
 
 int sk_files_halt(struct sk_files *f, const char *reason)
@@ -427,7 +425,7 @@ int sk_files_keep_ahead(struct sk_files *f)
 
 bool sk_files_wants_idle(const struct sk_files *f)
 {
-    return f->unsettled || f->witness.dirty || f->control.sealed_lsn < f->log.flushed_lsn ||
+    return f->unsettled || f->witness.unsure || f->control.sealed_lsn < f->log.flushed_lsn ||
            wants_zeros(f);
 }
 
@@ -461,8 +459,8 @@ int sk_files_idle(struct sk_files *f, bool *more)
         if (!rc)
             rc = write_control(f, f->log.flushed_lsn);
         f->unsettled = false;
-    } else if (f->witness.dirty) { /* read at the start, maybe from the page cache only */
-        rc = sk_witness_store(f->dir, &f->control.owner.timeline, &f->witness);
+    } else if (f->witness.unsure) {
+        rc = sk_witness_renew(f->dir, &f->control.owner.timeline, &f->witness);
     } else if (wants_zeros(f)) {
         rc = sk_segments_prepare(&f->log.segments, f->log.end_lsn, 2 * ahead(f), &left);
     }

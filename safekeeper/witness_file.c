@@ -6,6 +6,7 @@
 #include "common/assert.h"
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "common/mutation.h"
 
 static const uint8_t magic[8] = {'C', 'O', 'R', 'A', 'L', 'W', 'I', 'T'};
 enum { FORMAT = 1, AT_ENTRIES = 40, ENTRY_BYTES = 48, AT_CRC = SK_WITNESS_SLOT_BYTES - 4 };
@@ -40,7 +41,7 @@ static bool decode(const uint8_t slot[SK_WITNESS_SLOT_BYTES], unsigned parity,
         return false;
     f->n = co_get32(slot + 12);
     f->sequence = co_get64(slot + 16);
-    if (f->n > Q_KNOWN_MAX || (f->sequence & 1) != parity)
+    if (f->n > Q_KNOWN_MAX || (f->sequence & 1) != parity || f->sequence == UINT64_MAX)
         return false;
     for (uint32_t i = 0; i < f->n; i++) {
         const uint8_t *p = slot + AT_ENTRIES + i * ENTRY_BYTES;
@@ -73,7 +74,7 @@ int sk_witness_read(const char *dir, const struct co_id *timeline, struct sk_wit
             if (slots[i].sequence >= out->sequence)
                 *out = slots[i];
         }
-    out->dirty = out->n > 0;
+    out->unsure = out->sequence > 0;
     if (buf.len && !sound)
         co_warn("safekeeper/witness",
                 "nothing in it is sound; what is known of the other safekeepers is learnt anew "
@@ -83,27 +84,43 @@ int sk_witness_read(const char *dir, const struct co_id *timeline, struct sk_wit
     return rc;
 }
 
-int sk_witness_store(const char *dir, const struct co_id *timeline, struct sk_witness_file *f)
+static int put(const char *dir, const struct co_id *timeline, const struct sk_witness_file *f,
+               bool made)
 {
     uint8_t slot[SK_WITNESS_SLOT_BYTES];
     char path[SK_PATH_MAX];
     int fd = -1;
-    bool made = f->sequence == 0;
-    co_assert(f->n <= Q_KNOWN_MAX);
     int rc = sk_io_path(path, "%s/witness", dir);
     if (!rc)
         rc = sk_io_open(path, O_WRONLY | O_CREAT, &fd);
     if (rc)
         return rc;
-    f->sequence++;
     encode(f, timeline, slot);
-    uint64_t at = (f->sequence & 1) * SK_WITNESS_SLOT_BYTES;
-    rc = sk_io_pwrite(fd, co_span_of(slot, sizeof slot), at, path);
+    rc = sk_io_pwrite(fd, co_span_of(slot, sizeof slot), (f->sequence & 1) * SK_WITNESS_SLOT_BYTES,
+                      path);
     if (!rc)
         rc = sk_io_sync(fd, path);
     close(fd);
-    if (!rc && made)
-        rc = sk_io_sync_dir(dir);
-    f->dirty = rc != 0;
+    return !rc && made ? sk_io_sync_dir(dir) : rc;
+}
+
+int sk_witness_renew(const char *dir, const struct co_id *timeline, struct sk_witness_file *f)
+{
+    int rc = put(dir, timeline, f, true);
+    f->unsure = rc != 0;
     return rc;
+}
+
+int sk_witness_store(const char *dir, const struct co_id *timeline,
+                     const struct q_known_list *known, struct sk_witness_file *f)
+{
+    bool made = f->sequence == 0;
+    int rc = f->unsure && !co_mutated(WITNESS_FROM_CACHE) ? sk_witness_renew(dir, timeline, f) : 0;
+    if (rc)
+        return rc;
+    co_assert(known->n <= Q_KNOWN_MAX && f->sequence < UINT64_MAX);
+    memmove(f->known, known->e, known->n * sizeof *known->e);
+    f->n = known->n;
+    f->sequence++;
+    return put(dir, timeline, f, made);
 }

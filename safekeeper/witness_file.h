@@ -30,17 +30,21 @@
 #define SK_WITNESS_SLOT_BYTES 1024u
 
 struct sk_witness_file {
-    struct q_known known[Q_KNOWN_MAX]; /* as read, then as to be written */
+    struct q_known known[Q_KNOWN_MAX]; /* as read, then as written */
     uint32_t n;
-    bool dirty; /* not written yet */
+    bool unsure; /* as it was read: it may be in the page cache only (decision 25) */
     uint64_t sequence;
 };
 
 /* dir: of the timeline. CO_ERR_IO; what is missing or damaged is empty, with a word in the log. */
 CO_MUST_CHECK int sk_witness_read(const char *dir, const struct co_id *timeline,
                                   struct sk_witness_file *out);
-/* Durable on return. */
-CO_MUST_CHECK int sk_witness_store(const char *dir, const struct co_id *timeline,
+/* Writes what was read once more into its own slot. */
+CO_MUST_CHECK int sk_witness_renew(const char *dir, const struct co_id *timeline,
                                    struct sk_witness_file *file);
+/* The next sequence; what was read is renewed before, so that a crash in this write leaves it.
+ * Durable on return. */
+CO_MUST_CHECK int sk_witness_store(const char *dir, const struct co_id *timeline,
+                                   const struct q_known_list *known, struct sk_witness_file *file);
 
 #endif
