@@ -24,6 +24,7 @@ struct member {
     struct co_id disk; /* as it said; zero: not reached yet */
     struct client admin, log;
     bool up;              /* `admin` stands */
+    bool regressed;       /* it answers, and takes no part: its disk went back in time */
     uint64_t retry_at_us; /* of `log` */
     char why[CO_SENTENCE_MAX];
 };

@@ -179,7 +179,7 @@ int members_enough(const struct members *m, const struct wal_config *config)
     size_t used = 0;
     for (uint32_t i = 0; i < m->n; i++) {
         const struct member *x = &m->at[i];
-        if (x->up)
+        if (x->up && !x->regressed)
             set[n++] = x->node;
         else if (q_is_member(config, x->node) && used < sizeof missing)
             used +=
@@ -340,7 +340,8 @@ int members_list_all(struct members *m, struct member_timelines *out)
         if (!x->up || !q_is_member(&m->book.config, x->node))
             continue;
         int rc = members_list(m, x, out);
-        if (rc && x->up)
+        x->regressed |= rc == CO_ERR_REGRESSED;
+        if (rc && x->up && !x->regressed)
             return rc;
     }
     return members_enough(m, &m->book.config);

@@ -94,6 +94,8 @@ static int print_json(const struct members *m, const struct row *rows, uint32_t 
         if (o && r->up) {
             json_object_set_new(o, "timelines", json_integer((json_int_t)r->timelines));
             json_object_set_new(o, "behind_bytes", json_integer((json_int_t)r->behind));
+            if (r->status && r->status->regressed)
+                json_object_set_new(o, "regressed", json_string(r->status->regressed));
         } else if (o) {
             json_object_set_new(o, "why", json_string(r->why));
         }
@@ -113,7 +115,10 @@ static void print_rows(const struct members *m, const struct row *rows, uint32_t
            "DISK");
     for (uint32_t i = 0; i < n; i++) {
         const struct row *r = &rows[i];
-        if (r->up)
+        if (r->up && r->status && r->status->regressed)
+            printf("%-4u  %-22s  %-8s  takes no part: %s\n", r->node, r->address, r->role,
+                   r->status->regressed);
+        else if (r->up)
             printf("%-4u  %-22s  %-8s  %9u  %10s  %s\n", r->node, r->address, r->role, r->timelines,
                    text_bytes(r->behind, bytes), r->disk);
         else

@@ -108,6 +108,10 @@ static void ask_safekeeper(struct status *s, uint32_t index, const char *host, u
         return;
     }
     take_node_status(s, index, m);
+    if (m->regressed) { /* it answers, and takes no part: see safekeeper/regressed_uv.c */
+        n->up = false;
+        snprintf(n->trouble, sizeof n->trouble, "%s", m->regressed);
+    }
     corallite__node_status__free_unpacked(m, NULL);
 }
 

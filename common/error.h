@@ -45,6 +45,7 @@ enum co_error_class {
     X(LOCKED,     28, RETRY,   "somebody else has a write transaction open") \
     X(FOLLOWER,   29, RETRY,   "only the pageserver that owns the catalog can do that") \
     X(TRUNCATED,  30, RETRY,   "that part of the log is kept no more; the archive has it") \
+    X(REGRESSED,  31, STORAGE, "the disk of the safekeeper went back in time") \
     X(PROTOCOL,   40, PEER,    "the peer sent something that the protocol does not allow") \
     X(VERSION,    41, PEER,    "the format or protocol version is not one this build knows") \
     X(CLUSTER,    42, PEER,    "it belongs to another cluster") \

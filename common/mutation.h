@@ -48,6 +48,8 @@
     X(FRAGMENT_GAP,        "fragments that were lost in between leave a gap",              20, 0) \
     X(CONFIG_ONCE_COMMITTED, "a configuration is used only once it is committed",         501, 0) \
     X(CONFIG_NOT_JOINT,    "members change without a joint phase",                        200, 0) \
+    X(IMAGE_VOTES,         "a disk that went back in time votes at once",                 500, 0) \
+    X(WITNESS_FORGETS,     "what is known of other disks does not survive a restart",     500, 0) \
     X(CONFIG_OVERLAP,      "a change of members overlaps an uncommitted one",            1000, 0) \
     X(TRIM_UNARCHIVED,     "a log drops what no archive has",                              50, 0) \
     X(TRIM_UNFOLLOWED,     "a log drops what a pageserver that follows lacks",             50, 0) \
@@ -72,7 +74,8 @@
     X(REGISTRY_FROM_CACHE, "a start trusts changes of the registry that only the cache may hold", 90000) \
     X(REGISTRY_ONE_COPY,   "a change of the registry with one rotten copy is taken for cut off", 60000) \
     X(DROP_BEFORE_BLOCK,   "segments go before the control block says where the log begins", 60000) \
-    X(EMPTIED_UNTOLD,      "a log is emptied without a word in the control block",      60000)
+    X(EMPTIED_UNTOLD,      "a log is emptied without a word in the control block",      60000) \
+    X(WITNESS_FROM_CACHE,  "what was read of other disks is written over before it is durable", 60000)
 
 /* Mistakes of the storage above the log; tests/fullsim finds them. Columns: name, text, seeds. */
 #define CO_SYSTEM_MUTATION_LIST(X) \

@@ -163,6 +163,7 @@ static void on_up(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
     n->elected_us = 0;
     n->sent_us = 0; /* a heartbeat at once: the safekeeper learns where its lease holder is now */
     n->fetch_node = 0;
+    n->known_us = 0;
     if (pr->round_open) {
         pr_ask_node(pr, n, now);
     }
@@ -220,6 +221,9 @@ static int on_msg(struct pr_proposer *pr, const struct pr_event *ev, struct pr_n
         return 0;
     case FRAME_FREE:
         pr_on_free(pr, n, ev->now_us);
+        return 0;
+    case FRAME_REGRESSED:
+        pr_on_regressed(pr, n, m);
         return 0;
     case FRAME_REJECT_CONFIG: /* S21: of a VOTE; on_msg has learnt the configuration */
         if (newer) {
@@ -345,6 +349,9 @@ static void set_timer(struct pr_proposer *pr, uint64_t now)
     }
     if (pr->state == PR_CAMPAIGN && pr->phase_until_us < at) {
         at = pr->phase_until_us;
+    }
+    if (pr->state == PR_CAMPAIGN && pr->grace_until_us && pr->grace_until_us < at) {
+        at = pr->grace_until_us;
     }
     if (at == PR_NEVER) {
         return; /* one that still runs finds nothing to do */

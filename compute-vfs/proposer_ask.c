@@ -186,6 +186,7 @@ int pr_on_pos(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, 
     n->pos.commit_lsn = m->commit_lsn;
     n->pos.lease_held = m->lease_held;
     n->pos.config = m->config;
+    n->pos.known_commit = m->known_commit;
     return 0;
 }
 
@@ -222,15 +223,29 @@ static const struct pr_pos *quorum_since(const struct pr_proposer *pr, uint64_t 
     return best && pr_quorum(pr, config_of(pr, best), answered, round) ? best : NULL;
 }
 
+/* Nor may it end below what one of them knows to be committed, though its own log does: the one who
+ * acknowledged that may be the other, whose disk went back in time since. */
+static lsn_t beyond(const struct pr_proposer *pr, uint64_t round, lsn_t lsn)
+{
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        const struct pr_node *n = &pr->nodes[i];
+        if (answered(pr, n, round) && n->pos.known_commit > lsn) {
+            lsn = n->pos.known_commit;
+        }
+    }
+    return lsn;
+}
+
 /* Now it is known for each question how far the log may have reached when it came. */
 static void learn_bounds(struct pr_proposer *pr)
 {
     for (uint32_t i = 0; i < pr->n_asks; i++) {
         struct pr_ask *a = &pr->asks[i];
         const struct pr_pos *top = a->resolve ? NULL : quorum_since(pr, a->min_round);
-        if (top && (!a->have_p || top->flush_lsn < a->p)) {
+        lsn_t p = top ? beyond(pr, a->min_round, top->flush_lsn) : 0;
+        if (top && (!a->have_p || p < a->p)) {
             a->have_p = true;
-            a->p = top->flush_lsn;
+            a->p = p;
         }
     }
 }

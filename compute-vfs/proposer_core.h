@@ -1,10 +1,11 @@
 /*
- * proposer_core.h - the state of a proposer, shared by its five files and nobody else:
+ * proposer_core.h - the state of a proposer, shared by its six files and nobody else:
  *
  *   proposer.c        events, timers, life; calls the others
  *   proposer_elect.c  R1, R2: campaign, donor, adoption, end of a leadership
  *   proposer_log.c    R3, R5, R8: the tail in memory, APPEND and catch-up, commit, lease
  *   proposer_members.c  CONFIG records: the members change in two steps
+ *   proposer_known.c  what safekeepers have said: disks that went back in time
  *   proposer_ask.c    strict positions and "was it committed?" (3 rules), settling an open tail
  */
 #ifndef CORALLITE_COMPUTE_VFS_PROPOSER_CORE_H
@@ -63,6 +64,7 @@ struct pr_pos {
     bool lease_held, with_history;
     struct wal_config config;
     struct pr_history history;
+    lsn_t known_commit; /* beyond its own log */
 };
 
 struct pr_node {
@@ -73,6 +75,8 @@ struct pr_node {
     uint64_t lease_info_us; /* when lease_held was learnt; 0: never */
     bool lease_held;
     bool granted;     /* a vote in (term, nonce) */
+    bool answered;    /* granted or not */
+    bool fresh;       /* it has followed no leader since its start */
     bool state_known; /* `state` is of this term */
     struct pr_state_seen state;
 
@@ -98,6 +102,9 @@ struct pr_node {
     bool asked; /* in the round under way, */
     uint64_t asked_us;
     uint64_t answer_us; /* how long it took to answer lately */
+    uint64_t starts, start_id; /* as it told with its newest vote; 0: it does not tell */
+    uint64_t known_us;         /* what is known was told to it last; 0: not on this connection */
+
     struct pr_pos pos;
 };
 
@@ -140,6 +147,8 @@ struct pr_proposer {
     /* campaign and leadership */
     enum pr_phase phase;
     uint64_t phase_until_us;
+    uint64_t voting_us;         /* when VOTE was sent */
+    uint64_t grace_until_us;    /* see hears_others; 0: nothing is waited for */
     uint64_t campaign_since_us; /* the first of those that followed each other */
     uint64_t in_use_until_us;   /* the lease's holder has a transaction open; 0: not heard of */
     uint32_t unheard;           /* campaigns in a row that were over before a quorum had answered */
@@ -170,6 +179,9 @@ struct pr_proposer {
     uint32_t n_chunks, cap_chunks;
     uint64_t tail_bytes;
     struct co_buf fetched; /* DATA that is passed on in this step */
+
+    struct q_known known[Q_KNOWN_MAX]; /* what safekeepers have said */
+    uint32_t n_known;
 
     struct pr_ask *asks;
     uint32_t n_asks, cap_asks;
@@ -202,7 +214,7 @@ void pr_campaign(struct pr_proposer *pr, uint64_t now, uint64_t delay_us);
 void pr_campaign_tick(struct pr_proposer *pr, uint64_t now, uint64_t wall_us);
 CO_MUST_CHECK int pr_on_voted(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m,
                               uint64_t now, uint64_t wall_us);
-void pr_send_vote(struct pr_proposer *pr, const struct pr_node *node, uint64_t now);
+void pr_send_vote(struct pr_proposer *pr, struct pr_node *node, uint64_t now);
 /* A VOTE of ours named an old configuration: the newer one is known now. */
 void pr_on_reject_config(struct pr_proposer *pr, uint64_t now);
 void pr_on_free(struct pr_proposer *pr, struct pr_node *node, uint64_t now);
@@ -253,6 +265,21 @@ void pr_members_committed(struct pr_proposer *pr);
 bool pr_is_told(const struct pr_proposer *pr, const struct pr_node *n);
 /* Does it get our log? */
 bool pr_is_driven(const struct pr_proposer *pr, const struct pr_node *n);
+
+/* proposer_known.c */
+
+/* What comes with a message of `n`. */
+void pr_known_hear(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m);
+/* While leading, before that is over: what was acknowledged is remembered. */
+void pr_known_collect(struct pr_proposer *pr);
+/* Puts all in a message to `n`; in an APPEND when it is time. */
+void pr_known_tell(struct pr_proposer *pr, struct pr_node *n, struct q_msg *m, uint64_t now);
+void pr_known_append(struct pr_proposer *pr, struct pr_node *n, struct q_msg *m, uint64_t now);
+/* Is the state that it told with its vote less than what it has said before? */
+bool pr_known_denies(const struct pr_proposer *pr, const struct pr_node *n);
+/* Does a log that ends at lsn have all that is known to be committed? */
+bool pr_known_reaches(const struct pr_proposer *pr, lsn_t lsn);
+void pr_on_regressed(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m);
 
 /* proposer_ask.c */
 CO_MUST_CHECK int pr_ask_add(struct pr_proposer *pr, const struct pr_event *event);

@@ -89,19 +89,21 @@ static bool is_free(const struct pr_proposer *pr, const struct pr_node *n, uint6
     return n->granted || (fresh(n, now) && !n->lease_held);
 }
 
-void pr_send_vote(struct pr_proposer *pr, const struct pr_node *n, uint64_t now)
+void pr_send_vote(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
     struct q_msg *m = pr_send(pr, n, FRAME_VOTE);
     if (m) {
         m->nonce = pr->nonce;
         m->waited_us = now - pr->campaign_since_us;
         pr->candidate_used = true;
+        pr_known_tell(pr, n, m, now);
     }
 }
 
 /* A term that nobody has used, and a nonce that was never used before. */
 static void new_candidate(struct pr_proposer *pr)
 {
+    pr->grace_until_us = 0;
     if (pr->candidate_used && pr->term > pr->max_term) {
         pr->max_term = pr->term;
     }
@@ -109,7 +111,7 @@ static void new_candidate(struct pr_proposer *pr)
     pr->candidate_used = false;
     co_put32(pr->nonce.b + 12, co_get32(pr->nonce.b + 12) + 1);
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
-        pr->nodes[i].granted = false;
+        pr->nodes[i].granted = pr->nodes[i].answered = false;
         pr->nodes[i].state_known = false;
     }
 }
@@ -136,6 +138,7 @@ static void begin_vote(struct pr_proposer *pr, uint64_t now)
 {
     pr->phase = PR_PHASE_VOTE;
     pr->phase_until_us = now + round_us(pr);
+    pr->voting_us = now;
     if (pr->max_term >= pr->term) {
         new_candidate(pr);
     }
@@ -146,11 +149,20 @@ static void begin_vote(struct pr_proposer *pr, uint64_t now)
     }
 }
 
+static int try_elect(struct pr_proposer *pr, uint64_t now, uint64_t wall_us);
+
 void pr_campaign_tick(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
 {
-    (void)wall_us;
     if (pr->state != PR_CAMPAIGN) {
         return;
+    }
+    if (pr->grace_until_us && now >= pr->grace_until_us) {
+        pr->grace_until_us = 0;
+        int rc =
+            try_elect(pr, now, wall_us); /* without memory the phase ends, and another begins */
+        if (rc || pr->state != PR_CAMPAIGN) {
+            return;
+        }
     }
     bool late = now >= pr->phase_until_us;
     if (pr->phase == PR_PHASE_WAIT && late) {
@@ -219,8 +231,11 @@ static struct q_history history_of(const struct pr_history *h)
  * `arg`) that has all of it: whose log is at least as advanced as the forgotten one was. */
 static bool is_granted(const struct pr_proposer *pr, const struct pr_node *n, uint64_t arg)
 {
-    if (!n->granted || !n->state.suspect_lsn || co_mutated(SUSPECT_COUNTS)) {
-        return n->granted;
+    if (!n->granted || pr_known_denies(pr, n)) {
+        return false;
+    }
+    if (!n->state.suspect_lsn || co_mutated(SUSPECT_COUNTS)) {
+        return true;
     }
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         const struct pr_node *d = &pr->nodes[i];
@@ -263,7 +278,7 @@ static struct pr_node *pick_donor(struct pr_proposer *pr)
     term_t best = 0;
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         struct pr_node *n = &pr->nodes[i];
-        if (!n->granted || !n->state_known) {
+        if (!n->granted || !n->state_known || pr_known_denies(pr, n)) {
             continue;
         }
         struct q_history h = history_of(&n->state.history);
@@ -344,14 +359,35 @@ static int lead_from(struct pr_proposer *pr, const struct pr_node *donor, uint64
     return rc;
 }
 
+/* The votes are enough, but one of them is of a safekeeper that has followed no leader since its
+ * start. The others that are connected are heard first, for a moment: one of them may know that its
+ * disk went back in time, though none of those who voted does. */
+static bool hears_others(struct pr_proposer *pr, const struct wal_config *c, uint64_t now)
+{
+    bool fresh_vote = false, silent = false;
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        const struct pr_node *n = &pr->nodes[i];
+        fresh_vote |= n->granted && n->fresh;
+        silent |= n->up && !n->answered && q_is_member(c, n->node);
+    }
+    pr->grace_until_us = pr->voting_us + round_us(pr) / 4;
+    if (!fresh_vote || !silent || now >= pr->grace_until_us) {
+        pr->grace_until_us = 0;
+    }
+    return pr->grace_until_us != 0;
+}
+
 static int try_elect(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
 {
     struct pr_node *donor = pick_donor(pr);
-    if (!donor) {
+    if (!donor || !pr_known_reaches(pr, donor->state.flush_lsn)) {
         return 0;
     }
     const struct wal_config *c = donor->state.config.version ? &donor->state.config : &pr->hint;
-    return pr_quorum(pr, c, is_granted, donor->node) ? lead_from(pr, donor, now, wall_us) : 0;
+    if (!pr_quorum(pr, c, is_granted, donor->node) || hears_others(pr, c, now)) {
+        return 0;
+    }
+    return lead_from(pr, donor, now, wall_us);
 }
 
 /* Not an answer to a VOTE, but a word of whoever holds the lease, passed on. */
@@ -372,9 +408,12 @@ int pr_on_voted(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m
     if (!co_id_eq(&m->nonce, &pr->nonce)) {
         return 0; /* of an earlier campaign */
     }
+    pr_known_hear(pr, n, m);
     if (pr->state == PR_CAMPAIGN && pr->phase != PR_PHASE_WAIT) {
         n->lease_info_us = now;
         n->lease_held = m->lease_held;
+        n->answered = true;
+        n->fresh = m->fresh;
         if (m->granted && m->term == pr->term) {
             n->granted = true;
             int rc = keep_state(n, m);
@@ -382,8 +421,9 @@ int pr_on_voted(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m
         }
         if (!m->granted && !m->lease_held && m->term >= pr->term) {
             refused(pr, now, round_us(pr) / 8, "another compute was faster");
+            return 0;
         }
-        return 0;
+        return pr->grace_until_us ? try_elect(pr, now, wall_us) : 0;
     }
     if (pr_leads(pr) && m->term == pr->term && m->granted && !n->adopted) {
         /* A late vote, or "my log is not what you take it for": tell it where its part begins. */
@@ -416,6 +456,7 @@ void pr_send_elected(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
         m->history = history_of(&pr->history);
         m->start_lsn = part;
         m->sent_us = now;
+        pr_known_tell(pr, n, m, now);
     }
     n->elected_us = now;
 }
@@ -434,6 +475,7 @@ static void tell_lost(struct pr_proposer *pr, const char *reason, bool contested
 void pr_step_down(struct pr_proposer *pr, const char *reason)
 {
     bool had = pr->announced;
+    pr_known_collect(pr);
     if (pr->state != PR_FOLLOW && !(pr->state == PR_CAMPAIGN && pr->phase == PR_PHASE_WAIT)) {
         if (co_mutated(READ_AFTER_RELEASE)) {
             pr->stale_lease_us = pr->state == PR_LEADER ? pr_lease_until(pr) : 0;
@@ -468,6 +510,7 @@ void pr_on_newer_term(struct pr_proposer *pr, term_t term, uint64_t now)
     bool settling = pr->settling;
     (void)term;
     if (pr->announced && !pr->releasing) {
+        pr_known_collect(pr);
         pr->announced = pr->settling = false;
         pr->held_term = pr->term;
         pr->held_nonce = pr->nonce;

@@ -321,6 +321,7 @@ static struct q_msg *begin_append(struct pr_proposer *pr, struct pr_node *n, uin
     m->sent_us = now;
     n->sent_us = now;
     n->told_commit = pr->commit_lsn;
+    pr_known_append(pr, n, m, now);
     return m;
 }
 

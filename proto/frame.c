@@ -115,6 +115,8 @@ static const struct frame_kind kinds[] = {
     [FRAME_PINS] = LISTED("PINS"),
     [FRAME_GC] = SMALL("GC"),
     [FRAME_GC_DONE] = SMALL("GC_DONE"),
+
+    [FRAME_REGRESSED] = SMALL("REGRESSED"),
 };
 
 _Static_assert(CO_FRAME_RECORDS_MAX_BYTES <= UINT32_MAX, "the length field has 32 bits");

@@ -85,7 +85,28 @@ static uint32_t uses(unsigned type)
     case FRAME_REJECT:
     case FRAME_WAITER:
     case FRAME_FREE:
+    case FRAME_REGRESSED:
         return U_KNOWN;
+    default:
+        return 0;
+    }
+}
+
+/* What is known of safekeepers beside their disks. */
+enum { W_KNOWN = 1, W_FRESH = 2, W_COMMIT = 4 };
+
+static unsigned witness_uses(unsigned type)
+{
+    switch (type) {
+    case FRAME_VOTED:
+        return W_KNOWN | W_FRESH;
+    case FRAME_VOTE:
+    case FRAME_ELECTED:
+    case FRAME_APPEND:
+    case FRAME_REGRESSED:
+        return W_KNOWN;
+    case FRAME_POS:
+        return W_COMMIT;
     default:
         return 0;
     }
@@ -121,7 +142,25 @@ static uint32_t uses(unsigned type)
 
 /* -- Encoding ---------------------------------------------------------------------------------- */
 
+#define KNOWN_NUMBERS 6u /* of an entry */
+
 _Static_assert(sizeof(struct q_term) == 2 * sizeof(uint64_t), "a history is an array of u64");
+
+_Static_assert(sizeof(struct q_known) == KNOWN_NUMBERS * sizeof(uint64_t), "as is `known`");
+
+static void fill_witness(const struct q_msg *msg, Corallite__Quorum *pb)
+{
+    unsigned used = witness_uses(msg->type);
+    if ((used & W_KNOWN) && msg->known.n) {
+        co_assert(msg->known.n <= Q_KNOWN_MAX);
+        pb->n_known = KNOWN_NUMBERS * (size_t)msg->known.n;
+        pb->known = (uint64_t *)msg->known.e;
+    }
+    pb->has_fresh = (used & W_FRESH) && msg->fresh;
+    pb->fresh = msg->fresh;
+    pb->has_known_commit = (used & W_COMMIT) && msg->known_commit;
+    pb->known_commit = msg->known_commit;
+}
 
 /* Everything but the configuration, which needs memory. Borrows from `msg`. */
 static void fill(const struct q_msg *msg, uint32_t used, Corallite__Quorum *pb)
@@ -147,6 +186,7 @@ static void fill(const struct q_msg *msg, uint32_t used, Corallite__Quorum *pb)
         pb->n_history = 2 * (size_t)msg->history.n;
         pb->history = (uint64_t *)msg->history.e;
     }
+    fill_witness(msg, pb);
 }
 
 int qmsg_encode(const struct q_msg *msg, struct co_buf *out)
@@ -283,6 +323,28 @@ static int read_history(const Corallite__Quorum *pb, struct qmsg_scratch *scratc
     return 0;
 }
 
+static int read_witness(const Corallite__Quorum *pb, struct qmsg_scratch *scratch,
+                        struct q_msg *out)
+{
+    unsigned used = witness_uses(out->type);
+    size_t n = used & W_KNOWN ? pb->n_known : 0;
+    if (n % KNOWN_NUMBERS || n / KNOWN_NUMBERS > Q_KNOWN_MAX)
+        return co_fail(CO_ERR_PROTOCOL,
+                       "%zu numbers came about safekeepers; there are %u of each, of at most %u", n,
+                       KNOWN_NUMBERS, Q_KNOWN_MAX);
+    if (n)
+        memcpy(scratch->known, pb->known, n * sizeof(uint64_t));
+    out->known = (struct q_known_list){(uint32_t)(n / KNOWN_NUMBERS), n ? scratch->known : NULL};
+    for (uint32_t i = 0; i < out->known.n; i++)
+        if (scratch->known[i].flush_lsn % LSN_ALIGN || scratch->known[i].commit_lsn % LSN_ALIGN)
+            return co_fail(CO_ERR_PROTOCOL, "an LSN came about a safekeeper that is off a record");
+    out->fresh = (used & W_FRESH) && pb->fresh;
+    out->known_commit = used & W_COMMIT ? pb->known_commit : 0;
+    if (out->known_commit % LSN_ALIGN)
+        return co_fail(CO_ERR_PROTOCOL, "a known commit LSN came that is off a record");
+    return 0;
+}
+
 static int read_number(const char *name, uint64_t value, bool lsn)
 {
     if (lsn && value % LSN_ALIGN)
@@ -314,6 +376,8 @@ static int read_fields(const Corallite__Quorum *pb, uint32_t used, struct qmsg_s
     if ((used & U_DIGEST) && (rc = msg_get16("digest", pb->has_digest, &pb->digest, out->digest.b)))
         return rc;
     if ((used & U_CONFIG) && (rc = msg_config_read(pb->config, &out->config)))
+        return rc;
+    if ((rc = read_witness(pb, scratch, out)))
         return rc;
     return used & U_HISTORY ? read_history(pb, scratch, &out->history) : 0;
 }

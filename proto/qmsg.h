@@ -32,6 +32,10 @@
  *   WAITER    -        pushed to the connection of the lease's holder
  *   FREE      -        pushed to the one whose turn it is, of those whose VOTE was refused because
  *                      of a lease
+ *   REGRESSED known    it has proof that its disk went back in time, and takes no part any more
+ *
+ *   and what is known of safekeepers beside their disks (proto/known.h): known in VOTE, VOTED (the
+ *   sender's own entry first), ELECTED, APPEND; fresh in VOTED; known_commit in POS
  *
  * Fragments. A record that is larger than CO_BATCH_BYTES travels in pieces. With `fragment` the
  * payload is not whole records but the bytes from fragment_at on of the one record that begins at
@@ -64,6 +68,7 @@
 #include "common/bytes.h"
 #include "common/id.h"
 #include "proto/frame.h"
+#include "proto/known.h"
 #include "proto/lsn.h"
 #include "proto/wal.h"
 
@@ -100,6 +105,9 @@ struct q_msg {
     struct wal_digest digest;
     struct wal_config config; /* version 0: absent */
     struct q_history history;
+    struct q_known_list known;
+    bool fresh;         /* since its start it has followed no leader */
+    lsn_t known_commit; /* somebody was acknowledged so much beyond flush_lsn; 0: nothing beyond */
     struct co_span payload; /* borrowed with the message */
 };
 
@@ -114,6 +122,7 @@ struct qmsg_scratch {
     struct q_term *terms;
     uint32_t cap;
     uint8_t *arena; /* of the protobuf tree while a message is decoded; not borrowed from */
+    struct q_known known[Q_KNOWN_MAX];
 };
 /* Decodes the body of a frame of a quorum type. *out borrows from `body` and `scratch`.
  * CO_ERR_PROTOCOL, CO_ERR_NOMEM, with a sentence. */

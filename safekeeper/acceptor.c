@@ -17,7 +17,7 @@
 #include "proto/qhist.h"
 
 /* The longest list: FREE, WAITER or VOTED to each waiter, and what a message brings about. */
-#define ACTIONS_MAX (SK_WAITERS_MAX + 16u)
+#define ACTIONS_MAX (SK_WAITERS_MAX + 20u)
 
 /* ---- actions ----------------------------------------------------------------------------------
  */
@@ -223,6 +223,7 @@ static void send_voted(struct sk_acceptor *sk, const struct sk_event *ev, bool g
         m->suspect_lsn = sk->d.suspect_lsn;
         m->suspect_term = q_last_log_term(&h, sk->d.suspect_lsn);
     }
+    sk_witness_tell(sk, m);
 }
 
 static void on_vote(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
@@ -330,6 +331,7 @@ static void adopt(struct sk_acceptor *sk, const struct sk_event *ev, lsn_t part,
 {
     const struct q_msg *m = ev->msg;
     take_history(sk, &m->history, copy);
+    sk->witness.fresh = false;
     if (!co_mutated(MARK_NOT_CLEARED)) {
         sk->d.no_lease = false;
     }
@@ -541,6 +543,7 @@ static void on_read_pos(struct sk_acceptor *sk, const struct sk_event *ev, struc
     if (ev->msg->want_history) {
         m->history = q_history_cut(&h, sk->flush_lsn);
     }
+    m->known_commit = co_mutated(IMAGE_VOTES) ? 0 : sk_witness_beyond(sk);
 }
 
 static int on_msg(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
@@ -548,6 +551,9 @@ static int on_msg(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_a
     const struct q_msg *m = ev->msg;
     if (!co_id_eq(&m->timeline, &sk->timeline)) {
         sk->refused++;
+        return 0;
+    }
+    if (m->known.n && !sk_witness_hear(sk, ev, out)) {
         return 0;
     }
     switch (m->type) {
@@ -603,12 +609,13 @@ static void on_shutdown(struct sk_acceptor *sk, const struct sk_event *ev, struc
     sk_flush_now(sk, out);
     sk->d.no_lease = !sk_lease_runs(sk, ev->now_us);
     sk_persist(sk, out, false);
+    sk_witness_write(sk, ev->now_us, out);
 }
 
 int sk_step(struct sk_acceptor *sk, const struct sk_event *event, struct sk_actions *out)
 {
     int rc = actions_begin(out);
-    if (rc || sk->halted) {
+    if (rc || sk->halted || sk->witness.regressed) {
         return rc;
     }
     sk->n_snapshots = 0;
@@ -642,7 +649,7 @@ int sk_step(struct sk_acceptor *sk, const struct sk_event *event, struct sk_acti
         sk_trim(sk, event, out);
         break;
     }
-    if (rc == 0 && !sk->halted) {
+    if (rc == 0 && !sk->halted && !sk->witness.regressed) {
         sk_lease_tick(sk, event->now_us, out);
         co_assert(sk->start_lsn <= sk_base_lsn(sk) && sk_base_lsn(sk) <= sk->commit_lsn &&
                   sk->commit_lsn <= sk->flush_lsn && sk->flush_lsn <= sk->write_lsn); /* I3 */
@@ -715,6 +722,7 @@ int sk_acceptor_new(const struct sk_boot *boot, struct sk_acceptor **out)
     sk->config = boot->config;
     sk->node = boot->node;
     sk->left = boot->left;
+    sk_witness_boot(sk, boot);
     /* S5: a lease promised before the restart is still honoured, unless there was none (S7). */
     if (!d->no_lease && !co_mutated(LEASE_FORGOTTEN)) {
         sk->quiet_until_us = boot->now_us + boot->lease_us;
@@ -755,5 +763,7 @@ void sk_view(const struct sk_acceptor *sk, uint64_t now_us, struct sk_view *out)
                             .refused = sk->refused,
                             .history = h,
                             .config = sk->config,
-                            .left = sk->left};
+                            .left = sk->left,
+                            .regressed = sk->witness.regressed,
+                            .known = {sk->witness.n, sk->witness.known}};
 }

@@ -109,6 +109,9 @@ struct sk_boot {
     /* So many history entries are kept even below the floor, so that old commits can be asked for;
      * 0: SK_HISTORY_KEEP. */
     uint32_t history_keep;
+    /* acceptor_witness.h; 0 and none where the shell keeps no such thing. Borrowed for the call. */
+    uint64_t starts, start_id;
+    struct q_known_list known;
 };
 
 #define SK_HISTORY_KEEP 1024u
@@ -156,7 +159,10 @@ enum sk_action_kind {
                     larger a fragment from fragment_at on, with msg.fragment and msg.to_lsn */
     SK_COMMIT,   /* commit_lsn moved to lsn: wake streams */
     SK_TIMER,    /* deliver SK_EV_TIMER at at_us; replaces the earlier one */
-    SK_HALT,     /* this timeline's state contradicts itself: stop serving it, keep the files */
+    SK_WITNESS,  /* known: to be on the disk soon; nobody waits for it */
+    SK_REGRESSED, /* known: what proves that this disk went back in time; lsn: its log ends there.
+                     The node takes no part any more, in no timeline, durably */
+    SK_HALT,      /* this timeline's state contradicts itself: stop serving it, keep the files */
 };
 
 struct sk_action {
@@ -171,7 +177,8 @@ struct sk_action {
     sk_conn_t conn;
     struct q_msg msg;
     uint64_t at_us;
-    const char *reason; /* HALT: a sentence */
+    const char *reason;        /* HALT: a sentence */
+    struct q_known_list known; /* borrowed until the next step */
 };
 
 struct sk_actions {
@@ -204,7 +211,8 @@ struct sk_view {
     uint64_t refused; /* messages that a right proposer of this timeline would not have sent */
     struct q_history history; /* borrowed until the next step */
     struct wal_config config;
-    bool left;
+    bool left, regressed;
+    struct q_known_list known; /* borrowed until the next step */
 };
 void sk_view(const struct sk_acceptor *sk, uint64_t now_us, struct sk_view *out);
 

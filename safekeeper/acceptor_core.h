@@ -6,6 +6,7 @@
 
 #include "proto/wal_stream.h"
 #include "safekeeper/acceptor.h"
+#include "safekeeper/acceptor_witness.h"
 
 /* The newest records, to notice one (term, LSN) with two contents. */
 #define SK_SEEN_MAX 32u
@@ -74,6 +75,7 @@ struct sk_acceptor {
     uint64_t n_seen;
     bool halted;
     uint64_t refused;
+    struct sk_witness witness;
 };
 
 /* acceptor.c */

@@ -251,6 +251,9 @@ static int node_status(struct sk_server *s, struct peer *peer, uint64_t request_
         st.bytes_in += peer_bytes_in(s->clients[i].peer);
         st.bytes_out += peer_bytes_out(s->clients[i].peer);
     }
+    st.has_starts = 1;
+    st.starts = s->options.lives->starts;
+    st.regressed = s->options.lives->regressed[0] ? s->options.lives->regressed : NULL;
     st.bytes_in += s->closed_in;
     st.bytes_out += s->closed_out;
     for (uint32_t i = 0; i < s->registry.n && st.n_timeline < STATUS_LINES_MAX; i++) {
@@ -313,6 +316,8 @@ static int nodes_request(struct sk_server *s, struct peer *peer, uint64_t reques
         send_nodes(s, peer, request_id);
         return 0;
     }
+    if (s->options.lives->regressed[0])
+        return co_fail(CO_ERR_REGRESSED, "%s", s->options.lives->regressed);
     if (s->nodes_put)
         return co_fail(CO_ERR_BUSY, "another change of the list of safekeepers is being written");
     struct sk_nodes_request *r = calloc(1, sizeof *r);

@@ -82,6 +82,7 @@ struct daemon {
     uv_signal_t terminate, interrupt;
     struct co_http *http;
     struct sk_server *server;
+    struct sk_lives lives;
     int exit_code;
 };
 
@@ -313,15 +314,26 @@ static int answer_http(void *owner, const char *path, struct co_buf *body,
     return co_buf_append(body, good ? "ok\n" : "stopping\n", good ? 3 : 9) ? 500 : good ? 200 : 503;
 }
 
+static int count_start(const char *dir, struct sk_lives *out)
+{
+    uint64_t random;
+    co_random_bytes(&random, sizeof random);
+    return sk_lives_begin(dir, random | 1, out);
+}
+
 static int start(struct daemon *d, const struct options *o, struct co_identity *identity)
 {
     int rc = co_identity_open(o->dir, "safekeeper", o->node, o->has_cluster ? &o->cluster : NULL,
                               identity);
     if (rc)
         return rc;
+    rc = count_start(o->dir, &d->lives);
+    if (rc)
+        return rc;
     uv_loop_init(&d->loop);
     struct sk_server_options server = {.dir = o->dir,
                                        .identity = identity,
+                                       .lives = &d->lives,
                                        .host = o->host,
                                        .port = o->port,
                                        .keep_open = o->keep_open,

@@ -167,6 +167,16 @@ CO_MUST_CHECK int sk_pageservers(struct sk_server *s, struct peer *peer, uint64_
 /* The slot of the pageserver that a connection comes from. */
 uint32_t sk_follower_of(const struct sk_server *s, const struct peer *peer);
 
+/* regressed_uv.c */
+
+/* At start. */
+void sk_regressed_begin(struct sk_server *s);
+/* Its acceptor has the proof: the disk went back in time. Nothing is served any more. */
+void sk_regressed_proven(struct sk_server *s, const struct co_id *timeline,
+                         const struct sk_view *view, const struct q_known *proof);
+/* True: the frame was answered with the sentence. */
+bool sk_regressed_refuses(struct sk_server *s, struct peer *peer, const struct frame_header *frame);
+
 /* remove_uv.c */
 
 /* May its files go: is it dropped, and has the pageserver nothing left of it either? */

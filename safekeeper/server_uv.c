@@ -219,7 +219,7 @@ int sk_server_frame(struct sk_server *s, struct peer *peer, const struct frame_h
                     struct co_span body)
 {
     struct co_span message = co_span_of(body.data, frame->message_bytes);
-    if (s->stopping)
+    if (s->stopping || sk_regressed_refuses(s, peer, frame))
         return 0;
     switch (frame->type) {
     case FRAME_VOTE:
@@ -408,6 +408,13 @@ static void on_timeline_failed(void *owner, int code, const char *sentence)
     sk_server_fail(owner, code, sentence);
 }
 
+static void on_regressed(void *owner, struct sk_timeline *t, const struct q_known *proof)
+{
+    struct sk_view v;
+    if (sk_timeline_view(t, &v))
+        sk_regressed_proven(owner, sk_timeline_id(t), &v, proof);
+}
+
 static void on_timeline_opened(void *owner, struct sk_timeline *t)
 {
     (void)owner;
@@ -445,11 +452,14 @@ int sk_server_start(uv_loop_t *loop, const struct sk_server_options *options,
     if (!s->options.idle_us)
         s->options.idle_us = SK_IDLE_CLOSE_US;
     s->started_us = co_now_us();
+    sk_regressed_begin(s);
     co_random_bytes(&s->generation, sizeof s->generation);
     s->host = (struct sk_host){.owner = s,
                                .loop = loop,
                                .data_dir = options->dir,
                                .disk_full = &s->disk_full,
+                               .lives = s->options.lives,
+                               .regressed = on_regressed,
                                .find = find_peer,
                                .opened = on_timeline_opened,
                                .closed = on_timeline_closed,

@@ -21,6 +21,7 @@
 #include <uv.h>
 
 #include "common/identity_file.h"
+#include "safekeeper/lives_file.h"
 
 #define SK_STORES           4u
 #define SK_START_SCAN_BYTES (4 * CO_GIB)
@@ -36,6 +37,7 @@
 struct sk_server_options {
     const char *dir; /* borrowed for the server's life */
     const struct co_identity *identity;
+    struct sk_lives *lives; /* borrowed; NULL: starts are not counted */
     const char *host;
     uint16_t port;      /* 0: any */
     uint32_t keep_open; /* idle timelines; 0: SK_KEEP_OPEN */

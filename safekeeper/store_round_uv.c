@@ -216,6 +216,8 @@ static int carry_out(struct sk_job *job)
     case SK_JOB_TRIM:
         find_trim_point(t->files, job);
         return 0;
+    case SK_JOB_WITNESS:
+        return sk_files_witness(t->files, &job->known);
     case SK_JOB_HALT:
         return sk_files_halt(t->files, job->reason);
     case SK_JOB_SETTLE:

@@ -48,6 +48,7 @@ enum sk_job_kind {
     SK_JOB_PERSIST,  /* durable, history_changed, lsn: seal_max */
     SK_JOB_REBASE,   /* durable, with its base */
     SK_JOB_TRIM,     /* lsn: limit; out_lsn (0: nothing would go), out_digest, out_config there */
+    SK_JOB_WITNESS,  /* known: durable when it is done */
     SK_JOB_HALT,     /* reason: noted in the control block */
     SK_JOB_READ,     /* [lsn, to_lsn), fragment_at, max_bytes; out: records, out_part. rc may be an
                         error     without failing */
@@ -69,6 +70,7 @@ struct sk_job {
     const struct sk_durable *durable; /* borrowed until done, with its history */
     bool history_changed;
     const char *reason;
+    struct q_known_list known; /* WITNESS: borrowed until done */
     int (*call)(struct sk_job *job);
 
     int rc;

@@ -289,6 +289,8 @@ int sk_files_open(const char *data_dir, const struct sk_birth *birth, struct sk_
     if (rc == CO_ERR_NOT_FOUND)
         rc = CO_ERR_CORRUPT; /* the sentence names the file that is missing */
     if (!rc)
+        rc = sk_witness_read(f->dir, &birth->owner.timeline, &f->witness);
+    if (!rc)
         rc = read_log(f, birth);
     if (!rc && !co_mutated(CONTROL_UNSYNCED))
         rc = sk_control_renew(&f->control_file, &f->control);
@@ -446,6 +448,11 @@ int sk_files_rebase(struct sk_files *f, const struct sk_durable *durable)
     return rc ? rc : sk_log_drop(&f->log, &begin);
 }
 
+int sk_files_witness(struct sk_files *f, const struct q_known_list *known)
+{
+    return sk_witness_store(f->dir, &f->control.owner.timeline, known, &f->witness);
+}
+
 int sk_files_halt(struct sk_files *f, const char *reason)
 {
     snprintf(f->control.halted, sizeof f->control.halted, "%s", *reason ? reason : "halted");
@@ -482,7 +489,8 @@ int sk_files_keep_ahead(struct sk_files *f)
 
 bool sk_files_wants_idle(const struct sk_files *f)
 {
-    return f->unsettled || f->control.sealed_lsn < f->log.flushed_lsn || wants_zeros(f);
+    return f->unsettled || f->witness.unsure || f->control.sealed_lsn < f->log.flushed_lsn ||
+           wants_zeros(f);
 }
 
 bool sk_files_seal_lags(const struct sk_files *f)
@@ -515,6 +523,8 @@ int sk_files_idle(struct sk_files *f, bool *more)
         if (!rc)
             rc = write_control(f, f->log.flushed_lsn);
         f->unsettled = false;
+    } else if (f->witness.unsure) {
+        rc = sk_witness_renew(f->dir, &f->control.owner.timeline, &f->witness);
     } else if (wants_zeros(f)) {
         rc = sk_segments_prepare(&f->log.segments, f->log.end_lsn, 2 * ahead(f), &left);
     }

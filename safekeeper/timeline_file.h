@@ -3,6 +3,7 @@
  *
  *   DIR/timelines/<id>/control      control_file.h
  *   DIR/timelines/<id>/history      history_file.h
+ *   DIR/timelines/<id>/witness      witness_file.h; made by its first write
  *   DIR/timelines/<id>/log/         segment_file.h, log_file.h, recover_file.h
  *
  * A new timeline is made under the name <id>.new and renamed when it is whole.
@@ -24,6 +25,7 @@
 #include "safekeeper/acceptor.h"
 #include "safekeeper/history_file.h"
 #include "safekeeper/recover_file.h"
+#include "safekeeper/witness_file.h"
 
 /* What makes a timeline, before it has any record. */
 struct sk_birth {
@@ -39,6 +41,7 @@ struct sk_files {
     struct sk_history_file history_file;
     struct q_term *history;
     uint32_t n_history;
+    struct sk_witness_file witness;
     struct sk_log log;
     struct sk_recovered found;
     _Atomic uint64_t commit_hint; /* newest commit LSN that the loop thread knows; <= flushed */
@@ -73,6 +76,8 @@ CO_MUST_CHECK int sk_files_persist(struct sk_files *f, const struct sk_durable *
 CO_MUST_CHECK int sk_files_truncate(struct sk_files *f, lsn_t lsn);
 /* REBASE: the log begins at durable->base. Behind the log's end: it is empty then. */
 CO_MUST_CHECK int sk_files_rebase(struct sk_files *f, const struct sk_durable *durable);
+/* What is known of other safekeepers. */
+CO_MUST_CHECK int sk_files_witness(struct sk_files *f, const struct q_known_list *known);
 CO_MUST_CHECK int sk_files_halt(struct sk_files *f, const char *reason);
 
 /* What is left to do when no work is at hand, one step a call: seal, write both slots, prepare the

@@ -73,6 +73,9 @@ static int start_acceptor(struct sk_timeline *t, struct sk_files *files)
         .left = has_left(t, files),
         .now_us = t->quiet_us,
         .lease_us = CO_LEASE_US,
+        .starts = t->host.lives ? t->host.lives->starts : 0,
+        .start_id = t->host.lives ? t->host.lives->start_id : 0,
+        .known = {files->witness.n, files->witness.known},
     };
     return sk_acceptor_new(&boot, &t->acceptor);
 }

@@ -7,6 +7,12 @@
 #include "common/log.h"
 #include "common/metrics.h"
 
+struct witness_job {
+    struct sk_job job;
+    struct sk_timeline *t;
+    struct q_known known[Q_KNOWN_MAX];
+};
+
 struct append_job {
     struct sk_job job;
     struct sk_timeline *t;
@@ -292,6 +298,39 @@ static void do_read(struct sk_timeline *t, struct sk_action *a)
     co_buf_free(&records);
 }
 
+static void on_witness(struct sk_job *job)
+{
+    struct witness_job *w = job->owner;
+    struct sk_timeline *t = w->t;
+    t->jobs--;
+    free(w);
+    sk_finish_close(t);
+}
+
+/* Nobody waits for it: without memory it is written another time. */
+static void do_witness(struct sk_timeline *t, const struct sk_action *action)
+{
+    struct witness_job *w = calloc(1, sizeof *w);
+    if (!w)
+        return;
+    w->t = t;
+    memcpy(w->known, action->known.e, action->known.n * sizeof *w->known);
+    w->job = (struct sk_job){.kind = SK_JOB_WITNESS,
+                             .timeline = t->stored,
+                             .known = {action->known.n, w->known},
+                             .done = on_witness,
+                             .owner = w};
+    t->jobs++;
+    sk_store_submit(t->store, &w->job);
+}
+
+static void do_regressed(struct sk_timeline *t, const struct sk_action *action)
+{
+    struct q_known proof = action->known.e[0];
+    t->at = t->actions.n = 0;
+    t->host.regressed(t->host.owner, t, &proof);
+}
+
 static void do_halt(struct sk_timeline *t, const char *reason)
 {
     sk_become_halted(t, CO_ERR_HALTED, reason);
@@ -337,6 +376,12 @@ static void carry_out(struct sk_timeline *t, struct sk_action *a)
         break;
     case SK_TIMER:
         do_timer(t, a->at_us);
+        break;
+    case SK_WITNESS:
+        do_witness(t, a);
+        break;
+    case SK_REGRESSED:
+        do_regressed(t, a);
         break;
     case SK_HALT:
         do_halt(t, a->reason);

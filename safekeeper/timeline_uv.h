@@ -29,6 +29,7 @@
 #include <stdatomic.h>
 
 #include "proto/peer_uv.h"
+#include "safekeeper/lives_file.h"
 #include "safekeeper/recent.h"
 #include "safekeeper/store_uv.h"
 
@@ -50,6 +51,7 @@ struct sk_host {
     uv_loop_t *loop;
     const char *data_dir;
     const atomic_bool *disk_full;                      /* told with every ACK and POS */
+    const struct sk_lives *lives;                      /* NULL: starts are not counted */
     struct peer *(*find)(void *owner, sk_conn_t conn); /* NULL: gone */
     /* Serving or halted now: see sk_timeline_state. */
     void (*opened)(void *owner, struct sk_timeline *t);
@@ -58,6 +60,8 @@ struct sk_host {
     /* Stop serving. CO_ERR_NOMEM: none for an event that must not be lost; CO_ERR_IO: what should
      * be read or made durable while a timeline was opened could not be. */
     void (*failed)(void *owner, int code, const char *sentence);
+    /* There is proof that the disk went back in time: every timeline is refused. */
+    void (*regressed)(void *owner, struct sk_timeline *t, const struct q_known *proof);
 };
 
 enum sk_timeline_state { SK_OPENING, SK_SERVING, SK_HALTED, SK_CLOSING };

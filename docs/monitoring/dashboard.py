@@ -41,6 +41,7 @@ ROWS = [
         ("Followers, and how long their owner is silent", "s", [
             each(PS + "follows", "{{instance}} follows"), each(PS + "owner_silent_seconds", "{{instance}} has heard nothing for")]),
         ("Halted timelines", "none", [each(SK + "halted_timelines"), each(PS + "halted_timelines_total")]),
+        ("Disks gone back in time", "none", [each(SK + "regressed")]),
         ("Errors answered", "ops", [rate("corallite_request_errors_total", "instance, class")]),
         ("Log that is not ingested yet", "bytes", [
             each(PS + "last_record_lag_bytes", "furthest behind"), each(PS + "ingest_pending_bytes", "in memory"),

@@ -80,6 +80,10 @@ static const char *check_log(const struct life *l, struct expect *x, const struc
     if (f->control.commit_lsn < x->commit || f->control.commit_lsn > log->end_lsn)
         return wrong("commit LSN %llx was written, %llx was found, the log ends at %llx",
                      U(x->commit), U(f->control.commit_lsn), U(log->end_lsn));
+    uint64_t known = f->witness.n ? f->witness.known[0].term : 0;
+    if (known < x->known_lo || known > x->known_hi)
+        return wrong("of another safekeeper term %llu was known, and now %llu", U(x->known_lo),
+                     U(known));
     lsn_t doubt = f->control.suspect_lsn;
     if (doubt < x->doubt)
         return wrong("a doubt about the log up to %llx was forgotten", U(x->doubt));

@@ -366,6 +366,15 @@ static int put(struct life *l)
     return rc;
 }
 
+static int witness(struct life *l)
+{
+    struct q_known known = {.node = 2, .term = ++l->x.known_hi, .commit_lsn = l->start};
+    int rc = sk_files_witness(l->files, &(struct q_known_list){1, &known});
+    if (!rc)
+        l->x.known_lo = l->x.known_hi;
+    return rc;
+}
+
 static int carry_out(struct life *l, enum step step)
 {
     bool more;
@@ -408,6 +417,8 @@ static int carry_out(struct life *l, enum step step)
         return begin_anew(l);
     case STEP_PUT:
         return put(l);
+    case STEP_WITNESS:
+        return witness(l);
     case STEP_HALT:
         return halt(l);
     case N_STEPS:

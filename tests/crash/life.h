@@ -32,6 +32,7 @@
     X(TRIM, 'g', "the begin of the log goes, below what is committed")                             \
     X(BASE, 'n', "the log is told to begin anew, behind its end")                                  \
     X(PUT, 'p', "the registry gets a newer version of the timeline")                               \
+    X(WITNESS, 'w', "what is known of other safekeepers, newer")                                   \
     X(HALT, 'h', "halted for good")
 
 enum step {
@@ -57,15 +58,16 @@ struct state {
 };
 
 struct expect {
-    bool born;               /* the registry lists it */
-    struct state lo, hi;     /* before and after the step under way; the same between steps */
-    int tip, cut_tip;        /* newest record written; the tip before a cut under way, or -1 */
-    int base_tip;            /* where the log is about to begin anew, or -1 */
-    lsn_t promised;          /* told to be durable: a restart's log ends here or later */
-    lsn_t commit;            /* in the control block */
-    uint64_t put_lo, put_hi; /* version of the registry's entry */
-    lsn_t doubt;             /* noted in the control block */
-    lsn_t others;            /* what writers that are known here know to be committed elsewhere */
+    bool born;                   /* the registry lists it */
+    struct state lo, hi;         /* before and after the step under way; the same between steps */
+    int tip, cut_tip;            /* newest record written; the tip before a cut under way, or -1 */
+    int base_tip;                /* where the log is about to begin anew, or -1 */
+    lsn_t promised;              /* told to be durable: a restart's log ends here or later */
+    lsn_t commit;                /* in the control block */
+    uint64_t put_lo, put_hi;     /* version of the registry's entry */
+    uint64_t known_lo, known_hi; /* what is known of another safekeeper: its term */
+    lsn_t doubt;                 /* noted in the control block */
+    lsn_t others; /* what writers that are known here know to be committed elsewhere */
 };
 
 /* Every record that was ever made; the parent is the one before it in the log. */

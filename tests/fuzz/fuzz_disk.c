@@ -22,6 +22,7 @@
 #include "pageserver/store_int_lmdb.h"
 #include "pageserver/verify_lmdb.h"
 #include "safekeeper/history_file.h"
+#include "safekeeper/lives_file.h"
 #include "safekeeper/recover_file.h"
 #include "safekeeper/registry_file.h"
 #include "tests/fuzz/fuzz.h"
@@ -180,6 +181,43 @@ static void history(struct fuzz_in in)
     }
     free(terms);
     sk_history_close(&file);
+}
+
+/* -- Witness, and the count of starts --------------------------------------------------------- */
+
+/* What is read is written and read again the same; rubbish is nothing. */
+static void witness(struct fuzz_in in)
+{
+    struct sk_witness_file file, again;
+    struct sk_lives lives;
+    bool mends = fuzz_number(&in, 1) & 1;
+    AUTO_FREE uint8_t *copy = fuzz_copy(co_span_of(in.p, in.n), false);
+    for (size_t at = 0; mends && at + SK_WITNESS_SLOT_BYTES <= in.n; at += SK_WITNESS_SLOT_BYTES) {
+        memcpy(copy + at, "CORALWIT", 8);
+        co_put32(copy + at + 8, 1);
+        memcpy(copy + at + 24, owner.timeline.b, 16);
+        co_put32(copy + at + SK_WITNESS_SLOT_BYTES - 4,
+                 co_crc32c(0, copy + at, SK_WITNESS_SLOT_BYTES - 4));
+    }
+    const char *path = path_of("witness");
+    write_file(path, co_span_of(copy, in.n));
+    AUTO_FREE char *dir = strdup(path);
+    *strrchr(dir, '/') = 0;
+    FUZZ_CHECK(sk_witness_read(dir, &owner.timeline, &file) == 0);
+    FUZZ_CHECK(file.n <= Q_KNOWN_MAX);
+    struct q_known_list known = {file.n, file.known};
+    if (file.sequence + 1 < UINT64_MAX) {
+        FUZZ_CHECK(sk_witness_store(dir, &owner.timeline, &known, &file) == 0);
+        FUZZ_CHECK(sk_witness_read(dir, &owner.timeline, &again) == 0);
+        FUZZ_CHECK(again.n == file.n && again.sequence == file.sequence);
+        FUZZ_CHECK(memcmp(again.known, file.known, sizeof file.known) == 0);
+    }
+    write_file(path_of("starts"), co_span_of(copy, in.n));
+    int rc = sk_lives_begin(dir, 3, &lives);
+    if (rc)
+        said(rc);
+    else
+        FUZZ_CHECK(lives.start_id == 3);
 }
 
 /* -- Registry ---------------------------------------------------------------------------------- */
@@ -448,8 +486,8 @@ static void rows(struct fuzz_in in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const all[])(struct fuzz_in) = {identity, control, history,
-                                                  registry, rows,    recovery};
+    static void (*const all[])(struct fuzz_in) = {identity, control,  history, registry,
+                                                  rows,     recovery, witness};
     struct fuzz_in in = {data, size};
     room_make();
     all[fuzz_number(&in, 1) % (sizeof all / sizeof *all)](in);

@@ -192,8 +192,11 @@ void node_birth(struct sim *s, struct node *n)
     node_wipe(n);
     n->ctl.no_lease = true;
     n->log_generation = 0;
-    n->boots = 0;
+    n->boots = n->starts = n->start_id = 0;
     n->based = 0;
+    n->n_witness = n->n_pending = 0;
+    n->pending_at = n->down_until = n->had = 0;
+    n->aged = n->refused = false;
 }
 
 /* Has it left, by the configurations in its log? What lies below its begin the base tells. */
@@ -262,7 +265,7 @@ static bool others_are_whole(const struct sim *s, const struct node *n)
 {
     for (uint32_t i = 0; i < N_SK; i++) {
         const struct node *o = &s->node[i];
-        if (o != n && (o->ctl.suspect_lsn || node_doubt(s, o))) {
+        if (o != n && (o->ctl.suspect_lsn || node_doubt(s, o) || image_aged(o))) {
             return false;
         }
     }
@@ -293,6 +296,15 @@ static void rot(struct sim *s, struct node *n)
 void node_start(struct sim *s, struct node *n)
 {
     co_assert(!n->up);
+    if (n->refused) {
+        return;
+    }
+    if (s->now < n->down_until) {
+        push(s, (struct event){.t = n->down_until + 1, .kind = E_SK_RESTART, .a = n->id});
+        return;
+    }
+    n->starts++;
+    n->start_id = 1 + (uint64_t)n->id + 16 * rnd(s, R_DISK);
     if (co_mutated(EMPTY_DISK_VOTES) && n->boots > 0 && below(s, R_DISK, 6) == 0) {
         node_wipe(n);
     }
@@ -318,7 +330,10 @@ void node_start(struct sim *s, struct node *n)
                            .left = !s->w.come_back && has_left(s, n),
                            .now_us = local_clock(s, n->id),
                            .lease_us = s->w.lease_us,
-                           .history_keep = s->w.history_keep};
+                           .history_keep = s->w.history_keep,
+                           .starts = n->starts,
+                           .start_id = n->start_id,
+                           .known = {n->n_witness, n->witness}};
     if (sk_acceptor_new(&boot, &n->sk)) {
         violation(s, "sk%u does not start: %s", n->id + 1, co_sentence());
     }
@@ -354,6 +369,8 @@ void node_crash(struct sim *s, struct node *n)
         return;
     }
     trace(s, "fault: sk%u crashes", n->id + 1);
+    witness_crash(s, n);
+    image_lie(s, n);
     /* Staged bytes that were synced stay, and lie behind the end as a torn record. */
     lsn_t low = n->written == n->synced ? n->written + n->staged_synced : n->synced;
     lsn_t keep = low + below(s, R_DISK, (uint32_t)(n->written + n->staged - low) + 1);
@@ -384,6 +401,7 @@ void node_stop(struct sim *s, struct node *n)
     if (n->up) {
         n->written = n->synced;
         n->staged = n->staged_synced = 0;
+        witness_settle(s, n, true);
         gone(s, n);
     }
 }
@@ -562,6 +580,13 @@ static bool perform(struct sim *s, struct node *n, struct sk_action *a, bool *tr
                  (struct event){.t = n->timer_at, .kind = E_SK_TIMER, .a = n->id, .n = n->boots});
         }
         return true;
+    case SK_WITNESS:
+        witness_write(s, n, &a->known);
+        return true;
+    case SK_REGRESSED:
+        image_refused(s, n);
+        gone(s, n);
+        return false;
     case SK_HALT:
         violation(s, "HALT of sk%u: %s", n->id + 1, a->reason);
     }

@@ -157,7 +157,9 @@ static bool on_quorum(struct sim *s, uint32_t i, term_t term, lsn_t lsn,
     uint32_t set[N_SK], have = 0;
     for (uint32_t j = 0; j < s->w.n_sk && holds(n, term, lsn); j++) {
         const struct node *m = &s->node[j];
-        bool lost = node_doubt(s, m) >= lsn && m->synced < lsn;
+        /* What it acknowledged before its disk went back it may have lost, or the term of it. */
+        bool lost =
+            (node_doubt(s, m) >= lsn && m->synced < lsn) || (m->had >= lsn && !holds(m, term, lsn));
         if (lost || (holds(m, term, lsn) && alike(n, m, lsn))) {
             set[have++] = j + 1;
         }

@@ -39,6 +39,7 @@ void sim_free(struct sim *s)
     wal_builder_free(s->builder);
     qmsg_scratch_free(&s->scratch);
     co_buf_free(&s->wire);
+    image_free(s);
     free(s->heap);
     free(s->gold);
     free(s->configs);
@@ -85,6 +86,7 @@ static void birth(struct sim *s)
     s->content_epoch++;
     rng_init(s);
     draw_swarm(s);
+    image_birth(s);
     if (s->until_us < s->w.heal_us) {
         s->w.heal_us = s->until_us;
     }

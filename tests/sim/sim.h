@@ -7,6 +7,7 @@
  *   node.c     a safekeeper: its simulated disk, crash, restart, execution of acceptor actions
  *   base.c     its log's begin goes, or is told to it; the archive; configurations
  *   client.c   a compute: workload, execution of proposer actions
+ *   image.c    a disk that goes back in time
  *   oracle.c   what must hold (I1 to I17)
  *   run.c      one seed from birth to verdict
  *   main.c     command line, shrinking, mistakes
@@ -55,7 +56,9 @@
     X(CLIENT_PAUSE, "client-pause")                                                                \
     X(ROT, "rot")                                                                                  \
     X(ISOLATE, "isolate-new-leader")                                                               \
-    X(ABANDON, "abandon")
+    X(ABANDON, "abandon")                                                                          \
+    X(IMAGE, "older-image")                                                                        \
+    X(LYING, "lying-disk")
 
 enum fault {
 #define X(name, text) F_##name,
@@ -151,6 +154,29 @@ struct node {
     lsn_t promised;  /* told to somebody as durable */
     uint64_t boots;
     uint32_t based; /* so often it was told where its log begins */
+    /* what it knows of others, on its disk; what is on its way there since pending_at (0: nothing)
+     */
+    struct q_known witness[Q_KNOWN_MAX], pending[Q_KNOWN_MAX];
+    uint32_t n_witness, n_pending;
+    uint64_t pending_at;
+    uint64_t starts, start_id; /* on its disk */
+    uint64_t down_until;
+    lsn_t had;          /* its log reached so far before its disk went back; 0: it did not */
+    bool aged, refused; /* its disk went back; it was found out */
+};
+
+/* A copy of a node's disk. */
+struct image {
+    uint32_t victim;
+    bool taken;
+    uint8_t *log;
+    size_t cap;
+    lsn_t end;
+    struct sk_durable ctl; /* history owned */
+    uint32_t cap_history;
+    struct q_known witness[Q_KNOWN_MAX];
+    uint32_t n_witness;
+    uint64_t starts, start_id;
 };
 
 /* ---- a compute ---- */
@@ -219,7 +245,8 @@ struct stats {
     uint64_t seeds, faults, by_fault[N_FAULTS], acked, elections, strict_reads, lease_reads,
         unknown, committed, not_committed, too_old, failures, events, restarts, fetched,
         truncations, max_history, config_msgs, settled, txns, fragments, in_fragments, unstaged,
-        changes, finished, refused_changes, contested, regained, trims, based, based_again;
+        changes, finished, refused_changes, contested, regained, trims, based, based_again, images,
+        lies, words, refused_nodes;
 };
 
 struct sim {
@@ -247,6 +274,7 @@ struct sim {
     struct wal_config *configs; /* all that were in a record, the first of each alike */
     uint32_t n_configs, cap_configs;
     lsn_t archived, followed; /* what the archive, what every pageserver has for sure */
+    struct image image;
     struct q_msg decoded;
     struct qmsg_scratch scratch;
     struct co_buf wire;
@@ -332,6 +360,17 @@ void client_event(struct sim *s, struct client *c, struct pr_event *e);
 void client_tick(struct sim *s, struct client *c);
 void client_timer(struct sim *s, struct client *c);
 bool client_settled(const struct client *c);
+
+/* image.c */
+void witness_write(struct sim *s, struct node *n, const struct q_known_list *known);
+void witness_settle(struct sim *s, struct node *n, bool all);
+void witness_crash(struct sim *s, struct node *n);
+void image_birth(struct sim *s);
+void image_nemesis(struct sim *s);
+void image_lie(struct sim *s, struct node *n);
+void image_refused(struct sim *s, struct node *n);
+bool image_aged(const struct node *n);
+void image_free(struct sim *s);
 
 /* oracle.c */
 __attribute__((noreturn, format(printf, 2, 3))) void violation(struct sim *s, const char *format,

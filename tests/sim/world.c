@@ -54,9 +54,10 @@ bool chance(struct sim *s, enum stream r, uint32_t ppm)
 
 bool fault(struct sim *s, enum fault f)
 {
-    enum stream r = f <= F_DELAY                                                  ? R_NET
-                    : f == F_EIO || f == F_TORN || f == F_MID_CRASH || f == F_ROT ? R_DISK
-                                                                                  : R_NEMESIS;
+    enum stream r = f <= F_DELAY ? R_NET
+                    : f == F_EIO || f == F_TORN || f == F_MID_CRASH || f == F_ROT || f == F_LYING
+                        ? R_DISK
+                        : R_NEMESIS;
     if (!chance(s, r, s->w.ppm[f]) || s->healed || s->faults >= s->fault_limit ||
         !(s->fault_mask >> f & 1)) {
         return false;
@@ -143,6 +144,9 @@ void draw_swarm(struct sim *s)
     w->ppm[F_HALF_OPEN] = maybe(s, 8000);
     w->ppm[F_ROT] = maybe(s, 400000);
     w->n_clients = 2 + below(s, R_SWARM, N_CLIENTS - 1);
+    bool goes_back = below(s, R_SWARM, 2) == 0;
+    w->ppm[F_IMAGE] = goes_back ? maybe(s, 100000) : 0;
+    w->ppm[F_LYING] = goes_back ? maybe(s, 300000) : 0;
     w->heal_us = 8500000 + below(s, R_SWARM, 9000000);
     w->trim_ppm = maybe(s, 600000);
 }
@@ -229,7 +233,8 @@ void trace(struct sim *s, const char *format, ...)
 static struct flight *flight_new(const struct q_msg *m, uint32_t c, uint32_t k, uint64_t conn)
 {
     size_t history = m->history.n * sizeof *m->history.e;
-    struct flight *f = malloc(sizeof *f + history + m->payload.len);
+    size_t known = m->known.n * sizeof *m->known.e;
+    struct flight *f = malloc(sizeof *f + history + known + m->payload.len);
     co_assert(f);
     f->refs = 1;
     f->client = c;
@@ -240,6 +245,11 @@ static struct flight *flight_new(const struct q_msg *m, uint32_t c, uint32_t k, 
     if (history) {
         memcpy(p, m->history.e, history);
         f->m.history.e = (const struct q_term *)(const void *)p;
+    }
+    if (known) {
+        memcpy(p + history, m->known.e, known);
+        f->m.known.e = (const struct q_known *)(const void *)(p + history);
+        p += known;
     }
     if (m->payload.len) {
         memcpy(p + history, m->payload.data, m->payload.len);
@@ -499,6 +509,7 @@ void nemesis(struct sim *s)
             }
         }
     }
+    image_nemesis(s);
     if (fault(s, F_SWIZZLE)) {
         swizzle(s);
     }

@@ -1489,3 +1489,148 @@ Test(proposer, a_fragment_of_the_donor_goes_on_to_whoever_lags)
     receive(3, ack(5000 + len));
     cr_assert_eq(view().member[2].match_lsn, 5000 + len);
 }
+
+/* ---- disks that went back in time (proposer_known.c) ---- */
+
+static const struct q_known *known_of(const struct q_msg *m, uint64_t node)
+{
+    cr_assert_not_null(m);
+    const struct q_known *e = q_known_of(m->known.e, m->known.n, node);
+    cr_assert_not_null(e);
+    return e;
+}
+
+Test(proposer, the_vote_of_one_that_has_less_than_it_said_once_does_not_count)
+{
+    /* Node 2 remembers that node 1 acknowledged what is committed, and node 1 has it no more. */
+    struct q_known of_1 = {.node = 1, .commit_lsn = LSN_FIRST + 800};
+    campaign(1);
+    struct q_msg two = voted(1, h1, LSN_FIRST, LSN_FIRST);
+    two.known = (struct q_known_list){1, &of_1};
+    receive(1, voted(1, h1, LSN_FIRST, LSN_FIRST));
+    receive(2, two);
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+    receive(3, voted(1, h1, LSN_FIRST + 800, LSN_FIRST));
+    cr_assert_eq(view().state, PR_RECOVER, "the two others are a majority");
+    cr_assert_eq(view().start_lsn, LSN_FIRST + 800);
+    cr_assert_eq(known_of(sent(1, FRAME_ELECTED), 1)->commit_lsn, LSN_FIRST + 800,
+                 "it is told, and finds out by itself");
+}
+
+Test(proposer, the_vote_of_another_start_than_the_newest_known_does_not_count)
+{
+    struct q_known of_1 = {.node = 1, .starts = 5, .start_id = 55},
+                   own = {.node = 1, .starts = 4, .start_id = 44};
+    campaign(1);
+    struct q_msg one = voted(1, h1, LSN_FIRST, LSN_FIRST), two = one;
+    one.known = (struct q_known_list){1, &own};
+    two.known = (struct q_known_list){1, &of_1};
+    receive(1, one);
+    receive(2, two);
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+}
+
+Test(proposer, nobody_is_elected_below_what_is_known_to_be_committed)
+{
+    /* Whoever has forgotten it: it is in no log of this majority. */
+    struct q_known of_3 = {.node = 3, .commit_lsn = LSN_FIRST + 800};
+    campaign(1);
+    struct q_msg two = voted(1, h1, LSN_FIRST, LSN_FIRST);
+    two.known = (struct q_known_list){1, &of_3};
+    receive(1, voted(1, h1, LSN_FIRST + 792, LSN_FIRST));
+    receive(2, two);
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+    receive(3, voted(1, h1, LSN_FIRST + 800, LSN_FIRST));
+    cr_assert_eq(view().state, PR_RECOVER);
+}
+
+Test(proposer, a_leader_tells_what_each_has_acknowledged)
+{
+    lead(LSN_FIRST + 800);
+    lsn_t end = append();
+    receive(1, ack(end));
+    receive(2, ack(end));
+    cr_assert_eq(view().commit_lsn, end);
+    wait_us(1000000);
+    const struct q_known *of_2 = known_of(sent(1, FRAME_APPEND), 2);
+    cr_assert_eq(of_2->term, view().term);
+    cr_assert_eq(of_2->flush_lsn, end);
+    cr_assert_eq(of_2->commit_lsn, end);
+    /* Over its life, also when another node asks for it. */
+    kind(PR_EV_ABANDON);
+    kind(PR_EV_LEAD);
+    wait_us(1000);
+    receive(1, pos(2, 2, end, end));
+    receive(3, pos(2, 1, LSN_FIRST, LSN_FIRST));
+    cr_assert_eq(known_of(sent(3, FRAME_VOTE), 2)->commit_lsn, end);
+}
+
+Test(proposer, what_a_refused_safekeeper_acknowledged_counts_no_more)
+{
+    lead(LSN_FIRST + 800);
+    lsn_t end = append();
+    receive(1, ack(end));
+    receive(1, (struct q_msg){.type = FRAME_REGRESSED, .term = used_term});
+    receive(2, ack(end));
+    cr_assert_eq(view().commit_lsn, LSN_FIRST + 800, "one copy is no majority");
+}
+
+Test(proposer, a_strict_position_reaches_what_one_of_the_majority_knows_to_be_committed)
+{
+    for (uint32_t k = 1; k <= 3; k++) {
+        up(k);
+    }
+    event((struct pr_event){.kind = PR_EV_POSITION, .req = 1});
+    struct q_msg one = pos(2, 1, LSN_FIRST + 800, LSN_FIRST + 800), two = one;
+    one.read_id = two.read_id = sent(1, FRAME_READ_POS)->read_id;
+    two.known_commit = LSN_FIRST + 1600;
+    receive(1, one);
+    receive(2, two);
+    cr_assert_null(told(PR_POSITION), "800 would miss a commit");
+    struct q_msg three_ = pos(2, 1, LSN_FIRST + 1600, LSN_FIRST + 1600);
+    three_.read_id = one.read_id;
+    receive(3, three_);
+    cr_assert_not_null(told(PR_POSITION));
+    cr_assert_eq(told(PR_POSITION)->lsn, LSN_FIRST + 1600);
+}
+
+Test(proposer, beside_the_vote_of_a_fresh_start_those_who_are_connected_are_heard_for_a_moment)
+{
+    /* Nodes 1 and 2 are a majority, but node 1 may be an older image of which only node 3 knows. */
+    campaign(1);
+    struct q_msg one = voted(1, h1, LSN_FIRST, LSN_FIRST);
+    one.fresh = true;
+    receive(1, one);
+    receive(2, voted(1, h1, LSN_FIRST, LSN_FIRST));
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+    wait_us(20000);
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+    struct q_msg three_ = voted(1, h1, LSN_FIRST, LSN_FIRST);
+    three_.granted = false;
+    receive(3, three_);
+    cr_assert_eq(view().state, PR_RECOVER, "it answered, whatever");
+}
+
+Test(proposer, nobody_is_waited_for_who_is_not_connected_or_for_longer_than_that)
+{
+    campaign(1);
+    struct q_msg one = voted(1, h1, LSN_FIRST, LSN_FIRST), two = one;
+    one.fresh = true;
+    receive(1, one);
+    receive(2, two);
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+    wait_us(130000); /* a quarter of half of resend_us */
+    cr_assert_eq(view().state, PR_RECOVER);
+
+    make(options());
+    up(1);
+    up(2);
+    kind(PR_EV_LEAD);
+    receive(1, pos(1, 0, LSN_FIRST, LSN_FIRST));
+    receive(2, pos(1, 0, LSN_FIRST, LSN_FIRST));
+    one.nonce = two.nonce = used;
+    one.term = two.term = used_term;
+    receive(1, one);
+    receive(2, two);
+    cr_assert_eq(view().state, PR_RECOVER);
+}

@@ -10,7 +10,7 @@ TestSuite(qmsg, .timeout = 30);
 static const enum frame_type types[] = {
     FRAME_VOTE,   FRAME_VOTED,         FRAME_FETCH,   FRAME_DATA,     FRAME_ELECTED,
     FRAME_APPEND, FRAME_ACK,           FRAME_RELEASE, FRAME_READ_POS, FRAME_POS,
-    FRAME_REJECT, FRAME_REJECT_CONFIG, FRAME_WAITER,  FRAME_FREE,
+    FRAME_REJECT, FRAME_REJECT_CONFIG, FRAME_WAITER,  FRAME_FREE,     FRAME_REGRESSED,
 };
 #define N_TYPES (sizeof types / sizeof *types)
 
@@ -94,6 +94,13 @@ static void random_msg(struct rnd *r, struct q_msg *m, struct q_term *terms, uin
     if (rnd_below(r, 4))
         random_config(r, &m->config);
     m->history = (struct q_history){random_terms(r, terms, max_terms), terms};
+    static struct q_known known[Q_KNOWN_MAX];
+    for (uint32_t i = 0; i < Q_KNOWN_MAX; i++)
+        known[i] = (struct q_known){rnd_any(r), rnd_any(r),    rnd_any(r),
+                                    rnd_any(r), random_lsn(r), random_lsn(r)};
+    m->known = (struct q_known_list){rnd_below(r, Q_KNOWN_MAX + 1), known};
+    m->fresh = rnd_below(r, 2);
+    m->known_commit = random_lsn(r);
     m->payload = co_span_of(payload, rnd_below(r, max_payload + 1));
 }
 
@@ -114,7 +121,11 @@ static struct q_msg only_used(const struct q_msg *m)
                       .config_version = m->config_version,
                       .term = m->term};
     switch (m->type) {
+    case FRAME_REGRESSED:
+        u.known = m->known;
+        break;
     case FRAME_VOTE:
+        u.known = m->known;
         u.nonce = m->nonce;
         u.waited_us = m->waited_us;
         break;
@@ -122,6 +133,8 @@ static struct q_msg only_used(const struct q_msg *m)
         u.nonce = m->nonce;
         break;
     case FRAME_VOTED:
+        u.known = m->known;
+        u.fresh = m->fresh;
         u.nonce = m->nonce;
         u.granted = m->granted;
         u.suspect_lsn = m->suspect_lsn;
@@ -153,12 +166,14 @@ static struct q_msg only_used(const struct q_msg *m)
         use_base(m, &u);
         break;
     case FRAME_ELECTED:
+        u.known = m->known;
         u.nonce = m->nonce;
         u.history = m->history;
         u.start_lsn = m->start_lsn;
         u.sent_us = m->sent_us;
         break;
     case FRAME_APPEND:
+        u.known = m->known;
         u.nonce = m->nonce;
         u.begin_lsn = m->begin_lsn;
         u.commit_lsn = m->commit_lsn;
@@ -187,6 +202,7 @@ static struct q_msg only_used(const struct q_msg *m)
         u.want_history = m->want_history;
         break;
     case FRAME_POS:
+        u.known_commit = m->known_commit;
         u.read_id = m->read_id;
         u.last_log_term = m->last_log_term;
         u.flush_lsn = m->flush_lsn;
@@ -242,7 +258,12 @@ static void assert_same(const struct q_msg *a, const struct q_msg *b)
     SAME(base_lsn);
     SAME(waiters);
     SAME(read_id);
+    SAME(fresh);
+    SAME(known_commit);
+    SAME(known.n);
 #undef SAME
+    cr_assert(x.known.n == 0 || memcmp(x.known.e, y.known.e, x.known.n * sizeof *x.known.e) == 0,
+              "%s", name);
     cr_assert(co_id_eq(&x.timeline, &y.timeline) && co_id_eq(&x.nonce, &y.nonce), "%s", name);
     cr_assert_eq(memcmp(&x.digest, &y.digest, sizeof x.digest), 0, "%s", name);
     cr_assert_eq(memcmp(&x.config, &y.config, sizeof x.config), 0, "%s", name);

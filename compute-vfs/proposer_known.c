@@ -1,0 +1,115 @@
+/*
+ * proposer_known.c - what safekeepers have said, beside what they say now: disks that went back in
+ * time (proto/known.h, safekeeper/acceptor_witness.c).
+ *
+ * The proposer remembers over its life what each safekeeper voted and acknowledged, hears with the
+ * votes what others remember, and tells all of it to all: with VOTE and ELECTED, and with an APPEND
+ * now and then. Whom it concerns finds out by itself that its disk went back. Until it has,
+ *   - a vote does not count of one whose log is less than what it is known to have said, and
+ *   - nobody is elected whose donor ends below what anybody knows to be committed.
+ * Neither can keep a sound cluster from a leader: what is said here was said by the safekeepers
+ * themselves, and what is committed a majority has.
+ */
+#include "common/mutation.h"
+#include "compute-vfs/proposer_core.h"
+
+/* How often an APPEND carries it: to one that lags, whose log does not speak for itself; to others.
+ */
+#define PR_KNOWN_LAG_US 50000u
+#define PR_KNOWN_US     1000000u
+
+static struct q_known *entry(struct pr_proposer *pr, uint64_t node)
+{
+    struct q_known *free_one = pr->n_known < Q_KNOWN_MAX ? &pr->known[pr->n_known] : NULL;
+    for (uint32_t i = 0; i < pr->n_known; i++) {
+        if (pr->known[i].node == node) {
+            return &pr->known[i];
+        }
+        if (!free_one && !q_is_member(&pr->hint, (uint32_t)pr->known[i].node)) {
+            free_one = &pr->known[i];
+        }
+    }
+    if (free_one) {
+        pr->n_known += free_one == &pr->known[pr->n_known];
+        *free_one = (struct q_known){.node = node};
+    }
+    return free_one;
+}
+
+static void learn(struct pr_proposer *pr, const struct q_known *e)
+{
+    struct q_known *mine = e->node ? entry(pr, e->node) : NULL;
+    if (mine) {
+        (void)q_known_merge(mine, e);
+    }
+}
+
+void pr_known_hear(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m)
+{
+    for (uint32_t i = 0; i < m->known.n; i++) {
+        const struct q_known *e = &m->known.e[i];
+        learn(pr, e);
+        if (e->node == n->node && m->type == FRAME_VOTED) {
+            n->starts = e->starts;
+            n->start_id = e->start_id;
+        }
+    }
+}
+
+/* What counts as acknowledged by a member is never cut. Of one that a change brought along, and
+ * that came to nothing, it may be. */
+void pr_known_collect(struct pr_proposer *pr)
+{
+    for (uint32_t i = 0; i < pr->n_nodes && pr_leads(pr); i++) {
+        const struct pr_node *n = &pr->nodes[i];
+        if (!n->adopted) {
+            continue;
+        }
+        bool member = q_in_group(pr->config.members, pr->config.n, n->node);
+        lsn_t both = n->match_lsn < pr->commit_lsn ? n->match_lsn : pr->commit_lsn;
+        learn(pr, &(struct q_known){.node = n->node,
+                                    .term = pr->term,
+                                    .flush_lsn = n->match_lsn,
+                                    .commit_lsn = member ? both : 0});
+    }
+}
+
+void pr_known_tell(struct pr_proposer *pr, struct pr_node *n, struct q_msg *m, uint64_t now)
+{
+    pr_known_collect(pr);
+    m->known = (struct q_known_list){pr->n_known, pr->known};
+    n->known_us = now;
+}
+
+void pr_known_append(struct pr_proposer *pr, struct pr_node *n, struct q_msg *m, uint64_t now)
+{
+    uint64_t every = n->match_lsn < pr->commit_lsn ? PR_KNOWN_LAG_US : PR_KNOWN_US;
+    if (n->known_us == 0 || now - n->known_us >= every) {
+        pr_known_tell(pr, n, m, now);
+    }
+}
+
+bool pr_known_denies(const struct pr_proposer *pr, const struct pr_node *n)
+{
+    const struct q_known *e = q_known_of(pr->known, pr->n_known, n->node);
+    const struct pr_state_seen *s = &n->state;
+    lsn_t reach = s->flush_lsn > s->suspect_lsn ? s->flush_lsn : s->suspect_lsn;
+    return e && n->state_known && !co_mutated(IMAGE_VOTES) &&
+           q_known_denies(e, n->starts, n->start_id, pr->term, reach);
+}
+
+bool pr_known_reaches(const struct pr_proposer *pr, lsn_t lsn)
+{
+    return lsn >= q_known_commit(pr->known, pr->n_known) || co_mutated(IMAGE_VOTES);
+}
+
+void pr_on_regressed(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m)
+{
+    pr_known_hear(pr, n, m);
+    n->granted = false;
+    n->broken = true; /* in this term; in another one it does not vote */
+    n->adopted = false;
+    n->match_lsn = n->sent_lsn = n->written_lsn = 0;
+    n->part_sent = n->part_have = 0;
+    n->lease_until_us = 0;
+}
