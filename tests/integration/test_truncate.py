@@ -9,6 +9,7 @@ import time
 from lib.cluster import NODES, PAGESERVER, check, until
 from lib.registry import test
 from test_archive import Archived, moments, restore, same, sum_of
+from test_damage import damage, timeline_of
 from test_members import new_node, replace
 
 SEGMENT = 16 << 20
@@ -119,3 +120,24 @@ def nothing_goes(t):
                 files = glob.glob(f"{c.data(node)}/timelines/*/log/{'0' * 16}.seg")
                 check(len(files) == 1, f"safekeeper {node} lacks its first segment")
                 check(c.metrics(node)["corallite_safekeeper_segments_dropped_total"] == 0, "a segment went")
+
+
+@test("a damaged page, and no safekeeper keeps the log's begin: repair proves the log from the archive, and fetches it from "
+      "there", 120)
+def repair_from_the_archive(t):
+    with Trimmed(t.dir + "/c", t.dir + "/archive") as c:
+        write(c, 36)
+        c.archived()
+        c.trimmed()
+        before = moments(c)
+        timeline = timeline_of(c, "shop")
+        c.stop(PAGESERVER)
+        damage("page-missing", c.data(PAGESERVER), timeline)
+        c.start(PAGESERVER)
+        until(lambda: c.corallite("status", ok=False).returncode == 0, 20, "the cluster is well")
+        done = c.corallite("repair", "shop", "--yes", timeout=120)
+        check("rebuil" in done.stdout or "fetch" in done.stdout, done.stdout)
+        same(before, c, "repaired")
+        with open(c.log(PAGESERVER)) as f:
+            check("pageserver/refill: from the archive" in f.read(), "the archive was not read")
+        c.corallite("check", "shop", "--deep", timeout=120)
