@@ -30,10 +30,12 @@
 #define PR_CHUNK_MAX (256u * 1024u)
 /* A position is asked of the quorum that was fastest lately; after so long of the others, too. */
 #define PR_REST_US 5000u
-/* A writer that began its last commits so long after the one before was durable is in no hurry: it
- * tells an idle commit at once (S5), before its COMMIT returns, so that who reads next need not
- * wait for PR_TELL_US. In a loop of commits the next record tells. */
-#define PR_CALM_US 80u
+/* A writer that began its last PR_CALM commits so long after the one before was durable is in no
+ * hurry: it tells an idle commit at once (S5), before its COMMIT returns, so that who reads next
+ * need not wait for PR_TELL_US. In a loop of commits the next record tells; one pause makes no
+ * calm. */
+#define PR_CALM    2u
+#define PR_CALM_US 100u
 /* Asking again, while a tail is open. */
 #define PR_REASK_US     1000u
 #define PR_REASK_MAX_US 20000u
@@ -173,7 +175,7 @@ struct pr_proposer {
     uint64_t time_us;
     uint64_t moved_us; /* R8 */
     uint64_t commit_moved_us;
-    bool calm; /* PR_CALM_US */
+    uint32_t calm; /* commits in a row; PR_CALM_US */
 
     struct pr_chunk *chunks; /* ascending, gapless, up to the tip */
     uint32_t n_chunks, cap_chunks;

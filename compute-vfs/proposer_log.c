@@ -125,7 +125,7 @@ static void move_tip(struct pr_proposer *pr, uint64_t len, uint64_t now)
 {
     if (pr->commit_lsn == pr->tip_lsn) {
         pr->moved_us = now; /* R8 counts from here */
-        pr->calm = now - pr->commit_moved_us >= PR_CALM_US;
+        pr->calm = now - pr->commit_moved_us >= PR_CALM_US ? pr->calm + 1 : 0;
     }
     pr->tip_lsn += len;
 }
@@ -606,7 +606,7 @@ static void drive_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
         return;
     }
     bool silent = n->sent_us == 0 || now - n->sent_us >= pr->o.renew_us;
-    bool at_once = pr->calm && pr->commit_lsn == pr->tip_lsn;
+    bool at_once = pr->calm >= PR_CALM && pr->commit_lsn == pr->tip_lsn;
     bool untold =
         n->told_commit < pr->commit_lsn && (at_once || now - pr->commit_moved_us >= PR_TELL_US);
     if (silent || untold) {

@@ -356,5 +356,6 @@ void sk_store_submit(struct sk_store *s, struct sk_job *job)
 
 void sk_store_hurry(struct sk_store *s)
 {
-    s->hurried = s->gathered.head != NULL;
+    if (s->gathered.head)
+        give(s);
 }

@@ -110,7 +110,7 @@ void sk_store_detach(struct sk_stored *timeline);
 void sk_store_hint_commit(struct sk_stored *timeline, lsn_t commit_lsn);
 
 void sk_store_submit(struct sk_store *store, struct sk_job *job);
-/* Somebody waits for what was gathered without hurry. */
+/* Somebody waits for what was gathered without hurry: to the store thread, at once. */
 void sk_store_hurry(struct sk_store *store);
 
 /* Metrics of all stores; registered once by main. */

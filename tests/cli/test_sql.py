@@ -165,10 +165,10 @@ def each_counter_moves(room):
     a.execute("UPDATE t SET b = 1 WHERE a = 1")
     moves("a look after somebody's commit", far, lambda: far.execute("SELECT b FROM t WHERE a = 1").fetchone(),
           "records_followed")
+    moves("a page that is there", a, lambda: b.execute("SELECT b FROM t WHERE a = 1").fetchone(), "cache_hits")
     a.execute("UPDATE t SET b = randomblob(3000)")  # more than comes along with a position
     moves("a look after a large one", far, lambda: far.execute("SELECT b FROM t WHERE a = 1").fetchone(),
           "gaps_closed", "waits_for_changes", "waited_for_changes_us")
-    moves("a page that is there", a, lambda: b.execute("SELECT b FROM t WHERE a = 1").fetchone(), "cache_hits")
 
     def take_turns():
         a.execute("BEGIN IMMEDIATE")

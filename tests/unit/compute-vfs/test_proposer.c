@@ -1055,11 +1055,15 @@ Test(proposer, a_position_is_asked_of_the_quorum_that_was_fastest)
 Test(proposer, a_calm_writer_tells_its_commit_at_once)
 {
     /* S5: in a loop of commits the next record tells, else a heartbeat within PR_TELL_US. */
+    lsn_t end = 0;
     lead(5000);
-    now += PR_CALM_US;
-    lsn_t end = append();
-    receive(1, ack(end));
-    receive(2, ack(end));
+    for (unsigned i = 0; i < PR_CALM; i++) {
+        cr_assert_null(sent(1, FRAME_APPEND), "one pause makes no calm");
+        now += PR_CALM_US;
+        end = append();
+        receive(1, ack(end));
+        receive(2, ack(end));
+    }
     cr_assert_eq(sent(1, FRAME_APPEND)->commit_lsn, end);
     cr_assert_eq(sent(2, FRAME_APPEND)->commit_lsn, end);
     now += PR_CALM_US - 1;
