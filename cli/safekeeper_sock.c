@@ -291,6 +291,10 @@ static int make_joint(struct replace *r, bool *finished)
 {
     struct nodes next = r->m.book;
     struct wal_config *c = &next.config;
+    if (r->m.heard == 0) /* the pageserver's list may be one that is joint */
+        return co_fail(CO_ERR_NO_QUORUM,
+                       "no safekeeper tells who the members are; start them, then give the same "
+                       "command again");
     bool old = q_in_group(c->members, c->n, r->old);
     bool new = q_in_group(c->members, c->n, r->new->node);
     *finished = c->n_new == 0 && !old && new;
