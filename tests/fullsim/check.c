@@ -38,6 +38,7 @@ static void check_timeline(struct conn *c, struct timeline *t, struct cv_pages *
 {
     int rc = 1;
     struct conn other = {0};
+    trace("check %s", t->branch);
     while (rc) {
         if (!other.db)
             other = work_other(c, t, 0);

@@ -29,12 +29,14 @@ static struct keeper {
     struct proc *proc;
     uint64_t boots;
     bool restarting;
+    uint64_t away_until; /* it does not come back before */
     struct sk_server *server;
     uv_loop_t loop;
     uv_signal_t terminate;
     struct co_identity identity;
     char dir[32];
-} keepers[N_KEEPERS];
+} keepers[MAX_KEEPERS];
+static uint32_t n_keepers;
 
 static struct {
     struct proc *proc;
@@ -160,6 +162,13 @@ static void start_keeper(void *a, uint64_t b)
     struct keeper *k = a;
     char name[24];
     (void)b;
+    if (sim.now < k->away_until && !sim.healed) {
+        after(100000, start_keeper, k, 0);
+        return;
+    }
+    if (k->away_until && !member_is(k->host))
+        probe(P_CAME_BACK);
+    k->away_until = 0;
     snprintf(name, sizeof name, "keeper%u", k->host);
     k->restarting = false;
     k->proc = proc_new(name, k->host);
@@ -178,10 +187,36 @@ void daemon_keeper_stop(uint32_t i)
         loop_signal(keepers[i].proc, SIGTERM);
 }
 
+uint32_t daemon_keepers(void)
+{
+    return n_keepers;
+}
+
+void daemon_keeper_add(void)
+{
+    struct keeper *k = &keepers[n_keepers++];
+    co_assert(n_keepers <= MAX_KEEPERS);
+    k->host = n_keepers;
+    snprintf(k->dir, sizeof k->dir, "/sim/keeper%u", k->host);
+    start_keeper(k, 0);
+}
+
+void daemon_keeper_away(uint32_t i, uint64_t us)
+{
+    keepers[i].away_until = sim.now + us;
+    end_keeper(&keepers[i], below(R_NEMESIS, 2));
+}
+
+bool daemon_keeper_is_up(uint32_t i)
+{
+    return keepers[i].proc->alive;
+}
+
 /* ---- the pageserver ----------------------------------------------------------------------------
  */
 
 static void start_pages(void *a, uint64_t b);
+static void set_node(uint32_t i, uint32_t host);
 
 static void copy(const char *from, const char *to)
 {
@@ -246,11 +281,26 @@ static void *pages_main(void *arg)
     return NULL;
 }
 
+/* An administrator may leave --safekeepers as it was, as long as two of those are members. */
+static void name_members(void)
+{
+    uint32_t still = 0, n = 0;
+    for (uint32_t i = 0; i < N_KEEPERS; i++)
+        still += member_is(pages.options.nodes[i].id);
+    if (still >= 2 && below(R_NEMESIS, 2))
+        return;
+    for (uint32_t host = 1; host <= n_keepers; host++)
+        if (member_is(host))
+            set_node(n++, host);
+    co_assert(n == N_KEEPERS);
+}
+
 static void start_pages(void *a, uint64_t b)
 {
     (void)a;
     (void)b;
     pages.restarting = false;
+    name_members();
     next_dir();
     pages.proc = proc_new("pages", HOST_PAGES);
     (void)task_new(pages.proc, pages_main, NULL);
@@ -280,12 +330,11 @@ int __wrap_mdb_txn_commit(struct MDB_txn *txn)
 /* ---- the cluster -------------------------------------------------------------------------------
  */
 
-bool daemon_all_up(void)
+static void set_node(uint32_t i, uint32_t host)
 {
-    bool up = pages.proc->alive;
-    for (uint32_t i = 0; i < N_KEEPERS; i++)
-        up = up && keepers[i].proc->alive;
-    return up;
+    pages.options.nodes[i].id = host;
+    snprintf(pages.options.nodes[i].host, sizeof pages.options.nodes[i].host, "10.0.0.%u", host);
+    pages.options.nodes[i].port = 6410;
 }
 
 void daemons_start(void)
@@ -299,14 +348,8 @@ void daemons_start(void)
                                         .cluster = cluster_id,
                                         .n_nodes = N_KEEPERS};
     for (uint32_t i = 0; i < N_KEEPERS; i++) {
-        struct keeper *k = &keepers[i];
-        k->host = i + 1;
-        snprintf(k->dir, sizeof k->dir, "/sim/keeper%u", k->host);
-        pages.options.nodes[i].id = k->host;
-        snprintf(pages.options.nodes[i].host, sizeof pages.options.nodes[i].host, "10.0.0.%u",
-                 k->host);
-        pages.options.nodes[i].port = 6410;
-        start_keeper(k, 0);
+        set_node(i, i + 1);
+        daemon_keeper_add();
     }
     start_pages(NULL, 0);
 }

@@ -55,6 +55,7 @@ void swarm_draw(void)
     w->spill_bytes = ONE_OF(0, 0, 20000);
     w->busy_ms = ONE_OF(0, 0, 60, 400);
     w->linger_us = ONE_OF(120000, 120000, 2500000);
+    w->duels = ONE_OF(0, 0, 3);
     w->paged = below(R_SWARM, 5);
     w->branch = ONE_OF(0, 3, 8);
     w->past = ONE_OF(0, 5, 10);
@@ -68,15 +69,22 @@ static bool is_heavy(enum fault f)
     return f >= F_CUT && f != F_CLOG && f != F_SLOW_DISK && f != F_TORN;
 }
 
+/* How often it comes among those of its kind. Not of the nemesis: the disk's own, the workload's.
+ */
+static uint32_t share(enum fault f, bool heavy)
+{
+    return f == F_TORN || f == F_DUEL || is_heavy(f) != heavy ? 0 : sim.w.ppm[f];
+}
+
 /* ---- strokes -----------------------------------------------------------------------------------
  */
 
 static uint32_t any_host(void)
 {
-    uint32_t n = below(R_NEMESIS, N_KEEPERS + 1 + sim.w.n_users);
-    if (n < N_KEEPERS)
+    uint32_t keepers = daemon_keepers(), n = below(R_NEMESIS, keepers + 1 + sim.w.n_users);
+    if (n < keepers)
         return n + 1;
-    return n == N_KEEPERS ? HOST_PAGES : HOST_USERS + n - N_KEEPERS - 1;
+    return n == keepers ? HOST_PAGES : HOST_USERS + n - keepers - 1;
 }
 
 static uint64_t a_while(void)
@@ -103,10 +111,10 @@ static void cut_off_writer(void)
 {
     uint32_t user = client_in_transaction();
     uint64_t us = 50000 + below(R_NEMESIS, 8000000);
-    uint32_t spared = below(R_NEMESIS, 2) ? 1 + below(R_NEMESIS, N_KEEPERS) : 0;
+    uint32_t spared = below(R_NEMESIS, 2) ? 1 + below(R_NEMESIS, daemon_keepers()) : 0;
     if (!user || !fault_now(F_OPEN_CUT))
         return;
-    for (uint32_t k = 1; k <= N_KEEPERS; k++) {
+    for (uint32_t k = 1; k <= daemon_keepers(); k++) {
         if (k == spared)
             continue;
         cut(user, k, us);
@@ -143,7 +151,7 @@ static struct proc *proc_at(uint32_t host)
 
 static void strike(enum fault f)
 {
-    uint32_t keeper = below(R_NEMESIS, N_KEEPERS);
+    uint32_t keeper = below(R_NEMESIS, daemon_keepers());
     switch (f) {
     case F_USER_KILL:
     case F_COMMIT_KILL:
@@ -154,6 +162,12 @@ static void strike(enum fault f)
         return;
     case F_OPEN_CUT:
         cut_off_writer();
+        return;
+    case F_MEMBER:
+        member_replace();
+        return;
+    case F_TOOL_KILL:
+        (void)member_kill_tool();
         return;
     default:
         break;
@@ -195,6 +209,8 @@ static void strike(enum fault f)
         return;
     case F_PAUSE: {
         struct proc *p = proc_at(any_host());
+        if (member_tool() && below(R_NEMESIS, 8) == 0)
+            p = member_tool();
         p->paused_until = sim.now + a_while();
         return;
     }
@@ -218,12 +234,14 @@ static void stroke(void *a, uint64_t b)
         return;
     }
     after(1 + below(R_NEMESIS, 2 * sim.w.strokes_us), stroke, NULL, 0);
+    if (work_duel_is_on())
+        return; /* which is fault enough: it is to come to its end */
     bool heavy = below(R_NEMESIS, sim.w.strokes_a_heavy) == 0;
     for (uint32_t f = F_RESET; f < N_FAULTS; f++)
-        sum += f == F_TORN || is_heavy(f) != heavy ? 0 : sim.w.ppm[f];
+        sum += share(f, heavy);
     pick = below(R_NEMESIS, sum);
     for (uint32_t f = F_RESET; f < N_FAULTS; f++) {
-        uint32_t mine = f == F_TORN || is_heavy(f) != heavy ? 0 : sim.w.ppm[f];
+        uint32_t mine = share(f, heavy);
         if (pick < mine) {
             strike(f);
             return;
@@ -244,7 +262,7 @@ void nemesis_heal(void)
     trace("healed");
     sim.healed = true;
     net_heal();
-    for (uint32_t k = 0; k < N_KEEPERS; k++) {
+    for (uint32_t k = 0; k < MAX_KEEPERS; k++) {
         disk_full(k + 1, false);
         disk_slow(k + 1, 0);
     }

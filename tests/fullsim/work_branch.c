@@ -59,7 +59,7 @@ struct conn work_other(struct conn *c, struct timeline *t, lsn_t at)
     struct conn other = *c;
     int rc;
     other.timeline = t;
-    other.db = client_open(&other, t->branch, at, &rc);
+    other.db = client_handle(&other, t->branch, at, &rc);
     if (!other.db)
         client_check_code(&other, rc, "opening a branch or a moment");
     return other;
