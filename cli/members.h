@@ -32,7 +32,6 @@ struct members {
     struct client_target target; /* the pageserver */
     struct co_id cluster;
     struct nodes book; /* the newest that anybody keeps; version 1: as the pageserver has it */
-    uint32_t heard;    /* so many told which one they keep */
     struct member at[NODES_MAX];
     uint32_t n;
     struct qmsg_scratch scratch;

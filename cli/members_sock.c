@@ -156,10 +156,8 @@ int members_open(struct members *m, const struct cli_args *args)
     corallite__server_status__free_unpacked(st, NULL);
     for (uint32_t i = 0; !rc && i < m->n; i++) { /* m->n may grow */
         reach(m, &m->at[i]);
-        if (m->at[i].up && ask_nodes(&m->at[i], NULL, &nodes) == 0) {
-            m->heard++;
+        if (m->at[i].up && ask_nodes(&m->at[i], NULL, &nodes) == 0)
             take(m, &nodes);
-        }
     }
     return rc;
 }

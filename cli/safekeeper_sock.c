@@ -291,10 +291,6 @@ static int make_joint(struct replace *r, bool *finished)
 {
     struct nodes next = r->m.book;
     struct wal_config *c = &next.config;
-    if (r->m.heard == 0) /* the pageserver's list may be one that is joint */
-        return co_fail(CO_ERR_NO_QUORUM,
-                       "no safekeeper tells who the members are; start them, then give the same "
-                       "command again");
     bool old = q_in_group(c->members, c->n, r->old);
     bool new = q_in_group(c->members, c->n, r->new->node);
     *finished = c->n_new == 0 && !old && new;
@@ -307,6 +303,10 @@ static int make_joint(struct replace *r, bool *finished)
     }
     if (!old)
         return refuse_old(r);
+    if (new && c->version == 1) /* only the pageserver told, and it does not tell who is joining */
+        return co_fail(CO_ERR_NO_QUORUM,
+                       "a replacement is under way that the safekeepers which can be reached do "
+                       "not know of yet; start the others, then give the same command again");
     if (new)
         return co_fail(CO_ERR_INVAL,
                        "safekeeper %u is a member already; give the address of a new, "

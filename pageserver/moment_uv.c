@@ -31,6 +31,7 @@
 #define ROUND_MS  20u  /* between rounds while the tail is open */
 #define REASK_MS  500u /* when fewer than a majority answered */
 #define SETTLE_MS 1000u
+#define ORPHAN_MS 200u /* less than a try of a program that knows two pageservers */
 
 /* -- The head ---------------------------------------------------------------------------------- */
 
@@ -102,7 +103,7 @@ static bool is_orphaned(const struct ps_server *s, const struct ps_moment *m,
     for (uint32_t i = 0; i < config->n; i++)
         left |= !q_is_member(&s->reg.config, config->members[i].node_id);
     return left && tl->meta.state == PS_SEALED && is_quorum(s, m, &s->reg.config) &&
-           uv_now(&s->loop) - m->first_ms >= SETTLE_MS;
+           uv_now(&s->loop) - m->first_ms >= ORPHAN_MS;
 }
 
 /* 0: m->head is known. CO_ERR_AGAIN. */
