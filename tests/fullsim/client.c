@@ -30,15 +30,15 @@ lsn_t setup_lsn;
 
 sqlite3 *client_handle(struct conn *c, const char *branch, lsn_t at, int *rc)
 {
-    char uri[400], moment[64] = "", lsn[LSN_TEXT];
+    char uri[400], moment[64] = "", lsn[LSN_TEXT], server[64];
     sqlite3 *db = NULL;
     if (at)
         snprintf(moment, sizeof moment, "&at=lsn:%s", lsn_format(at, lsn));
+    pages_uri(c->user->server, server);
     snprintf(uri, sizeof uri,
-             "file:shop/%s?vfs=corallite&server=10.0.%u.9:6400&commit_timeout=%u&staleness=%u"
+             "file:shop/%s?vfs=corallite&server=%s&commit_timeout=%u&staleness=%u"
              "&cache_mb=%u%s",
-             branch, c->user->server, sim.w.commit_timeout_ms, sim.w.staleness_ms, sim.w.cache_mb,
-             moment);
+             branch, server, sim.w.commit_timeout_ms, sim.w.staleness_ms, sim.w.cache_mb, moment);
     *rc = sqlite3_open_v2(
         uri, &db, SQLITE_OPEN_URI | SQLITE_OPEN_READWRITE | (at ? 0 : SQLITE_OPEN_CREATE), NULL);
     if (*rc) {

@@ -1,10 +1,6 @@
 /*
- * daemon.c - the four daemons as virtual processes: the product's servers, started as their main()
- * starts them but for command line and HTTP; killed, stopped, restarted.
- *
- * LMDB opens an environment once a real process, and a virtual process that is killed leaves its
- * own behind. So each start of the pageserver gets a copy of the data file as it was at the end of
- * the one before: what a process finds after kill -9.
+ * daemon.c - safekeepers as virtual processes: the product's server, started as its main() starts
+ * it but for command line and HTTP; killed, stopped, restarted, added to.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -17,7 +13,6 @@
 
 #include "common/assert.h"
 #include "common/identity_file.h"
-#include "pageserver/server_uv.h"
 #include "safekeeper/server_uv.h"
 #include "tests/fullsim/fullsim.h"
 #include "tests/fullsim/wrap.h"
@@ -29,6 +24,8 @@ static struct keeper {
     struct proc *proc;
     uint64_t boots;
     bool restarting;
+    bool ran;            /* a start of it was ever completed */
+    bool hopeless;       /* it refuses to start, and nobody hurries */
     uint64_t away_until; /* it does not come back before */
     struct sk_server *server;
     uv_loop_t loop;
@@ -38,16 +35,9 @@ static struct keeper {
 } keepers[MAX_KEEPERS];
 static uint32_t n_keepers;
 
-static struct {
-    struct proc *proc;
-    uint64_t boots;
-    bool restarting;
-    struct ps_options options;
-} pages;
-
 struct proc *daemon_proc(uint32_t host)
 {
-    return host == HOST_PAGES ? pages.proc : keepers[host - 1].proc;
+    return host >= HOST_PAGES ? pages_proc(host) : keepers[host - 1].proc;
 }
 
 /* ---- safekeepers -------------------------------------------------------------------------------
@@ -67,7 +57,8 @@ static void end_keeper(struct keeper *k, bool power)
         k->boots++;
     if (!k->restarting) {
         k->restarting = true;
-        after(20000 + below(R_NEMESIS, sim.healed ? 100000 : 1500000), start_keeper, k, 0);
+        uint32_t most = k->hopeless ? 5000000 : sim.healed ? 100000 : 1500000;
+        after(20000 + below(R_NEMESIS, most), start_keeper, k, 0);
     }
     proc_kill(p); /* does not return if it is the caller's own */
 }
@@ -120,6 +111,11 @@ static void on_terminate(uv_signal_t *h, int number)
 static void cannot_start(struct keeper *k, int rc)
 {
     trace("safekeeper %u does not start: %s", k->host, co_sentence());
+    if (!k->ran && rc != CO_ERR_IO) { /* as the sentence says: an interrupted first start */
+        disk_wipe(k->host);
+        end_keeper(k, false);
+    }
+    k->hopeless = rc == CO_ERR_CORRUPT;
     if ((rc != CO_ERR_IO || sim.healed) && !is_rot(k, rc))
         violation("safekeeper %u does not start: %s", k->host, co_sentence());
     end_keeper(k, false);
@@ -149,6 +145,7 @@ static void *keeper_main(void *arg)
     uv_signal_init(&k->loop, &k->terminate);
     k->terminate.data = k;
     uv_signal_start(&k->terminate, on_terminate, SIGTERM);
+    k->ran = true;
     trace("safekeeper %u is up", k->host);
     uv_run(&k->loop, UV_RUN_DEFAULT);
     trace("safekeeper %u stopped", k->host);
@@ -212,144 +209,14 @@ bool daemon_keeper_is_up(uint32_t i)
     return keepers[i].proc->alive;
 }
 
-/* ---- the pageserver ----------------------------------------------------------------------------
- */
-
-static void start_pages(void *a, uint64_t b);
-static void set_node(uint32_t i, uint32_t host);
-
-static void copy(const char *from, const char *to)
-{
-    static char buf[1 << 16];
-    int in = __real_open(from, O_RDONLY), out = -1;
-    ssize_t n;
-    if (in < 0)
-        return;
-    out = __real_open(to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    co_assert(out >= 0);
-    while ((n = __real_read(in, buf, sizeof buf)) > 0)
-        co_assert(__real_write(out, buf, (size_t)n) == n);
-    __real_close(in);
-    __real_close(out);
-}
-
-static void next_dir(void)
-{
-    char from[300], to[300];
-    snprintf(pages.options.dir, sizeof pages.options.dir, "%s/ps.%llu", sim.dir,
-             (unsigned long long)pages.boots);
-    if (pages.boots == 0)
-        return;
-    unsigned long long last = pages.boots - 1, now = pages.boots;
-    snprintf(to, sizeof to, "%s/ps.%llu", sim.dir, now);
-    co_assert(__real_mkdir(to, 0700) == 0);
-    snprintf(to, sizeof to, "%s/ps.%llu/store", sim.dir, now);
-    co_assert(__real_mkdir(to, 0700) == 0);
-    snprintf(from, sizeof from, "%s/ps.%llu/identity", sim.dir, last);
-    snprintf(to, sizeof to, "%s/ps.%llu/identity", sim.dir, now);
-    copy(from, to);
-    snprintf(from, sizeof from, "%s/ps.%llu/store/data.mdb", sim.dir, last);
-    snprintf(to, sizeof to, "%s/ps.%llu/store/data.mdb", sim.dir, now);
-    copy(from, to);
-    __real_unlink(from);
-}
-
-static void end_pages(void)
-{
-    struct proc *p = pages.proc;
-    if (!p->alive)
-        return;
-    net_proc_died(p, false);
-    loop_forget(p);
-    pages.boots++;
-    if (!pages.restarting) {
-        pages.restarting = true;
-        after(10000 + below(R_NEMESIS, sim.healed ? 100000 : 800000), start_pages, NULL, 0);
-    }
-    probe(P_PAGES_RESTART);
-    proc_kill(p);
-}
-
-static void *pages_main(void *arg)
-{
-    (void)arg;
-    int code = ps_server_run(&pages.options);
-    trace("pageserver ended with %d", code);
-    if (code)
-        violation("the pageserver ended with %d: %s", code, co_sentence());
-    end_pages();
-    return NULL;
-}
-
-/* An administrator may leave --safekeepers as it was, as long as two of those are members. */
-static void name_members(void)
-{
-    uint32_t still = 0, n = 0;
-    for (uint32_t i = 0; i < N_KEEPERS; i++)
-        still += member_is(pages.options.nodes[i].id);
-    if (still >= 2 && below(R_NEMESIS, 2))
-        return;
-    for (uint32_t host = 1; host <= n_keepers; host++)
-        if (member_is(host))
-            set_node(n++, host);
-    co_assert(n == N_KEEPERS);
-}
-
-static void start_pages(void *a, uint64_t b)
-{
-    (void)a;
-    (void)b;
-    pages.restarting = false;
-    name_members();
-    next_dir();
-    pages.proc = proc_new("pages", HOST_PAGES);
-    (void)task_new(pages.proc, pages_main, NULL);
-}
-
-void daemon_pages_end(bool clean)
-{
-    if (!pages.proc->alive)
-        return;
-    if (clean)
-        loop_signal(pages.proc, SIGTERM);
-    else
-        end_pages();
-}
-
-/* A write transaction takes as long as a disk: a kill may come before it is there. */
-struct MDB_txn;
-int __real_mdb_txn_commit(struct MDB_txn *txn);
-int __wrap_mdb_txn_commit(struct MDB_txn *txn);
-int __wrap_mdb_txn_commit(struct MDB_txn *txn)
-{
-    if (sim.current)
-        task_sleep(sim.w.sync_min_us + below(R_DISK, sim.w.sync_max_us - sim.w.sync_min_us + 1));
-    return __real_mdb_txn_commit(txn);
-}
-
 /* ---- the cluster -------------------------------------------------------------------------------
  */
-
-static void set_node(uint32_t i, uint32_t host)
-{
-    pages.options.nodes[i].id = host;
-    snprintf(pages.options.nodes[i].host, sizeof pages.options.nodes[i].host, "10.0.0.%u", host);
-    pages.options.nodes[i].port = 6410;
-}
 
 void daemons_start(void)
 {
     for (uint32_t i = 0; i < sizeof cluster_id.b; i++)
         cluster_id.b[i] = (uint8_t)draw(R_SWARM) | 1u;
-    pages.options = (struct ps_options){.listen_host = "10.0.0.9",
-                                        .listen_port = 6400,
-                                        .map_bytes = 512u << 20,
-                                        .have_cluster = true,
-                                        .cluster = cluster_id,
-                                        .n_nodes = N_KEEPERS};
-    for (uint32_t i = 0; i < N_KEEPERS; i++) {
-        set_node(i, i + 1);
+    for (uint32_t i = 0; i < N_KEEPERS; i++)
         daemon_keeper_add();
-    }
-    start_pages(NULL, 0);
+    pages_start();
 }

@@ -12,7 +12,8 @@
  *   net.c       TCP between virtual hosts, poll, eventfd
  *   loop.c      libuv
  *   disk.c      a file system a host, with what a crash may do to it
- *   daemon.c    safekeepers and the pageserver as processes: start, kill, restart
+ *   daemon.c    safekeepers as processes: start, kill, restart
+ *   pages.c     pageservers: the same, and who owns the catalog
  *   member.c    safekeepers that are replaced, by the product's own tool
  *   client.c    virtual processes that use SQLite; work_*.c what they do
  *   oracle.c    what must hold; replay.c the plain file beside it
@@ -38,7 +39,7 @@
 #define MAX_TASKS   32768u
 #define MAX_PROCS   2048u
 #define MAX_KEYS    32u
-#define HOST_PAGES  9u  /* of the pageserver; safekeepers are 1 to MAX_KEEPERS */
+#define HOST_PAGES  9u  /* of a pageserver; of the second one the next */
 #define HOST_USERS  20u /* the first compute's */
 #define MAX_HOSTS   32u
 
@@ -76,7 +77,8 @@ bool chance(enum stream r, uint32_t ppm);
     X(ROT, "rot")                                                                                  \
     X(MEMBER, "safekeeper-replacement")                                                            \
     X(TOOL_KILL, "tool-kill")                                                                      \
-    X(DUEL, "writer-displaced")
+    X(DUEL, "writer-displaced")                                                                    \
+    X(PAGES_LOST, "pageserver-disk-lost")
 enum fault {
 #define X(name, text) F_##name,
     FAULTS(X)
@@ -135,7 +137,11 @@ bool fault_now(enum fault f);
     X(CAME_BACK, "a safekeeper came back that had been replaced meanwhile")                        \
     X(DUEL, "a writer was displaced behind its back, and found out when it read")                  \
     X(SAME_LSN, "an LSN of a lost commit came again")                                              \
-    X(DEAD_GROUND, "a transaction on a lost snapshot was told so")
+    X(DEAD_GROUND, "a transaction on a lost snapshot was told so")                                 \
+    X(SECOND_READ, "the second pageserver served a page")                                          \
+    X(FOLLOWER_READ, "a follower served a page while its owner was away")                          \
+    X(TAKE_OVER, "a follower took over from an owner whose disk was lost")                         \
+    X(REBUILT, "a pageserver whose disk was lost began with nothing")
 enum probe {
 #define X(name, text) P_##name,
     PROBES(X)
@@ -161,9 +167,11 @@ struct swarm {
     uint32_t page_size, cache_pages, auto_vacuum, cache_mb;
     uint32_t staleness_ms, commit_timeout_ms, normal_ppm, think_us;
     uint32_t bank, append, mark, large, paged, branch, restore, past; /* weights of what is done */
-    uint32_t duels;     /* at most so often a writer is displaced behind its back (work_duel.c) */
-    uint32_t busy_ms;   /* how long a connection waits for its turn */
-    uint32_t linger_us; /* at most so long a transaction idles */
+    uint32_t follower;   /* pageservers beside the first: 0 or 1 */
+    uint32_t archive_ms; /* between rounds of archiving; 0: there is no archive */
+    uint32_t duels;      /* at most so often a writer is displaced behind its back (work_duel.c) */
+    uint32_t busy_ms;    /* how long a connection waits for its turn */
+    uint32_t linger_us;  /* at most so long a transaction idles */
     uint32_t
         fragment_bytes;   /* larger records travel in fragments of so much; 0: as in the product */
     uint32_t spill_bytes; /* larger transactions are built in a file; 0: as in the product */
@@ -278,6 +286,7 @@ void loop_forget(struct proc *p);
 
 /* disk.c */
 void disk_crash(uint32_t host, bool power);
+void disk_wipe(uint32_t host);
 void disk_full(uint32_t host, bool full);
 void disk_slow(uint32_t host, uint64_t until);
 bool disk_rot(uint32_t host); /* one bit of a segment; false: there is none yet */
@@ -287,7 +296,7 @@ void disk_eio(uint32_t host); /* the next sync fails, and what it was for is los
 void daemons_start(void);
 void daemon_keeper_end(uint32_t k, bool power); /* and restarts it later */
 void daemon_keeper_stop(uint32_t k);
-void daemon_pages_end(bool clean);
+
 uint32_t daemon_keepers(void); /* that were ever started */
 void daemon_keeper_add(void);  /* the next host's, empty */
 /* Ends it now, if it runs; it does not come back for so long, but when all is healed. */
@@ -297,10 +306,22 @@ struct proc *daemon_proc(uint32_t host);
 void daemon_rot(void); /* always on the same safekeeper: two copies are left */
 extern struct co_id cluster_id;
 
+/* pages.c */
+void pages_start(void);
+struct proc *pages_proc(uint32_t host);
+uint32_t pages_count(void);
+void pages_end_one(bool clean); /* and restarts it later */
+void pages_lose_one(void);      /* it restarts without its disk; see there */
+bool pages_owner_is_up(void);
+/* How a compute names them, whose name for them is so numbered. */
+void pages_uri(uint32_t server, char out[64]);
+
 /* member.c */
 void member_replace(void); /* begins one, if none is under way */
 bool member_kill_tool(void);
 bool member_busy(void);
+/* A timeline was asked for: none begins for a while. */
+void member_hold_off(void);
 bool member_is(uint32_t host);  /* as far as the tool has said */
 struct proc *member_tool(void); /* NULL: there is none */
 

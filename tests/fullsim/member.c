@@ -7,6 +7,9 @@
  * OLD may be away when it begins and come back at any time: before, within, long after. Its disk is
  * as it was; to lose it for good beside a byte that rots on another would be one loss too many.
  *
+ * No branch is made meanwhile, or shortly before: one that is under way at the pageserver when the
+ * tool looks for the last time is born with the members that were (README.md).
+ *
  * Only one replacement at a time: cli/safekeeper_sock.c keeps what it knows in a static variable,
  * which is one process's here as there.
  */
@@ -23,12 +26,18 @@ static struct {
     bool busy;         /* begun and not done */
     bool lost, killed; /* OLD was away when it began; a tool of this one was killed */
     uint32_t old, new;
+    uint64_t not_before;
     uint32_t members[N_KEEPERS];
 } m = {.members = {1, 2, 3}};
 
 bool member_busy(void)
 {
     return m.busy;
+}
+
+void member_hold_off(void)
+{
+    m.not_before = sim.now + 10000000;
 }
 
 bool member_is(uint32_t host)
@@ -88,11 +97,11 @@ static void *tool_main(void *arg)
 {
     static const struct cli_option options[] = {
         {.name = "--server", .value = "A"}, {.name = "--dir"}, {.name = "--json"}, {0}};
-    char old[16], new[32];
+    char old[16], new[32], server[64];
     char *words[] = {old, new};
-    struct cli_args args = {
-        .options = options, .values = {"10.0.254.9:6400"}, .words = words, .n_words = 2};
+    struct cli_args args = {.options = options, .values = {server}, .words = words, .n_words = 2};
     (void)arg;
+    pages_uri(254, server);
     snprintf(old, sizeof old, "%u", m.old);
     snprintf(new, sizeof new, "%u=10.0.0.%u:6410", m.new, m.new);
     int code = cli_safekeeper_replace(&args);
@@ -132,7 +141,8 @@ bool member_kill_tool(void)
 
 void member_replace(void)
 {
-    if (m.busy || m.tool || daemon_keepers() == MAX_KEEPERS || !fault_now(F_MEMBER))
+    if (m.busy || m.tool || sim.now < m.not_before || daemon_keepers() == MAX_KEEPERS ||
+        !fault_now(F_MEMBER))
         return;
     m.busy = true;
     m.killed = false;

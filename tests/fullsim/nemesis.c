@@ -56,10 +56,16 @@ void swarm_draw(void)
     w->busy_ms = ONE_OF(0, 0, 60, 400);
     w->linger_us = ONE_OF(120000, 120000, 2500000);
     w->duels = ONE_OF(0, 0, 3);
+    w->follower = below(R_SWARM, 2);
+    w->archive_ms = 0;
     w->paged = below(R_SWARM, 5);
     w->branch = ONE_OF(0, 3, 8);
     w->past = ONE_OF(0, 5, 10);
     w->strokes_a_heavy = ONE_OF(6, 12, 24);
+    /* What a restore has put aside stays with its old members: no pageserver can be made anew once
+     * they have left (docs/OPERATIONS.md). */
+    if (w->ppm[F_MEMBER] && w->restore)
+        w->ppm[F_PAGES_LOST] = 0;
     w->heal_us = 110000000 + below(R_SWARM, 30000000);
 }
 
@@ -81,10 +87,12 @@ static uint32_t share(enum fault f, bool heavy)
 
 static uint32_t any_host(void)
 {
-    uint32_t keepers = daemon_keepers(), n = below(R_NEMESIS, keepers + 1 + sim.w.n_users);
+    uint32_t keepers = daemon_keepers(), servers = pages_count();
+    uint32_t n = below(R_NEMESIS, keepers + servers + sim.w.n_users);
     if (n < keepers)
         return n + 1;
-    return n == keepers ? HOST_PAGES : HOST_USERS + n - keepers - 1;
+    n -= keepers;
+    return n < servers ? HOST_PAGES + n : HOST_USERS + n - servers;
 }
 
 static uint64_t a_while(void)
@@ -163,6 +171,9 @@ static void strike(enum fault f)
     case F_OPEN_CUT:
         cut_off_writer();
         return;
+    case F_PAGES_LOST:
+        pages_lose_one();
+        return;
     case F_MEMBER:
         member_replace();
         return;
@@ -205,7 +216,7 @@ static void strike(enum fault f)
         return;
     case F_PAGES_KILL:
     case F_PAGES_STOP:
-        daemon_pages_end(f == F_PAGES_STOP);
+        pages_end_one(f == F_PAGES_STOP);
         return;
     case F_PAUSE: {
         struct proc *p = proc_at(any_host());

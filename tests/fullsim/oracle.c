@@ -650,6 +650,10 @@ int __wrap_ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pg
         return rc;
     const uint8_t *want = page_at(t, pgno, lsn);
     run_stats.pages_checked++;
+    if (here()->host > HOST_PAGES)
+        probe(P_SECOND_READ);
+    if (here() == pages_proc(here()->host) && !pages_owner_is_up())
+        probe(P_FOLLOWER_READ);
     if (!want || memcmp(want, out, page_size) != 0)
         violation("I13: the pageserver has page %u of %s at %llx as of %llx, which is not what was "
                   "committed there",
