@@ -303,7 +303,8 @@ static int make_joint(struct replace *r, bool *finished)
     }
     if (!old)
         return refuse_old(r);
-    if (new && c->version == 1) /* only the pageserver told, and it does not tell who is joining */
+    /* Only the pageserver told, and it lists who is joining with the members: one too many. */
+    if (new && c->version == 1 && c->n % 2 == 0)
         return co_fail(CO_ERR_NO_QUORUM,
                        "a replacement is under way that the safekeepers which can be reached do "
                        "not know of yet; start the others, then give the same command again");
