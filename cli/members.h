@@ -32,7 +32,7 @@ struct member {
 struct members {
     struct client_target target; /* the pageserver */
     struct co_id cluster;
-    struct nodes book; /* the newest that anybody keeps; version 1: as the pageserver was started */
+    struct nodes book; /* the newest that anybody keeps; version 1: as the pageserver has it */
     struct member at[NODES_MAX];
     uint32_t n;
     struct qmsg_scratch scratch;

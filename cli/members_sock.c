@@ -195,6 +195,14 @@ int members_enough(const struct members *m, const struct wal_config *config)
                      missing);
 }
 
+/* A try that was broken off may have stored the same change with less known of the disks. */
+static bool same_members(const struct nodes *a, const struct nodes *b)
+{
+    const struct wal_config *x = &a->config, *y = &b->config;
+    return x->version == y->version && q_same_group(x->members, x->n, y->members, y->n) &&
+           q_same_group(x->new_members, x->n_new, y->new_members, y->n_new);
+}
+
 int members_put(struct members *m, const struct nodes *nodes)
 {
     uint32_t set[NODES_MAX], n = 0;
@@ -204,8 +212,7 @@ int members_put(struct members *m, const struct nodes *nodes)
         reach(m, x);
         if (!x->up || ask_nodes(x, nodes, &now))
             continue;
-        if (now.config.version > nodes->config.version ||
-            memcmp(&now.config, &nodes->config, sizeof now.config) != 0)
+        if (now.config.version > nodes->config.version || !same_members(&now, nodes))
             return co_fail(
                 CO_ERR_BUSY,
                 "somebody else changes the safekeepers at this moment: safekeeper %u has "

@@ -9,7 +9,9 @@
  *   2  NEW gets every entry of the registry that it lacks
  *   3  each timeline: joint, fed, NEW alone (member_log_sock.c); again until all are done, those
  *      that came meanwhile too
- *   4  the list becomes that of the new members; the pageserver lets OLD go
+ *   4  what is sealed keeps its members; its log is to be at the pageserver, all of it, before one
+ *      of them leaves (pageserver/moment_uv.c)
+ *   5  the list becomes that of the new members; the pageserver lets OLD go
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +29,7 @@
 #define FOLLOW_US   20000000u
 #define PAUSE_US    200000u
 #define SAY_US      2000000u
+#define SEALED_MS   20000u
 #define SEALED_TEXT "sealed by a restore or kept for branches"
 
 /* ---- list --------------------------------------------------------------------------------------
@@ -305,6 +308,11 @@ static int make_joint(struct replace *r, bool *finished)
     }
     if (!old)
         return refuse_old(r);
+    /* Only the pageserver told, and it lists who is joining with the members: one too many. */
+    if (new && c->version == 1 && c->n % 2 == 0)
+        return co_fail(CO_ERR_NO_QUORUM,
+                       "a replacement is under way that the safekeepers which can be reached do "
+                       "not know of yet; start the others, then give the same command again");
     if (new)
         return co_fail(CO_ERR_INVAL,
                        "safekeeper %u is a member already; give the address of a new, "
@@ -451,7 +459,33 @@ static int walk_all(struct replace *r)
     return rc;
 }
 
-/* Step 4. */
+/* Step 4. Asking for the head waits until it is there. What was renamed or dropped meanwhile need
+ * not be waited for. */
+static int await_sealed(struct replace *r)
+{
+    struct client c;
+    int rc = client_open(&c, &r->m.target);
+    if (rc)
+        return rc;
+    for (uint32_t i = 0; !rc && i < r->all.n; i++) {
+        Corallite__Timeline *t = r->all.e[i].wire;
+        Corallite__Resolve q = CORALLITE__RESOLVE__INIT;
+        if (r->all.e[i].state != CORALLITE__TIMELINE_STATE__TIMELINE_SEALED || t->hidden)
+            continue;
+        say(r, false, "%s: waiting until the pageserver has all of it", r->all.e[i].name);
+        q.database = t->database_name;
+        q.branch = t->branch;
+        q.has_deadline_ms = 1;
+        q.deadline_ms = SEALED_MS;
+        rc = client_call(&c, FRAME_RESOLVE, &q.base, FRAME_RESOLVED, NULL, SEALED_MS + 2000, NULL);
+        if (rc == CO_ERR_NOT_FOUND || rc == CO_ERR_DROPPED)
+            rc = 0;
+    }
+    client_close(&c);
+    return rc;
+}
+
+/* Step 5. */
 static int finish(struct replace *r)
 {
     struct nodes next = r->m.book;
@@ -514,6 +548,8 @@ int cli_safekeeper_replace(const struct cli_args *args)
             r.old, r.new->node);
         rc = walk_all(&r);
     }
+    if (!rc && !finished)
+        rc = await_sealed(&r);
     if (!rc && !finished)
         rc = finish(&r);
     if (!rc)

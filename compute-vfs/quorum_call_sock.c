@@ -660,6 +660,9 @@ static uint32_t quorum_no_quorum_ms(struct cv_log *log)
 
     if (q == NULL)
         return 0;
+    /* The members may have changed since a connection last came or went. */
+    if (cv_quorum_has(q))
+        q->no_quorum_since_us = 0;
     uint64_t since_us = q->no_quorum_since_us;
     leave(q);
     return since_us == 0 ? 0 : (uint32_t)((co_now_us() - since_us) / 1000u + 1u);

@@ -34,10 +34,20 @@ static void check_pages(struct cv_pages *pages, struct timeline *t, lsn_t lsn)
     }
 }
 
-static void check_timeline(struct conn *c, struct timeline *t, struct cv_pages *pages)
+static void check_moments(struct cv_pages *pages, struct timeline *t)
+{
+    for (uint32_t i = 0; i <= MOMENTS; i++) {
+        struct record *r = gold_at(t, i ? any_lsn(t) : NEVER);
+        if (r)
+            check_pages(pages, t, r->h.end_lsn);
+    }
+}
+
+static void check_timeline(struct conn *c, struct timeline *t)
 {
     int rc = 1;
     struct conn other = {0};
+    trace("check %s", t->branch);
     while (rc) {
         if (!other.db)
             other = work_other(c, t, 0);
@@ -52,18 +62,19 @@ static void check_timeline(struct conn *c, struct timeline *t, struct cv_pages *
     }
     work_read(&other, "at the end");
     sqlite3_close(other.db);
-    for (uint32_t i = 0; i <= MOMENTS; i++) {
-        struct record *r = gold_at(t, i ? any_lsn(t) : NEVER);
-        if (r)
-            check_pages(pages, t, r->h.end_lsn);
-    }
 }
 
 void check_all(struct conn *c)
 {
-    struct cv_pages *pages;
-    co_assert(cv_pageserver_open("10.0.255.9:6400", &pages) == 0);
     for (uint32_t i = 0; i < n_timelines; i++)
-        check_timeline(c, &timelines[i], pages);
-    pages->ops->close(pages);
+        check_timeline(c, &timelines[i]);
+    for (uint32_t k = 0; k < pages_count(); k++) {
+        struct cv_pages *pages;
+        char server[32];
+        snprintf(server, sizeof server, "10.0.255.%u:6400", HOST_PAGES + k);
+        co_assert(cv_pageserver_open(server, &pages) == 0);
+        for (uint32_t i = 0; i < n_timelines; i++)
+            check_moments(pages, &timelines[i]);
+        pages->ops->close(pages);
+    }
 }

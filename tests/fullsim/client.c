@@ -14,6 +14,7 @@
 
 #include "common/assert.h"
 #include "compute-vfs/commit.h"
+#include "tests/fullsim/work.h"
 #include "tests/fullsim/wrap.h"
 
 #define MAX_USERS 6u
@@ -27,21 +28,22 @@ lsn_t setup_lsn;
 /* ---- SQL ---------------------------------------------------------------------------------------
  */
 
-sqlite3 *client_open(struct conn *c, const char *branch, lsn_t at, int *rc)
+sqlite3 *client_handle(struct conn *c, const char *branch, lsn_t at, int *rc)
 {
-    char uri[400], moment[64] = "", lsn[LSN_TEXT];
+    char uri[400], moment[64] = "", lsn[LSN_TEXT], server[64];
     sqlite3 *db = NULL;
     if (at)
         snprintf(moment, sizeof moment, "&at=lsn:%s", lsn_format(at, lsn));
+    pages_uri(c->user->server, server);
     snprintf(uri, sizeof uri,
-             "file:shop/%s?vfs=corallite&server=10.0.%u.9:6400&commit_timeout=%u&staleness=%u"
+             "file:shop/%s?vfs=corallite&server=%s&commit_timeout=%u&staleness=%u"
              "&cache_mb=%u%s",
-             branch, c->user->server, sim.w.commit_timeout_ms, sim.w.staleness_ms, sim.w.cache_mb,
-             moment);
+             branch, server, sim.w.commit_timeout_ms, sim.w.staleness_ms, sim.w.cache_mb, moment);
     *rc = sqlite3_open_v2(
         uri, &db, SQLITE_OPEN_URI | SQLITE_OPEN_READWRITE | (at ? 0 : SQLITE_OPEN_CREATE), NULL);
     if (*rc) {
         *rc = db ? sqlite3_extended_errcode(db) : *rc;
+        trace("open %s%s: %d (%.300s)", branch, moment, *rc, co_sentence());
         sqlite3_close(db);
         return NULL;
     }
@@ -220,7 +222,7 @@ static void reopen(struct conn *c)
 {
     int rc;
     while (!c->db) {
-        c->db = client_open(c, "main", 0, &rc);
+        c->db = client_handle(c, "main", 0, &rc);
         if (!c->db) {
             client_check_code(c, rc, "open");
             task_sleep(20000 + below(R_WORK, 100000));
@@ -253,9 +255,11 @@ static void *conn_main(void *arg)
     task_sleep(2000 * (uint64_t)sim.w.staleness_ms); /* so old may be what is read */
     read_schema(c);
     for (;;) {
+        if (work_duel(c))
+            continue;
         work_resolve(c);
         if (sim.healed ? c->after_heal >= MORE : !budget_is_left()) {
-            if (sim.healed && !unknown_left())
+            if (sim.healed && !unknown_left() && !member_busy())
                 break;
             task_sleep(20000);
             continue;

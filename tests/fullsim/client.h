@@ -34,7 +34,7 @@ struct conn {
 extern lsn_t setup_lsn; /* from here on the sums hold */
 
 /* client.c */
-sqlite3 *client_open(struct conn *c, const char *branch, lsn_t at, int *rc);
+sqlite3 *client_handle(struct conn *c, const char *branch, lsn_t at, int *rc);
 /* Runs SQL; what succeeds in a transaction is remembered for the replay. An extended code. */
 int client_sql(struct conn *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 long long client_int(struct conn *c, int *rc, const char *format, ...)

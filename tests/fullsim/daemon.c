@@ -1,10 +1,6 @@
 /*
- * daemon.c - the four daemons as virtual processes: the product's servers, started as their main()
- * starts them but for command line and HTTP; killed, stopped, restarted.
- *
- * LMDB opens an environment once a real process, and a virtual process that is killed leaves its
- * own behind. So each start of the pageserver gets a copy of the data file as it was at the end of
- * the one before: what a process finds after kill -9.
+ * daemon.c - safekeepers as virtual processes: the product's server, started as its main() starts
+ * it but for command line and HTTP; killed, stopped, restarted, added to.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -17,7 +13,6 @@
 
 #include "common/assert.h"
 #include "common/identity_file.h"
-#include "pageserver/server_uv.h"
 #include "safekeeper/server_uv.h"
 #include "tests/fullsim/fullsim.h"
 #include "tests/fullsim/wrap.h"
@@ -29,23 +24,20 @@ static struct keeper {
     struct proc *proc;
     uint64_t boots;
     bool restarting;
+    bool ran;            /* a start of it was ever completed */
+    bool hopeless;       /* it refuses to start, and nobody hurries */
+    uint64_t away_until; /* it does not come back before */
     struct sk_server *server;
     uv_loop_t loop;
     uv_signal_t terminate;
     struct co_identity identity;
     char dir[32];
-} keepers[N_KEEPERS];
-
-static struct {
-    struct proc *proc;
-    uint64_t boots;
-    bool restarting;
-    struct ps_options options;
-} pages;
+} keepers[MAX_KEEPERS];
+static uint32_t n_keepers;
 
 struct proc *daemon_proc(uint32_t host)
 {
-    return host == HOST_PAGES ? pages.proc : keepers[host - 1].proc;
+    return host >= HOST_PAGES ? pages_proc(host) : keepers[host - 1].proc;
 }
 
 /* ---- safekeepers -------------------------------------------------------------------------------
@@ -65,7 +57,8 @@ static void end_keeper(struct keeper *k, bool power)
         k->boots++;
     if (!k->restarting) {
         k->restarting = true;
-        after(20000 + below(R_NEMESIS, sim.healed ? 100000 : 1500000), start_keeper, k, 0);
+        uint32_t most = k->hopeless ? 5000000 : sim.healed ? 100000 : 1500000;
+        after(20000 + below(R_NEMESIS, most), start_keeper, k, 0);
     }
     proc_kill(p); /* does not return if it is the caller's own */
 }
@@ -118,6 +111,11 @@ static void on_terminate(uv_signal_t *h, int number)
 static void cannot_start(struct keeper *k, int rc)
 {
     trace("safekeeper %u does not start: %s", k->host, co_sentence());
+    if (!k->ran && rc != CO_ERR_IO) { /* as the sentence says: an interrupted first start */
+        disk_wipe(k->host);
+        end_keeper(k, false);
+    }
+    k->hopeless = rc == CO_ERR_CORRUPT;
     if ((rc != CO_ERR_IO || sim.healed) && !is_rot(k, rc))
         violation("safekeeper %u does not start: %s", k->host, co_sentence());
     end_keeper(k, false);
@@ -147,6 +145,7 @@ static void *keeper_main(void *arg)
     uv_signal_init(&k->loop, &k->terminate);
     k->terminate.data = k;
     uv_signal_start(&k->terminate, on_terminate, SIGTERM);
+    k->ran = true;
     trace("safekeeper %u is up", k->host);
     uv_run(&k->loop, UV_RUN_DEFAULT);
     trace("safekeeper %u stopped", k->host);
@@ -160,6 +159,13 @@ static void start_keeper(void *a, uint64_t b)
     struct keeper *k = a;
     char name[24];
     (void)b;
+    if (sim.now < k->away_until && !sim.healed) {
+        after(100000, start_keeper, k, 0);
+        return;
+    }
+    if (k->away_until && !member_is(k->host))
+        probe(P_CAME_BACK);
+    k->away_until = 0;
     snprintf(name, sizeof name, "keeper%u", k->host);
     k->restarting = false;
     k->proc = proc_new(name, k->host);
@@ -178,135 +184,39 @@ void daemon_keeper_stop(uint32_t i)
         loop_signal(keepers[i].proc, SIGTERM);
 }
 
-/* ---- the pageserver ----------------------------------------------------------------------------
- */
-
-static void start_pages(void *a, uint64_t b);
-
-static void copy(const char *from, const char *to)
+uint32_t daemon_keepers(void)
 {
-    static char buf[1 << 16];
-    int in = __real_open(from, O_RDONLY), out = -1;
-    ssize_t n;
-    if (in < 0)
-        return;
-    out = __real_open(to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    co_assert(out >= 0);
-    while ((n = __real_read(in, buf, sizeof buf)) > 0)
-        co_assert(__real_write(out, buf, (size_t)n) == n);
-    __real_close(in);
-    __real_close(out);
+    return n_keepers;
 }
 
-static void next_dir(void)
+void daemon_keeper_add(void)
 {
-    char from[300], to[300];
-    snprintf(pages.options.dir, sizeof pages.options.dir, "%s/ps.%llu", sim.dir,
-             (unsigned long long)pages.boots);
-    if (pages.boots == 0)
-        return;
-    unsigned long long last = pages.boots - 1, now = pages.boots;
-    snprintf(to, sizeof to, "%s/ps.%llu", sim.dir, now);
-    co_assert(__real_mkdir(to, 0700) == 0);
-    snprintf(to, sizeof to, "%s/ps.%llu/store", sim.dir, now);
-    co_assert(__real_mkdir(to, 0700) == 0);
-    snprintf(from, sizeof from, "%s/ps.%llu/identity", sim.dir, last);
-    snprintf(to, sizeof to, "%s/ps.%llu/identity", sim.dir, now);
-    copy(from, to);
-    snprintf(from, sizeof from, "%s/ps.%llu/store/data.mdb", sim.dir, last);
-    snprintf(to, sizeof to, "%s/ps.%llu/store/data.mdb", sim.dir, now);
-    copy(from, to);
-    __real_unlink(from);
+    struct keeper *k = &keepers[n_keepers++];
+    co_assert(n_keepers <= MAX_KEEPERS);
+    k->host = n_keepers;
+    snprintf(k->dir, sizeof k->dir, "/sim/keeper%u", k->host);
+    start_keeper(k, 0);
 }
 
-static void end_pages(void)
+void daemon_keeper_away(uint32_t i, uint64_t us)
 {
-    struct proc *p = pages.proc;
-    if (!p->alive)
-        return;
-    net_proc_died(p, false);
-    loop_forget(p);
-    pages.boots++;
-    if (!pages.restarting) {
-        pages.restarting = true;
-        after(10000 + below(R_NEMESIS, sim.healed ? 100000 : 800000), start_pages, NULL, 0);
-    }
-    probe(P_PAGES_RESTART);
-    proc_kill(p);
+    keepers[i].away_until = sim.now + us;
+    end_keeper(&keepers[i], below(R_NEMESIS, 2));
 }
 
-static void *pages_main(void *arg)
+bool daemon_keeper_is_up(uint32_t i)
 {
-    (void)arg;
-    int code = ps_server_run(&pages.options);
-    trace("pageserver ended with %d", code);
-    if (code)
-        violation("the pageserver ended with %d: %s", code, co_sentence());
-    end_pages();
-    return NULL;
-}
-
-static void start_pages(void *a, uint64_t b)
-{
-    (void)a;
-    (void)b;
-    pages.restarting = false;
-    next_dir();
-    pages.proc = proc_new("pages", HOST_PAGES);
-    (void)task_new(pages.proc, pages_main, NULL);
-}
-
-void daemon_pages_end(bool clean)
-{
-    if (!pages.proc->alive)
-        return;
-    if (clean)
-        loop_signal(pages.proc, SIGTERM);
-    else
-        end_pages();
-}
-
-/* A write transaction takes as long as a disk: a kill may come before it is there. */
-struct MDB_txn;
-int __real_mdb_txn_commit(struct MDB_txn *txn);
-int __wrap_mdb_txn_commit(struct MDB_txn *txn);
-int __wrap_mdb_txn_commit(struct MDB_txn *txn)
-{
-    if (sim.current)
-        task_sleep(sim.w.sync_min_us + below(R_DISK, sim.w.sync_max_us - sim.w.sync_min_us + 1));
-    return __real_mdb_txn_commit(txn);
+    return keepers[i].proc->alive;
 }
 
 /* ---- the cluster -------------------------------------------------------------------------------
  */
 
-bool daemon_all_up(void)
-{
-    bool up = pages.proc->alive;
-    for (uint32_t i = 0; i < N_KEEPERS; i++)
-        up = up && keepers[i].proc->alive;
-    return up;
-}
-
 void daemons_start(void)
 {
     for (uint32_t i = 0; i < sizeof cluster_id.b; i++)
         cluster_id.b[i] = (uint8_t)draw(R_SWARM) | 1u;
-    pages.options = (struct ps_options){.listen_host = "10.0.0.9",
-                                        .listen_port = 6400,
-                                        .map_bytes = 512u << 20,
-                                        .have_cluster = true,
-                                        .cluster = cluster_id,
-                                        .n_nodes = N_KEEPERS};
-    for (uint32_t i = 0; i < N_KEEPERS; i++) {
-        struct keeper *k = &keepers[i];
-        k->host = i + 1;
-        snprintf(k->dir, sizeof k->dir, "/sim/keeper%u", k->host);
-        pages.options.nodes[i].id = k->host;
-        snprintf(pages.options.nodes[i].host, sizeof pages.options.nodes[i].host, "10.0.0.%u",
-                 k->host);
-        pages.options.nodes[i].port = 6410;
-        start_keeper(k, 0);
-    }
-    start_pages(NULL, 0);
+    for (uint32_t i = 0; i < N_KEEPERS; i++)
+        daemon_keeper_add();
+    pages_start();
 }

@@ -284,6 +284,13 @@ void disk_crash(uint32_t host, bool power)
             probe(P_TORN_TAIL);
 }
 
+void disk_wipe(uint32_t host)
+{
+    for (uint32_t i = 0; i < n_files; i++)
+        if (files[i]->host == host)
+            files[i]->gone = true;
+}
+
 void disk_full(uint32_t host, bool is_full)
 {
     full[host] = is_full;

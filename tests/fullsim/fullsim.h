@@ -12,7 +12,9 @@
  *   net.c       TCP between virtual hosts, poll, eventfd
  *   loop.c      libuv
  *   disk.c      a file system a host, with what a crash may do to it
- *   daemon.c    safekeepers and the pageserver as processes: start, kill, restart
+ *   daemon.c    safekeepers as processes: start, kill, restart
+ *   pages.c     pageservers: the same, and who owns the catalog
+ *   member.c    safekeepers that are replaced, by the product's own tool
  *   client.c    virtual processes that use SQLite; work_*.c what they do
  *   oracle.c    what must hold; replay.c the plain file beside it
  *   nemesis.c   faults
@@ -30,14 +32,16 @@
 #include "common/mutation.h"
 #include "proto/lsn.h"
 
-#define NEVER      UINT64_MAX
-#define N_KEEPERS  3u
-#define MAX_TASKS  32768u
-#define MAX_PROCS  2048u
-#define MAX_KEYS   32u
-#define HOST_PAGES 9u  /* of the pageserver; keepers are 1 to 3 */
-#define HOST_USERS 20u /* the first compute's */
-#define MAX_HOSTS  32u
+#define NEVER       UINT64_MAX
+#define N_KEEPERS   3u /* members at a time; hosts 1 to 3 to begin with */
+#define MAX_KEEPERS 7u /* with those that take the place of others */
+#define HOST_TOOL   8u
+#define MAX_TASKS   32768u
+#define MAX_PROCS   2048u
+#define MAX_KEYS    32u
+#define HOST_PAGES  9u  /* of a pageserver; of the second one the next */
+#define HOST_USERS  20u /* the first compute's */
+#define MAX_HOSTS   32u
 
 /* ---- randomness: one stream a purpose, so that a draw more in one does not shift the others ----
  */
@@ -70,7 +74,11 @@ bool chance(enum stream r, uint32_t ppm);
     X(PAUSE, "pause")                                                                              \
     X(SLOW_DISK, "slow-disk")                                                                      \
     X(OPEN_CUT, "compute-cut-off-in-transaction")                                                  \
-    X(ROT, "rot")
+    X(ROT, "rot")                                                                                  \
+    X(MEMBER, "safekeeper-replacement")                                                            \
+    X(TOOL_KILL, "tool-kill")                                                                      \
+    X(DUEL, "writer-displaced")                                                                    \
+    X(PAGES_LOST, "pageserver-disk-lost")
 enum fault {
 #define X(name, text) F_##name,
     FAULTS(X)
@@ -120,7 +128,20 @@ bool fault_now(enum fault f);
     X(RESTORE_WRITER, "a writer met the restore of its branch")                                    \
     X(SEALED_READ, "what a restore put aside was read")                                            \
     X(ROT, "a byte rotted in a segment of one safekeeper")                                         \
-    X(ROT_FOUND, "a safekeeper found the rot and said so")
+    X(ROT_FOUND, "a safekeeper found the rot and said so")                                         \
+    X(JOINT, "a log had joint members")                                                            \
+    X(JOINT_COMMIT, "a transaction was committed while its log had joint members")                 \
+    X(REPLACED, "a safekeeper was replaced")                                                       \
+    X(REPLACED_LOST, "a safekeeper was replaced that was away")                                    \
+    X(RESUMED, "a replacement whose tool had been killed was finished by another")                 \
+    X(CAME_BACK, "a safekeeper came back that had been replaced meanwhile")                        \
+    X(DUEL, "a writer was displaced behind its back, and found out when it read")                  \
+    X(SAME_LSN, "an LSN of a lost commit came again")                                              \
+    X(DEAD_GROUND, "a transaction on a lost snapshot was told so")                                 \
+    X(SECOND_READ, "the second pageserver served a page")                                          \
+    X(FOLLOWER_READ, "a follower served a page while its owner was away")                          \
+    X(TAKE_OVER, "a follower took over from an owner whose disk was lost")                         \
+    X(REBUILT, "a pageserver whose disk was lost began with nothing")
 enum probe {
 #define X(name, text) P_##name,
     PROBES(X)
@@ -146,8 +167,11 @@ struct swarm {
     uint32_t page_size, cache_pages, auto_vacuum, cache_mb;
     uint32_t staleness_ms, commit_timeout_ms, normal_ppm, think_us;
     uint32_t bank, append, mark, large, paged, branch, restore, past; /* weights of what is done */
-    uint32_t busy_ms;   /* how long a connection waits for its turn */
-    uint32_t linger_us; /* at most so long a transaction idles */
+    uint32_t follower;   /* pageservers beside the first: 0 or 1 */
+    uint32_t archive_ms; /* between rounds of archiving; 0: there is no archive */
+    uint32_t duels;      /* at most so often a writer is displaced behind its back (work_duel.c) */
+    uint32_t busy_ms;    /* how long a connection waits for its turn */
+    uint32_t linger_us;  /* at most so long a transaction idles */
     uint32_t
         fragment_bytes;   /* larger records travel in fragments of so much; 0: as in the product */
     uint32_t spill_bytes; /* larger transactions are built in a file; 0: as in the product */
@@ -262,6 +286,7 @@ void loop_forget(struct proc *p);
 
 /* disk.c */
 void disk_crash(uint32_t host, bool power);
+void disk_wipe(uint32_t host);
 void disk_full(uint32_t host, bool full);
 void disk_slow(uint32_t host, uint64_t until);
 bool disk_rot(uint32_t host); /* one bit of a segment; false: there is none yet */
@@ -271,11 +296,34 @@ void disk_eio(uint32_t host); /* the next sync fails, and what it was for is los
 void daemons_start(void);
 void daemon_keeper_end(uint32_t k, bool power); /* and restarts it later */
 void daemon_keeper_stop(uint32_t k);
-void daemon_pages_end(bool clean);
-bool daemon_all_up(void);
+
+uint32_t daemon_keepers(void); /* that were ever started */
+void daemon_keeper_add(void);  /* the next host's, empty */
+/* Ends it now, if it runs; it does not come back for so long, but when all is healed. */
+void daemon_keeper_away(uint32_t k, uint64_t us);
+bool daemon_keeper_is_up(uint32_t k);
 struct proc *daemon_proc(uint32_t host);
 void daemon_rot(void); /* always on the same safekeeper: two copies are left */
 extern struct co_id cluster_id;
+
+/* pages.c */
+void pages_start(void);
+struct proc *pages_proc(uint32_t host);
+uint32_t pages_count(void);
+void pages_end_one(bool clean); /* and restarts it later */
+void pages_lose_one(void);      /* it restarts without its disk; see there */
+bool pages_owner_is_up(void);
+/* How a compute names them, whose name for them is so numbered. */
+void pages_uri(uint32_t server, char out[64]);
+
+/* member.c */
+void member_replace(void); /* begins one, if none is under way */
+bool member_kill_tool(void);
+bool member_busy(void);
+/* A timeline was asked for: none begins for a while. */
+void member_hold_off(void);
+bool member_is(uint32_t host);  /* as far as the tool has said */
+struct proc *member_tool(void); /* NULL: there is none */
 
 /* client.c */
 void clients_start(void);
@@ -283,6 +331,9 @@ bool clients_done(void);
 bool client_kill_one(bool in_commit);
 uint32_t client_in_transaction(void); /* the host of one; 0: there is none */
 struct proc *client_proc(uint32_t host);
+
+/* work_duel.c */
+bool work_duel_is_on(void);
 
 /* nemesis.c */
 void swarm_draw(void);

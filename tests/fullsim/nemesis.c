@@ -55,10 +55,17 @@ void swarm_draw(void)
     w->spill_bytes = ONE_OF(0, 0, 20000);
     w->busy_ms = ONE_OF(0, 0, 60, 400);
     w->linger_us = ONE_OF(120000, 120000, 2500000);
+    w->duels = ONE_OF(0, 0, 3);
+    w->follower = below(R_SWARM, 2);
+    w->archive_ms = 0;
     w->paged = below(R_SWARM, 5);
     w->branch = ONE_OF(0, 3, 8);
     w->past = ONE_OF(0, 5, 10);
     w->strokes_a_heavy = ONE_OF(6, 12, 24);
+    /* What a restore has put aside stays with its old members: no pageserver can be made anew once
+     * they have left (docs/OPERATIONS.md). */
+    if (w->ppm[F_MEMBER] && w->restore)
+        w->ppm[F_PAGES_LOST] = 0;
     w->heal_us = 110000000 + below(R_SWARM, 30000000);
 }
 
@@ -68,15 +75,24 @@ static bool is_heavy(enum fault f)
     return f >= F_CUT && f != F_CLOG && f != F_SLOW_DISK && f != F_TORN;
 }
 
+/* How often it comes among those of its kind. Not of the nemesis: the disk's own, the workload's.
+ */
+static uint32_t share(enum fault f, bool heavy)
+{
+    return f == F_TORN || f == F_DUEL || is_heavy(f) != heavy ? 0 : sim.w.ppm[f];
+}
+
 /* ---- strokes -----------------------------------------------------------------------------------
  */
 
 static uint32_t any_host(void)
 {
-    uint32_t n = below(R_NEMESIS, N_KEEPERS + 1 + sim.w.n_users);
-    if (n < N_KEEPERS)
+    uint32_t keepers = daemon_keepers(), servers = pages_count();
+    uint32_t n = below(R_NEMESIS, keepers + servers + sim.w.n_users);
+    if (n < keepers)
         return n + 1;
-    return n == N_KEEPERS ? HOST_PAGES : HOST_USERS + n - N_KEEPERS - 1;
+    n -= keepers;
+    return n < servers ? HOST_PAGES + n : HOST_USERS + n - servers;
 }
 
 static uint64_t a_while(void)
@@ -103,10 +119,10 @@ static void cut_off_writer(void)
 {
     uint32_t user = client_in_transaction();
     uint64_t us = 50000 + below(R_NEMESIS, 8000000);
-    uint32_t spared = below(R_NEMESIS, 2) ? 1 + below(R_NEMESIS, N_KEEPERS) : 0;
+    uint32_t spared = below(R_NEMESIS, 2) ? 1 + below(R_NEMESIS, daemon_keepers()) : 0;
     if (!user || !fault_now(F_OPEN_CUT))
         return;
-    for (uint32_t k = 1; k <= N_KEEPERS; k++) {
+    for (uint32_t k = 1; k <= daemon_keepers(); k++) {
         if (k == spared)
             continue;
         cut(user, k, us);
@@ -143,7 +159,7 @@ static struct proc *proc_at(uint32_t host)
 
 static void strike(enum fault f)
 {
-    uint32_t keeper = below(R_NEMESIS, N_KEEPERS);
+    uint32_t keeper = below(R_NEMESIS, daemon_keepers());
     switch (f) {
     case F_USER_KILL:
     case F_COMMIT_KILL:
@@ -154,6 +170,15 @@ static void strike(enum fault f)
         return;
     case F_OPEN_CUT:
         cut_off_writer();
+        return;
+    case F_PAGES_LOST:
+        pages_lose_one();
+        return;
+    case F_MEMBER:
+        member_replace();
+        return;
+    case F_TOOL_KILL:
+        (void)member_kill_tool();
         return;
     default:
         break;
@@ -191,10 +216,12 @@ static void strike(enum fault f)
         return;
     case F_PAGES_KILL:
     case F_PAGES_STOP:
-        daemon_pages_end(f == F_PAGES_STOP);
+        pages_end_one(f == F_PAGES_STOP);
         return;
     case F_PAUSE: {
         struct proc *p = proc_at(any_host());
+        if (member_tool() && below(R_NEMESIS, 8) == 0)
+            p = member_tool();
         p->paused_until = sim.now + a_while();
         return;
     }
@@ -218,12 +245,14 @@ static void stroke(void *a, uint64_t b)
         return;
     }
     after(1 + below(R_NEMESIS, 2 * sim.w.strokes_us), stroke, NULL, 0);
+    if (work_duel_is_on())
+        return; /* which is fault enough: it is to come to its end */
     bool heavy = below(R_NEMESIS, sim.w.strokes_a_heavy) == 0;
     for (uint32_t f = F_RESET; f < N_FAULTS; f++)
-        sum += f == F_TORN || is_heavy(f) != heavy ? 0 : sim.w.ppm[f];
+        sum += share(f, heavy);
     pick = below(R_NEMESIS, sum);
     for (uint32_t f = F_RESET; f < N_FAULTS; f++) {
-        uint32_t mine = f == F_TORN || is_heavy(f) != heavy ? 0 : sim.w.ppm[f];
+        uint32_t mine = share(f, heavy);
         if (pick < mine) {
             strike(f);
             return;
@@ -244,7 +273,7 @@ void nemesis_heal(void)
     trace("healed");
     sim.healed = true;
     net_heal();
-    for (uint32_t k = 0; k < N_KEEPERS; k++) {
+    for (uint32_t k = 0; k < MAX_KEEPERS; k++) {
         disk_full(k + 1, false);
         disk_slow(k + 1, 0);
     }

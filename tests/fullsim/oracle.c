@@ -244,6 +244,17 @@ static void apply(struct timeline *t, struct record *r)
     }
 }
 
+static void note_config(struct timeline *t, struct record *r)
+{
+    struct wal_config config;
+    if (wal_read_config(co_span_of(r->bytes, r->h.total_bytes), &r->h, &config))
+        violation("a committed configuration of %s cannot be read: %s", t->branch, co_sentence());
+    t->joint = config.n_new > 0;
+    if (t->joint)
+        probe(P_JOINT);
+    trace("members of %s: %u, and %u to come", t->branch, config.n, config.n_new);
+}
+
 static void note_gold(struct timeline *t, struct record *r)
 {
     struct record *before = gold_at(t, t->end);
@@ -260,9 +271,13 @@ static void note_gold(struct timeline *t, struct record *r)
     t->end = r->h.end_lsn;
     t->end_digest = r->h.digest;
     fold(r->h.end_lsn ^ r->h.term << 40);
-    if (r->h.kind != WAL_TXN)
+    if (r->h.kind != WAL_TXN) {
+        note_config(t, r);
         return;
+    }
     apply(t, r);
+    if (t->joint)
+        probe(P_JOINT_COMMIT);
     if (t->parent)
         probe(P_BRANCH_WRITE);
     if (before && r->h.db_pages < before->h.db_pages)
@@ -354,10 +369,24 @@ int __wrap_pr_new(const struct pr_options *options, struct pr_proposer **out)
         co_assert(n_proposers < MAX_PROCS);
         proposers[n_proposers].pr = *out;
         proposers[n_proposers++].timeline = options->timeline;
-        if (!timeline_of(&options->timeline))
+        /* The tool walks also what no compute knows yet: branches whose making was not answered. */
+        if (here()->host != HOST_TOOL && !timeline_of(&options->timeline))
             timeline_make(&options->timeline, "main", NULL, 0);
     }
     return rc;
+}
+
+void __real_pr_free(struct pr_proposer *pr);
+void __wrap_pr_free(struct pr_proposer *pr);
+void __wrap_pr_free(struct pr_proposer *pr)
+{
+    for (uint32_t i = n_proposers; pr && i > 0; i--) {
+        if (proposers[i - 1].pr == pr) {
+            proposers[i - 1] = proposers[--n_proposers];
+            break;
+        }
+    }
+    __real_pr_free(pr);
 }
 
 static struct timeline *timeline_of_proposer(const struct pr_proposer *pr)
@@ -376,6 +405,12 @@ static void see_action(struct timeline *t, const struct pr_action *a)
         if (a->msg.type == FRAME_APPEND && a->msg.payload.len && !a->msg.fragment && !a->spilled)
             see_records(a->msg.payload);
         return;
+    default:
+        break;
+    }
+    if (!t) /* not known yet: the tool's */
+        return;
+    switch (a->kind) {
     case PR_READY:
         trace("ready %s term=%llu tip=%llx", t->branch, (unsigned long long)a->term,
               (unsigned long long)a->lsn);
@@ -418,7 +453,7 @@ static void see_commit(struct timeline *t, const struct pr_view *before, const s
 {
     const struct pr_view *v = leads(now) ? now : leads(before) ? before : NULL;
     lsn_t commit = leads(now) ? now->commit_lsn : 0;
-    if (!v)
+    if (!v || !t)
         return;
     for (uint32_t i = 0; i < out->n; i++)
         if (told(&out->a[i]) > commit)
@@ -615,6 +650,10 @@ int __wrap_ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pg
         return rc;
     const uint8_t *want = page_at(t, pgno, lsn);
     run_stats.pages_checked++;
+    if (here()->host > HOST_PAGES)
+        probe(P_SECOND_READ);
+    if (here() == pages_proc(here()->host) && !pages_owner_is_up())
+        probe(P_FOLLOWER_READ);
     if (!want || memcmp(want, out, page_size) != 0)
         violation("I13: the pageserver has page %u of %s at %llx as of %llx, which is not what was "
                   "committed there",

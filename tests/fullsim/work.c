@@ -278,13 +278,23 @@ static void append(struct conn *c)
         rc = work_sign(c);
     work_finish(c, rc);
 }
+
+uint32_t work_mark_of(uint64_t txn)
+{
+    return MARK_OF(txn);
+}
+
+int work_mark(struct conn *c, uint32_t row)
+{
+    return client_sql(c, "update mark set v = '%08x' where k = %u", MARK_OF(c->txn->id), row);
+}
+
 static void mark(struct conn *c)
 {
     int rc = work_begin(c);
     work_linger();
     if (!rc)
-        rc = client_sql(c, "update mark set v = '%08x' where k = %u", MARK_OF(c->txn->id),
-                        below(R_WORK, LISTS));
+        rc = work_mark(c, below(R_WORK, LISTS));
     work_finish(c, rc);
 }
 
@@ -316,7 +326,9 @@ void work_some(struct conn *c)
 void work_one(struct conn *c)
 {
     uint32_t pick = below(R_WORK, 100);
-    if (pick < sim.w.branch)
+    if (sim.w.duels && below(R_WORK, 25) == 0)
+        work_be_displaced(c);
+    else if (pick < sim.w.branch)
         work_go_to_branch(c);
     else if (pick < sim.w.branch + sim.w.restore)
         work_restore(c);

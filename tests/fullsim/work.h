@@ -1,6 +1,6 @@
 /* work.h - what the files of the workload share: work.c reads, moves money, appends and draws what
  * is next; work_paged.c changes pages and schema; work_branch.c goes to branches and to the past,
- * work_restore.c brings it back. */
+ * work_restore.c brings it back; work_duel.c has a writer displaced behind its back. */
 #ifndef CORALLITE_TESTS_FULLSIM_WORK_H
 #define CORALLITE_TESTS_FULLSIM_WORK_H
 
@@ -20,6 +20,14 @@ int work_sign(struct conn *c);
 void work_finish(struct conn *c, int rc);
 /* A transaction of any kind. */
 void work_some(struct conn *c);
+
+/* Writes the transaction's mark into a row of `mark`; and what is written there. */
+int work_mark(struct conn *c, uint32_t row);
+uint32_t work_mark_of(uint64_t txn);
+
+/* Somebody is about to be displaced: true, and it took a while, or a part in it. */
+bool work_duel(struct conn *c);
+void work_be_displaced(struct conn *c);
 
 void work_paged(struct conn *c);
 void work_large(struct conn *c);

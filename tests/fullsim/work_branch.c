@@ -59,14 +59,15 @@ struct conn work_other(struct conn *c, struct timeline *t, lsn_t at)
     struct conn other = *c;
     int rc;
     other.timeline = t;
-    other.db = client_open(&other, t->branch, at, &rc);
+    other.db = client_handle(&other, t->branch, at, &rc);
     if (!other.db)
         client_check_code(&other, rc, "opening a branch or a moment");
     return other;
 }
 
-int work_change(struct conn *c, enum frame_type type, const ProtobufCMessage *q,
-                Corallite__Branched **out)
+/* One pageserver is asked. */
+static int change_at(struct conn *c, uint32_t at, enum frame_type type, const ProtobufCMessage *q,
+                     Corallite__Branched **out)
 {
     Corallite__Hello hello = CORALLITE__HELLO__INIT;
     struct frame_header frame;
@@ -74,7 +75,7 @@ int work_change(struct conn *c, enum frame_type type, const ProtobufCMessage *q,
     struct psock s;
     char host[32];
     uint64_t deadline = co_now_us() + 3000000;
-    snprintf(host, sizeof host, "10.0.%u.9", c->user->server);
+    snprintf(host, sizeof host, "10.0.%u.%u", c->user->server, at);
     hello.has_protocol_min = hello.has_protocol_max = hello.has_role = 1;
     hello.protocol_min = hello.protocol_max = CO_PROTOCOL_VERSION;
     hello.role = CORALLITE__ROLE__ROLE_TOOL;
@@ -95,6 +96,16 @@ int work_change(struct conn *c, enum frame_type type, const ProtobufCMessage *q,
     return rc;
 }
 
+/* Who only follows says so, and the other one is asked. */
+int work_change(struct conn *c, enum frame_type type, const ProtobufCMessage *q,
+                Corallite__Branched **out)
+{
+    int rc = CO_ERR_FOLLOWER;
+    for (uint32_t i = 0; i < pages_count() && (rc == CO_ERR_FOLLOWER || rc == CO_ERR_CONNECT); i++)
+        rc = change_at(c, HOST_PAGES + i, type, q, out);
+    return rc;
+}
+
 static void make_branch(struct conn *c)
 {
     Corallite__BranchCreate q = CORALLITE__BRANCH_CREATE__INIT;
@@ -103,8 +114,9 @@ static void make_branch(struct conn *c)
     struct co_id id = co_id_random();
     char name[32], at[64], digits[LSN_TEXT];
     lsn_t lsn = any_lsn(from);
-    if (lsn < setup_lsn || from->moving)
+    if (lsn < setup_lsn || from->moving || member_busy())
         return;
+    member_hold_off();
     snprintf(name, sizeof name, "b%u", c->id * 1000 + n_timelines);
     snprintf(at, sizeof at, "lsn:%s", lsn_format(lsn, digits));
     q.database = (char *)(uintptr_t) "shop";

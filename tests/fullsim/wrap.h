@@ -42,6 +42,9 @@ void *__wrap_pthread_getspecific(pthread_key_t key);
 int __wrap_pthread_setspecific(pthread_key_t key, const void *value);
 int __wrap_clock_gettime(clockid_t which, struct timespec *out);
 int __real_clock_gettime(clockid_t which, struct timespec *out);
+int __wrap_usleep(unsigned us);
+__attribute__((noreturn)) void __wrap_co_assert_failed(const char *text, const char *file,
+                                                       int line);
 int __wrap_nanosleep(const struct timespec *t, struct timespec *left);
 ssize_t __wrap_getrandom(void *out, size_t len, unsigned flags);
 struct co_metric;

@@ -154,6 +154,23 @@ def lost_disk_built_anew(t):
         check(count(c) == n, "rows are missing from the new disk")
 
 
+@test("what a restore put aside is read to its end when two of its members have left for good", 60)
+def sealed_branch_outlives_its_members(t):
+    with t.cluster() as c:
+        before = c.shell("CREATE TABLE t(a); INSERT INTO t VALUES(1); PRAGMA corallite_lsn;").stdout.split()[-1]
+        c.shell("INSERT INTO t VALUES(2);")
+        done = run([TOOL, "restore", "shop", "--to", f"lsn:{before}", "--keep-as", "aside", "--yes",
+                    "--server", c.server()], "", 20)
+        check(done.returncode == 0, done.stderr)
+        for old, new in ((1, 4), (2, 5)):
+            replace(c, old, new_node(c, new))
+            c.kill9(old)
+        check(count(c) == 1, "the restored branch")
+        began = time.monotonic()
+        check(count(c, "shop/aside") == 2, "the branch that was put aside")
+        t.note(f"opened after {time.monotonic() - began:.1f} s")
+
+
 @test("safekeeper replace refuses with sentences: no member, not empty, another cluster, no majority, "
       "another one under way", 90)
 def replace_refuses(t):

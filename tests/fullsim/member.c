@@ -1,0 +1,157 @@
+/*
+ * member.c - safekeepers that are replaced while everything else goes on. An operator starts an
+ * empty one on the next host and gives `corallite safekeeper replace OLD NEW`: the command's own
+ * code, with its proposer, as a virtual process on a host of its own. It is killed at any step, and
+ * given again until it says that it is done; then another one may follow.
+ *
+ * OLD may be away when it begins and come back at any time: before, within, long after. Its disk is
+ * as it was; to lose it for good beside a byte that rots on another would be one loss too many.
+ *
+ * No branch is made meanwhile, or shortly before: one that is under way at the pageserver when the
+ * tool looks for the last time is born with the members that were (README.md).
+ *
+ * Only one replacement at a time: cli/safekeeper_sock.c keeps what it knows in a static variable,
+ * which is one process's here as there.
+ */
+#include <stdio.h>
+
+#include "cli/cli.h"
+#include "common/assert.h"
+#include "common/error.h"
+#include "tests/fullsim/fullsim.h"
+#include "tests/fullsim/wrap.h"
+
+static struct {
+    struct proc *tool;
+    bool busy;         /* begun and not done */
+    bool lost, killed; /* OLD was away when it began; a tool of this one was killed */
+    uint32_t old, new;
+    uint64_t not_before;
+    uint32_t members[N_KEEPERS];
+} m = {.members = {1, 2, 3}};
+
+bool member_busy(void)
+{
+    return m.busy;
+}
+
+void member_hold_off(void)
+{
+    m.not_before = sim.now + 10000000;
+}
+
+bool member_is(uint32_t host)
+{
+    for (uint32_t i = 0; i < N_KEEPERS; i++)
+        if (m.members[i] == host)
+            return true;
+    return false;
+}
+
+struct proc *member_tool(void)
+{
+    return m.tool;
+}
+
+/* The command's own prints where nobody looks. */
+int cli_report(int error)
+{
+    if (error)
+        trace("tool: %d %s", error, co_sentence());
+    return error == 0 ? CLI_DONE : error == CO_ERR_INVAL ? CLI_USAGE : CLI_FAILED;
+}
+
+int __wrap_usleep(unsigned us)
+{
+    task_sleep(us);
+    return 0;
+}
+
+static void start_tool(void *a, uint64_t b);
+
+static void end_tool(void)
+{
+    struct proc *p = m.tool;
+    m.tool = NULL;
+    if (m.busy)
+        after(20000 + below(R_NEMESIS, 1000000), start_tool, NULL, 0);
+    net_proc_died(p, false);
+    proc_kill(p); /* does not return if it is the caller's own */
+}
+
+static void done(void)
+{
+    trace("replaced safekeeper %u by %u", m.old, m.new);
+    for (uint32_t i = 0; i < N_KEEPERS; i++)
+        if (m.members[i] == m.old)
+            m.members[i] = m.new;
+    m.busy = false;
+    probe(P_REPLACED);
+    if (m.lost)
+        probe(P_REPLACED_LOST);
+    if (m.killed)
+        probe(P_RESUMED);
+}
+
+static void *tool_main(void *arg)
+{
+    static const struct cli_option options[] = {
+        {.name = "--server", .value = "A"}, {.name = "--dir"}, {.name = "--json"}, {0}};
+    char old[16], new[32], server[64];
+    char *words[] = {old, new};
+    struct cli_args args = {.options = options, .values = {server}, .words = words, .n_words = 2};
+    (void)arg;
+    pages_uri(254, server);
+    snprintf(old, sizeof old, "%u", m.old);
+    snprintf(new, sizeof new, "%u=10.0.0.%u:6410", m.new, m.new);
+    int code = cli_safekeeper_replace(&args);
+    trace("tool ended with %d", code);
+    if (code == CLI_USAGE)
+        violation("safekeeper replace %s %s: wrong use, it says: %s", old, new, co_sentence());
+    if (code == CLI_DONE)
+        done();
+    end_tool();
+    return NULL;
+}
+
+static void kill_later(void *a, uint64_t b)
+{
+    if (m.tool == a && a && m.tool->id == b)
+        (void)member_kill_tool();
+}
+
+static void start_tool(void *a, uint64_t b)
+{
+    (void)a;
+    (void)b;
+    m.tool = proc_new("tool", HOST_TOOL);
+    (void)task_new(m.tool, tool_main, NULL);
+    if (sim.w.ppm[F_TOOL_KILL] && below(R_NEMESIS, 2))
+        after(below(R_NEMESIS, 3000000), kill_later, m.tool, m.tool->id);
+}
+
+bool member_kill_tool(void)
+{
+    if (!m.tool || !fault_now(F_TOOL_KILL))
+        return false;
+    m.killed = true;
+    end_tool();
+    return true;
+}
+
+void member_replace(void)
+{
+    if (m.busy || m.tool || sim.now < m.not_before || daemon_keepers() == MAX_KEEPERS ||
+        !fault_now(F_MEMBER))
+        return;
+    m.busy = true;
+    m.killed = false;
+    m.old = m.members[below(R_NEMESIS, N_KEEPERS)];
+    daemon_keeper_add();
+    m.new = daemon_keepers();
+    m.lost = below(R_NEMESIS, 2);
+    trace("safekeeper %u is to be replaced by %u%s", m.old, m.new, m.lost ? ", it is away" : "");
+    if (m.lost)
+        daemon_keeper_away(m.old - 1, 100000 + below(R_NEMESIS, 40000000));
+    after(10000 + below(R_NEMESIS, 500000), start_tool, NULL, 0);
+}

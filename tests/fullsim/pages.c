@@ -1,0 +1,252 @@
+/*
+ * pages.c - pageservers as virtual processes: one that owns the catalog, in some seeds a second one
+ * that follows, and in some an archive. Killed, stopped, restarted; a disk is lost, and another
+ * takes over.
+ *
+ * LMDB opens an environment once a real process, and a virtual process that is killed leaves its
+ * own behind. So each start of a pageserver gets a copy of the data file as it was at the end of
+ * the one before: what a process finds after kill -9.
+ *
+ * Who loses the owner's disk says `--take-over`, as a person would: to the follower, or to the
+ * empty directory. The former owner comes back as a follower, empty, or with what it had; then it
+ * refuses to start until the other one has taken over, and is started again.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/assert.h"
+#include "pageserver/server_uv.h"
+#include "tests/fullsim/fullsim.h"
+#include "tests/fullsim/wrap.h"
+
+static struct pages {
+    uint32_t host;
+    struct proc *proc;
+    uint64_t boots;
+    bool restarting;
+    bool empty;     /* its disk was lost: the next start finds nothing */
+    bool was_owner; /* it may refuse to follow, as long as the other has not taken over */
+    struct ps_options options;
+} all[2];
+static uint32_t n_all, owner, n_lost;
+
+/* A safekeeper knows eight at most; nobody gives `corallite pageserver forget` here. */
+#define MAX_LOST 5u
+
+static void start(void *a, uint64_t b);
+
+struct proc *pages_proc(uint32_t host)
+{
+    return all[host - HOST_PAGES].proc;
+}
+
+bool pages_owner_is_up(void)
+{
+    return all[owner].proc->alive;
+}
+
+uint32_t pages_count(void)
+{
+    return n_all;
+}
+
+/* ---- directories -------------------------------------------------------------------------------
+ */
+
+static void copy(const char *from, const char *to)
+{
+    static char buf[1 << 16];
+    int in = __real_open(from, O_RDONLY), out = -1;
+    ssize_t n;
+    if (in < 0)
+        return;
+    out = __real_open(to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    co_assert(out >= 0);
+    while ((n = __real_read(in, buf, sizeof buf)) > 0)
+        co_assert(__real_write(out, buf, (size_t)n) == n);
+    __real_close(in);
+    __real_close(out);
+}
+
+static void name(const struct pages *p, uint64_t boot, const char *file, char out[300])
+{
+    snprintf(out, 300, "%s/ps%u.%llu%s", sim.dir, p->host, (unsigned long long)boot, file);
+}
+
+static void next_dir(struct pages *p)
+{
+    char from[300], to[300];
+    name(p, p->boots, "", to);
+    snprintf(p->options.dir, sizeof p->options.dir, "%s", to);
+    if (p->boots == 0 || p->empty) {
+        p->empty = false;
+        return;
+    }
+    co_assert(__real_mkdir(to, 0700) == 0);
+    name(p, p->boots, "/store", to);
+    co_assert(__real_mkdir(to, 0700) == 0);
+    name(p, p->boots - 1, "/identity", from);
+    name(p, p->boots, "/identity", to);
+    copy(from, to);
+    name(p, p->boots - 1, "/store/data.mdb", from);
+    name(p, p->boots, "/store/data.mdb", to);
+    copy(from, to);
+    __real_unlink(from);
+}
+
+/* A write transaction takes as long as a disk: a kill may come before it is there. */
+struct MDB_txn;
+int __real_mdb_txn_commit(struct MDB_txn *txn);
+int __wrap_mdb_txn_commit(struct MDB_txn *txn);
+int __wrap_mdb_txn_commit(struct MDB_txn *txn)
+{
+    if (sim.current)
+        task_sleep(sim.w.sync_min_us + below(R_DISK, sim.w.sync_max_us - sim.w.sync_min_us + 1));
+    return __real_mdb_txn_commit(txn);
+}
+
+/* ---- life --------------------------------------------------------------------------------------
+ */
+
+static void end(struct pages *p)
+{
+    struct proc *proc = p->proc;
+    if (!proc->alive)
+        return;
+    net_proc_died(proc, false);
+    loop_forget(proc);
+    p->boots++;
+    if (!p->restarting) {
+        p->restarting = true;
+        after(10000 + below(R_NEMESIS, sim.healed ? 100000 : 800000), start, p, 0);
+    }
+    probe(P_PAGES_RESTART);
+    proc_kill(proc); /* does not return if it is the caller's own */
+}
+
+static void *pages_main(void *arg)
+{
+    struct pages *p = arg;
+    int code = ps_server_run(&p->options);
+    trace("pageserver ended with %d", code);
+    if (code && !(p->options.follow && p->was_owner))
+        violation("the pageserver ended with %d: %s", code, co_sentence());
+    end(p);
+    return NULL;
+}
+
+static void set_node(struct ps_options *o, uint32_t i, uint32_t host)
+{
+    o->nodes[i].id = host;
+    snprintf(o->nodes[i].host, sizeof o->nodes[i].host, "10.0.0.%u", host);
+    o->nodes[i].port = 6410;
+}
+
+/* An administrator may leave --safekeepers as it was, as long as two of those are members. */
+static void name_members(struct ps_options *o)
+{
+    uint32_t still = 0, n = 0;
+    for (uint32_t i = 0; i < o->n_nodes; i++)
+        still += member_is(o->nodes[i].id);
+    if (still >= 2 && below(R_NEMESIS, 2))
+        return;
+    for (uint32_t host = 1; host <= daemon_keepers(); host++)
+        if (member_is(host))
+            set_node(o, n++, host);
+    co_assert(n == N_KEEPERS);
+}
+
+/* Who owns the catalog keeps the archive. */
+static void choose_role(struct pages *p)
+{
+    struct ps_options *o = &p->options;
+    o->follow = p != &all[owner];
+    o->follow_port = 6400;
+    snprintf(o->follow_host, sizeof o->follow_host, "10.0.0.%u", all[owner].host);
+    o->take_over = o->take_over && !o->follow;
+    o->archive[0] = 0;
+    if (sim.w.archive_ms && !o->follow)
+        snprintf(o->archive, sizeof o->archive, "dir:/sim/archive");
+    o->archive_every_ms = sim.w.archive_ms;
+}
+
+static void start(void *a, uint64_t b)
+{
+    struct pages *p = a;
+    char title[24];
+    (void)b;
+    p->restarting = false;
+    name_members(&p->options);
+    choose_role(p);
+    next_dir(p);
+    snprintf(title, sizeof title, "pages%u", p->host);
+    p->proc = proc_new(title, p->host);
+    (void)task_new(p->proc, pages_main, p);
+}
+
+void pages_start(void)
+{
+    n_all = 1 + sim.w.follower;
+    for (uint32_t i = 0; i < n_all; i++) {
+        struct ps_options *o = &all[i].options;
+        all[i].host = HOST_PAGES + i;
+        *o = (struct ps_options){.listen_port = 6400,
+                                 .map_bytes = 512u << 20,
+                                 .have_cluster = true,
+                                 .cluster = cluster_id,
+                                 .n_nodes = N_KEEPERS};
+        snprintf(o->listen_host, sizeof o->listen_host, "10.0.0.%u", all[i].host);
+        for (uint32_t k = 0; k < N_KEEPERS; k++)
+            set_node(o, k, k + 1);
+        start(&all[i], 0);
+    }
+}
+
+/* ---- faults ------------------------------------------------------------------------------------
+ */
+
+void pages_end_one(bool clean)
+{
+    struct pages *p = &all[below(R_NEMESIS, n_all)];
+    if (!p->proc->alive)
+        return;
+    if (clean)
+        loop_signal(p->proc, SIGTERM);
+    else
+        end(p);
+}
+
+/* Its disk is gone, whoever it is. */
+void pages_lose_one(void)
+{
+    uint32_t i = below(R_NEMESIS, n_all);
+    struct pages *p = &all[i];
+    bool was_owner = i == owner;
+    if (n_lost == MAX_LOST || !fault_now(F_PAGES_LOST))
+        return;
+    n_lost++;
+    p->empty = !was_owner || n_all == 1 || below(R_NEMESIS, 2);
+    if (was_owner) {
+        owner = n_all - 1 - owner;
+        p->was_owner = true;
+        all[owner].was_owner = false;
+        all[owner].options.take_over = true;
+        probe(n_all == 1 ? P_REBUILT : P_TAKE_OVER);
+    }
+    trace("the disk of the pageserver at host %u is lost; %u owns the catalog", p->host,
+          all[owner].host);
+    end(p);
+    if (was_owner && n_all == 2)
+        end(&all[owner]);
+}
+
+void pages_uri(uint32_t server, char out[64])
+{
+    int n = snprintf(out, 64, "10.0.%u.%u:6400", server, HOST_PAGES);
+    if (n_all > 1)
+        snprintf(out + n, 64 - (size_t)n, ",10.0.%u.%u:6400", server, HOST_PAGES + 1);
+}
