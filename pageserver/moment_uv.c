@@ -54,9 +54,13 @@ static uint32_t told(const struct ps_server *s, const struct ps_moment *m)
     return n;
 }
 
-/* Have enough answered, by the configuration in the most advanced answer? */
+/* Have enough answered, by the configuration in the most advanced answer? Of a sealed timeline by
+ * the list of the safekeepers: its log takes no configuration any more, and whoever came since was
+ * filled with what is committed. */
 static bool enough(const struct ps_server *s, const struct ps_moment *m)
 {
+    const struct ps_timeline *tl = ps_reg_find(&s->reg, &m->timeline);
+    bool sealed = tl && tl->meta.state == PS_SEALED;
     uint32_t set[CO_MEMBERS_MAX], n = 0;
     const struct wal_config *config = &s->reg.config;
     term_t term = 0;
@@ -65,7 +69,7 @@ static bool enough(const struct ps_server *s, const struct ps_moment *m)
         if (!m->pos[i].told)
             continue;
         set[n++] = s->nodes[i].id;
-        if (m->pos[i].config.version > 0 &&
+        if (!sealed && m->pos[i].config.version > 0 &&
             (m->pos[i].last_log_term > term ||
              (m->pos[i].last_log_term == term && m->pos[i].flush_lsn >= flush))) {
             term = m->pos[i].last_log_term;
