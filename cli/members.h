@@ -86,7 +86,7 @@ enum member_step { MEMBER_DONE, MEMBER_JOINT, MEMBER_BUSY, MEMBER_SEALED };
 /* Takes the lease of a timeline for a moment and takes it as far as it can towards `old` out and
  * `new` in: joint, and when the new one has all of it, alone. *state: DONE; JOINT: the new one lags
  * (*behind bytes), come again; BUSY: the lease or a majority was not to be had (co_sentence() says
- * why); SEALED: it takes no records any more. */
+ * why); SEALED: it takes no records any more, or was dropped. */
 CO_MUST_CHECK int member_log_step(struct members *m, const struct member_timeline *t,
                                   const struct wal_member *new, uint32_t old,
                                   enum member_step *state, uint64_t *behind);

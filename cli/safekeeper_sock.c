@@ -392,7 +392,8 @@ static int note_finished(struct finished *f, const struct co_id *id)
     return 0;
 }
 
-/* One step of one timeline. A branch that is reset meanwhile comes again, as a sealed one. */
+/* One step of one timeline. A branch that is reset or dropped meanwhile comes again, as a sealed one
+ * or not at all. */
 static int step(struct replace *r, const struct member_timeline *t, enum member_step *state,
                 uint64_t *lag)
 {
@@ -402,7 +403,7 @@ static int step(struct replace *r, const struct member_timeline *t, enum member_
     int rc = member_log_step(&r->m, t, &new, r->old, state, lag);
     if (!rc && *state == MEMBER_SEALED) {
         *state = MEMBER_BUSY;
-        (void)co_fail(CO_ERR_BUSY, "%s: it is being reset at this moment", t->name);
+        (void)co_fail(CO_ERR_BUSY, "%s: it is being reset or dropped at this moment", t->name);
     }
     return rc;
 }

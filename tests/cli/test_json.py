@@ -109,7 +109,7 @@ def keys_as_documented(room):
     take("safekeeper add", "--dir", room.path("second"))
     room.json("up", "--dir", room.path("second"), "--pageservers", "2")
     take("pageserver promote", "--dir", room.path("second"))
-    take("check", "--dir", room.path("second"))
+    take("check", "--deep", "--dir", room.path("second"))
     take("pageserver remove", "--dir", room.path("second"))
     take("down", "--dir", room.path("second"), "--purge", "--yes")
     for verb in sorted(set(table) | set(told)):

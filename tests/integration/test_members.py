@@ -233,32 +233,37 @@ def replace_while_branches_are_sealed(t):
         t.note(f"{n} resets meanwhile; {json.loads(out)['sealed']} sealed timelines were seen, {done['version']}")
 
 
-@test("safekeeper replace from a third host, an idle branch and one that another host writes", 120)
+@test("safekeeper replace from a third host, an idle branch (--slow: 1,000) and one that another host writes", 900)
 def replace_from_a_third_host(t):
     t.needs("ip")
+    more = 999 if t.slow() else 3
     with hosts.star(2) as (here, there, third):
         with t.cluster(host=here.address) as c:
             c.shell("CREATE TABLE t(a, b);")
             tool(c, "branch", "create", "shop/idle")
+            for i in range(more):
+                tool(c, "branch", "create", f"shop/b{i}")
             writer = c.worker("commit_without_a_failure", 0, host=there)
             check(line(writer) == "open", "open")
             address = new_node(c, 4)
             process = popen(replace_args(c, 2, address), host=third, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=700)
             check(process.returncode == 0, f"replace from a third host: {err[-400:]}")
+            check(json.loads(out)["timelines"] == more + 2, out)
             writer.stdin.write("?\n")
             writer.stdin.flush()
             before = int(line(writer, 40))
             c.kill9(2)
             shutil.rmtree(c.data(2))
             c.kill9(1)
-            c.shell("PRAGMA busy_timeout=20000; INSERT INTO t(a) VALUES(7);", db="shop/idle")
+            for ref in ("shop/idle", *random.sample([f"shop/b{i}" for i in range(more)], 3)):
+                c.shell("PRAGMA busy_timeout=20000; INSERT INTO t(a) VALUES(7);", db=ref)
             writer.stdin.close()
             words = line(writer, 60).split()
             check(words[0] == "done" and int(words[1]) >= before, f"the writer: {words}")
             check(count(c) == int(words[1]), f"{count(c)} rows of {words[1]} acknowledged")
-            t.note(f"{json.loads(out)['seconds']:.1f} s from the third host; {words[1]} commits meanwhile and after "
+            t.note(f"{more + 2} timelines in {json.loads(out)['seconds']:.1f} s from the third host; {words[1]} commits meanwhile and after "
                    f"with two of the new members, 0 failed, the longest {float(words[2]):.2f} s")
 
 
