@@ -392,8 +392,8 @@ static int note_finished(struct finished *f, const struct co_id *id)
     return 0;
 }
 
-/* One step of one timeline. A branch that is reset or dropped meanwhile comes again, as a sealed one
- * or not at all. */
+/* One step of one timeline. A branch that is reset or dropped meanwhile comes again, as a sealed
+ * one or not at all. */
 static int step(struct replace *r, const struct member_timeline *t, enum member_step *state,
                 uint64_t *lag)
 {
