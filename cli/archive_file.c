@@ -57,7 +57,7 @@ int archive_settle(struct cluster *c, const char *wanted)
     const char *url = wanted && strcmp(wanted, "none") == 0 ? "" : wanted;
     if (!wanted || strcmp(c->archive, url) == 0)
         return 0;
-    if (process_alive(c, CLUSTER_PAGESERVER))
+    if (process_alive(c, cluster_owner(c)))
         return co_fail(CO_ERR_BUSY,
                        "the pageserver in %s runs%s%s; `corallite down --dir %s` first, then "
                        "--archive can be another",
@@ -84,12 +84,11 @@ static int start_child(const struct cluster *c, unsigned index, const char *url,
                        struct child *child)
 {
     char program[PATH_MAX], dir[PATH_MAX], node[16], id[CO_ID_TEXT];
-    struct cluster_node of = cluster_node(c->port_base, index);
     int rc = process_find("corallite-safekeeper", program);
     if (rc)
         return rc;
-    snprintf(dir, sizeof dir, "%s/%s", c->dir, of.name);
-    snprintf(node, sizeof node, "%u", of.node);
+    snprintf(dir, sizeof dir, "%s/%s", c->dir, c->at[index].name);
+    snprintf(node, sizeof node, "%u", c->at[index].node);
     char *const argv[] = {program,
                           (char *)"--restore",
                           (char *)(uintptr_t)url,

@@ -23,8 +23,10 @@ int check_begin(struct check_report *r)
 
 void check_free(struct check_report *r)
 {
-    for (uint32_t i = 0; i < r->n_branches; i++)
+    for (uint32_t i = 0; i < r->n_branches; i++) {
         json_decref(r->branches[i].problems);
+        free(r->branches[i].crc);
+    }
     free(r->branches);
     json_decref(r->problems);
     json_decref(r->notes);
@@ -127,6 +129,11 @@ void check_print(const struct check_report *r)
                    (unsigned)r->nodes[i].timelines);
     putchar('\n');
     print_sentences("           ", r->problems);
+    for (uint32_t i = 0; i < r->n_pairs; i++)
+        if (r->pairs[i].answered)
+            printf("compared with pageserver %s: %llu pages of %u branches are the same there\n",
+                   r->pairs[i].address, (unsigned long long)r->pairs[i].pages,
+                   (unsigned)r->pairs[i].branches);
     if (r->deep)
         store_print(r->deep);
     print_sentences("  note:    ", r->notes);
@@ -155,23 +162,33 @@ static json_t *node_json(const struct check_node *n)
                      "answered", (int)n->answered, "timelines", (json_int_t)n->timelines);
 }
 
+static json_t *pair_json(const struct check_pair *p)
+{
+    return json_pack("{s:s,s:b,s:I,s:I}", "address", p->address, "answered", (int)p->answered,
+                     "branches", (json_int_t)p->branches, "pages", (json_int_t)p->pages);
+}
+
 int check_print_json(const struct check_report *r)
 {
-    json_t *branches = json_array(), *nodes = json_array();
+    json_t *branches = json_array(), *nodes = json_array(), *pairs = json_array();
     int bad = 0;
     for (uint32_t i = 0; i < r->n_branches; i++)
         bad |= json_array_append_new(branches, branch_json(&r->branches[i]));
     for (uint32_t i = 0; i < r->n_nodes; i++)
         bad |= json_array_append_new(nodes, node_json(&r->nodes[i]));
+    for (uint32_t i = 0; i < r->n_pairs; i++)
+        bad |= json_array_append_new(pairs, pair_json(&r->pairs[i]));
     if (bad) {
         json_decref(branches);
         json_decref(nodes);
+        json_decref(pairs);
         return co_fail(CO_ERR_NOMEM, "there is no memory for the answer");
     }
-    return cli_print_json(json_pack(
-        "{s:b,s:o,s:{s:I,s:o,s:O},s:o,s:O}", "sound", (int)check_sound(r), "databases", branches,
-        "catalog", "timelines", (json_int_t)r->n_compared, "safekeepers", nodes, "problems",
-        r->problems, "store", r->deep ? store_json(r->deep) : json_null(), "notes", r->notes));
+    return cli_print_json(
+        json_pack("{s:b,s:o,s:{s:I,s:o,s:O},s:o,s:o,s:O}", "sound", (int)check_sound(r),
+                  "databases", branches, "catalog", "timelines", (json_int_t)r->n_compared,
+                  "safekeepers", nodes, "problems", r->problems, "pageservers", pairs, "store",
+                  r->deep ? store_json(r->deep) : json_null(), "notes", r->notes));
 }
 
 /* -- The catalog ---------------------------------------------------------------------------------

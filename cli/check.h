@@ -31,6 +31,7 @@ struct check_branch {
     uint64_t time_us;
     uint32_t pages, page_size;
     uint32_t pages_read;   /* and verified by number, LSN and CRC */
+    uint32_t *crc;         /* of each page; malloc'ed; NULL: none was read */
     bool structure_looked; /* PRAGMA integrity_check has run to its end */
     int64_t foreign_keys;  /* rows that violate one; -1: not looked */
     uint32_t copies;     /* safekeepers that have the log up to `lsn`, with the same digest; 0: not
@@ -48,12 +49,23 @@ struct check_node {
 };
 
 #define CHECK_URL 600
+/* A further pageserver, whose pages were compared with the first one's. */
+#define CHECK_PAIRS_MAX 8u
+struct check_pair {
+    char address[CO_HOST_MAX_BYTES + 16];
+    bool answered;
+    uint32_t branches;
+    uint64_t pages; /* the same in both */
+};
+
 struct check_report {
     struct check_branch *branches;
     uint32_t n_branches;
     struct check_node nodes[CHECK_NODES_MAX];
     uint32_t n_nodes;
     char archive[CHECK_URL];   /* that the pageserver writes to; "": none */
+    struct check_pair pairs[CHECK_PAIRS_MAX];
+    uint32_t n_pairs;
     uint32_t n_compared;       /* timelines of the catalog that were compared */
     json_t *problems, *notes;  /* of strings: of the cluster */
     struct store_report *deep; /* the store; NULL: not looked through. The caller's */

@@ -4,7 +4,8 @@
  *   1 every page at the moment, through the protocol (check_pages_sock.c)
  *   2 PRAGMA integrity_check and foreign_key_check at that moment, by the stock library
  *   3 the pageserver's catalog and positions against the safekeepers' (check_log_sock.c)
- *   4 with --deep: everything that the store holds (store_sock.c)
+ *   4 the pages of further pageservers against the first one's (check_pair_sock.c)
+ *   5 with --deep: everything that the store holds (store_sock.c)
  *
  * What is found is an answer (exit code 1); what keeps it from looking is an error (also 1, with a
  * sentence on standard error).
@@ -139,7 +140,7 @@ static bool last_words(const struct cluster *c, unsigned index, char out[512])
 {
     char path[PATH_MAX];
     struct stat st;
-    cluster_path(c, "log", cluster_node(c->port_base, index).name, ".log", path);
+    cluster_path(c, "log", c->at[index].name, ".log", path);
     if (process_alive(c, index) || stat(path, &st) != 0)
         return false;
     process_last_words(c, index, st.st_size > LAST_BYTES ? st.st_size - LAST_BYTES : 0, out);
@@ -151,8 +152,9 @@ static void ask_the_silent(const struct client_target *target, struct check_repo
 {
     char words[512];
     for (uint32_t i = 0; target->local && i < r->n_nodes; i++)
-        for (unsigned k = 0; k < CLUSTER_SAFEKEEPERS && !r->nodes[i].answered; k++)
-            if (cluster_node(target->cluster.port_base, k).node == r->nodes[i].node &&
+        for (unsigned k = 0; k < target->cluster.n && !r->nodes[i].answered; k++)
+            if (!target->cluster.at[k].pageserver &&
+                target->cluster.at[k].node == r->nodes[i].node &&
                 last_words(&target->cluster, k, words))
                 check_say(r->notes, "safekeeper %u does not run; it said last: %s",
                           (unsigned)r->nodes[i].node, words);
@@ -163,7 +165,7 @@ static int why_not(const struct client_target *target, int rc)
 {
     char words[512], why[CO_SENTENCE_MAX];
     if (rc != CO_ERR_CONNECT || !target->local ||
-        !last_words(&target->cluster, CLUSTER_PAGESERVER, words))
+        !last_words(&target->cluster, cluster_owner(&target->cluster), words))
         return rc;
     snprintf(why, sizeof why, "%s", co_sentence());
     return co_fail(rc, "%.400s; it does not run, and said last: %s", why, words);
@@ -216,6 +218,8 @@ static int look(struct client *c, struct check_report *report, const struct ref 
     }
     if (!rc)
         rc = check_keepers_open(c, report);
+    if (!rc)
+        rc = check_pairs(c, report);
     if (!rc)
         rc = check_safekeepers(c, report, only);
     if (!rc && report->deep)

@@ -436,6 +436,17 @@ int check_log_reaches(struct check_report *r, const struct co_id *timeline, lsn_
     return rc;
 }
 
+Corallite__Pageservers *check_pageservers(struct check_report *r)
+{
+    Corallite__Pageservers ask = CORALLITE__PAGESERVERS__INIT, *known = NULL;
+    for (uint32_t i = 0; i < r->n_nodes && !known; i++)
+        if (r->nodes[i].answered &&
+            client_call(&keepers[i], FRAME_PAGESERVERS, &ask.base, FRAME_PAGESERVERS_OK,
+                        &corallite__pageservers__descriptor, ASK_TIMEOUT_MS, &known))
+            known = NULL;
+    return known;
+}
+
 void check_keepers_close(struct check_report *r)
 {
     for (uint32_t i = 0; i < r->n_nodes; i++)

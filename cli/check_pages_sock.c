@@ -1,6 +1,7 @@
 /* check_pages_sock.c - every page of a branch at one LSN, through the protocol that a compute
  * uses: number, LSN and CRC of each must be right. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/check_sock.h"
@@ -58,8 +59,10 @@ static bool take_page(struct check_branch *b, uint32_t pgno, const Corallite__Pa
     else if (co_crc32c(0, bytes, b->page_size) != p->crc)
         check_problem(b, "page %u came with bytes that are not those of its checksum",
                       (unsigned)pgno);
-    else
+    else {
         b->pages_read++;
+        b->crc[pgno - 1] = p->crc;
+    }
     return false;
 }
 
@@ -100,6 +103,10 @@ int check_pages(struct client *c, struct check_branch *b, struct progress *bar)
     struct asked a = {.n = 0};
     uint32_t next = 1, most = (uint32_t)(AT_ONCE_BYTES / b->page_size);
     uint64_t total = (uint64_t)b->pages * b->page_size;
+    free(b->crc);
+    b->crc = calloc(b->pages + 1u, sizeof *b->crc);
+    if (!b->crc)
+        return co_fail(CO_ERR_NOMEM, "there is no memory for %u checksums", (unsigned)b->pages);
     if (most > CO_GETPAGES_MAX)
         most = CO_GETPAGES_MAX;
     while (next <= b->pages || a.n) {

@@ -20,6 +20,12 @@ void check_keepers_close(struct check_report *r);
 /* Compares catalog and logs. `only` as in check_catalog. */
 CO_MUST_CHECK int check_safekeepers(struct client *c, struct check_report *r, const char *only);
 
+/* Compares the pages that were read with those of every other pageserver that the safekeepers know.
+ * CO_ERR_CANCELED, CO_ERR_NOMEM. Keepers are open. */
+CO_MUST_CHECK int check_pairs(struct client *c, struct check_report *r);
+/* What a safekeeper knows of the pageservers; NULL: none says it. The caller's to free. */
+Corallite__Pageservers *check_pageservers(struct check_report *r);
+
 /* What the log of a timeline has from one record's end to another's. */
 struct check_reach {
     bool found;               /* a safekeeper has it up to there, and every record is sound */

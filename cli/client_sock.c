@@ -53,7 +53,13 @@ static int use_cluster(const char *dir, struct client_target *out)
         return rc;
     out->local = true;
     snprintf(out->host, sizeof out->host, "%s", CLUSTER_HOST);
-    out->port = cluster_node(out->cluster.port_base, CLUSTER_PAGESERVER).port;
+    out->port = cluster_port(&out->cluster, cluster_owner(&out->cluster));
+    for (unsigned i = 0; i < out->cluster.n; i++) {
+        if (!out->cluster.at[i].pageserver || out->cluster.at[i].node == out->cluster.owner)
+            continue;
+        snprintf(out->more[out->n_more].host, sizeof out->more[0].host, "%s", CLUSTER_HOST);
+        out->more[out->n_more++].port = cluster_port(&out->cluster, i);
+    }
     return 0;
 }
 

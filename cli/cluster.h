@@ -1,10 +1,11 @@
 /*
- * cluster.h - a local cluster: three safekeepers and a pageserver that `corallite up` keeps in one
- * directory.
+ * cluster.h - a local cluster: three safekeepers and a pageserver, or two, that `corallite up`
+ * keeps in one directory.
  *
  *   D/cluster           this cluster's id and ports (format below)
  *   D/lock              locked while up or down is at work
- *   D/safekeeper-1..3/  data of the safekeepers       D/pageserver/   data of the pageserver
+ *   D/safekeeper-N/     data of the safekeepers       D/pageserver/   data of the pageserver
+ *                                                     D/pageserver-2/ of the second
  *   D/log/NAME.log      what a daemon says            D/run/NAME.pid  its process
  *
  * D/cluster is text, a key and a value a line, the first line is the magic and format version:
@@ -12,12 +13,20 @@
  *     id 00112233445566778899aabbccddeeff
  *     port-base 6400
  *     archive dir:/path            (only where there is one)
+ * A cluster whose daemons are not the first four has format version 2, and a line for each of them
+ * with its node number and how far its port lies above port-base; `owner` is the pageserver that
+ * owns the catalog:
+ *     safekeeper 4 4
+ *     pageserver 2 2
+ *     owner 1
  *
  * D/run/NAME.pid is one line, "PID START BOOT": the process id, the time in clock ticks at which
  * that process started and the id of the boot of the machine. A pid alone may belong to somebody
  * else by now; the three together do not.
  *
- * Ports: pageserver P (pages) and P+1 (HTTP); safekeeper i P+10+2(i-1), HTTP the next.
+ * Ports: pageserver P (pages) and P+1 (HTTP), the second P+2; safekeeper i of the first three
+ * P+10+2(i-1), one that came later the first that is free of P+4, P+6, P+8, P+10, ...; HTTP the
+ * next.
  *
  * cluster.c is pure (texts and ports), cluster_file.c touches the directory.
  */
@@ -31,40 +40,56 @@
 #include "archive/store.h"
 #include "common/id.h"
 
-#define CLUSTER_SAFEKEEPERS 3u
-#define CLUSTER_NODES       4u /* safekeepers first, the pageserver last */
-#define CLUSTER_PAGESERVER  3u /* its index */
-#define CLUSTER_PORT_BASE   6400u
-#define CLUSTER_PORTS       16u   /* the highest port used is P + 15 */
-#define CLUSTER_DIR_MAX     3800u /* leaves room for what lies below it in PATH_MAX */
-#define CLUSTER_HOST        "127.0.0.1"
+#define CLUSTER_SAFEKEEPERS     3u /* of a new one */
+#define CLUSTER_SAFEKEEPERS_MAX 6u /* spares and those that leave among them */
+#define CLUSTER_PAGESERVERS_MAX 2u
+#define CLUSTER_NODES_MAX       (CLUSTER_SAFEKEEPERS_MAX + CLUSTER_PAGESERVERS_MAX)
+#define CLUSTER_PORT_BASE       6400u
+#define CLUSTER_PORTS           16u   /* the highest port used is P + 15 */
+#define CLUSTER_DIR_MAX         3800u /* leaves room for what lies below it in PATH_MAX */
+#define CLUSTER_HOST            "127.0.0.1"
+
+struct cluster_node {
+    bool pageserver;
+    uint32_t node;   /* a pageserver's says which of them, and nothing to anybody else */
+    uint16_t offset; /* of its port from port_base; HTTP has the next one */
+    char name[24];   /* "safekeeper-1", "pageserver", "pageserver-2" */
+};
 
 struct cluster {
     char dir[CLUSTER_DIR_MAX]; /* absolute */
     struct co_id id;
     uint16_t port_base;
-    char archive[AR_URL_MAX_BYTES]; /* of the pageserver; "": none */
+    char archive[AR_URL_MAX_BYTES];            /* of the pageserver; "": none */
+    struct cluster_node at[CLUSTER_NODES_MAX]; /* safekeepers by number, then pageservers */
+    unsigned n;
+    uint32_t owner; /* number of the pageserver that owns the catalog */
 };
 
-struct cluster_node {
-    const char *name; /* "safekeeper-1", "pageserver" */
-    uint32_t node;    /* 1..3; pageserver 0 */
-    uint16_t port, http_port;
-};
-
-/* Node `index` (below CLUSTER_NODES) of a cluster with this port base. */
-struct cluster_node cluster_node(uint16_t port_base, unsigned index);
-/* Index of a node by its name ("safekeeper-2", also "sk2", "2"; "pageserver", "ps"). CO_ERR_INVAL.
- */
-CO_MUST_CHECK int cluster_node_by_name(const char *name, unsigned *out);
+/* The first four: three safekeepers and a pageserver. */
+void cluster_default(struct cluster *c);
+static inline uint16_t cluster_port(const struct cluster *c, unsigned index)
+{
+    return (uint16_t)(c->port_base + c->at[index].offset);
+}
+/* Index of the pageserver that owns the catalog. */
+unsigned cluster_owner(const struct cluster *c);
+/* Index of a node by its number; c->n: there is none. */
+unsigned cluster_find(const struct cluster *c, bool pageserver, uint32_t node);
+/* Adds a daemon with the first free port. *index: where. CO_ERR_FULL. */
+CO_MUST_CHECK int cluster_add(struct cluster *c, bool pageserver, uint32_t node, unsigned *index);
+void cluster_remove(struct cluster *c, unsigned index);
+/* Index of a node by its name ("safekeeper-2", also "sk2", "2"; "pageserver", "ps", "ps2").
+ * CO_ERR_INVAL. */
+CO_MUST_CHECK int cluster_node_by_name(const struct cluster *c, const char *name, unsigned *out);
 
 /* "6400"; 1024 <= P and P+15 <= 65535. CO_ERR_INVAL with a sentence. */
 CO_MUST_CHECK int cluster_parse_port_base(const char *text, uint16_t *out);
 
-#define CLUSTER_TEXT_MAX (256u + AR_URL_MAX_BYTES)
+#define CLUSTER_TEXT_MAX (512u + AR_URL_MAX_BYTES)
 /* D/cluster's text. Returns its length. */
 unsigned cluster_format(const struct cluster *c, char out[CLUSTER_TEXT_MAX]);
-/* CO_ERR_CORRUPT, CO_ERR_VERSION with a sentence naming `path`. Fills id and port_base. */
+/* CO_ERR_CORRUPT, CO_ERR_VERSION with a sentence naming `path`. Fills all but dir. */
 CO_MUST_CHECK int cluster_parse(const char *text, const char *path, struct cluster *out);
 
 struct cluster_pid {

@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -144,9 +145,9 @@ int cluster_save(const struct cluster *c)
 /* The id must not be drawn anew over data of an older cluster whose `cluster` file is gone. */
 static int refuse_leftovers(const struct cluster *c)
 {
-    for (unsigned i = 0; i < CLUSTER_NODES; i++) {
+    for (unsigned i = 0; i < c->n; i++) {
         char path[PATH_MAX];
-        own_file(c, cluster_node(CLUSTER_PORT_BASE, i).name, path);
+        own_file(c, c->at[i].name, path);
         if (access(path, F_OK) == 0)
             return co_fail(CO_ERR_EXISTS,
                            "%s is there but %s/cluster is not, so the data's cluster is not known; "
@@ -207,6 +208,7 @@ int cluster_open_or_make(const char *dir, uint16_t port_base, const struct co_id
                           out); /* again: somebody may have made it while the lock was theirs */
     if (rc != CO_ERR_NOT_FOUND)
         return rc;
+    cluster_default(out);
     rc = refuse_leftovers(out);
     if (rc)
         return rc;
@@ -225,29 +227,51 @@ static int remove_one(const char *path, const struct stat *st, int flag, struct 
     return remove(path) != 0 && errno != ENOENT ? errno : 0;
 }
 
+static int purge_one(const struct cluster *c, const char *name)
+{
+    char path[PATH_MAX];
+    own_file(c, name, path);
+    if (access(path, F_OK) != 0)
+        return 0;
+    int err = nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return err ? co_fail_errno(CO_ERR_IO, err > 0 ? err : errno, "%s cannot be removed", path) : 0;
+}
+
+/* "safekeeper-4", "pageserver-2", "safekeeper-1.restoring": of one that has left, too. */
+static bool is_of_a_daemon(const char *name)
+{
+    static const char *const kinds[] = {"safekeeper-", "pageserver-"};
+    for (size_t i = 0; i < 2; i++) {
+        size_t len = strlen(kinds[i]);
+        if (strncmp(name, kinds[i], len) != 0)
+            continue;
+        len += strspn(name + len, "0123456789");
+        return name[len - 1] != '-' && (!name[len] || strcmp(name + len, ".restoring") == 0);
+    }
+    return strcmp(name, "pageserver") == 0;
+}
+
+static int purge_daemons(const struct cluster *c)
+{
+    int rc = 0;
+    DIR *dir = opendir(c->dir);
+    if (!dir)
+        return co_fail_errno(CO_ERR_IO, errno, "%s cannot be read", c->dir);
+    for (struct dirent *e; !rc && (e = readdir(dir)) != NULL;)
+        if (is_of_a_daemon(e->d_name))
+            rc = purge_one(c, e->d_name);
+    closedir(dir);
+    return rc;
+}
+
 int cluster_purge(const struct cluster *c)
 {
-    static const char *const own[] = {"safekeeper-1",
-                                      "safekeeper-2",
-                                      "safekeeper-3",
-                                      "pageserver",
-                                      "log",
-                                      "run",
-                                      "safekeeper-1.restoring",
-                                      "safekeeper-2.restoring",
-                                      "safekeeper-3.restoring",
-                                      "cluster.new",
-                                      "cluster",
-                                      "lock"};
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
-        char path[PATH_MAX];
-        own_file(c, own[i], path);
-        if (access(path, F_OK) != 0)
-            continue;
-        int err = nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-        if (err)
-            return co_fail_errno(CO_ERR_IO, err > 0 ? err : errno, "%s cannot be removed", path);
-    }
+    static const char *const own[] = {"log", "run", "cluster.new", "cluster", "lock"};
+    int rc = purge_daemons(c);
+    for (size_t i = 0; !rc && i < sizeof own / sizeof *own; i++)
+        rc = purge_one(c, own[i]);
+    if (rc)
+        return rc;
     if (rmdir(c->dir) != 0 && errno != ENOTEMPTY && errno != EEXIST && errno != EBUSY)
         return co_fail_errno(CO_ERR_IO, errno, "%s cannot be removed", c->dir);
     return 0;

@@ -38,7 +38,7 @@ static void offer_kind(const struct completion *c)
     } known[] = {
         {"LANGUAGE", {"c", "python", "node", "perl", "php", "go", "env"}},
         {"SHELL", {"bash", "zsh", "fish"}},
-        {"DAEMON", {"safekeeper-1", "safekeeper-2", "safekeeper-3", "pageserver"}},
+        {"DAEMON", {"safekeeper-1", "safekeeper-2", "safekeeper-3", "pageserver", "pageserver-2"}},
         {"MOMENT", {"latest", "-5m", "-1h", "-24h"}},
         {"TIME", {"1h", "24h", "7d"}},
         {"HOST:PORT", {"127.0.0.1:6400"}},

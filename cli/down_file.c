@@ -15,26 +15,26 @@
 #define POLL_MS         20u
 
 /* Names the nodes that still live; their number. */
-static unsigned still_there(const struct cluster *c, const bool which[CLUSTER_NODES],
+static unsigned still_there(const struct cluster *c, const bool which[CLUSTER_NODES_MAX],
                             char names[200])
 {
     unsigned n = 0;
     size_t at = 0;
     names[0] = 0;
-    for (unsigned i = 0; i < CLUSTER_NODES; i++) {
+    for (unsigned i = 0; i < c->n; i++) {
         int pid = which && !which[i] ? 0 : process_alive(c, i);
         if (pid && at < 150)
             at += (size_t)snprintf(names + at, 200 - at, "%s%s (pid %d)", n ? ", " : "",
-                                   cluster_node(c->port_base, i).name, pid);
+                                   c->at[i].name, pid);
         n += pid != 0;
     }
     return n;
 }
 
-int down_stop(const struct cluster *c, unsigned timeout_ms, const bool which[CLUSTER_NODES])
+int down_stop(const struct cluster *c, unsigned timeout_ms, const bool which[CLUSTER_NODES_MAX])
 {
     char names[200];
-    for (unsigned i = 0; i < CLUSTER_NODES; i++)
+    for (unsigned i = 0; i < c->n; i++)
         if (!which || which[i])
             process_signal(c, i, SIGTERM);
     for (unsigned waited = 0; still_there(c, which, names) > 0; waited += POLL_MS) {
@@ -48,7 +48,7 @@ int down_stop(const struct cluster *c, unsigned timeout_ms, const bool which[CLU
         }
         usleep(POLL_MS * 1000);
     }
-    for (unsigned i = 0; i < CLUSTER_NODES; i++)
+    for (unsigned i = 0; i < c->n; i++)
         if (!which || which[i])
             process_forget(c, i);
     return 0;

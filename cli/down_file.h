@@ -9,6 +9,6 @@
 /* SIGTERM to the nodes of `which` (NULL: all), then waits until they have ended. CO_ERR_TIMEOUT
  * with a sentence naming those that have not; nothing is killed. */
 CO_MUST_CHECK int down_stop(const struct cluster *c, unsigned timeout_ms,
-                            const bool which[CLUSTER_NODES]);
+                            const bool which[CLUSTER_NODES_MAX]);
 
 #endif

@@ -70,19 +70,19 @@ static int parse_lines(const char *text, unsigned long *out)
 }
 
 /* Opens the logs that there are: of one daemon, or of all. */
-static int open_logs(const struct cluster *c, const char *name, struct tail tails[CLUSTER_NODES],
-                     unsigned *n)
+static int open_logs(const struct cluster *c, const char *name,
+                     struct tail tails[CLUSTER_NODES_MAX], unsigned *n)
 {
     unsigned only = 0;
-    int rc = name ? cluster_node_by_name(name, &only) : 0;
+    int rc = name ? cluster_node_by_name(c, name, &only) : 0;
     if (rc)
         return rc;
     *n = 0;
-    for (unsigned i = 0; i < CLUSTER_NODES; i++) {
+    for (unsigned i = 0; i < c->n; i++) {
         char path[PATH_MAX];
         if (name && i != only)
             continue;
-        tails[*n].name = cluster_node(c->port_base, i).name;
+        tails[*n].name = c->at[i].name;
         cluster_path(c, "log", tails[*n].name, ".log", path);
         tails[*n].fd = open(path, O_RDONLY | O_CLOEXEC);
         if (tails[*n].fd >= 0)
@@ -133,7 +133,7 @@ static int print_json(const struct tail *tails, unsigned n)
 int cli_logs(const struct cli_args *args)
 {
     static struct cluster c;
-    struct tail tails[CLUSTER_NODES] = {{0}};
+    struct tail tails[CLUSTER_NODES_MAX] = {{0}};
     unsigned n = 0;
     unsigned long lines;
     const char *name = args->n_words ? args->words[0] : NULL;

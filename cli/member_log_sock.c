@@ -357,7 +357,7 @@ int member_log_step(struct members *m, const struct member_timeline *t,
     if (!rc && w.ready)
         rc = proceed(&w, new, old, state, behind);
     if (!rc && (w.sealed || w.dropped))
-        *state = w.dropped ? MEMBER_DONE : MEMBER_SEALED;
+        *state = MEMBER_SEALED; /* or dropped, and kept for branches or not: the registry tells */
     char why[CO_SENTENCE_MAX], sentence[CO_SENTENCE_MAX];
     snprintf(why, sizeof why, "%s", w.why[0] ? w.why : "a majority did not answer in time");
     snprintf(sentence, sizeof sentence, "%s", co_sentence());

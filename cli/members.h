@@ -3,6 +3,7 @@
  *
  *   members_sock.c      finding them, their list of who they are (proto/nodes.h), their registries
  *   member_log_sock.c   one timeline: the tool as its proposer, one step towards other members
+ *   member_sealed_sock.c  one that is sealed: the new member is filled with what is committed
  *   safekeeper_sock.c   the verbs
  *
  * The tool drives the proposer core of the compute (the one part of compute-vfs that the command
@@ -48,6 +49,7 @@ struct member_timeline {
     struct wal_config config;  /* at birth */
     Corallite__Timeline *wire; /* owned */
     bool done;
+    uint32_t sealed_by[NODES_MAX], n_sealed_by; /* nodes whose registry says SEALED */
 };
 struct member_timelines {
     struct member_timeline *e; /* ascending by id */
@@ -85,9 +87,16 @@ enum member_step { MEMBER_DONE, MEMBER_JOINT, MEMBER_BUSY, MEMBER_SEALED };
 /* Takes the lease of a timeline for a moment and takes it as far as it can towards `old` out and
  * `new` in: joint, and when the new one has all of it, alone. *state: DONE; JOINT: the new one lags
  * (*behind bytes), come again; BUSY: the lease or a majority was not to be had (co_sentence() says
- * why); SEALED: it takes no records any more. */
+ * why); SEALED: it takes no records any more, or was dropped. */
 CO_MUST_CHECK int member_log_step(struct members *m, const struct member_timeline *t,
                                   const struct wal_member *new, uint32_t old,
                                   enum member_step *state, uint64_t *behind);
+
+/* member_sealed_sock.c */
+
+/* Fills `new` with what is committed of a sealed timeline. *state: DONE; JOINT: some is left, come
+ * again (*behind bytes); BUSY: not now (co_sentence() says why). */
+CO_MUST_CHECK int member_sealed_step(struct members *m, const struct member_timeline *t,
+                                     struct member *new, enum member_step *state, uint64_t *behind);
 
 #endif

@@ -277,8 +277,14 @@ static struct member_timeline *place(struct member_timelines *t, const struct co
     return &t->e[lo];
 }
 
+static void note_sealed(struct member_timeline *e, uint32_t node, const Corallite__Timeline *wire)
+{
+    if (wire->state == CORALLITE__TIMELINE_STATE__TIMELINE_SEALED && e->n_sealed_by < NODES_MAX)
+        e->sealed_by[e->n_sealed_by++] = node;
+}
+
 /* *wire is taken (NULLed) when it is kept. */
-static int merge(struct member_timelines *t, Corallite__Timeline **wire)
+static int merge(struct member_timelines *t, uint32_t node, Corallite__Timeline **wire)
 {
     struct co_id id;
     bool found;
@@ -286,6 +292,7 @@ static int merge(struct member_timelines *t, Corallite__Timeline **wire)
     struct member_timeline *e = rc ? NULL : place(t, &id, &found);
     if (!e)
         return rc ? rc : co_fail(CO_ERR_NOMEM, "no memory for a list of timelines");
+    note_sealed(e, node, *wire);
     if (found && e->version >= (*wire)->version)
         return 0;
     if (e->wire)
@@ -324,7 +331,7 @@ int members_list(struct members *m, struct member *of, struct member_timelines *
                 rc = msg_get16("timeline", listed->timelines[i]->has_id, &listed->timelines[i]->id,
                                after.b);
             if (!rc)
-                rc = merge(out, &listed->timelines[i]);
+                rc = merge(out, of->node, &listed->timelines[i]);
             if (!listed->timelines[i]) { /* taken: the array may have no hole */
                 listed->timelines[i] = calloc(1, sizeof(Corallite__Timeline));
                 if (!listed->timelines[i])

@@ -43,17 +43,12 @@ static bool start_ticks(int pid, uint64_t *out)
     return !(state && strncmp(state, ") Z", 3) == 0); /* a zombie has ended */
 }
 
-static const char *node_name(unsigned index)
-{
-    return cluster_node(CLUSTER_PORT_BASE, index).name;
-}
-
 int process_alive(const struct cluster *c, unsigned index)
 {
     char path[PATH_MAX], text[160], boot[64];
     struct cluster_pid p;
     uint64_t ticks;
-    cluster_path(c, "run", node_name(index), ".pid", path);
+    cluster_path(c, "run", c->at[index].name, ".pid", path);
     if (!read_text(path, text, sizeof text) || !cluster_parse_pid(text, &p))
         return 0;
     boot_id(boot);
@@ -72,7 +67,7 @@ void process_signal(const struct cluster *c, unsigned index, int signal_number)
 void process_forget(const struct cluster *c, unsigned index)
 {
     char path[PATH_MAX];
-    cluster_path(c, "run", node_name(index), ".pid", path);
+    cluster_path(c, "run", c->at[index].name, ".pid", path);
     unlink(path);
 }
 
@@ -83,8 +78,8 @@ static int write_pid_file(const struct cluster *c, unsigned index, int pid)
     start_ticks(pid, &ticks); /* a process that ended at once is seen as not alive */
     boot_id(boot);
     int len = snprintf(text, sizeof text, "%d %llu %s\n", pid, (unsigned long long)ticks, boot);
-    cluster_path(c, "run", node_name(index), ".pid", path);
-    cluster_path(c, "run", node_name(index), ".new", temporary);
+    cluster_path(c, "run", c->at[index].name, ".pid", path);
+    cluster_path(c, "run", c->at[index].name, ".new", temporary);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return co_fail_errno(CO_ERR_IO, errno, "%s cannot be written", temporary);
@@ -102,7 +97,7 @@ int process_start(const struct cluster *c, unsigned index, char *const argv[], i
                   long long *log_offset)
 {
     char log[PATH_MAX];
-    cluster_path(c, "log", node_name(index), ".log", log);
+    cluster_path(c, "log", c->at[index].name, ".log", log);
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (fd < 0)
         return co_fail_errno(CO_ERR_IO, errno, "%s cannot be written", log);
@@ -161,7 +156,7 @@ void process_last_words(const struct cluster *c, unsigned index, long long log_o
     char path[PATH_MAX];
     static char text[32768];
     out[0] = 0;
-    cluster_path(c, "log", node_name(index), ".log", path);
+    cluster_path(c, "log", c->at[index].name, ".log", path);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return;

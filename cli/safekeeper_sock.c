@@ -7,11 +7,9 @@
  *   1  the list of the safekeepers becomes joint: OLD is on its way out, NEW on its way in. From
  *      here on the pageserver feeds NEW's registry, and needs both majorities for a change of it
  *   2  NEW gets every entry of the registry that it lacks
- *   3  each timeline: joint, fed, NEW alone (member_log_sock.c); again until all are done, those
- *      that came meanwhile too
- *   4  what is sealed keeps its members; its log is to be at the pageserver, all of it, before one
- *      of them leaves (pageserver/moment_uv.c)
- *   5  the list becomes that of the new members; the pageserver lets OLD go
+ *   3  each timeline: joint, fed, NEW alone (member_log_sock.c), or filled where it is sealed
+ *      (member_sealed_sock.c); again until all are done, those that came meanwhile too
+ *   4  the list becomes that of the new members; the pageserver lets OLD go
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,17 +18,16 @@
 
 #include "cli/cli.h"
 #include "cli/json.h"
+#include "cli/local_file.h"
 #include "cli/members.h"
 #include "cli/text.h"
 #include "common/clock_file.h"
 #include "proto/qhist.h"
 
-#define CALL_MS     10000u
-#define FOLLOW_US   20000000u
-#define PAUSE_US    200000u
-#define SAY_US      2000000u
-#define SEALED_MS   20000u
-#define SEALED_TEXT "sealed by a restore or kept for branches"
+#define CALL_MS   10000u
+#define FOLLOW_US 20000000u
+#define PAUSE_US  200000u
+#define SAY_US    2000000u
 
 /* ---- list --------------------------------------------------------------------------------------
  */
@@ -405,10 +402,25 @@ static int note_finished(struct finished *f, const struct co_id *id)
     return 0;
 }
 
+/* One step of one timeline. A branch that is reset or dropped meanwhile comes again, as a sealed
+ * one or not at all. */
+static int step(struct replace *r, const struct member_timeline *t, enum member_step *state,
+                uint64_t *lag)
+{
+    const struct wal_member new = {.node_id = r->new->node, .disk_uuid = r->new->disk};
+    if (t->state == CORALLITE__TIMELINE_STATE__TIMELINE_SEALED)
+        return member_sealed_step(&r->m, t, r->new, state, lag);
+    int rc = member_log_step(&r->m, t, &new, r->old, state, lag);
+    if (!rc && *state == MEMBER_SEALED) {
+        *state = MEMBER_BUSY;
+        (void)co_fail(CO_ERR_BUSY, "%s: it is being reset or dropped at this moment", t->name);
+    }
+    return rc;
+}
+
 /* One round over what is not done yet. *left: how many are not. */
 static int walk(struct replace *r, struct finished *f, uint32_t *left)
 {
-    const struct wal_member new = {.node_id = r->new->node, .disk_uuid = r->new->disk};
     *left = r->n_live = r->n_sealed = 0;
     for (uint32_t i = 0; i < r->all.n; i++) {
         const struct member_timeline *t = &r->all.e[i];
@@ -417,19 +429,16 @@ static int walk(struct replace *r, struct finished *f, uint32_t *left)
         char bytes[TEXT_MAX];
         if (t->state == CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
             continue;
-        r->n_sealed += t->state == CORALLITE__TIMELINE_STATE__TIMELINE_SEALED;
-        if (t->state != CORALLITE__TIMELINE_STATE__TIMELINE_ACTIVE &&
-            t->state != CORALLITE__TIMELINE_STATE__TIMELINE_CREATING)
-            continue;
         r->n_live++;
+        r->n_sealed += t->state == CORALLITE__TIMELINE_STATE__TIMELINE_SEALED;
         if (is_finished(f, &t->id))
             continue;
-        int rc = member_log_step(&r->m, t, &new, r->old, &state, &lag);
-        if (!rc && (state == MEMBER_DONE || state == MEMBER_SEALED))
+        int rc = step(r, t, &state, &lag);
+        if (!rc && state == MEMBER_DONE)
             rc = note_finished(f, &t->id);
         if (rc)
             return rc;
-        *left += state == MEMBER_JOINT || state == MEMBER_BUSY;
+        *left += state != MEMBER_DONE;
         if (state == MEMBER_JOINT)
             say(r, false, "%s: the new safekeeper lacks %s", t->name, text_bytes(lag, bytes));
         else if (state == MEMBER_BUSY)
@@ -459,33 +468,7 @@ static int walk_all(struct replace *r)
     return rc;
 }
 
-/* Step 4. Asking for the head waits until it is there. What was renamed or dropped meanwhile need
- * not be waited for. */
-static int await_sealed(struct replace *r)
-{
-    struct client c;
-    int rc = client_open(&c, &r->m.target);
-    if (rc)
-        return rc;
-    for (uint32_t i = 0; !rc && i < r->all.n; i++) {
-        Corallite__Timeline *t = r->all.e[i].wire;
-        Corallite__Resolve q = CORALLITE__RESOLVE__INIT;
-        if (r->all.e[i].state != CORALLITE__TIMELINE_STATE__TIMELINE_SEALED || t->hidden)
-            continue;
-        say(r, false, "%s: waiting until the pageserver has all of it", r->all.e[i].name);
-        q.database = t->database_name;
-        q.branch = t->branch;
-        q.has_deadline_ms = 1;
-        q.deadline_ms = SEALED_MS;
-        rc = client_call(&c, FRAME_RESOLVE, &q.base, FRAME_RESOLVED, NULL, SEALED_MS + 2000, NULL);
-        if (rc == CO_ERR_NOT_FOUND || rc == CO_ERR_DROPPED)
-            rc = 0;
-    }
-    client_close(&c);
-    return rc;
-}
-
-/* Step 5. */
+/* Step 4. */
 static int finish(struct replace *r)
 {
     struct nodes next = r->m.book;
@@ -522,10 +505,7 @@ static int report(const struct replace *r, bool finished, bool json)
         printf("replaced safekeeper %u by %u at %s:%u: %u timelines in %s\n", r->old, r->new->node,
                r->new->host, r->new->port, r->n_live, text_duration(us, took));
     if (r->n_sealed)
-        printf("%u timelines that were " SEALED_TEXT
-               " stay with their old members; keep the disk of "
-               "safekeeper %u while they matter\n",
-               r->n_sealed, r->old);
+        printf("%u of them are sealed (kept by a restore, or for branches)\n", r->n_sealed);
     return 0;
 }
 
@@ -549,13 +529,13 @@ int cli_safekeeper_replace(const struct cli_args *args)
         rc = walk_all(&r);
     }
     if (!rc && !finished)
-        rc = await_sealed(&r);
-    if (!rc && !finished)
         rc = finish(&r);
     if (!rc)
         rc = wait_for_pageserver(&r);
     if (!rc)
         rc = report(&r, finished, cli_has(args, "--json"));
+    if (!rc && r.m.target.local)
+        local_replaced(&r.m.target.cluster, r.old);
     member_timelines_free(&r.all);
     members_close(&r.m);
     return cli_report(rc);

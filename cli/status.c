@@ -99,6 +99,10 @@ static void print_copy(const struct status_node *n, const struct status_copy *c,
         fprintf(out, "%s\n", n->up ? "does not have it" : "no answer");
         return;
     }
+    if (c->refused[0]) {
+        fprintf(out, "refuses it: %s\n", c->refused);
+        return;
+    }
     fprintf(out, "term %-6llu flush %s  commit %s  %s  %llu records, %s in",
             (unsigned long long)c->term, lsn_format(c->flush_lsn, flush),
             lsn_format(c->commit_lsn, commit), c->lease_held ? "lease held" : "lease free",
@@ -263,6 +267,8 @@ static json_t *copy_json(const struct status_node *n, const struct status_copy *
         bad |= json_object_set_new(o, "lease_held", json_boolean(c->lease_held));
         bad |= json_object_set_new(o, "records", number(c->records));
         bad |= json_object_set_new(o, "bytes_in", number(c->bytes_in));
+        bad |= json_object_set_new(o, "refused",
+                                   c->refused[0] ? json_string(c->refused) : json_null());
     }
     if (!bad)
         return o;

@@ -41,6 +41,7 @@ struct status_copy {
     lsn_t flush_lsn, commit_lsn;
     bool lease_held;
     uint64_t bytes_in, records;
+    char refused[CO_SENTENCE_MAX]; /* why it is halted there; "": it is not */
 };
 
 struct status_timeline {

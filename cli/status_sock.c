@@ -88,6 +88,8 @@ static void take_node_status(struct status *s, uint32_t index, const Corallite__
             .bytes_in = p->bytes_in,
             .records = p->records,
         };
+        if (p->refused)
+            snprintf(t->copy[index].refused, sizeof t->copy[index].refused, "%s", p->refused);
     }
 }
 
@@ -311,20 +313,24 @@ static void local_nodes(struct status *s, const struct cluster *c, uint16_t port
 {
     s->cluster = c->id;
     snprintf(s->dir, sizeof s->dir, "%s", c->dir);
-    for (unsigned i = 0; i < CLUSTER_NODES; i++) {
-        struct cluster_node node = cluster_node(c->port_base, i);
-        struct status_node *n = i == CLUSTER_PAGESERVER ? &s->pageserver : &s->safekeepers[i];
-        n->node = node.node;
+    s->n_safekeepers = 0;
+    for (unsigned i = 0; i < c->n; i++) {
+        const struct cluster_node *node = &c->at[i];
+        struct status_node *n = node->node == c->owner ? &s->pageserver : &s->more[s->n_more];
+        if (!node->pageserver)
+            n = &s->safekeepers[s->n_safekeepers];
+        else if (node->node != c->owner)
+            s->n_more++;
+        n->node = node->pageserver ? 0 : node->node;
         n->local = true;
         n->pid = process_alive(c, i);
-        snprintf(n->name, sizeof n->name, "%s", node.name);
-        client_address(CLUSTER_HOST, node.port, n->address);
-        if (i != CLUSTER_PAGESERVER) {
-            ports[i] = node.port;
-            snprintf(hosts[i], 256, "%s", CLUSTER_HOST);
+        snprintf(n->name, sizeof n->name, "%s", node->name);
+        client_address(CLUSTER_HOST, cluster_port(c, i), n->address);
+        if (!node->pageserver) {
+            ports[s->n_safekeepers] = cluster_port(c, i);
+            snprintf(hosts[s->n_safekeepers++], 256, "%s", CLUSTER_HOST);
         }
     }
-    s->n_safekeepers = CLUSTER_SAFEKEEPERS;
 }
 
 static void gather(const struct client_target *target, const char *only, struct status *s)
@@ -341,7 +347,7 @@ static void gather(const struct client_target *target, const char *only, struct 
     for (uint32_t i = 0; i < target->n_more; i++) {
         char address[CO_HOST_MAX_BYTES + 16];
         client_address(target->more[i].host, target->more[i].port, address);
-        struct status_node *n = add_more(s, address);
+        struct status_node *n = target->local ? &s->more[i] : add_more(s, address);
         if (n)
             ask_pageserver(s, n, target->more[i].host, target->more[i].port, cluster, only,
                            &server);

@@ -1,5 +1,5 @@
 /*
- * up_file.c - `corallite up`: a local cluster of four real processes.
+ * up_file.c - `corallite up`: a local cluster of four real processes, or five.
  *
  * Idempotent: what runs already is left alone, what does not is started. Each start is waited for
  * until the daemon answers Hello as the one it should be; a daemon that ends before that gives its
@@ -21,20 +21,14 @@
 #include "cli/down_file.h"
 #include "cli/json.h"
 #include "cli/process_file.h"
+#include "cli/start_file.h"
 #include "cli/text.h"
 #include "common/clock_file.h"
 
 #define ANSWER_TIMEOUT_MS 2000u
-#define READY_TIMEOUT_US                                                                           \
-    120000000ull /* a safekeeper syncs once a timeline: a thousand take a while */
-#define STOP_TIMEOUT_MS 10000u
+#define STOP_TIMEOUT_MS   10000u
 /* --port-base auto never takes the default ports, which belong to the user's own cluster. */
 #define AUTO_PORT_BASE 7400u
-
-struct started {
-    int pid; /* 0: it ran already */
-    long long log_offset;
-};
 
 /* -- Ports ---------------------------------------------------------------------------------------
  */
@@ -42,13 +36,12 @@ struct started {
 /* Every port of the nodes that do not run is free. */
 static int check_ports(const struct cluster *c)
 {
-    for (unsigned i = 0; i < CLUSTER_NODES; i++) {
-        struct cluster_node node = cluster_node(c->port_base, i);
+    for (unsigned i = 0; i < c->n; i++) {
         if (process_alive(c, i))
             continue;
-        int rc = process_port_free(node.name, node.port);
+        int rc = process_port_free(c->at[i].name, cluster_port(c, i));
         if (!rc)
-            rc = process_port_free(node.name, node.http_port);
+            rc = process_port_free(c->at[i].name, (uint16_t)(cluster_port(c, i) + 1));
         if (rc)
             return rc;
     }
@@ -69,7 +62,7 @@ static int find_ports(struct cluster *c)
 
 static bool anything_runs(const struct cluster *c)
 {
-    for (unsigned i = 0; i < CLUSTER_NODES; i++)
+    for (unsigned i = 0; i < c->n; i++)
         if (process_alive(c, i))
             return true;
     return false;
@@ -101,133 +94,46 @@ static int settle_ports(struct cluster *c, const char *wanted, bool made)
     return rc;
 }
 
-/* -- Starting ------------------------------------------------------------------------------------
+/* Takes --pageservers into account: a second one is added for good. */
+static int settle_pageservers(struct cluster *c, const char *wanted)
+{
+    unsigned have = 0, index;
+    for (unsigned i = 0; i < c->n; i++)
+        have += c->at[i].pageserver;
+    if (!wanted || (*wanted == (char)('0' + have) && !wanted[1]))
+        return 0;
+    if (strcmp(wanted, "2") != 0 && strcmp(wanted, "1") != 0)
+        return co_fail(CO_ERR_INVAL, "--pageservers is 1 or 2; there is '%.40s'", wanted);
+    if (have == 2)
+        return co_fail(CO_ERR_INVAL,
+                       "the cluster in %s has two pageservers; `corallite pageserver remove` takes "
+                       "the one that follows away",
+                       c->dir);
+    int rc = cluster_add(c, true, cluster_find(c, true, 1) < c->n ? 2 : 1, &index);
+    return rc ? rc : cluster_save(c);
+}
+
+/* -- Who the safekeepers are ---------------------------------------------------------------------
  */
 
-struct command {
-    char program[PATH_MAX], dir[PATH_MAX];
-    char listen[32], http[32], node[16], cluster[CO_ID_TEXT], safekeepers[128];
-    char *argv[20];
-};
-
-static int build_command(const struct cluster *c, unsigned index, bool take_over,
-                         struct command *cmd)
+/* A replacement may have been made from anywhere: who has left is stopped, and not known here any
+ * more. */
+static int let_go_of_those_who_left(struct cluster *c, const struct nodes *list,
+                                    struct started started[CLUSTER_NODES_MAX])
 {
-    struct cluster_node node = cluster_node(c->port_base, index);
-    bool pageserver = index == CLUSTER_PAGESERVER;
-    int rc =
-        process_find(pageserver ? "corallite-pageserver" : "corallite-safekeeper", cmd->program);
-    if (rc)
-        return rc;
-    snprintf(cmd->dir, sizeof cmd->dir, "%s/%s", c->dir, node.name);
-    snprintf(cmd->listen, sizeof cmd->listen, CLUSTER_HOST ":%u", (unsigned)node.port);
-    snprintf(cmd->http, sizeof cmd->http, CLUSTER_HOST ":%u", (unsigned)node.http_port);
-    snprintf(cmd->node, sizeof cmd->node, "%u", (unsigned)node.node);
-    co_id_format(&c->id, cmd->cluster);
-    unsigned n = 0;
-    char *const head[] = {cmd->program,        (char *)"--dir",  cmd->dir,
-                          (char *)"--cluster", cmd->cluster,     (char *)"--listen",
-                          cmd->listen,         (char *)"--http", cmd->http};
-    for (size_t i = 0; i < sizeof head / sizeof *head; i++)
-        cmd->argv[n++] = head[i];
-    cmd->argv[n++] = pageserver ? (char *)"--safekeepers" : (char *)"--node";
-    cmd->argv[n++] = pageserver ? cmd->safekeepers : cmd->node;
-    if (pageserver && take_over)
-        cmd->argv[n++] = (char *)"--take-over";
-    if (pageserver && c->archive[0]) {
-        cmd->argv[n++] = (char *)"--archive";
-        cmd->argv[n++] = (char *)(uintptr_t)c->archive;
-    }
-    cmd->argv[n] = NULL;
-    size_t at = 0;
-    for (unsigned i = 0; i < CLUSTER_SAFEKEEPERS; i++) {
-        struct cluster_node k = cluster_node(c->port_base, i);
-        at += (size_t)snprintf(cmd->safekeepers + at, sizeof cmd->safekeepers - at,
-                               "%s%u=" CLUSTER_HOST ":%u", i ? "," : "", (unsigned)k.node,
-                               (unsigned)k.port);
-    }
-    return 0;
-}
-
-/* Starts node `index` unless it runs. */
-static int start_node(const struct cluster *c, unsigned index, bool take_over, struct started *s)
-{
-    static struct command cmd;
-    if (process_alive(c, index))
-        return 0;
-    int rc = build_command(c, index, take_over, &cmd);
-    return rc ? rc : process_start(c, index, cmd.argv, &s->pid, &s->log_offset);
-}
-
-static void progress(const char *name, uint64_t since_us)
-{
-    if (isatty(STDERR_FILENO))
-        fprintf(stderr, "\r\033[Kwaiting for %s, %.1f s", name,
-                (double)(co_now_us() - since_us) / 1e6);
-}
-
-static void end_progress(void)
-{
-    if (isatty(STDERR_FILENO))
-        fputs("\r\033[K", stderr);
-}
-
-/* It ended before it was ready: its own last sentence tells why. */
-static int died(const struct cluster *c, unsigned index, const struct started *s)
-{
-    char words[512], log[PATH_MAX];
-    struct cluster_node node = cluster_node(c->port_base, index);
-    process_last_words(c, index, s->log_offset, words);
-    cluster_path(c, "log", node.name, ".log", log);
-    process_forget(c, index);
-    if (words[0])
-        return co_fail(CO_ERR_IO, "%s ended at its start: %s (its log: %s)", node.name, words, log);
-    return co_fail(CO_ERR_IO, "%s ended at its start without a word; its log is %s", node.name,
-                   log);
-}
-
-/* A pageserver listens before it knows what the safekeepers hold, and may yet find that it is not
- * theirs. Whether a name is free it can say only afterwards. */
-static int ask_for_a_name(struct client *c)
-{
-    Corallite__Open q = CORALLITE__OPEN__INIT;
-    Corallite__Opened *m = NULL;
-    q.database = (char *)"is-anybody-there";
-    q.branch = (char *)"main";
-    int rc = client_call(c, FRAME_OPEN, &q.base, FRAME_OPENED, &corallite__opened__descriptor,
-                         ANSWER_TIMEOUT_MS, &m);
-    if (m)
-        corallite__opened__free_unpacked(m, NULL);
-    return rc == CO_ERR_NOT_FOUND ? 0 : rc;
-}
-
-static int wait_ready(const struct cluster *c, unsigned index, const struct started *s,
-                      uint64_t since_us)
-{
-    struct cluster_node node = cluster_node(c->port_base, index);
-    struct client client;
-    for (;;) {
-        int rc =
-            client_connect(&client, CLUSTER_HOST, node.port, &c->id, node.node, ANSWER_TIMEOUT_MS);
-        if (!rc) {
-            rc = index == CLUSTER_PAGESERVER ? ask_for_a_name(&client) : 0;
-            client_close(&client);
+    int rc = 0;
+    for (unsigned i = 0; !rc && i < c->n;) {
+        if (!start_has_left(c, i, list)) {
+            i++;
+            continue;
         }
-        if (!rc)
-            return 0;
-        if (!process_alive(c, index))
-            return died(c, index, s);
-        if (co_error_class(rc) != CO_CLASS_RETRY)
-            return rc; /* somebody else answers there */
-        if (co_now_us() - since_us > READY_TIMEOUT_US) {
-            char why[400];
-            snprintf(why, sizeof why, "%s", co_sentence());
-            return co_fail(CO_ERR_TIMEOUT, "%s runs but was not ready after %llu s: %s", node.name,
-                           READY_TIMEOUT_US / 1000000, why);
-        }
-        progress(node.name, since_us);
-        usleep(20000);
+        fprintf(stderr, "corallite: %s was replaced; it is stopped, and %s/%s can be removed\n",
+                c->at[i].name, c->dir, c->at[i].name);
+        rc = start_let_go(c, i);
+        for (unsigned k = i; !rc && k < c->n; k++)
+            started[k] = started[k + 1];
     }
+    return rc;
 }
 
 /* A safekeeper that cannot be started is told at once; a minority of them may be lacking. */
@@ -240,24 +146,39 @@ static int lacks_one(unsigned *lacking, int rc)
     return 0;
 }
 
-/* The safekeepers at once, then the pageserver, which looks for them first of all. *lacking: how
- * many safekeepers the cluster has to do without. */
-static int start_all(const struct cluster *c, bool take_over, struct started started[CLUSTER_NODES],
+/* The safekeepers at once, then the pageservers, which look for them first of all, the one that
+ * owns the catalog before the one that follows. *lacking: how many safekeepers the cluster has to
+ * do without. */
+static int start_all(struct cluster *c, bool take_over, struct started started[CLUSTER_NODES_MAX],
                      unsigned *lacking)
 {
     uint64_t since_us = co_now_us();
+    struct nodes list;
     int rc = 0;
-    for (unsigned i = 0; !rc && i < CLUSTER_SAFEKEEPERS; i++)
-        rc = start_node(c, i, false, &started[i]);
-    for (unsigned i = 0; !rc && i < CLUSTER_SAFEKEEPERS; i++) {
-        rc = wait_ready(c, i, &started[i], since_us);
+    for (unsigned i = 0; !rc && i < c->n; i++)
+        if (!c->at[i].pageserver)
+            rc = start_node(c, i, NULL, false, &started[i]);
+    for (unsigned i = 0; !rc && i < c->n; i++) {
+        rc = c->at[i].pageserver ? 0 : start_wait(c, i, &started[i], since_us);
         if (rc)
             rc = lacks_one(lacking, rc);
     }
+    if (rc)
+        return rc;
+    start_ask_list(c, &list);
+    rc = let_go_of_those_who_left(c, &list, started);
+    unsigned owner = cluster_owner(c);
     if (!rc)
-        rc = start_node(c, CLUSTER_PAGESERVER, take_over, &started[CLUSTER_PAGESERVER]);
+        rc = start_node(c, owner, &list, take_over, &started[owner]);
     if (!rc)
-        rc = wait_ready(c, CLUSTER_PAGESERVER, &started[CLUSTER_PAGESERVER], since_us);
+        rc = start_wait(c, owner, &started[owner], since_us);
+    for (unsigned i = 0; !rc && i < c->n; i++) {
+        if (!c->at[i].pageserver || i == owner)
+            continue;
+        rc = start_node(c, i, &list, false, &started[i]);
+        if (!rc)
+            rc = start_wait(c, i, &started[i], since_us);
+    }
     return rc;
 }
 
@@ -290,16 +211,16 @@ static void print_next(const struct cluster *c, const char *dir)
         command, option, command, option, command, option, command, option);
 }
 
-static void print_cluster(const struct cluster *c, const struct started started[CLUSTER_NODES],
+static void print_cluster(const struct cluster *c, const struct started started[CLUSTER_NODES_MAX],
                           bool made)
 {
     char id[CO_ID_TEXT];
     printf("%s %s in %s\n", made ? "new cluster" : "cluster", co_id_format(&c->id, id), c->dir);
-    for (unsigned i = 0; i < CLUSTER_NODES; i++) {
-        struct cluster_node node = cluster_node(c->port_base, i);
+    for (unsigned i = 0; i < c->n; i++) {
+        unsigned port = cluster_port(c, i);
         int pid = process_alive(c, i);
-        printf("  %-13s " CLUSTER_HOST ":%u  http://" CLUSTER_HOST ":%u  ", node.name,
-               (unsigned)node.port, (unsigned)node.http_port);
+        printf("  %-13s " CLUSTER_HOST ":%u  http://" CLUSTER_HOST ":%u  ", c->at[i].name, port,
+               port + 1);
         if (pid)
             printf("%s, pid %d\n", started[i].pid ? "started" : "ran already", pid);
         else
@@ -307,24 +228,25 @@ static void print_cluster(const struct cluster *c, const struct started started[
     }
 }
 
-static int print_cluster_json(const struct cluster *c, const struct started started[CLUSTER_NODES],
-                              bool made)
+static int print_cluster_json(const struct cluster *c,
+                              const struct started started[CLUSTER_NODES_MAX], bool made)
 {
     char id[CO_ID_TEXT], address[32], http[32];
     json_t *nodes = json_array();
-    for (unsigned i = 0; i < CLUSTER_NODES; i++) {
-        struct cluster_node node = cluster_node(c->port_base, i);
-        snprintf(address, sizeof address, CLUSTER_HOST ":%u", (unsigned)node.port);
-        snprintf(http, sizeof http, CLUSTER_HOST ":%u", (unsigned)node.http_port);
-        json_array_append_new(
-            nodes, json_pack("{s:s,s:s,s:s,s:i,s:b}", "name", node.name, "address", address, "http",
-                             http, "pid", process_alive(c, i), "started", started[i].pid != 0));
+    for (unsigned i = 0; i < c->n; i++) {
+        unsigned port = cluster_port(c, i);
+        snprintf(address, sizeof address, CLUSTER_HOST ":%u", port);
+        snprintf(http, sizeof http, CLUSTER_HOST ":%u", port + 1);
+        json_array_append_new(nodes,
+                              json_pack("{s:s,s:s,s:s,s:i,s:b}", "name", c->at[i].name, "address",
+                                        address, "http", http, "pid", process_alive(c, i),
+                                        "started", started[i].pid != 0));
     }
     return cli_print_json(json_pack("{s:s,s:s,s:b,s:o}", "cluster", co_id_format(&c->id, id), "dir",
                                     c->dir, "new", (int)made, "daemons", nodes));
 }
 
-static int tell(const struct cluster *c, const struct started started[CLUSTER_NODES], bool made,
+static int tell(const struct cluster *c, const struct started started[CLUSTER_NODES_MAX], bool made,
                 unsigned lacking, const struct cli_args *args)
 {
     if (cli_has(args, "--json"))
@@ -349,28 +271,27 @@ static void on_signal(int number)
 
 /* Stays until a signal, or until every daemon has ended. One that ends is reported; the rest go on,
  * as a cluster does. */
-static int stay(const struct cluster *c, const struct started started[CLUSTER_NODES])
+static int stay(const struct cluster *c, const struct started started[CLUSTER_NODES_MAX])
 {
-    bool was[CLUSTER_NODES];
+    bool was[CLUSTER_NODES_MAX];
     struct sigaction on = {.sa_handler = on_signal};
     sigaction(SIGINT, &on, NULL);
     sigaction(SIGTERM, &on, NULL);
-    for (unsigned i = 0; i < CLUSTER_NODES; i++)
+    for (unsigned i = 0; i < c->n; i++)
         was[i] = process_alive(c, i) != 0;
     fputs("\nIn the foreground: Ctrl-C stops the cluster.\n", stderr);
     fflush(stdout);
-    for (unsigned running = CLUSTER_NODES; !stop_wanted && running > 0; usleep(200000)) {
+    for (unsigned running = c->n; !stop_wanted && running > 0; usleep(200000)) {
         while (waitpid(-1, NULL, WNOHANG) > 0) {
         }
         running = 0;
-        for (unsigned i = 0; i < CLUSTER_NODES; i++) {
+        for (unsigned i = 0; i < c->n; i++) {
             char words[512];
             bool now = process_alive(c, i) != 0;
             running += now;
             if (was[i] && !now) {
                 process_last_words(c, i, started[i].log_offset, words);
-                fprintf(stderr, "corallite: %s ended: %s\n", cluster_node(c->port_base, i).name,
-                        words);
+                fprintf(stderr, "corallite: %s ended: %s\n", c->at[i].name, words);
             }
             was[i] = now;
         }
@@ -386,12 +307,12 @@ static int stay(const struct cluster *c, const struct started started[CLUSTER_NO
  */
 
 /* What this call started is stopped again; the error stays as it is. */
-static int undo(const struct cluster *c, const struct started started[CLUSTER_NODES], int rc)
+static int undo(const struct cluster *c, const struct started started[CLUSTER_NODES_MAX], int rc)
 {
     char sentence[CO_SENTENCE_MAX];
-    bool mine[CLUSTER_NODES];
+    bool mine[CLUSTER_NODES_MAX];
     snprintf(sentence, sizeof sentence, "%s", co_sentence());
-    for (unsigned i = 0; i < CLUSTER_NODES; i++)
+    for (unsigned i = 0; i < c->n; i++)
         mine[i] = started[i].pid != 0;
     int ignored = down_stop(c, STOP_TIMEOUT_MS, mine);
     (void)ignored;
@@ -401,7 +322,7 @@ static int undo(const struct cluster *c, const struct started started[CLUSTER_NO
 int cli_up(const struct cli_args *args)
 {
     static struct cluster c;
-    struct started started[CLUSTER_NODES] = {{0}};
+    struct started started[CLUSTER_NODES_MAX] = {{0}};
     const char *dir = cli_value(args, "--dir"), *base = cli_value(args, "--port-base");
     uint16_t first_base = CLUSTER_PORT_BASE;
     const char *from = cli_value(args, "--from-archive");
@@ -420,6 +341,8 @@ int cli_up(const struct cli_args *args)
         rc = archive_restore(from, args, first_base, &c, &restored);
     if (!rc && !from)
         rc = cluster_open_or_make(dir, first_base, NULL, &c, &made);
+    if (!rc)
+        rc = settle_pageservers(&c, cli_value(args, "--pageservers"));
     if (!rc)
         rc = settle_ports(&c, base, made || from);
     if (!rc && !from)

@@ -30,6 +30,7 @@
 static const struct cli_option up_options[] = {
     DIR_OPTION,
     {"--port-base", 'p', "P", "first of the 16 ports it uses (6400), or auto: a free range"},
+    {"--pageservers", 0, "N", "1 or 2: a second one follows the first, and serves every read"},
     {"--take-over", 0, NULL, "the pageserver's disk is lost: fill a new one from the safekeepers"},
     {"--archive", 0, "URL",
      "keep the log outside the cluster too: dir:/path, s3://bucket/prefix; remembered; none: no "
@@ -50,6 +51,7 @@ static const struct cli_option down_options[] = {
     YES_OPTION,
     JSON_OPTION,
     END};
+static const struct cli_option local_options[] = {DIR_OPTION, JSON_OPTION, END};
 static const struct cli_option target_options[] = {SERVER_OPTION, DIR_OPTION, JSON_OPTION, END};
 static const struct cli_option check_options[] = {
     {"--deep", 0, NULL, "look through everything that the pageserver's store holds as well"},
@@ -167,12 +169,14 @@ static const struct cli_option env_options[] = {SERVER_OPTION, DIR_OPTION, JSON_
 
 const struct cli_verb cli_verbs[] = {
     {.name = "up",
-     .synopsis = "[--dir D] [--port-base P|auto] [--archive URL] [--take-over | --from-archive URL "
-                 "[--cluster ID]] [--foreground] [--json]",
+     .synopsis = "[--dir D] [--port-base P|auto] [--pageservers N] [--archive URL] [--take-over | "
+                 "--from-archive URL [--cluster ID]] [--foreground] [--json]",
      .summary = "start a local cluster: three safekeepers and a pageserver",
      .details =
          "Makes the cluster at the first call; what runs already is left alone. The daemons "
-         "are processes of their own and go on when this command has ended.\n\nWith "
+         "are processes of their own and go on when this command has ended. Safekeepers that were "
+         "replaced are let go of. --pageservers 2 adds a second pageserver for good; programs then "
+         "are told both addresses.\n\nWith "
          "--from-archive the cluster is made of an archive, and what came back is said branch by "
          "branch, and what may be missing. A damaged archive is refused, with the name of the "
          "object.",
@@ -563,12 +567,24 @@ const struct cli_verb cli_verbs[] = {
     {.name = "logs",
      .synopsis = "[NAME] [--follow | --json] [--lines N] [--dir D]",
      .summary = "what the daemons of the local cluster said",
-     .details = "NAME is safekeeper-1, safekeeper-2, safekeeper-3 or pageserver; without it, all.",
+     .details =
+         "NAME is safekeeper-1, safekeeper-2, safekeeper-3 or pageserver, or another one's that "
+         "the cluster has; without it, all.",
      .examples = "corallite logs pageserver -f\n",
      .options = logs_options,
      .max_words = 1,
      .words = {"DAEMON"},
      .run = cli_logs},
+    {.name = "safekeeper add",
+     .synopsis = "[--dir D] [--json]",
+     .summary = "start one more, empty safekeeper in a local cluster",
+     .details = "A spare: it holds nothing and has no vote until `corallite safekeeper replace` "
+                "puts it in the place of another. It has the next node id and a free port of the "
+                "cluster's.",
+     .examples = "corallite safekeeper add\n"
+                 "corallite safekeeper replace 2 127.0.0.1:6404\n",
+     .options = local_options,
+     .run = cli_safekeeper_add},
     {.name = "safekeeper list",
      .synopsis = "[--server HOST:PORT | --dir D] [--json]",
      .summary = "the safekeepers of the cluster",
@@ -588,7 +604,9 @@ const struct cli_verb cli_verbs[] = {
          "when OLD's disk was lost. Every log is copied to it and its members change in two "
          "steps, while applications go on committing. If the command is interrupted, the same one "
          "goes on from where it was; nothing has to be undone. OLD may come back at any time "
-         "without harm, and can be stopped for good when the command is done.",
+         "without harm, and can be stopped for good when the command is done; one that `corallite "
+         "up` "
+         "started is stopped by this command.",
      .examples = "corallite-safekeeper --dir /srv/sk4 --node 4 --cluster ID --listen "
                  "127.0.0.1:6420 &\n"
                  "corallite safekeeper replace 2 127.0.0.1:6420\n",
@@ -606,6 +624,29 @@ const struct cli_verb cli_verbs[] = {
      .examples = "corallite pageserver list\n",
      .options = target_options,
      .run = cli_pageserver_list},
+    {.name = "pageserver promote",
+     .synopsis = "[NAME] [--dir D] [--json]",
+     .summary = "make the second pageserver of a local cluster the one that owns the catalog",
+     .details = "The owner, if it runs, is stopped, and follows then. Reads go on at the other one "
+                "meanwhile, or wait for a moment. Pins of the owner's last second may be lost when "
+                "it was killed.",
+     .examples = "corallite pageserver promote\n"
+                 "corallite pageserver promote pageserver-2\n",
+     .options = local_options,
+     .max_words = 1,
+     .words = {"DAEMON"},
+     .run = cli_pageserver_promote},
+    {.name = "pageserver remove",
+     .synopsis = "[NAME] [--dir D] [--json]",
+     .summary = "stop the second pageserver of a local cluster for good",
+     .details =
+         "Its directory stays, and can be removed. The safekeepers are told that they need not "
+         "keep anything for it.",
+     .examples = "corallite pageserver remove\n",
+     .options = local_options,
+     .max_words = 1,
+     .words = {"DAEMON"},
+     .run = cli_pageserver_remove},
     {.name = "pageserver forget",
      .synopsis = "DISK [--server HOST:PORT | --dir D] [--json]",
      .summary = "tell the safekeepers that a pageserver is gone for good",

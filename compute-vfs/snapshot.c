@@ -169,13 +169,30 @@ static int ask_position(struct cv_database *db, uint32_t timeout_ms, lsn_t *posi
     return rc;
 }
 
+/* A timeline that was sealed when it was opened: its log names the members that it had then, and
+ * they may have been replaced since. The pageserver knows who keeps it now, and asks a majority of
+ * those. CO_ERR_NOT_FOUND: it cannot be told by the name (it has another one by now, or nothing of
+ * its own). */
+static int kept_end(struct cv_database *db, uint32_t timeout_ms, lsn_t *out)
+{
+    struct cv_moment head;
+    int rc = db->pages->ops->resolve(db->pages, db->uri.db, db->uri.branch, "", timeout_ms, &head);
+
+    if (!rc && !co_id_eq(&head.timeline, &db->timeline.timeline))
+        rc = CO_ERR_NOT_FOUND;
+    *out = rc ? 0 : head.lsn;
+    return rc;
+}
+
 /* Asks where the log ends and learns everything up to there. */
 static int learn(struct cv_database *db, uint32_t timeout_ms)
 {
     uint64_t asked_us = co_now_us();
     lsn_t position;
-    int rc = ask_position(db, timeout_ms, &position);
+    int rc = db->timeline.sealed ? kept_end(db, timeout_ms, &position) : CO_ERR_NOT_FOUND;
 
+    if (rc == CO_ERR_NOT_FOUND)
+        rc = ask_position(db, timeout_ms, &position);
     if (rc == CO_ERR_READONLY)
         rc = sealed_end(db, timeout_ms, &position);
     if (rc)

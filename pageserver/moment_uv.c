@@ -12,11 +12,6 @@
  * timeline, the newest LSN known to be committed is taken: what lies above it was not acknowledged
  * by anybody who still lives to tell.
  *
- * The members of a SEALED timeline never change, and when they are replaced one after the other
- * there comes a day without a majority of them. `corallite safekeeper replace` sees to it that all
- * of such a log is here before the first one leaves. So once one has left, what is here is the head
- * if a majority of those that there are now does not know better.
- *
  * Then the log has to be here as far as the answer needs it. Nobody waits in here: the ask that
  * holds the moment is looked at again when a POS comes, when a log moves on, and every AGAIN_MS.
  */
@@ -31,7 +26,6 @@
 #define ROUND_MS  20u  /* between rounds while the tail is open */
 #define REASK_MS  500u /* when fewer than a majority answered */
 #define SETTLE_MS 1000u
-#define ORPHAN_MS 200u /* less than a try of a program that knows two pageservers */
 
 /* -- The head ---------------------------------------------------------------------------------- */
 
@@ -60,14 +54,22 @@ static uint32_t told(const struct ps_server *s, const struct ps_moment *m)
     return n;
 }
 
-/* The configuration in the most advanced answer. */
-static const struct wal_config *config_told(const struct ps_server *s, const struct ps_moment *m)
+/* Have enough answered, by the configuration in the most advanced answer? Of a sealed timeline by
+ * the list of the safekeepers: its log takes no configuration any more, and whoever came since was
+ * filled with what is committed. */
+static bool enough(const struct ps_server *s, const struct ps_moment *m)
 {
+    const struct ps_timeline *tl = ps_reg_find(&s->reg, &m->timeline);
+    bool sealed = tl && tl->meta.state == PS_SEALED;
+    uint32_t set[CO_MEMBERS_MAX], n = 0;
     const struct wal_config *config = &s->reg.config;
     term_t term = 0;
     lsn_t flush = 0;
     for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
-        if (m->pos[i].told && m->pos[i].config.version > 0 &&
+        if (!m->pos[i].told)
+            continue;
+        set[n++] = s->nodes[i].id;
+        if (!sealed && m->pos[i].config.version > 0 &&
             (m->pos[i].last_log_term > term ||
              (m->pos[i].last_log_term == term && m->pos[i].flush_lsn >= flush))) {
             term = m->pos[i].last_log_term;
@@ -75,35 +77,7 @@ static const struct wal_config *config_told(const struct ps_server *s, const str
             config = &m->pos[i].config;
         }
     }
-    return config;
-}
-
-static bool is_quorum(const struct ps_server *s, const struct ps_moment *m,
-                      const struct wal_config *config)
-{
-    uint32_t set[CO_MEMBERS_MAX], n = 0;
-    for (uint32_t i = 0; i < s->reg.n_nodes; i++)
-        if (m->pos[i].told)
-            set[n++] = s->nodes[i].id;
     return q_is_quorum(config, set, n);
-}
-
-/* Have enough answered? */
-static bool enough(const struct ps_server *s, const struct ps_moment *m)
-{
-    return is_quorum(s, m, config_told(s, m));
-}
-
-/* A sealed timeline of which a member has left, and of the others too few answer. */
-static bool is_orphaned(const struct ps_server *s, const struct ps_moment *m,
-                        const struct ps_timeline *tl)
-{
-    const struct wal_config *config = config_told(s, m);
-    bool left = false;
-    for (uint32_t i = 0; i < config->n; i++)
-        left |= !q_is_member(&s->reg.config, config->members[i].node_id);
-    return left && tl->meta.state == PS_SEALED && is_quorum(s, m, &s->reg.config) &&
-           uv_now(&s->loop) - m->first_ms >= ORPHAN_MS;
 }
 
 /* 0: m->head is known. CO_ERR_AGAIN. */
@@ -116,9 +90,7 @@ static int find_head(struct ps_server *s, struct ps_moment *m, const struct ps_t
         return 0;
     if (!m->round || now - m->round_ms >= REASK_MS)
         begin_round(s, m, tl);
-    if (!m->first_ms && tl->meta.state == PS_SEALED)
-        m->first_ms = now;
-    if (!enough(s, m) && !is_orphaned(s, m, tl))
+    if (!enough(s, m))
         return CO_ERR_AGAIN;
     for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
         if (!m->pos[i].told)

@@ -219,6 +219,8 @@ static void status_line(const struct sk_server *s, struct sk_entry *e,
     }
     line->has_bytes_in = line->has_records = 1;
     sk_timeline_count(e->open, &line->bytes_in, &line->records);
+    const char *refusal = sk_timeline_refusal(e->open);
+    line->refused = *refusal ? (char *)(uintptr_t)refusal : NULL;
     if (!sk_timeline_view(e->open, &v))
         return;
     line->has_term = line->has_flush_lsn = line->has_commit_lsn = line->has_lease_held = 1;

@@ -157,7 +157,7 @@ static int check_owner(const char *path, const struct sk_owner *want, const stru
         return 0;
     char a[CO_ID_TEXT], b[CO_ID_TEXT];
     return co_fail(
-        CO_ERR_CORRUPT,
+        CO_ERR_NODE,
         "%s belongs to timeline %s of node %u, another disk or another cluster; timeline "
         "%s of node %u was expected here. Files of different safekeepers were mixed: put "
         "back the directory that belongs here",

@@ -24,6 +24,7 @@ struct sk_client {
     struct sk_touched *touched; /* ascending by id */
     uint32_t n_touched, cap_touched;
     bool watches; /* it is told on which timelines the commit LSN moves */
+    bool tool;    /* its Hello said so: it may fill a sealed timeline (check_sealed) */
 };
 
 /* A frame for a timeline that is being closed: it is looked at again when that is done. */

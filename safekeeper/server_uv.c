@@ -74,7 +74,7 @@ static struct peer *find_peer(void *owner, sk_conn_t conn)
     return c ? c->peer : NULL;
 }
 
-static int add_client(struct sk_server *s, struct peer *peer, uint32_t follower)
+static int add_client(struct sk_server *s, struct peer *peer, uint32_t follower, bool tool)
 {
     if (s->n_clients == s->cap_clients) {
         uint32_t cap = s->cap_clients ? s->cap_clients * 2 : 16;
@@ -86,7 +86,8 @@ static int add_client(struct sk_server *s, struct peer *peer, uint32_t follower)
     }
     uint32_t i = client_position(s, peer_id(peer));
     memmove(&s->clients[i + 1], &s->clients[i], (s->n_clients - i) * sizeof *s->clients);
-    s->clients[i] = (struct sk_client){.conn = peer_id(peer), .peer = peer, .follower = follower};
+    s->clients[i] =
+        (struct sk_client){.conn = peer_id(peer), .peer = peer, .follower = follower, .tool = tool};
     co_metric_set(&m_connections, ++s->n_clients);
     return 0;
 }
@@ -128,13 +129,19 @@ static struct sk_timeline *timeline_for(struct sk_server *s, struct peer *peer,
 }
 
 /* What would change a sealed timeline. A heartbeat carries on what was acknowledged: it tells how
- * far the log is committed, and without it the last commit before the seal could not be read. */
-static int check_sealed(const struct sk_server *s, const struct sk_message *m)
+ * far the log is committed, and without it the last commit before the seal could not be read.
+ *
+ * The tool may bring records: it fills a safekeeper that takes another's place with what is
+ * committed (cli/member_sealed_sock.c). It gets no vote either, so nothing new can be among them,
+ * and the acceptor takes only what chains to what it has. */
+static int check_sealed(const struct sk_server *s, const struct peer *peer,
+                        const struct sk_message *m)
 {
     const struct sk_entry *e = sk_registry_find(&s->registry, &m->msg.timeline);
+    const struct sk_client *from = sk_find_client(s, peer_id(peer));
     char id[CO_ID_TEXT];
-    bool writes =
-        m->msg.type == FRAME_VOTE || (m->msg.type == FRAME_APPEND && m->msg.payload.len > 0);
+    bool brings = m->msg.type == FRAME_APPEND && m->msg.payload.len > 0 && !(from && from->tool);
+    bool writes = m->msg.type == FRAME_VOTE || brings;
     if (!e || e->state != CORALLITE__TIMELINE_STATE__TIMELINE_SEALED || !writes)
         return 0;
     co_id_format(&e->id, id);
@@ -177,7 +184,7 @@ static int quorum_frame(struct sk_server *s, struct peer *peer, const struct fra
         sk_message_drop(m);
         return 0;
     }
-    rc = check_sealed(s, m);
+    rc = check_sealed(s, peer, m);
     if (rc) {
         peer_send_error(peer, frame->request_id, rc);
         sk_message_drop(m);
@@ -293,7 +300,7 @@ static int on_hello(void *owner, struct peer *peer, const Corallite__Hello *hell
     if (!rc)
         rc = sk_follower_hello(s, hello, &follower);
     if (!rc)
-        rc = add_client(s, peer, follower);
+        rc = add_client(s, peer, follower, hello->role == CORALLITE__ROLE__ROLE_TOOL);
     if (rc)
         return rc;
     Corallite__HelloOk answer = CORALLITE__HELLO_OK__INIT;

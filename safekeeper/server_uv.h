@@ -3,8 +3,9 @@
  *
  * Start: registry and directories are compared (a listed timeline without files, or files with
  * votes that no entry lists: refused), then logs are scanned: at most SK_START_SCAN of at most
- * SK_START_SCAN_BYTES together, the rest when they are first asked for. Damage found at start
- * is refused with a sentence; damage found later halts that timeline alone.
+ * SK_START_SCAN_BYTES together, the rest when they are first asked for. Damage of a timeline's own
+ * files halts that timeline alone, whenever it is found; what contradicts the registry or the
+ * identity, a format that is newer, and a disk that fails refuse the start.
  *
  * A request names its timeline; one that is not open yet is opened on its store thread while its
  * messages wait. Timelines are spread over SK_STORES store threads by id. What is idle is closed

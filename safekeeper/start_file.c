@@ -2,6 +2,7 @@
 #include "safekeeper/server.h"
 
 #include <dirent.h>
+#include <stdio.h>
 #include <sys/stat.h>
 
 #include "common/log.h"
@@ -30,6 +31,25 @@ int sk_server_open(struct sk_server *s, struct sk_entry *entry, struct sk_files 
     }
     rc = sk_timeline_new(&s->host, s->stores[entry->id.b[0] % SK_STORES], &birth, &entry->config,
                          files, entry->closed_us ? entry->closed_us : s->started_us, &t);
+    if (rc)
+        return rc;
+    entry->open = t;
+    sk_rest_opened(s, t);
+    return 0;
+}
+
+/* Damage of one timeline is no word about the others: each has files of its own, and votes and
+ * acknowledges by itself. This one gets no acceptor, so it does neither, and whoever asks hears the
+ * sentence; it is as if this safekeeper were away, for that timeline alone. */
+static int open_damaged(struct sk_server *s, struct sk_entry *entry)
+{
+    struct sk_birth birth = sk_birth_of(s, entry);
+    struct sk_timeline *t = NULL;
+    char sentence[CO_SENTENCE_MAX];
+    snprintf(sentence, sizeof sentence, "%s", co_sentence());
+    int rc = sk_rest_room(s);
+    if (!rc)
+        rc = sk_timeline_new_damaged(&s->host, &birth, sentence, &t);
     if (rc)
         return rc;
     entry->open = t;
@@ -162,7 +182,7 @@ static int check_listed(struct sk_server *s)
 static int scan(struct sk_server *s)
 {
     uint64_t scanned = 0, records = 0, rewritten = 0;
-    uint32_t left = 0;
+    uint32_t left = 0, damaged = 0;
     for (uint32_t i = 0; i < s->registry.n; i++) {
         struct sk_entry *e = &s->registry.e[i];
         struct sk_files *files;
@@ -183,6 +203,13 @@ static int scan(struct sk_server *s)
         scanned += bytes;
         struct sk_birth birth = sk_birth_of(s, e);
         int rc = sk_files_open(s->options.dir, &birth, &files);
+        if (rc == CO_ERR_CORRUPT) {
+            rc = open_damaged(s, e);
+            if (rc)
+                return rc;
+            damaged++;
+            continue;
+        }
         if (rc)
             return rc;
         records += files->found.records;
@@ -192,9 +219,9 @@ static int scan(struct sk_server *s)
             return rc;
     }
     co_info("safekeeper/server",
-            "logs are read timelines=%u open=%u later=%u records=%llu bytes=%llu "
+            "logs are read timelines=%u open=%u later=%u damaged=%u records=%llu bytes=%llu "
             "rewritten_bytes=%llu",
-            s->registry.n, s->n_open, left, (unsigned long long)records,
+            s->registry.n, s->n_open, left, damaged, (unsigned long long)records,
             (unsigned long long)scanned, (unsigned long long)rewritten);
     return 0;
 }

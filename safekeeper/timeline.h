@@ -39,6 +39,7 @@ struct sk_timeline {
     enum sk_timeline_state state;
     int refuse_code; /* 0, or what every request is answered with */
     char refusal[CO_SENTENCE_MAX];
+    bool counted; /* among the halted ones */
 
     struct sk_acceptor *acceptor;
     struct sk_actions actions;

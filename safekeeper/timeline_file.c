@@ -204,7 +204,7 @@ static int read_state(struct sk_files *f, const struct sk_birth *birth)
         rc = sk_control_open(path, &birth->owner, &f->control_file, c);
     if (!rc && (c->start_lsn != birth->start_lsn ||
                 memcmp(c->start_digest.b, birth->start_digest.b, sizeof c->start_digest.b)))
-        rc = co_fail(CO_ERR_CORRUPT,
+        rc = co_fail(CO_ERR_HALTED,
                      "%s begins at another LSN or digest than the registry says; the two are from "
                      "different times. Bring both back from one copy or replace this safekeeper",
                      path);

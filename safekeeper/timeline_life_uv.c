@@ -27,6 +27,7 @@ void sk_become_halted(struct sk_timeline *t, int code, const char *sentence)
              co_id_format(&t->birth.owner.timeline, id), t->birth.owner.node, sentence);
     t->refuse_code = code;
     t->state = SK_HALTED;
+    t->counted = true;
     co_metric_set(&m_halted, co_metric_get(&m_halted) + 1);
     co_error("safekeeper/timeline", "%s", t->refusal);
     sk_refuse_queue(t);
@@ -98,7 +99,8 @@ static void take_files(struct sk_timeline *t, int rc, const char *sentence)
         sentence = co_sentence();
     }
     if (rc) {
-        sk_become_halted(t, rc, sentence);
+        /* To who asks, files of another node are damage of this one's. */
+        sk_become_halted(t, rc == CO_ERR_NODE ? CO_ERR_CORRUPT : rc, sentence);
         sk_files_close(files);
     }
     t->host.opened(t->host.owner, t);
@@ -129,24 +131,44 @@ static void init_timers(struct sk_timeline *t)
     t->handles = 2;
 }
 
+static struct sk_timeline *make(const struct sk_host *host, const struct sk_birth *birth)
+{
+    struct sk_timeline *t = calloc(1, sizeof *t);
+    if (!t) {
+        (void)co_fail(CO_ERR_NOMEM, "no memory to open a timeline");
+        return NULL;
+    }
+    t->host = *host;
+    t->birth = *birth;
+    t->tail = &t->head;
+    t->used_us = co_now_us();
+    init_timers(t);
+    return t;
+}
+
+int sk_timeline_new_damaged(const struct sk_host *host, const struct sk_birth *birth,
+                            const char *sentence, struct sk_timeline **out)
+{
+    struct sk_timeline *t = *out = make(host, birth);
+    if (!t)
+        return CO_ERR_NOMEM;
+    sk_become_halted(t, CO_ERR_CORRUPT, sentence);
+    t->host.opened(t->host.owner, t);
+    return 0;
+}
+
 int sk_timeline_new(const struct sk_host *host, struct sk_store *store,
                     const struct sk_birth *birth, const struct wal_config *birth_config,
                     struct sk_files *files, uint64_t quiet_us, struct sk_timeline **out)
 {
-    struct sk_timeline *t = calloc(1, sizeof *t);
+    struct sk_timeline *t = *out = make(host, birth);
     if (!t) {
         sk_files_close(files);
-        return co_fail(CO_ERR_NOMEM, "no memory to open a timeline");
+        return CO_ERR_NOMEM;
     }
-    t->host = *host;
     t->store = store;
-    t->birth = *birth;
     t->birth_config = *birth_config;
-    t->tail = &t->head;
-    t->used_us = co_now_us();
     t->quiet_us = quiet_us;
-    *out = t;
-    init_timers(t);
     if (files) {
         t->files = files;
         take_files(t, 0, "");
@@ -163,6 +185,8 @@ static void on_handle_closed(uv_handle_t *handle)
     struct sk_timeline *t = handle->data;
     if (--t->handles)
         return;
+    if (t->counted)
+        co_metric_set(&m_halted, co_metric_get(&m_halted) - 1);
     sk_recent_clear(&t->recent);
     sk_message_drop(t->current);
     t->host.closed(t->host.owner, t);
@@ -268,6 +292,11 @@ bool sk_timeline_view(const struct sk_timeline *t, struct sk_view *out)
         return false;
     sk_view(t->acceptor, co_now_us(), out);
     return true;
+}
+
+const char *sk_timeline_refusal(const struct sk_timeline *t)
+{
+    return t->counted ? t->refusal : "";
 }
 
 void sk_timeline_count(const struct sk_timeline *t, uint64_t *bytes_in, uint64_t *records)

@@ -74,6 +74,10 @@ CO_MUST_CHECK int sk_timeline_new(const struct sk_host *host, struct sk_store *s
                                   const struct wal_config *birth_config, struct sk_files *files,
                                   uint64_t quiet_us, struct sk_timeline **out);
 
+/* One whose files are damaged, as `sentence` says: halted from the beginning. */
+CO_MUST_CHECK int sk_timeline_new_damaged(const struct sk_host *host, const struct sk_birth *birth,
+                                          const char *sentence, struct sk_timeline **out);
+
 /* A message of a quorum type for this timeline; takes the reference. */
 void sk_timeline_message(struct sk_timeline *t, struct peer *peer, struct sk_message *message);
 void sk_timeline_stream(struct sk_timeline *t, struct peer *peer, uint64_t request_id,
@@ -101,6 +105,8 @@ enum sk_timeline_state sk_timeline_state(const struct sk_timeline *t);
 const struct co_id *sk_timeline_id(const struct sk_timeline *t);
 /* False unless it serves. */
 bool sk_timeline_view(const struct sk_timeline *t, struct sk_view *out);
+/* Why it is halted; "": it is not. */
+const char *sk_timeline_refusal(const struct sk_timeline *t);
 void sk_timeline_count(const struct sk_timeline *t, uint64_t *bytes_in, uint64_t *records);
 
 void sk_timeline_register_metrics(void);

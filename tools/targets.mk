@@ -69,6 +69,11 @@ $(B)/tests/chaos-proxy: $(B)/obj/tests/integration/lib/proxy.o
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@
 
+# A wall clock that jumps (tests/chaos/clock.c), preloaded into daemons and clients.
+$(B)/tests/chaos-clock.so: $(B)/obj/tests/chaos/clock.o
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -shared $^ -o $@
+
 # Makes branches over one connection (tests/integration/lib/branch_client.c).
 $(B)/tests/branch-client: $(B)/obj/tests/integration/lib/branch_client.o $(BASE)
 	$(call say,LINK,$@)mkdir -p $(@D)
@@ -91,7 +96,7 @@ integration: all $(B)/tests/s3-sign $(INTEGRATION_BINS) $(B)/tests/integration/f
 # Faults of every kind against real processes (tests/chaos): each mix for so long, or MIX=; chaos-ci: six of them.
 .PHONY: chaos chaos-ci chaos-bins
 SECONDS ?= 30
-chaos-bins: all $(B)/tests/chaos-proxy
+chaos-bins: all $(B)/tests/chaos-proxy $(B)/tests/chaos-clock.so
 chaos: chaos-bins
 	@tools/deps test
 	@B=$(B) /usr/bin/python3 tests/chaos/run.py --seconds $(SECONDS) $(addprefix --mix ,$(MIX)) \

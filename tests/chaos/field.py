@@ -14,6 +14,7 @@ The mounts lie in a mount namespace of this process: however it ends, they go wi
 
 import ctypes
 import fcntl
+import mmap
 import os
 import shutil
 import struct
@@ -23,7 +24,7 @@ import time
 
 sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "integration"))
 
-from lib.cluster import NODES, PAGESERVER, Cluster, Failure, Skip, free_ports  # noqa: E402
+from lib.cluster import BIN, NODES, PAGESERVER, Cluster, Failure, Skip, free_ports  # noqa: E402
 from lib.proxy import Proxy  # noqa: E402
 
 HUB = "hub"
@@ -108,12 +109,39 @@ class Disk:
             pass
 
 
+class Clocks:
+    """How far the wall clock of each daemon ("1", "pageserver") and of each client ("client-PLACE") is ahead: clock.c.
+    A client that takes the place of another has its clock."""
+
+    def __init__(self, directory):
+        self.directory, self.at = directory, {}
+
+    def of(self, whose):
+        """The file, and its memory."""
+        if whose not in self.at:
+            path = os.path.join(self.directory, f"clock-{whose}")
+            with open(path, "w+b") as f:
+                f.write(bytes(8))
+                f.flush()
+                self.at[whose] = (path, mmap.mmap(f.fileno(), 8))
+        return self.at[whose]
+
+    def env(self, whose):
+        return {"LD_PRELOAD": os.path.join(BIN, "tests", "chaos-clock.so"), "CHAOS_CLOCK": self.of(whose)[0]}
+
+    def jump(self, whose, seconds):
+        memory = self.of(whose)[1]
+        ahead, = struct.unpack("q", memory[:])
+        memory[:] = struct.pack("q", ahead + int(seconds * 1e9))
+
+
 class Field(Cluster):
     db = "chaos"
 
-    def __init__(self, directory, hub, spokes, disks):
+    def __init__(self, directory, hub, spokes, disks, clocks=False):
         """spokes: {name: hosts.Host}"""
         super().__init__(directory, start=False, host=hub.address)
+        self.clocks = Clocks(directory) if clocks else None
         self.spokes = spokes
         self.disk = {}
         if disks:
@@ -139,10 +167,14 @@ class Field(Cluster):
         if node == PAGESERVER:
             at = args.index("--safekeepers") + 1
             args[at] = ",".join(f"{n}=127.0.0.1:{self.near[n]}" for n in NODES)
+        if self.clocks:  # env(1) becomes the daemon
+            args = ["/usr/bin/env", *(f"{k}={v}" for k, v in self.clocks.env(str(node)).items()), *args]
         return args
 
-    def client_env(self):
-        return self.env(CORALLITE_SERVER=f"127.0.0.1:{self.near[PAGESERVER]}", CORALLITE_LOG="off", CHAOS_DB=self.db)
+    def client_env(self, place):
+        more = self.clocks.env(f"client-{place}") if self.clocks else {}
+        return self.env(CORALLITE_SERVER=f"127.0.0.1:{self.near[PAGESERVER]}", CORALLITE_LOG="off", CHAOS_DB=self.db,
+                        **more)
 
     def alive(self, node):
         return self.process[node].poll() is None

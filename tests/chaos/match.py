@@ -42,7 +42,7 @@ class Clients:
         with open(os.path.join(self.directory, f"client-{place}.log"), "ab") as log:
             self.process[place] = popen(
                 ["/usr/bin/python3", client.__file__, self.kinds[place], str(self.number[place]), self.directory,
-                 str(self.seed), str(self.began)], host=host, env=self.field.client_env(), stdout=log, stderr=log)
+                 str(self.seed), str(self.began)], host=host, env=self.field.client_env(place), stdout=log, stderr=log)
 
     def last_words(self, place):
         with open(os.path.join(self.directory, f"client-{place}.log"), errors="replace") as f:

@@ -173,11 +173,32 @@ def full_pageserver(r):
     return (PAGESERVER,), r.choice(LONG[1:])
 
 
+JUMPS = (-90, -30, -2, -0.3, 0.3, 2, 30, 90)  # seconds; a writer that is a minute off is refused
+
+
+def clock_safekeepers(r):
+    return (some(r, 6, 3, 1), r.choice(JUMPS)), r.choice(LONG)
+
+
+def clock_pageserver(r):
+    return ((PAGESERVER,), r.choice(JUMPS)), r.choice(LONG)
+
+
+def clock_client(r):
+    return ((r.choice(CLIENTS),), r.choice(JUMPS)), r.choice(LONG)
+
+
+def clock_writer(r):
+    """One that is in COMMIT at that moment, by less than what is refused."""
+    return (("in commit",), r.choice(JUMPS[1:-1])), r.choice(LONG)
+
+
 KILLS = {kill_safekeepers: 3, kill_pageserver: 1.5, kill_writer: 2}
 NETWORK = {partition: 2, partition_node: 1, cut_answers: 2, cut_requests: 2, fence_off: 1, fence_answers: 1,
            fence_requests: 1, fence_stall: 1, minority_tail: 1, delay: 1, jitter: 1, stall: 1.5, reset: 1.5, half_open: 1,
            refuse: 1, corrupt: 1}
 DISKS = {power_safekeepers: 1.5, power_pageserver: 0.7, power_all: 0.5, full_safekeepers: 1.5, full_pageserver: 0.7}
+CLOCKS = {clock_safekeepers: 2, clock_pageserver: 1, clock_client: 1, clock_writer: 2}
 PAUSES = {pause_safekeepers: 3, pause_pageserver: 1, pause_client: 1, pause_writer: 2}
 
 MIXES = {
@@ -193,12 +214,17 @@ MIXES = {
     "broken-connections": {reset: 3, half_open: 2, refuse: 2, corrupt: 2},
     "power-loss": {power_safekeepers: 4, power_pageserver: 2, power_all: 1},
     "disk-full": {full_safekeepers: 3, full_pageserver: 1},
-    "everything": {**KILLS, restart: 1, **PAUSES, **NETWORK, **DISKS},
+    "clocks": CLOCKS,
+    "everything": {**KILLS, restart: 1, **PAUSES, **NETWORK, **DISKS, **CLOCKS},
 }
 
 
 def needs_disks(mix):
     return bool(set(MIXES[mix]) & set(DISKS))
+
+
+def needs_clocks(mix):
+    return bool(set(MIXES[mix]) & set(CLOCKS))
 
 
 def plan(mix, seed, seconds):
@@ -416,6 +442,27 @@ class Nemesis:
 
     def make_room(self, node):
         self.field.disk[node].make_room()
+
+    # -- wall clocks
+
+    def clock_safekeepers(self, who, seconds):
+        nodes, jump = who
+        for node in nodes:
+            self.jump(str(node), jump, seconds)
+
+    clock_pageserver = clock_safekeepers
+
+    def clock_client(self, who, seconds):
+        (place,), jump = who
+        place = self.place(place)
+        self.wrote("client", place, self.clients.number[place])
+        self.jump(f"client-{place}", jump, seconds)
+
+    clock_writer = clock_client
+
+    def jump(self, whose, seconds, how_long):
+        self.field.clocks.jump(whose, seconds)
+        self.later(how_long, "clock back", self.field.clocks.jump, whose, -seconds)
 
     def judge(self):
         if self.surprises:

@@ -74,7 +74,7 @@ def one(mix, seed, seconds, directory, note, harm):
     with hosts.star(2) as (hub, a, b):
         fields.own_mounts()
         where = os.path.join(directory, "field")
-        with fields.Field(where, hub, {"a": a, "b": b}, nemesis.needs_disks(mix)) as field:
+        with fields.Field(where, hub, {"a": a, "b": b}, nemesis.needs_disks(mix), nemesis.needs_clocks(mix)) as field:
             clients = match.Clients(field, directory, seed)
             clients.go_on(60)
             ready = time.monotonic() - began

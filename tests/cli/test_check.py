@@ -194,14 +194,27 @@ def a_safekeeper_that_does_not_start(room):
     # Of many logs a start reads the first sixteen by id; the others when they are asked for.
     path = max(sorted(used)[:12], key=used.get)
     at = 8192 + (used[path] - 8192) // 2
-    flip(path, at)
+    # Damage that is none of one branch.
+    timeline = os.path.dirname(os.path.dirname(path))
+    os.rename(timeline, timeline + "-aside")
     done = room.run("up")
-    check("up says that one is lacking", done.returncode == 1 and "log is damaged" in done.stdout + done.stderr,
+    check("up says that one is lacking", done.returncode == 1 and "must not take part" in done.stdout + done.stderr,
           done.stdout + done.stderr)
     told = room.json("check", "shop")
     check("check goes on with two, and says why there is no third", told["sound"]
-          and any("safekeeper 2 does not run; it said last" in n and "log is damaged" in n for n in told["notes"]),
+          and any("safekeeper 2 does not run; it said last" in n and "must not take part" in n for n in told["notes"]),
           json.dumps(told["notes"]))
+    os.rename(timeline + "-aside", timeline)
+    room.ok("up")
+    stop(room, "safekeeper-2")
+    flip(path, at)
+    room.ok("up")  # the damage is of one branch, and refused with it alone
+    told = room.json("check", code=1)
+    check("check says which branch a safekeeper refuses, and why",
+          any("safekeeper 2" in p and "log is damaged" in p for b in told["databases"] for p in b["problems"]),
+          json.dumps([b["problems"] for b in told["databases"]])[:600])
+    check("status says it too", "refuses it: timeline" in room.run("status").stdout)
+    stop(room, "safekeeper-2")
     flip(path, at)
     room.ok("up")
     check("all are there again", not room.json("check", "shop")["notes"])

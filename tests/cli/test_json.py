@@ -106,6 +106,11 @@ def keys_as_documented(room):
     take("archive check", archive)
     with room.safekeeper(room.path("second"), 4) as address:
         take("safekeeper replace", "2", address, "--dir", room.path("second"))
+    take("safekeeper add", "--dir", room.path("second"))
+    room.json("up", "--dir", room.path("second"), "--pageservers", "2")
+    take("pageserver promote", "--dir", room.path("second"))
+    take("check", "--deep", "--dir", room.path("second"))
+    take("pageserver remove", "--dir", room.path("second"))
     take("down", "--dir", room.path("second"), "--purge", "--yes")
     for verb in sorted(set(table) | set(told)):
         if check(f"{verb} is documented and tried", verb in table and verb in told):

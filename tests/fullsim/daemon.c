@@ -13,6 +13,7 @@
 
 #include "common/assert.h"
 #include "common/identity_file.h"
+#include "common/metrics.h"
 #include "safekeeper/server_uv.h"
 #include "tests/fullsim/fullsim.h"
 #include "tests/fullsim/wrap.h"
@@ -77,6 +78,31 @@ void daemon_rot(void)
         probe(P_ROT);
 }
 
+/* Timelines that any safekeeper has halted so far: they are all in this process. */
+static unsigned long halted(void)
+{
+    static const char name[] = "\ncorallite_safekeeper_halted_timelines ";
+    struct co_buf text = {0};
+    unsigned long n = 0;
+    if (co_metrics_render(&text) == 0 && co_buf_append(&text, "", 1) == 0) {
+        const char *at = strstr((const char *)text.data, name);
+        n = at ? strtoul(at + strlen(name), NULL, 10) : 0;
+    }
+    co_buf_free(&text);
+    return n;
+}
+
+/* Its start refused a timeline: that is what rot of it looks like, and nothing else. */
+static void look_at_halted(const struct keeper *k, unsigned long before)
+{
+    if (halted() <= before)
+        return;
+    if (k->host == rotten)
+        probe(P_ROT_FOUND);
+    else
+        violation("safekeeper %u refuses a timeline at its start", k->host);
+}
+
 /* It may say so and end, or not start. */
 static bool is_rot(const struct keeper *k, int rc)
 {
@@ -139,9 +165,11 @@ static void *keeper_main(void *arg)
                                   .idle_us = 250000 << (sim.seed % 6),
                                   .done = on_done,
                                   .owner = k};
+    unsigned long before = halted();
     rc = sk_server_start(&k->loop, &o, &k->server);
     if (rc)
         cannot_start(k, rc);
+    look_at_halted(k, before);
     uv_signal_init(&k->loop, &k->terminate);
     k->terminate.data = k;
     uv_signal_start(&k->terminate, on_terminate, SIGTERM);

@@ -188,6 +188,8 @@ static void cluster_files(char *text)
         cluster_format(&c, out);
         FUZZ_CHECK(cluster_parse(out, "/d/cluster", &again) == 0);
         FUZZ_CHECK(co_id_eq(&c.id, &again.id) && c.port_base == again.port_base);
+        FUZZ_CHECK(c.n == again.n && c.owner == again.owner && c.n <= CLUSTER_NODES_MAX);
+        FUZZ_CHECK(cluster_owner(&c) < c.n);
     }
     if (cluster_parse_pid(text, &pid))
         FUZZ_CHECK(pid.pid > 0 && memchr(pid.boot, 0, sizeof pid.boot));
@@ -195,8 +197,9 @@ static void cluster_files(char *text)
     (void)cluster_log_message(text);
     if (ok(cluster_parse_port_base(text, &port)))
         FUZZ_CHECK(port >= 1024 && port <= 65535 - 15);
-    if (ok(cluster_node_by_name(text, &node)))
-        FUZZ_CHECK(node < CLUSTER_NODES);
+    cluster_default(&c);
+    if (ok(cluster_node_by_name(&c, text, &node)))
+        FUZZ_CHECK(node < c.n);
 }
 
 /* Words, each ended by a newline. */

@@ -223,7 +223,9 @@ def not_the_disk_it_was(t):
                 byte = f.read(1)
                 f.seek(at)
                 f.write(bytes([byte[0] ^ 255]))
-        refuses(t, c, 1, control, "both slots", "must not vote")
+        c.start(1)  # of that timeline alone
+        says(open(c.log(1)).read(), "is halted", control, "both slots", "must not vote")
+        c.stop(1)
         with open(control, "wb") as f:
             f.write(whole)
         c.start(1)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 
+from lib import hosts
 from lib.cluster import BIN, PAGESERVER, Cluster, check, free_ports, line, popen, run, until
 from lib.registry import test
 
@@ -129,6 +130,141 @@ def safekeeper_replaced_under_load(t):
         c.kill9(3)  # the new one is needed for a majority of each, the idle ones too
         for db in ("shop", "other", "shop/idle"):
             c.shell("PRAGMA busy_timeout=20000; INSERT INTO t(a) VALUES(7);", db=db)
+
+
+def tool(c, *words, ok=True):
+    done = run([TOOL, *words, "--server", c.server()], "", 60)
+    check(not ok or done.returncode == 0, f"{' '.join(words)}: {done.stderr[-400:]}")
+    return done
+
+
+def sealed_history(c):
+    """A branch that a restore kept, one that it kept without anything of its own, and one that was dropped and is kept
+    for the branch that grew from it; then some more. {ref: rows}."""
+    c.shell("CREATE TABLE t(a, b);" + "INSERT INTO t VALUES(1, randomblob(3000));" * 20)
+    tool(c, "branch", "create", "shop/mid")
+    c.shell("INSERT INTO t(a) VALUES(2);", db="shop/mid")
+    tool(c, "branch", "create", "shop/leaf", "--from", "mid")
+    c.shell("INSERT INTO t(a) VALUES(3);", db="shop/leaf")
+    tool(c, "branch", "drop", "shop/mid", "--yes")
+    lsn = json.loads(tool(c, "log", "shop", "-n", "1", "--json").stdout)[0]["lsn"]
+    c.shell("INSERT INTO t VALUES(9, zeroblob(3 << 20)); DELETE FROM t WHERE a = 1;")
+    tool(c, "restore", "shop", "--to", f"lsn:{lsn}", "--keep-as", "kept", "--yes")
+    tool(c, "restore", "shop", "--to", "shop/kept", "--keep-as", "empty", "--yes")
+    c.shell("INSERT INTO t(a) VALUES(4), (5);")
+    return {"shop": 3, "shop/kept": 1, "shop/empty": 20, "shop/leaf": 22}
+
+
+def all_there(c, want, what):
+    for ref, rows in want.items():
+        done = c.shell("SELECT count(*) FROM t; PRAGMA integrity_check;", db=ref, ok=False, timeout=30)
+        check(done.stdout.split() == [str(rows), "ok"], f"{what}: {ref}: {done.stdout} {done.stderr[-300:]}")
+
+
+@test("safekeeper replace moves what a restore sealed, and what is kept for branches: afterwards any two of the members "
+      "are enough for every branch, the old machine is gone with its disk, and a new pageserver is filled from them; "
+      "the tool is killed on its way; a second replacement after it", 150)
+def replace_moves_sealed(t):
+    with t.cluster() as c:
+        want = sealed_history(c)
+        all_there(c, want, "before")
+        address = new_node(c, 4)
+        for _ in range(5):
+            process = popen(replace_args(c, 2, address), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                process.wait(random.uniform(0.05, 0.5))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(5)
+        answer = replace(c, 2, address)
+        again = replace(c, 2, address)
+        check(again["version"] == answer["version"], "the finished command changed something")
+        t.note(f"{answer['timelines']} timelines, {answer['sealed']} of them sealed, in {answer['seconds']:.1f} s")
+        check(answer["sealed"] == 3 or answer["timelines"] == 0, f"sealed: {answer}")  # 0: one was killed too late
+        c.kill9(2)
+        shutil.rmtree(c.data(2))
+        sound(c)
+        for away in (1, 3, 4):
+            c.kill9(away)
+            all_there(c, want, f"without {away}")
+            c.start(away)
+        done = replace(c, 1, new_node(c, 5))
+        check(done["sealed"] == 3, f"the second time: {done}")
+        c.kill9(1)
+        shutil.rmtree(c.data(1))
+        # The two that were filled are all that is left, and the pageserver has lost its disk.
+        c.kill9(3)
+        all_there(c, want, "with 4 and 5")
+        c.kill9(PAGESERVER)
+        shutil.rmtree(c.data(PAGESERVER))
+        pageserver = c.command(PAGESERVER)
+        at = pageserver.index("--safekeepers") + 1
+        pageserver[at] = ",".join(f"{n}={c.host}:{c.port[n]}" for n in (3, 4, 5))
+        c.start(PAGESERVER, command=pageserver + ["--take-over"])
+        until(lambda: run(c.shell_args(), "SELECT 1;", 30, c.env()).returncode == 0, 30, "a new pageserver")
+        all_there(c, want, "of a new pageserver")
+        c.start(3)
+        until(lambda: listed(c)[3].get("up", listed(c)[3].get("reachable")), 20, "it is back")
+        sound(c)
+
+
+@test("a branch is reset again and again while a safekeeper is replaced: nothing is lost, all of it moves", 120)
+def replace_while_branches_are_sealed(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a, b); INSERT INTO t(a) VALUES(1);")
+        for i in range(4):
+            tool(c, "branch", "create", f"shop/b{i}")
+        address = new_node(c, 4)
+        process = popen(replace_args(c, 2, address), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        n = 0
+        while n < 6 and (process.poll() is None or n < 2):
+            c.shell("PRAGMA busy_timeout=20000; INSERT INTO t(a) VALUES(2);", db=f"shop/b{n % 4}")
+            tool(c, "branch", "reset", f"shop/b{n % 4}", "--keep-as", f"was{n}", "--yes")
+            n += 1
+        out, err = process.communicate(timeout=60)
+        check(process.returncode == 0, f"replace failed: {err[-400:]}")
+        done = replace(c, 2, address)
+        c.kill9(2)
+        shutil.rmtree(c.data(2))
+        c.kill9(1)
+        for i in range(n):
+            rows = c.shell("SELECT count(*) FROM t;", db=f"shop/was{i}", timeout=30).stdout.strip()
+            check(rows == "2", f"shop/was{i} has {rows} rows")
+        t.note(f"{n} resets meanwhile; {json.loads(out)['sealed']} sealed timelines were seen, {done['version']}")
+
+
+@test("safekeeper replace from a third host, an idle branch (--slow: 1,000) and one that another host writes", 900)
+def replace_from_a_third_host(t):
+    t.needs("ip")
+    more = 999 if t.slow() else 3
+    with hosts.star(2) as (here, there, third):
+        with t.cluster(host=here.address) as c:
+            c.shell("CREATE TABLE t(a, b);")
+            tool(c, "branch", "create", "shop/idle")
+            for i in range(more):
+                tool(c, "branch", "create", f"shop/b{i}")
+            writer = c.worker("commit_without_a_failure", 0, host=there)
+            check(line(writer) == "open", "open")
+            address = new_node(c, 4)
+            process = popen(replace_args(c, 2, address), host=third, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+            out, err = process.communicate(timeout=700)
+            check(process.returncode == 0, f"replace from a third host: {err[-400:]}")
+            check(json.loads(out)["timelines"] == more + 2, out)
+            writer.stdin.write("?\n")
+            writer.stdin.flush()
+            before = int(line(writer, 40))
+            c.kill9(2)
+            shutil.rmtree(c.data(2))
+            c.kill9(1)
+            for ref in ("shop/idle", *random.sample([f"shop/b{i}" for i in range(more)], 3)):
+                c.shell("PRAGMA busy_timeout=20000; INSERT INTO t(a) VALUES(7);", db=ref)
+            writer.stdin.close()
+            words = line(writer, 60).split()
+            check(words[0] == "done" and int(words[1]) >= before, f"the writer: {words}")
+            check(count(c) == int(words[1]), f"{count(c)} rows of {words[1]} acknowledged")
+            t.note(f"{more + 2} timelines in {json.loads(out)['seconds']:.1f} s from the third host; {words[1]} commits meanwhile and after "
+                   f"with two of the new members, 0 failed, the longest {float(words[2]):.2f} s")
 
 
 @test("a lost disk is built anew by one command, at the same address, while commits go on; the "

@@ -39,14 +39,33 @@ static void put(const char *name, const char *text)
 Test(cluster, ports_are_as_documented)
 {
     /* pageserver P and P+1; safekeeper i P+10+2(i-1) and the next. */
-    struct cluster_node sk2 = cluster_node(6400, 1), ps = cluster_node(6400, CLUSTER_PAGESERVER);
-    cr_assert_str_eq(sk2.name, "safekeeper-2");
-    cr_assert_eq(sk2.node, 2);
-    cr_assert_eq(sk2.port, 6412);
-    cr_assert_eq(sk2.http_port, 6413);
-    cr_assert_eq(ps.port, 6400);
-    cr_assert_eq(ps.http_port, 6401);
-    cr_assert_lt(cluster_node(6400, 2).http_port, 6400 + CLUSTER_PORTS);
+    struct cluster c = {.port_base = 6400};
+    unsigned index;
+    cluster_default(&c);
+    cr_assert_eq(c.n, 4);
+    cr_assert_str_eq(c.at[1].name, "safekeeper-2");
+    cr_assert_eq(c.at[1].node, 2);
+    cr_assert_eq(cluster_port(&c, 1), 6412);
+    cr_assert_eq(cluster_port(&c, cluster_owner(&c)), 6400);
+    cr_assert_str_eq(c.at[cluster_owner(&c)].name, "pageserver");
+    /* A second pageserver and spares have those that were free. */
+    cr_assert_eq(cluster_add(&c, true, 2, &index), 0);
+    cr_assert_str_eq(c.at[index].name, "pageserver-2");
+    cr_assert_eq(cluster_port(&c, index), 6402);
+    for (uint32_t node = 4; node <= 6; node++) {
+        cr_assert_eq(cluster_add(&c, false, node, &index), 0);
+        cr_assert_eq(cluster_port(&c, index), 6404 + 2 * (node - 4));
+        cr_assert_eq(index, node - 1, "safekeepers come first, by number");
+    }
+    cr_assert_eq(cluster_add(&c, false, 7, &index), CO_ERR_FULL);
+    cr_assert(strstr(co_sentence(), "6 safekeepers"), "%s", co_sentence());
+    /* The port of one that has left is another's. */
+    cluster_remove(&c, cluster_find(&c, false, 2));
+    cr_assert_eq(cluster_find(&c, false, 2), c.n);
+    cr_assert_eq(cluster_add(&c, false, 7, &index), 0);
+    cr_assert_eq(cluster_port(&c, index), 6412);
+    for (unsigned i = 0; i < c.n; i++)
+        cr_assert_lt(cluster_port(&c, i) + 1, 6400 + (int)CLUSTER_PORTS);
 }
 
 Test(cluster, a_port_base_that_leaves_no_room_is_refused)
@@ -63,13 +82,54 @@ Test(cluster, a_port_base_that_leaves_no_room_is_refused)
 
 Test(cluster, its_file_comes_back_as_written)
 {
-    struct cluster c = {.port_base = 7420}, back = {0};
+    static struct cluster c = {.port_base = 7420}, back;
     char text[CLUSTER_TEXT_MAX];
+    unsigned index;
     memset(c.id.b, 0xa5, sizeof c.id.b);
+    cluster_default(&c);
     cr_assert_eq(cluster_format(&c, text), strlen(text));
+    cr_assert(strstr(text, "corallite-cluster 1\n"), "an older build reads the usual one: %s",
+              text);
     cr_assert_eq(cluster_parse(text, "x", &back), 0);
     cr_assert(co_id_eq(&c.id, &back.id));
     cr_assert_eq(back.port_base, 7420);
+    cr_assert_eq(back.n, 4);
+    /* Other daemons than those: an older build must not start the first three. */
+    cr_assert_eq(cluster_add(&c, false, 4, &index), 0);
+    cluster_remove(&c, cluster_find(&c, false, 2));
+    cr_assert_eq(cluster_add(&c, true, 2, &index), 0);
+    c.owner = 2;
+    cluster_format(&c, text);
+    cr_assert(strstr(text, "corallite-cluster 2\n"), "%s", text);
+    cr_assert_eq(cluster_parse(text, "x", &back), 0, "%s", co_sentence());
+    cr_assert_eq(back.n, 5);
+    cr_assert_eq(back.owner, 2);
+    for (unsigned i = 0; i < c.n; i++) {
+        cr_assert_str_eq(back.at[i].name, c.at[i].name);
+        cr_assert_eq(cluster_port(&back, i), cluster_port(&c, i));
+    }
+}
+
+Test(cluster, lines_of_daemons_that_cannot_be_are_damage)
+{
+    struct cluster c;
+    static const char *const wrong[] = {
+        "safekeeper 1 10\nowner 1\n",                                  /* no pageserver */
+        "pageserver 1 0\nowner 1\n",                                   /* no safekeeper */
+        "safekeeper 1 10\npageserver 1 0\n",                           /* no owner */
+        "safekeeper 1 10\npageserver 1 0\nowner 2\n",                  /* another owner */
+        "safekeeper 1 10\nsafekeeper 1 12\npageserver 1 0\nowner 1\n", /* twice */
+        "safekeeper 1 10\nsafekeeper 2 10\npageserver 1 0\nowner 1\n", /* one port */
+        "safekeeper 1 11\npageserver 1 0\nowner 1\n",                  /* a port of HTTP */
+        "safekeeper 0 10\npageserver 1 0\nowner 1\n",
+        "safekeeper 99999 10\npageserver 1 0\nowner 1\n"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char text[400];
+        snprintf(text, sizeof text,
+                 "corallite-cluster 2\nid 00112233445566778899aabbccddeeff\nport-base 6400\n%s",
+                 wrong[i]);
+        cr_assert_eq(cluster_parse(text, "/d/cluster", &c), CO_ERR_CORRUPT, "'%s'", wrong[i]);
+    }
 }
 
 Test(cluster, a_damaged_or_newer_file_is_refused_by_name)
@@ -82,7 +142,7 @@ Test(cluster, a_damaged_or_newer_file_is_refused_by_name)
     cr_assert_eq(
         cluster_parse("corallite-cluster 1\nid 00112233445566778899aabbccddeeff\n", "x", &c),
         CO_ERR_CORRUPT);
-    cr_assert_eq(cluster_parse("corallite-cluster 2\n", "/d/cluster", &c), CO_ERR_VERSION);
+    cr_assert_eq(cluster_parse("corallite-cluster 3\n", "/d/cluster", &c), CO_ERR_VERSION);
     cr_assert(strstr(co_sentence(), "newer"));
 }
 
@@ -189,13 +249,17 @@ Test(cluster, a_log_line_is_cut_to_its_message)
 
 Test(cluster, names_of_daemons_have_short_forms_and_proposals)
 {
+    static struct cluster c;
     unsigned i;
-    cr_assert_eq(cluster_node_by_name("sk3", &i), 0);
+    cluster_default(&c);
+    cr_assert_eq(cluster_node_by_name(&c, "sk3", &i), 0);
     cr_assert_eq(i, 2);
-    cr_assert_eq(cluster_node_by_name("pageserver", &i), 0);
-    cr_assert_eq(i, CLUSTER_PAGESERVER);
-    cr_assert_eq(cluster_node_by_name("safekeper-2", &i), CO_ERR_INVAL);
+    cr_assert_eq(cluster_node_by_name(&c, "pageserver", &i), 0);
+    cr_assert_eq(i, cluster_owner(&c));
+    cr_assert_eq(cluster_node_by_name(&c, "ps2", &i), CO_ERR_INVAL);
+    cr_assert_eq(cluster_node_by_name(&c, "safekeper-2", &i), CO_ERR_INVAL);
     cr_assert(strstr(co_sentence(), "'safekeeper-2'"), "%s", co_sentence());
+    cr_assert(strstr(co_sentence(), "safekeeper-3 and pageserver"), "%s", co_sentence());
 }
 
 Test(cluster, an_archive_is_kept_with_it)
@@ -203,6 +267,7 @@ Test(cluster, an_archive_is_kept_with_it)
     /* Where there is none the file is as it was before there were archives. */
     struct cluster c = {.port_base = 6400}, d;
     char text[CLUSTER_TEXT_MAX];
+    cluster_default(&c);
     cluster_format(&c, text);
     cr_assert(!strstr(text, "archive"));
     strcpy(c.archive, "dir:/mnt/elsewhere/with a space");

@@ -173,14 +173,20 @@ static inline uint64_t in_5_s(void)
     return co_now_us() + 5000000;
 }
 
-static inline void talk_open(struct sk_talk *t, const struct sk_process *p)
+static inline void talk_open_as(struct sk_talk *t, const struct sk_process *p, Corallite__Role role)
 {
     static struct co_id cluster;
     cluster = cluster_id();
     Corallite__Hello hello = talk_hello(&cluster);
+    hello.role = role;
     *t = (struct sk_talk){.sock = {.fd = -1}};
     cr_assert_eq(psock_connect(&t->sock, "127.0.0.1", p->port, &hello, in_5_s(), NULL), 0, "%s",
                  co_sentence());
+}
+
+static inline void talk_open(struct sk_talk *t, const struct sk_process *p)
+{
+    talk_open_as(t, p, CORALLITE__ROLE__ROLE_COMPUTE);
 }
 
 static inline void talk_close(struct sk_talk *t)

@@ -127,7 +127,7 @@ Test(control_file, foreign_owner_is_refused)
             other.disk.b[3] ^= 1;
         else
             other.node++;
-        cr_assert_eq(sk_control_open(path, &other, &file, &c), CO_ERR_CORRUPT, "%d", i);
+        cr_assert_eq(sk_control_open(path, &other, &file, &c), CO_ERR_NODE, "%d", i);
     }
 }
 

@@ -351,6 +351,56 @@ Test(daemon, sealed_timeline_is_read_and_told_how_far_it_is_committed_but_not_wr
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
 }
 
+Test(daemon, sealed_timeline_is_filled_by_the_tool_alone_and_votes_for_nobody)
+{
+    /* A new safekeeper gets the committed log of what is sealed. A compute cannot bring a record in
+     * the same way, and the tool gets no vote with which it could make one. */
+    struct sk_process p;
+    struct sk_talk t, tool;
+    struct tip tip = tip_first();
+    struct q_msg m;
+    AUTO_BUF all = {0};
+    AUTO_BUF one = {0};
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put(&t, 1, SEALED), 0);
+    make_config(&tip, 1, &all);
+    make_record(&tip, 2, &all);
+    lsn_t end = tip.lsn;
+    struct q_term terms[] = {{1, LSN_FIRST}, {5, end}};
+    struct q_msg elected = {.type = FRAME_ELECTED,
+                            .term = 5,
+                            .nonce = talk_nonce,
+                            .history = {.n = 2, .e = terms},
+                            .start_lsn = LSN_FIRST};
+    talk_open_as(&tool, &p, CORALLITE__ROLE__ROLE_TOOL);
+    talk_send(&tool, &(struct q_msg){.type = FRAME_VOTE, .term = 4, .nonce = talk_nonce});
+    expect_error(&tool, CO_ERR_READONLY, "sealed");
+    talk_send(&tool, &elected);
+    talk_expect(&tool, FRAME_ACK, &m);
+    talk_append(&t, 5, LSN_FIRST, end, &all);
+    expect_error(&t, CO_ERR_READONLY, "reopen");
+    talk_append(&tool, 5, LSN_FIRST, end, &all);
+    do
+        talk_expect(&tool, FRAME_ACK, &m);
+    while (m.flush_lsn < end);
+    /* A record that the term of the filler wrote itself is none of the history. */
+    make_record(&tip, 1, &one);
+    talk_append(&tool, 5, end, end, &one);
+    talk_send(&tool, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 7});
+    talk_expect(&tool, FRAME_POS, &m);
+    cr_assert_eq(m.flush_lsn, end);
+    cr_assert_eq(m.commit_lsn, end);
+    talk_close(&tool);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+    daemon_start(&p, NULL);
+    talk_open(&t, &p);
+    expect_stream(&t, &all);
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+}
+
 Test(daemon, hello_of_another_cluster_node_or_disk_is_refused)
 {
     /* O1, O2 */
@@ -396,21 +446,84 @@ static void one_timeline_then_stop(lsn_t *second)
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
 }
 
-Test(daemon, rot_is_refused_at_start_and_named)
+/* It gives neither a vote nor an acknowledgement nor a record, and says why. */
+static void expect_refused(struct sk_talk *t, const char *word)
 {
-    /* D5: timeline, file, LSN and what to do. */
+    struct q_term terms[] = {{2, LSN_FIRST}};
+    AUTO_BUF got = {0};
+    lsn_t commit, flush;
+    talk_send(t, &(struct q_msg){.type = FRAME_VOTE, .term = 2, .nonce = talk_nonce});
+    expect_error(t, CO_ERR_CORRUPT, word);
+    talk_send(t, &(struct q_msg){.type = FRAME_ELECTED,
+                                 .term = 2,
+                                 .nonce = talk_nonce,
+                                 .history = {.n = 1, .e = terms},
+                                 .start_lsn = LSN_FIRST});
+    expect_error(t, CO_ERR_CORRUPT, word);
+    talk_append(t, 2, LSN_FIRST, LSN_FIRST, &got);
+    expect_error(t, CO_ERR_CORRUPT, word);
+    talk_send(t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
+    expect_error(t, CO_ERR_CORRUPT, word);
+    cr_assert_eq(talk_stream(t, LSN_FIRST, 0, &got, &commit, &flush), CO_ERR_CORRUPT);
+}
+
+Test(daemon, rot_is_refused_at_start_by_its_timeline_alone_and_named)
+{
+    /* D5: timeline, file, LSN and what to do. It votes and acknowledges nothing; others do. */
     lsn_t second;
     char path[SK_PATH_MAX], id[CO_ID_TEXT], at[LSN_TEXT];
+    struct sk_process p;
+    struct sk_talk t;
+    struct q_msg m;
     one_timeline_then_stop(&second);
     co_id_format(&fixture()->owner.timeline, id);
     daemon_timeline_path(path, "/log/0000000000000000.seg");
     flip(path, segment_offset(second) + 300);
     lsn_format(second, at);
-    daemon_refuses(NULL, (const char *const[]){id, at, "0000000000000000.seg", "replace", NULL});
-    flip(path, segment_offset(second) + 300);
-    struct sk_process p;
     daemon_start(&p, NULL);
+    const char *const words[] = {id, at, "0000000000000000.seg", "replace", "damaged=1"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        cr_assert(strstr(p.text, words[i]), "'%s' in %s", words[i], p.text);
+    talk_open(&t, &p);
+    expect_refused(&t, at);
+    uint8_t damaged = fixture()->owner.timeline.b[7];
+    fixture()->owner.timeline.b[7] = 99;
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_send(&t, &(struct q_msg){.type = FRAME_VOTE, .term = 1, .nonce = talk_nonce});
+    talk_expect(&t, FRAME_VOTED, &m);
+    cr_assert(m.granted);
+    fixture()->owner.timeline.b[7] = damaged;
+    talk_close(&t);
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+    /* Nothing was changed by that: with the byte as it was it is whole. */
+    flip(path, segment_offset(second) + 300);
+    daemon_start(&p, NULL);
+    cr_assert(strstr(p.text, "damaged=0"), "%s", p.text);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+}
+
+Test(daemon, files_of_another_safekeeper_refuse_the_start)
+{
+    /* A whole directory that is another's is no damage of one timeline. */
+    lsn_t second;
+    char control[SK_PATH_MAX], timeline[SK_PATH_MAX], other[SK_PATH_MAX], command[3 * SK_PATH_MAX];
+    struct sk_process p;
+    struct sk_talk t;
+    one_timeline_then_stop(&second);
+    daemon_start(&p, NULL);
+    talk_open(&t, &p);
+    uint8_t was = fixture()->owner.timeline.b[7];
+    daemon_timeline_path(timeline, "");
+    daemon_timeline_path(control, "/control");
+    fixture()->owner.timeline.b[7] = 99;
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    daemon_timeline_path(other, "/control");
+    fixture()->owner.timeline.b[7] = was;
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+    snprintf(command, sizeof command, "cp '%s' '%s'", other, control);
+    cr_assert_eq(system(command), 0);
+    daemon_refuses(NULL, (const char *const[]){"were mixed", timeline, NULL});
 }
 
 Test(daemon, failed_write_ends_the_service_and_nothing_is_acknowledged)

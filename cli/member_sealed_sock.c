@@ -1,0 +1,339 @@
+/*
+ * member_sealed_sock.c - a sealed timeline gets another keeper: the new safekeeper is filled with
+ * what is committed.
+ *
+ * A sealed timeline takes no record for ever, so its members cannot change in its log. They need
+ * not: nobody will vote on it or commit to it again, and what is asked of it (where it ends, its
+ * records) is asked of those that the list of safekeepers names. So all that a new one has to have
+ * is the committed log, and it is brought here as a leader would bring it: ELECTED, APPEND. The
+ * acceptor checks each record as always.
+ *
+ * Why that is safe: a majority (of both groups of the list) says SEALED before anything is done,
+ * and a seal is durable and for ever; nobody can be elected any more, so no real leader has the
+ * term that is used, which lies above all that are there, or ever will have. The history is the
+ * donor's, cut where the log is committed, and the term begins there: it never writes anything.
+ *
+ * What is committed: the largest commit LSN that a majority tells. If the log of one goes on behind
+ * that while a lease runs, its writer may be about to say that more is; then this waits. Without a
+ * lease nobody is left to say it, and nobody will ever read what lies behind (decision 53).
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/members.h"
+#include "common/clock_file.h"
+#include "proto/qhist.h"
+
+#define ASK_US     3000000u
+#define SLICE_US   5000000u /* then the others get their turn */
+#define RETRY_US   2000000u
+#define CONNECT_MS 1000u
+#define CALL_MS    10000u
+
+/* What one safekeeper says of the timeline. */
+struct told {
+    struct member *of;
+    term_t term, last_log_term;
+    lsn_t flush, commit;
+    bool lease;
+    struct q_term *history; /* owned */
+    uint32_t n_history;
+};
+
+struct fill {
+    struct members *m;
+    const struct member_timeline *t;
+    struct member *new;
+    struct told told[NODES_MAX];
+    uint32_t n_told;
+    const struct told *donor, *has; /* has: of the new one */
+    lsn_t start, commit, flush;     /* flush: what the new one has */
+    term_t term;
+    struct co_id nonce;
+    uint64_t read_id;
+};
+
+/* -- One message and its answer ------------------------------------------------------------------
+ */
+
+static int send_to(struct fill *f, struct member *x, struct q_msg *msg)
+{
+    if (x->log.sock.fd < 0 && co_now_us() < x->retry_at_us)
+        return CO_ERR_CONNECT;
+    if (x->log.sock.fd < 0 &&
+        client_connect(&x->log, x->host, x->port, &f->m->cluster, x->node, CONNECT_MS)) {
+        x->log.sock.fd = -1;
+        x->retry_at_us = co_now_us() + RETRY_US;
+        return CO_ERR_CONNECT;
+    }
+    msg->timeline = f->t->id;
+    f->m->frame.len = 0;
+    int rc = qmsg_encode(msg, &f->m->frame);
+    return rc ? rc : psock_queue(&x->log.sock, co_buf_span(&f->m->frame));
+}
+
+/* The next message of this timeline that `x` sends; it borrows until the next call. An Error is
+ * one: what it says of another timeline would be an answer to a question that was given up. */
+static int receive(struct fill *f, struct member *x, uint64_t until_us, struct q_msg *out)
+{
+    for (;;) {
+        struct frame_header frame;
+        struct co_span body;
+        uint64_t now = co_now_us();
+        int rc = psock_next(&x->log.sock, &frame, &body);
+        if (!rc && frame.type == FRAME_ERROR)
+            return co_fail(CO_ERR_BUSY, "safekeeper %u refuses it", x->node);
+        if (!rc && (frame.type < FRAME_VOTE || frame.type > FRAME_FREE))
+            continue;
+        if (!rc)
+            rc = qmsg_decode(&frame, body, &f->m->scratch, out);
+        if (!rc && co_id_eq(&out->timeline, &f->t->id))
+            return 0;
+        if (!rc)
+            continue; /* of the one before */
+        if (rc != CO_ERR_AGAIN)
+            return rc;
+        if (now >= until_us)
+            return co_fail(CO_ERR_TIMEOUT, "safekeeper %u did not answer in time", x->node);
+        struct pollfd fd = {.fd = x->log.sock.fd,
+                            .events =
+                                (short)(POLLIN | (psock_wants_out(&x->log.sock) ? POLLOUT : 0))};
+        if (poll(&fd, 1, (int)((until_us - now) / 1000) + 1) < 0 && errno != EINTR)
+            return co_fail_errno(CO_ERR_IO, errno, "waiting for a safekeeper failed");
+        if (fd.revents & POLLOUT && psock_pump_out(&x->log.sock))
+            return CO_ERR_CLOSED;
+        rc = fd.revents & (POLLIN | POLLHUP | POLLERR) ? psock_pump_in(&x->log.sock) : 0;
+        if (rc && rc != CO_ERR_AGAIN && psock_next(&x->log.sock, &frame, &body) == CO_ERR_AGAIN)
+            return rc;
+    }
+}
+
+/* What is left of an older question must not be taken for the answer to this one. */
+static void give_up(struct member *x)
+{
+    client_close(&x->log);
+    x->log.sock.fd = -1;
+}
+
+/* -- Where everybody is --------------------------------------------------------------------------
+ */
+
+static int keep(struct told *told, const struct q_msg *msg)
+{
+    told->term = msg->term;
+    told->last_log_term = msg->last_log_term;
+    told->flush = msg->flush_lsn;
+    told->commit = msg->commit_lsn;
+    told->lease = msg->lease_held;
+    told->n_history = msg->history.n;
+    told->history = malloc((msg->history.n + 1) * sizeof *told->history);
+    if (!told->history)
+        return co_fail(CO_ERR_NOMEM, "no memory for a history of %u terms", msg->history.n);
+    if (msg->history.n)
+        memcpy(told->history, msg->history.e, msg->history.n * sizeof *told->history);
+    return 0;
+}
+
+static int ask(struct fill *f, struct member *x)
+{
+    struct q_msg msg = {.type = FRAME_READ_POS, .read_id = ++f->read_id, .want_history = true};
+    uint64_t until = co_now_us() + ASK_US;
+    int rc = send_to(f, x, &msg);
+    while (!rc) {
+        rc = receive(f, x, until, &msg);
+        if (!rc && msg.type == FRAME_POS && msg.read_id == f->read_id)
+            break;
+    }
+    if (rc) {
+        give_up(x);
+        return rc == CO_ERR_NOMEM ? rc : 0; /* the others may be enough */
+    }
+    if (msg.suspect_lsn)
+        return 0; /* its position counts for nothing (decision 24) */
+    f->told[f->n_told].of = x;
+    return keep(&f->told[f->n_told++], &msg);
+}
+
+static int busy(const struct fill *f, const char *why)
+{
+    return co_fail(CO_ERR_BUSY, "%s: %.300s", f->t->name, why);
+}
+
+/* CO_ERR_BUSY: it is not known what is committed. */
+static int ask_all(struct fill *f)
+{
+    uint32_t set[NODES_MAX];
+    term_t last = 0;
+    lsn_t end = 0;
+    bool lease = false;
+    int rc = 0;
+    for (uint32_t i = 0; i < f->m->n && !rc; i++)
+        if (q_is_member(&f->m->book.config, f->m->at[i].node))
+            rc = ask(f, &f->m->at[i]);
+    for (uint32_t i = 0; i < f->n_told && !rc; i++) {
+        const struct told *x = &f->told[i];
+        set[i] = x->of->node;
+        f->term = x->term > f->term ? x->term : f->term;
+        lease |= x->lease && x->of != f->new; /* that one is of who fills it */
+        if (x->of == f->new)
+            f->has = x;
+        else if (!f->donor || x->commit > f->donor->commit)
+            f->donor = x;
+        if (x->last_log_term > last || (x->last_log_term == last && x->flush > end)) {
+            last = x->last_log_term;
+            end = x->flush;
+        }
+    }
+    if (rc)
+        return rc;
+    if (!q_is_quorum(&f->m->book.config, set, f->n_told) || !f->has || !f->donor)
+        return busy(f, "a majority of the safekeepers did not say where it ends");
+    f->commit = f->donor->commit;
+    if (end > f->commit && lease)
+        return busy(f, "its last writer has not said how far it is committed");
+    return 0;
+}
+
+/* -- Filling -------------------------------------------------------------------------------------
+ */
+
+/* Waits for an acknowledgement of at least `lsn` (of a large record: of `staged` bytes behind it).
+ */
+static int await_ack(struct fill *f, lsn_t lsn, uint64_t staged)
+{
+    uint64_t until = co_now_us() + ASK_US;
+    struct q_msg msg;
+    int rc;
+    while ((rc = receive(f, f->new, until, &msg)) == 0) {
+        if (msg.type == FRAME_VOTED || msg.type == FRAME_REJECT)
+            return busy(f, "the new safekeeper has moved on meanwhile");
+        if (msg.type != FRAME_ACK || msg.term != f->term || !co_id_eq(&msg.nonce, &f->nonce))
+            continue;
+        f->flush = msg.flush_lsn;
+        if (msg.flush_lsn > lsn || (msg.flush_lsn == lsn && msg.staged_bytes >= staged))
+            return 0;
+    }
+    return rc;
+}
+
+/* The donor's history up to what is committed, then the term that only fills. */
+static int lead(struct fill *f, lsn_t part)
+{
+    const struct q_history all = {.n = f->donor->n_history, .e = f->donor->history};
+    struct q_history h = q_history_cut(&all, f->commit);
+    struct q_term *e = malloc((h.n + 1) * sizeof *e);
+    if (!e)
+        return co_fail(CO_ERR_NOMEM, "no memory for a history of %u terms", h.n);
+    if (h.n)
+        memcpy(e, h.e, h.n * sizeof *e);
+    e[h.n] = (struct q_term){.term = ++f->term, .start = f->commit};
+    f->nonce = co_id_random();
+    struct q_msg msg = {.type = FRAME_ELECTED,
+                        .term = f->term,
+                        .nonce = f->nonce,
+                        .history = {.n = h.n + 1, .e = e},
+                        .start_lsn = part};
+    int rc = send_to(f, f->new, &msg);
+    free(e);
+    return rc ? rc : await_ack(f, part, 0);
+}
+
+static int append(struct fill *f, lsn_t lsn, struct co_span bytes, bool fragment, uint64_t at)
+{
+    struct q_msg msg = {.type = FRAME_APPEND,
+                        .term = f->term,
+                        .nonce = f->nonce,
+                        .begin_lsn = lsn,
+                        .commit_lsn = f->commit,
+                        .fragment = fragment,
+                        .fragment_at = at,
+                        .payload = bytes};
+    int rc = send_to(f, f->new, &msg);
+    return rc ? rc : await_ack(f, fragment ? lsn : lsn + bytes.len, fragment ? at + bytes.len : 0);
+}
+
+/* Records from f->flush on, or a piece of a large one. *staged: bytes of it that are there. */
+static int bring(struct fill *f, uint64_t *staged)
+{
+    Corallite__Stream q = CORALLITE__STREAM__INIT;
+    Corallite__StreamData *d = NULL;
+    struct co_buf records = {0};
+    struct co_id id = f->t->id;
+    lsn_t from = f->flush;
+    q.has_timeline = q.has_from_lsn = q.has_max_bytes = q.has_wait_ms = q.has_fragment_at = 1;
+    q.timeline = msg_bytes16(id.b);
+    q.from_lsn = from;
+    q.fragment_at = *staged;
+    q.max_bytes = CO_BATCH_BYTES;
+    int rc = client_call_payload(&f->donor->of->admin, FRAME_STREAM, &q.base, FRAME_STREAM_DATA,
+                                 &corallite__stream_data__descriptor, CALL_MS, &d, &records);
+    if (rc)
+        return rc;
+    bool fragment = d->fragment && d->has_fragment;
+    if (!records.len || (fragment ? d->fragment_at != *staged : *staged > 0))
+        rc = busy(f, "the safekeeper that has it does not give it now");
+    corallite__stream_data__free_unpacked(d, NULL);
+    if (!rc)
+        rc = append(f, from, co_buf_span(&records), fragment, *staged);
+    *staged = !rc && fragment && f->flush == from ? *staged + records.len : 0;
+    co_buf_free(&records);
+    return rc;
+}
+
+static int fill(struct fill *f, enum member_step *state)
+{
+    const struct q_history theirs = {.n = f->donor->n_history, .e = f->donor->history};
+    const struct q_history mine = {.n = f->has->n_history, .e = f->has->history};
+    uint64_t until = co_now_us() + SLICE_US, staged = 0;
+    struct q_history h = q_history_cut(&theirs, f->commit);
+    lsn_t part = f->start;
+    if (f->has->commit >= f->commit) {
+        *state = MEMBER_DONE;
+        return 0;
+    }
+    int rc = q_diverge(&h, f->commit, &mine, f->has->flush, f->start, f->has->commit, &part);
+    if (!rc)
+        rc = lead(f, part);
+    *state = MEMBER_JOINT;
+    while (!rc && f->flush < f->commit && co_now_us() < until)
+        rc = bring(f, &staged);
+    if (!rc && f->flush >= f->commit)
+        rc = append(f, f->flush, (struct co_span){0}, false, 0); /* it is told the commit LSN */
+    if (!rc && f->flush >= f->commit)
+        *state = MEMBER_DONE;
+    return rc;
+}
+
+/* What can pass by itself is no error of the replacement. */
+static bool passes(int rc)
+{
+    return rc == CO_ERR_BUSY || co_error_class(rc) == CO_CLASS_RETRY;
+}
+
+int member_sealed_step(struct members *m, const struct member_timeline *t, struct member *new,
+                       enum member_step *state, uint64_t *behind)
+{
+    struct fill f = {
+        .m = m, .t = t, .new = new, .start = t->wire->has_start_lsn ? t->wire->start_lsn : 0};
+    *state = MEMBER_BUSY;
+    *behind = 0;
+    co_random_bytes(&f.read_id, sizeof f.read_id);
+    int rc = q_is_quorum(&m->book.config, t->sealed_by, t->n_sealed_by)
+                 ? ask_all(&f)
+                 : busy(&f, "it is being sealed");
+    if (!rc)
+        rc = fill(&f, state);
+    if (rc)
+        give_up(new);
+    if (rc && passes(rc)) {
+        *state = MEMBER_BUSY;
+        rc = 0;
+    }
+    *behind = f.commit > f.flush ? f.commit - f.flush : 0;
+    for (uint32_t i = 0; i < f.n_told; i++)
+        free(f.told[i].history);
+    return rc;
+}
