@@ -32,7 +32,7 @@ void ps_archive_task_free(struct ps_archive_task *task)
 
 /* -- What is archived, by timeline ------------------------------------------------------------- */
 
-static struct ps_archived *find(struct ps_archiver *a, const struct co_id *id, bool make)
+struct ps_archived *ps_archived_find(struct ps_archiver *a, const struct co_id *id, bool make)
 {
     struct ps_archived **at = &a->by_id[co_get32(id->b) % N_BUCKETS];
     while (*at && !co_id_eq(&(*at)->id, id))
@@ -70,13 +70,14 @@ static int load_state(struct ps_archiver *a)
     forget_all(a);
     for (size_t i = 0; i < state->n_lines && !rc; i++) {
         rc = ar_line_read(state->lines[i], &line);
-        struct ps_archived *t = rc ? NULL : find(a, &line.id, true);
+        struct ps_archived *t = rc ? NULL : ps_archived_find(a, &line.id, true);
         if (!rc && !t)
             rc = CO_ERR_NOMEM;
         if (!rc) {
             t->end = line.end;
             t->digest = line.digest;
             t->time_us = line.time_us;
+            t->snap = line.snap;
         }
     }
     corallite__archive_state__free_unpacked(state, NULL);
@@ -121,7 +122,7 @@ static int claim(struct ps_archiver *a)
 }
 
 /* V3 */
-static int still_ours(struct ps_archiver *a)
+int ps_archive_still_ours(struct ps_archiver *a)
 {
     uint64_t newest;
     int rc = ar_newest_writer(a->store, &a->cluster, &newest);
@@ -141,14 +142,27 @@ static int still_ours(struct ps_archiver *a)
 
 /* -- Manifests --------------------------------------------------------------------------------- */
 
+static Corallite__ArchiveSnapshotAt *snap_wire(const struct ar_snap *snap,
+                                               Corallite__ArchiveSnapshotAt *out)
+{
+    out->has_lsn = out->has_generation = out->has_sum = out->has_bytes = out->has_cutoff = 1;
+    out->lsn = snap->lsn;
+    out->generation = snap->generation;
+    out->sum = msg_bytes16(snap->sum.b);
+    out->bytes = snap->bytes;
+    out->cutoff = snap->cutoff;
+    return out;
+}
+
 static int add_lines(struct ps_archiver *a, struct co_buf *out)
 {
     int rc = 0;
     for (uint32_t i = 0; i < a->task->n_lines && !rc; i++) {
         const struct ps_archive_line *l = &a->task->lines[i];
-        const struct ps_archived *t = find(a, &l->meta.id, false);
+        const struct ps_archived *t = ps_archived_find(a, &l->meta.id, false);
         struct ps_meta_wire wire;
         Corallite__ArchiveState__Line line = CORALLITE__ARCHIVE_STATE__LINE__INIT;
+        Corallite__ArchiveSnapshotAt snap = CORALLITE__ARCHIVE_SNAPSHOT_AT__INIT;
         if (l->meta.state == PS_DROPPED)
             continue;
         ps_meta_to_wire(&l->meta, &wire);
@@ -158,6 +172,8 @@ static int add_lines(struct ps_archiver *a, struct co_buf *out)
         line.digest = msg_bytes16(t ? t->digest.b : l->meta.base_digest.b);
         line.time_us = t ? t->time_us : 0;
         line.known_lsn = l->known > line.end_lsn ? l->known : line.end_lsn;
+        if (t && t->snap.lsn)
+            line.snapshot = snap_wire(&t->snap, &snap);
         rc = ar_state_add_line(&line, out);
     }
     return rc;
@@ -277,7 +293,7 @@ static int prepare(struct ps_archiver *a)
     if (!rc && !a->generation)
         rc = claim(a);
     else if (!rc)
-        rc = still_ours(a);
+        rc = ps_archive_still_ours(a);
     return rc;
 }
 
@@ -285,11 +301,13 @@ static int archive_line(struct ps_archiver *a, struct ps_archive_line *l)
 {
     if (l->meta.state == PS_DROPPED) {
         int rc = l->meta.purged ? 0 : ps_chunks_remove(a, &l->meta.id);
+        if (!rc && !l->meta.purged)
+            rc = ps_snaps_remove(a, &l->meta.id);
         l->removed = !rc;
         a->at_archive = rc != 0;
         return rc;
     }
-    struct ps_archived *t = find(a, &l->meta.id, true);
+    struct ps_archived *t = ps_archived_find(a, &l->meta.id, true);
     a->at_archive = false;
     if (!t)
         return CO_ERR_NOMEM;
@@ -310,6 +328,8 @@ static int work(struct ps_archiver *a)
 {
     int rc = prepare(a), first = 0;
     char why[CO_SENTENCE_MAX] = "";
+    if (!rc)
+        ps_snaps_adopt(a);
     for (uint32_t i = 0; i < a->task->n_lines && !rc; i++) {
         rc = archive_line(a, &a->task->lines[i]);
         if (rc && rc != CO_ERR_AGAIN && !first) {
@@ -322,11 +342,15 @@ static int work(struct ps_archiver *a)
     if (rc)
         return rc;
     rc = ps_archive_manifest(a);
+    if (!rc)
+        rc = ps_snaps_replaced(a);
     for (uint32_t i = 0; i < a->task->n_lines && !rc; i++) {
-        struct ps_archived *t = find(a, &a->task->lines[i].meta.id, false);
+        struct ps_archived *t = ps_archived_find(a, &a->task->lines[i].meta.id, false);
         if (t && a->task->lines[i].meta.state != PS_DROPPED)
             rc = ps_chunks_merge(a, t);
     }
+    if (!rc)
+        rc = ps_snaps_work(a);
     return rc ? rc : first ? co_fail(first, "%s", why) : 0;
 }
 
@@ -340,9 +364,11 @@ static void round_of(struct ps_archiver *a)
         co_metric_add(&ps_m_archive_failures, 1);
     psock_close(&a->sock);
     task->manifest_us = a->manifest_us;
+    task->again = a->making != NULL;
     for (uint32_t i = 0; i < task->n_lines; i++) {
-        const struct ps_archived *t = find(a, &task->lines[i].meta.id, false);
+        const struct ps_archived *t = ps_archived_find(a, &task->lines[i].meta.id, false);
         task->lines[i].end = t ? t->end : 0;
+        task->lines[i].snap = t ? t->snap.lsn : 0;
     }
 }
 
@@ -367,8 +393,7 @@ static void *thread_main(void *arg)
 
 /* -- From the loop ----------------------------------------------------------------------------- */
 
-int ps_archiver_start(const char *url, const struct co_id *cluster, const struct co_id *disk,
-                      struct ps_archiver **out)
+int ps_archiver_start(const struct ps_archiver_options *options, struct ps_archiver **out)
 {
     struct ps_archiver *a = calloc(1, sizeof *a);
     if (a)
@@ -377,9 +402,11 @@ int ps_archiver_start(const char *url, const struct co_id *cluster, const struct
         free(a);
         return co_fail(CO_ERR_NOMEM, "no memory to archive with");
     }
-    a->url = url;
-    a->cluster = *cluster;
-    a->disk = *disk;
+    a->url = options->url;
+    a->cluster = options->cluster;
+    a->disk = options->disk;
+    a->pages = options->store;
+    a->snapshot_every = options->snapshot_every;
     a->nonce = co_id_random();
     a->sock.fd = -1;
     pthread_mutex_init(&a->mutex, NULL);
@@ -427,6 +454,7 @@ void ps_archiver_stop(struct ps_archiver *a)
     ps_archive_task_free(a->task);
     ps_archive_task_free(a->done);
     ar_close(a->store);
+    ps_snaps_free(a);
     forget_all(a);
     free(a->by_id);
     pthread_mutex_destroy(&a->mutex);
@@ -449,21 +477,58 @@ static int read_pin(const Corallite__ArchiveState__Pin *p, struct ps_pin_row *ou
     return rc;
 }
 
-int ps_archive_pins(const char *url, const struct co_id *cluster, ps_pin_fn fn, void *arg)
+static int by_id(const void *a, const void *b)
+{
+    const struct ps_snapshot *x = a, *y = b;
+    return memcmp(x->timeline.b, y->timeline.b, sizeof x->timeline.b);
+}
+
+static int read_snapshots(const Corallite__ArchiveState *state, struct ps_snapshots *out)
+{
+    struct ar_line line;
+    int rc = 0;
+    out->all = calloc(state->n_lines + 1, sizeof *out->all);
+    if (!out->all)
+        return co_fail(CO_ERR_NOMEM, "no memory for a list of snapshots");
+    for (size_t i = 0; i < state->n_lines && !rc; i++) {
+        rc = ar_line_read(state->lines[i], &line);
+        if (!rc && line.snap.lsn)
+            out->all[out->n++] = (struct ps_snapshot){line.id, line.snap};
+    }
+    if (out->n)
+        qsort(out->all, out->n, sizeof *out->all, by_id);
+    return rc;
+}
+
+const struct ps_snapshot *ps_snapshot_find(const struct ps_snapshots *in, const struct co_id *id)
+{
+    struct ps_snapshot want = {.timeline = *id};
+    return in->n ? bsearch(&want, in->all, in->n, sizeof *in->all, by_id) : NULL;
+}
+
+int ps_archive_read(const char *url, const struct co_id *cluster, ps_pin_fn fn, void *arg,
+                    struct ps_snapshots *out)
 {
     struct ar_store *store;
     Corallite__ArchiveState *state = NULL;
     struct ps_pin_row row;
+    *out = (struct ps_snapshots){0};
     int rc = ar_open(url, &(struct ar_options){.read_only = true}, &store);
     if (rc)
         return rc;
     rc = ar_newest_state(store, cluster, NULL, &state);
     if (rc == CO_ERR_NOT_FOUND)
         rc = 0;
-    for (size_t i = 0; !rc && state && i < state->n_pins; i++) {
+    for (size_t i = 0; !rc && fn && state && i < state->n_pins; i++) {
         rc = read_pin(state->pins[i], &row);
         if (!rc)
             rc = fn(arg, &row);
+    }
+    if (!rc && state)
+        rc = read_snapshots(state, out);
+    if (rc) {
+        free(out->all);
+        *out = (struct ps_snapshots){0};
     }
     if (state)
         corallite__archive_state__free_unpacked(state, NULL);

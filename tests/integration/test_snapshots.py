@@ -1,0 +1,108 @@
+"""Snapshots in the archive: a lost pageserver begins with them, and everything reads as before; and what is wrong with them."""
+
+import os
+import random
+import shutil
+import time
+
+from lib.cluster import PAGESERVER, check, until
+from lib.registry import test
+from test_archive import Archived, moments, pins_of, same
+
+
+class Snapshots(Archived):
+    """A cluster that makes a snapshot of every branch that has 200 KiB of new log."""
+
+    def command(self, node):
+        return super().command(node) + (["--snapshot-every", "200K"] if node == PAGESERVER else [])
+
+    def snapshots(self):
+        return [p for p in self.objects("snap") if os.path.isfile(p)]
+
+    def settled(self):
+        """Waits until no log is behind a snapshot that should have one, and each is told of."""
+        self.archived()
+        until(lambda: self.metrics()["corallite_pageserver_archive_replay_bytes"] < 3 * 210 * 1024, 20, "snapshots are there")
+        self.archived()
+
+    def lose(self):
+        """The pageserver's disk is lost, and a new one takes over."""
+        self.kill9(PAGESERVER)
+        shutil.rmtree(self.data(PAGESERVER))
+        if "--take-over" not in self.more:
+            self.more = [*self.more, "--take-over"]
+        self.start(PAGESERVER)
+
+
+def grow(c, db="shop", begin=0):
+    """Some 300 KiB of log in a few commits, small changes among them."""
+    con = c.connect(db=db, timeout=20)
+    con.execute("CREATE TABLE IF NOT EXISTS g(k INTEGER PRIMARY KEY, v)")
+    for i in range(begin, begin + 20):
+        con.execute("INSERT INTO g VALUES (?, randomblob(15000))", (i,))
+        con.execute("INSERT INTO g VALUES (?, randomblob(20))", (i + 500,))
+    con.close()
+
+
+def history(c):
+    """Branches, one of them hidden, a pin, a restore; each of some hundred KiB."""
+    grow(c)
+    c.corallite("pin", "create", "shop", "early")
+    c.corallite("branch", "create", "shop/dev")
+    grow(c, "shop/dev", 1000)
+    c.corallite("branch", "create", "shop/deep", "--from", "dev")
+    grow(c, begin=2000)
+    grow(c, "shop/deep", 3000)
+    c.corallite("branch", "drop", "shop/dev", "--yes")
+    c.corallite("restore", "shop", "--to", "pin:early", "--keep-as", "undo", "--yes")
+    grow(c, begin=4000)
+    c.shell("CREATE TABLE u(x); INSERT INTO u VALUES (1)", db="small")
+
+
+@test("a lost pageserver begins with the archive's snapshots: every branch, moment and pin reads as before, and every checksum is "
+      "right; so it does when a snapshot is damaged, cut or missing, by the log", 90)
+def lost_pageserver(t):
+    most = 12 if t.slow() else 3
+    with Snapshots(t.dir + "/c", t.dir + "/archive") as c:
+        history(c)
+        c.settled()
+        before, pins = moments(c, most), pins_of(c, "shop")
+        check(len(c.snapshots()) >= 4, f"{len(c.snapshots())} objects of snapshots")
+        c.lose()
+        # Killed while it loads: it begins anew.
+        for _ in range(8 if t.slow() else 2):
+            time.sleep(random.uniform(0, 0.15))
+            c.kill9(PAGESERVER)
+            c.start(PAGESERVER)
+        same(before, c, "from snapshots", most)
+        with open(c.log(PAGESERVER)) as f:
+            loaded = f.read().count("snapshot loaded")
+        check(loaded >= 2, f"{loaded} snapshots were loaded")
+        check(pins_of(c, "shop") == pins, "the pins are others")
+        c.corallite("check", "--deep")
+        grow(c, begin=5000)
+        c.settled()
+        check("snapshots" in c.corallite("archive", "check", f"dir:{c.archive}").stdout, "the check tells of none")
+        before = moments(c, most)
+
+        # Each kind of damage: named in the log of the daemon, found by the check of the archive, and nothing is missing.
+        c.stop(PAGESERVER)
+        for path, how in zip(c.snapshots(), ("is damaged", "is cut", "lacks a part")):
+            os.chmod(path, 0o600)
+            with open(path, "rb") as f:
+                data = bytearray(f.read())
+            if how == "lacks a part":
+                os.unlink(path)
+            else:
+                data[len(data) // 2] ^= 1
+                with open(path, "wb") as f:
+                    f.write(data if how == "is damaged" else data[:-9])
+        checked = c.corallite("archive", "check", f"dir:{c.archive}", ok=False)
+        check(checked.returncode == 1 and "snap/" in checked.stderr, checked.stderr)
+        shutil.rmtree(c.data(PAGESERVER))
+        c.start(PAGESERVER)
+        same(before, c, "from the log", most)
+        with open(c.log(PAGESERVER)) as f:
+            check("cannot be used, the log is replayed instead" in f.read(), "no word of it")
+        c.corallite("check", "--deep")
+    t.note(f"{len(before)} moments")
