@@ -13,6 +13,7 @@ import hashlib
 import os
 import random
 import shutil
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -39,6 +40,17 @@ class Bench(Archived):
 
 
 def digest(c):
+    """Waits for the head, however long its replay takes."""
+    until_s = time.monotonic() + 1800
+    while True:
+        try:
+            return digest_once(c)
+        except sqlite3.OperationalError:
+            if time.monotonic() > until_s:
+                raise
+
+
+def digest_once(c):
     con = c.connect(timeout=600)
     h = hashlib.sha256()
     for row in con.execute("SELECT rowid, * FROM t ORDER BY 1"):

@@ -5,9 +5,10 @@ import random
 import shutil
 import time
 
-from lib.cluster import PAGESERVER, check, until
+from lib.cluster import NODES, PAGESERVER, check, run, until
 from lib.registry import test
 from test_archive import Archived, moments, pins_of, same
+from test_damage import damage, mend, refusal, timeline_of
 
 
 class Snapshots(Archived):
@@ -106,3 +107,27 @@ def lost_pageserver(t):
             check("cannot be used, the log is replayed instead" in f.read(), "no word of it")
         c.corallite("check", "--deep")
     t.note(f"{len(before)} moments")
+
+
+@test("the log is damaged at the same place on all three safekeepers: each refuses to start, --mend alone says that nobody has it, and with "
+      "the archive it is back, every moment", 120)
+def three_damaged_logs(t):
+    with Archived(t.dir + "/c", t.dir + "/archive") as c:
+        grow(c)
+        c.archived()
+        before = moments(c, 3)
+        line = timeline_of(c, "shop")
+        for node in NODES:
+            c.stop(node)
+        for node in NODES:
+            damage("log-bit", c.data(node), line)
+        refusal(c, 1, ("log is damaged", ".seg"))
+        check(mend(c, 1, "2=127.0.0.1:1,3=127.0.0.1:1").returncode == 1, "mended from nobody")
+        for node in NODES:
+            done = run([*c.command(node), "--mend", "9=127.0.0.1:1", "--mend-archive", f"dir:{c.archive}"], "", 60, c.env())
+            check(done.returncode == 0 and "mended shop/main" in done.stdout, f"{done.stdout} {done.stderr}")
+        for node in NODES:
+            c.start(node)
+        same(before, c, "mended", 3)
+        c.shell("CREATE TABLE after(x); INSERT INTO after VALUES (1)")
+        c.corallite("check", "--deep")
