@@ -175,8 +175,7 @@ static bool measure(struct ps_server *s)
         work |= wants_removal(tl) || (ps_timeline_fed(tl) && tl->chain.last_lsn > tl->archived &&
                                       tl->chain.last_lsn > tl->meta.start_lsn);
     }
-    work |= a->again || a->names != names_of(s) || a->soon || !a->manifest_us ||
-            (a->out && a->out_work);
+    work |= a->names != names_of(s) || a->soon || !a->manifest_us || (a->out && a->out_work);
     if (!work && a->lag_bytes == 0)
         a->behind_us = 0;
     else if (!a->behind_us)
@@ -200,7 +199,7 @@ void ps_archive_tick(struct ps_server *s)
     uint64_t since = uv_now(&s->loop) - a->began_ms;
     if (a->out || a->deposed || !s->ready || !s->reg.heard)
         return;
-    if (!a->began_ms || a->soon || (work && since >= s->options->archive_every_ms) ||
+    if (!a->began_ms || a->soon || ((work || a->again) && since >= s->options->archive_every_ms) ||
         since >= IDLE_MS) {
         a->out_work = work;
         give(s);
@@ -223,6 +222,7 @@ void ps_archive_soon(struct ps_server *s, struct ps_archive_mark *mark)
         return;
     *mark = (struct ps_archive_mark){++a->asked, co_now_us()};
     a->soon = true;
+    ps_archiver_hurry(a->thread);
     give_soon(s);
 }
 

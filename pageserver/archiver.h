@@ -77,6 +77,8 @@ CO_MUST_CHECK int ps_archiver_start(const struct ps_archiver_options *options,
                                     struct ps_archiver **out);
 /* Takes the task. One at a time. */
 void ps_archiver_give(struct ps_archiver *a, struct ps_archive_task *task);
+/* The next task is waited for: what can go on in a later round does. */
+void ps_archiver_hurry(struct ps_archiver *a);
 /* The task that is done, or NULL: it is at work, or has none. */
 struct ps_archive_task *ps_archiver_take(struct ps_archiver *a);
 /* Ends what it is at, soon, and the thread. NULL: nothing. */

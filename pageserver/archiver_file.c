@@ -364,7 +364,7 @@ static void round_of(struct ps_archiver *a)
         co_metric_add(&ps_m_archive_failures, 1);
     psock_close(&a->sock);
     task->manifest_us = a->manifest_us;
-    task->again = a->making != NULL;
+    task->again = a->making || a->later;
     for (uint32_t i = 0; i < task->n_lines; i++) {
         const struct ps_archived *t = ps_archived_find(a, &task->lines[i].meta.id, false);
         task->lines[i].end = t ? t->end : 0;
@@ -425,9 +425,15 @@ void ps_archiver_give(struct ps_archiver *a, struct ps_archive_task *task)
 {
     pthread_mutex_lock(&a->mutex);
     co_assert(!a->task && !a->done);
+    atomic_store(&a->hurry, false);
     a->task = task;
     pthread_cond_signal(&a->cond);
     pthread_mutex_unlock(&a->mutex);
+}
+
+void ps_archiver_hurry(struct ps_archiver *a)
+{
+    atomic_store(&a->hurry, true);
 }
 
 struct ps_archive_task *ps_archiver_take(struct ps_archiver *a)
@@ -460,78 +466,4 @@ void ps_archiver_stop(struct ps_archiver *a)
     pthread_mutex_destroy(&a->mutex);
     pthread_cond_destroy(&a->cond);
     free(a);
-}
-
-/* -- Pins of a lost pageserver ----------------------------------------------------------------- */
-
-static int read_pin(const Corallite__ArchiveState__Pin *p, struct ps_pin_row *out)
-{
-    *out = (struct ps_pin_row){.lsn = p->lsn, .time_us = p->time_us, .created_us = p->created_us};
-    int rc = msg_get16("database", p->has_database, &p->database, out->database.b);
-    if (!rc)
-        rc = msg_get16("timeline", p->has_timeline, &p->timeline, out->timeline.b);
-    if (!rc && (!p->name || strlen(p->name) >= sizeof out->name))
-        rc = co_fail(CO_ERR_CORRUPT, "a pin of the archive's manifest has no name");
-    if (!rc)
-        snprintf(out->name, sizeof out->name, "%s", p->name);
-    return rc;
-}
-
-static int by_id(const void *a, const void *b)
-{
-    const struct ps_snapshot *x = a, *y = b;
-    return memcmp(x->timeline.b, y->timeline.b, sizeof x->timeline.b);
-}
-
-static int read_snapshots(const Corallite__ArchiveState *state, struct ps_snapshots *out)
-{
-    struct ar_line line;
-    int rc = 0;
-    out->all = calloc(state->n_lines + 1, sizeof *out->all);
-    if (!out->all)
-        return co_fail(CO_ERR_NOMEM, "no memory for a list of snapshots");
-    for (size_t i = 0; i < state->n_lines && !rc; i++) {
-        rc = ar_line_read(state->lines[i], &line);
-        if (!rc && line.snap.lsn)
-            out->all[out->n++] = (struct ps_snapshot){line.id, line.snap};
-    }
-    if (out->n)
-        qsort(out->all, out->n, sizeof *out->all, by_id);
-    return rc;
-}
-
-const struct ps_snapshot *ps_snapshot_find(const struct ps_snapshots *in, const struct co_id *id)
-{
-    struct ps_snapshot want = {.timeline = *id};
-    return in->n ? bsearch(&want, in->all, in->n, sizeof *in->all, by_id) : NULL;
-}
-
-int ps_archive_read(const char *url, const struct co_id *cluster, ps_pin_fn fn, void *arg,
-                    struct ps_snapshots *out)
-{
-    struct ar_store *store;
-    Corallite__ArchiveState *state = NULL;
-    struct ps_pin_row row;
-    *out = (struct ps_snapshots){0};
-    int rc = ar_open(url, &(struct ar_options){.read_only = true}, &store);
-    if (rc)
-        return rc;
-    rc = ar_newest_state(store, cluster, NULL, &state);
-    if (rc == CO_ERR_NOT_FOUND)
-        rc = 0;
-    for (size_t i = 0; !rc && fn && state && i < state->n_pins; i++) {
-        rc = read_pin(state->pins[i], &row);
-        if (!rc)
-            rc = fn(arg, &row);
-    }
-    if (!rc && state)
-        rc = read_snapshots(state, out);
-    if (rc) {
-        free(out->all);
-        *out = (struct ps_snapshots){0};
-    }
-    if (state)
-        corallite__archive_state__free_unpacked(state, NULL);
-    ar_close(store);
-    return rc;
 }

@@ -33,6 +33,7 @@ struct ps_archiver {
     struct ps_store *pages;
     uint64_t snapshot_every;
     struct ps_txn *read;      /* of `pages`; NULL: none yet */
+    bool later;               /* one is due and cannot be made in this round */
     struct ps_making *making; /* the snapshot under way, or done and not told of yet */
     struct co_id cluster, disk, nonce;
     pthread_t thread;
@@ -40,7 +41,7 @@ struct ps_archiver {
     pthread_cond_t cond;
     struct ps_archive_task *task, *done;
     bool stop;
-    atomic_bool stopping;
+    atomic_bool stopping, hurry;
     struct ar_store *store; /* NULL: not open */
     uint64_t generation;    /* 0: none claimed */
     uint64_t sequence;

@@ -215,7 +215,8 @@ static int put(struct ps_archiver *a, struct ps_making *m, uint32_t number,
 static int read_rows(struct ps_archiver *a, struct ps_making *m, struct co_buf *rows)
 {
     int rc = a->read ? 0 : ps_read_new(a->pages, &a->read);
-    while (!rc && !m->out.done && rows->len < PART_BYTES) {
+    while (!rc && !m->out.done && rows->len < PART_BYTES &&
+           !(rows->len && atomic_load(&a->hurry))) {
         size_t upto = rows->len + STEP_BYTES;
         if (atomic_load(&a->stopping))
             return co_fail(CO_ERR_CANCELED, "the pageserver stops");
@@ -330,8 +331,7 @@ static bool is_due(const struct ps_archiver *a, const struct ps_archive_line *l,
     lsn_t from = t->snap.lsn > l->meta.start_lsn ? t->snap.lsn : l->meta.start_lsn;
     uint64_t grown = t->end > from ? t->end - from : 0;
     return a->snapshot_every && grown >= a->snapshot_every && grown >= t->snap.bytes / 2 &&
-           (!t->snap_tried || t->end >= t->snap_tried + a->snapshot_every) && !t->old.lsn &&
-           is_fit(l, t->end);
+           (!t->snap_tried || t->end >= t->snap_tried + a->snapshot_every) && !t->old.lsn;
 }
 
 static int begin(struct ps_archiver *a, const struct ps_archive_line *l,
@@ -358,8 +358,11 @@ static int begin_next(struct ps_archiver *a)
     for (uint32_t i = 0; i < a->task->n_lines; i++) {
         const struct ps_archive_line *l = &a->task->lines[i];
         const struct ps_archived *t = ps_archived_find(a, &l->meta.id, false);
-        if (t && is_due(a, l, t))
+        if (!t || !is_due(a, l, t))
+            continue;
+        if (is_fit(l, t->end))
             return begin(a, l, t);
+        a->later |= l->rebuilding; /* when that has ended it may be */
     }
     return 0;
 }
@@ -367,9 +370,10 @@ static int begin_next(struct ps_archiver *a)
 int ps_snaps_work(struct ps_archiver *a)
 {
     uint64_t until = co_now_us() + WORK_US;
+    a->later = false;
     int rc = a->making ? 0 : begin_next(a);
     bool damaged = false;
-    while (!rc && a->making && !a->making->whole && co_now_us() < until)
+    while (!rc && a->making && !a->making->whole && co_now_us() < until && !atomic_load(&a->hurry))
         rc = a->making->out.done ? make_index(a, a->making) : make_part(a, a->making, &damaged);
     if (rc && damaged) { /* told, and not the archive's trouble */
         give_up(a, co_sentence());

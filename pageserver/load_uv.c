@@ -177,7 +177,18 @@ static void write_next(struct ps_load *l)
 
 /* -- Life -------------------------------------------------------------------------------------- */
 
-static void end(struct ps_load *l)
+/* Has something come that makes it useless? */
+static bool is_vain(struct ps_load *l)
+{
+    if (l->s->closing)
+        failed(l, CO_ERR_CANCELED, "the pageserver stops");
+    else if (l->tl->meta.state == PS_DROPPED)
+        failed(l, CO_ERR_NOT_FOUND, "the timeline was dropped meanwhile");
+    return l->rc != 0;
+}
+
+/* It is the first. */
+static void retire(struct ps_load *l)
 {
     struct ps_server *s = l->s;
     char name[PS_META_NAME_TEXT], lsn[LSN_TEXT];
@@ -197,17 +208,21 @@ static void end(struct ps_load *l)
     co_buf_free(&l->writing);
     uv_mutex_destroy(&l->mutex);
     free(l);
+}
+
+static void end(struct ps_load *l)
+{
+    struct ps_server *s = l->s;
+    retire(l);
+    while (s->loads && is_vain(s->loads))
+        retire(s->loads);
     if (s->loads)
         go_on(s->loads);
 }
 
 static void go_on(struct ps_load *l)
 {
-    if (l->s->closing)
-        failed(l, CO_ERR_CANCELED, "the pageserver stops");
-    else if (l->tl->meta.state == PS_DROPPED)
-        failed(l, CO_ERR_NOT_FOUND, "the timeline was dropped meanwhile");
-    if (l->rc || l->last) {
+    if (is_vain(l) || l->last) {
         if (!l->fetching && !l->busy)
             end(l);
         return;

@@ -5,7 +5,7 @@ import random
 import shutil
 import time
 
-from lib.cluster import NODES, PAGESERVER, check, run, until
+from lib.cluster import NODES, PAGESERVER, check, run
 from lib.registry import test
 from test_archive import Archived, moments, pins_of, same
 from test_damage import damage, mend, refusal, timeline_of
@@ -21,10 +21,12 @@ class Snapshots(Archived):
         return [p for p in self.objects("snap") if os.path.isfile(p)]
 
     def settled(self):
-        """Waits until no log is behind a snapshot that should have one, and each is told of."""
-        self.archived()
-        until(lambda: self.metrics()["corallite_pageserver_archive_replay_bytes"] < 3 * 210 * 1024, 20, "snapshots are there")
-        self.archived()
+        """Waits until everything is archived and no more snapshots are made."""
+        seen = -1
+        while seen != self.metrics()["corallite_pageserver_archive_snapshots_total"]:
+            self.archived()
+            seen = self.metrics()["corallite_pageserver_archive_snapshots_total"]
+            time.sleep(2)
 
     def lose(self):
         """The pageserver's disk is lost, and a new one takes over."""
