@@ -189,21 +189,18 @@ struct checked {
     uint64_t bytes, records, snapshots, snapshot_bytes;
 };
 
-/* Every object of a branch's snapshot. */
-static int check_snapshot(struct ar_store *store, const struct co_id *cluster,
-                          const struct ar_line *line, struct checked *sum)
+int archive_check_snapshot(struct ar_store *store, const struct co_id *cluster,
+                           const struct ar_line *line, bool every_part)
 {
     Corallite__ArchiveSnapshot *index;
     struct co_buf rows = {0};
     int rc = ar_snap_index_get(store, cluster, &line->id, &line->snap, &index);
     if (rc)
         return rc;
-    for (uint32_t i = 0; i < index->n_parts && !rc; i++) {
+    for (uint32_t i = 0; every_part && i < index->n_parts && !rc; i++) {
         rows.len = 0;
         rc = ar_snap_part_get(store, cluster, &line->id, &line->snap, index, i, &rows);
     }
-    sum->snapshots++;
-    sum->snapshot_bytes += line->snap.bytes;
     co_buf_free(&rows);
     corallite__archive_snapshot__free_unpacked(index, NULL);
     return rc;
@@ -225,8 +222,11 @@ static int check_objects(struct ar_store *store, const struct co_id *cluster,
         sum->records += walk.records;
         sum->bytes += walk.end - line.start;
         ar_walk_free(&walk);
-        if (!rc && line.snap.lsn)
-            rc = check_snapshot(store, cluster, &line, sum);
+        if (!rc && line.snap.lsn) {
+            rc = archive_check_snapshot(store, cluster, &line, true);
+            sum->snapshots++;
+            sum->snapshot_bytes += line.snap.bytes;
+        }
     }
     return rc;
 }

@@ -31,6 +31,10 @@ struct check_reach {
 CO_MUST_CHECK int check_log_reaches(struct check_report *r, const struct co_id *timeline,
                                     lsn_t from, lsn_t to, struct check_reach *out);
 
+/* The branches against what the pageserver's archive has of them (check_archive_file.c). An archive
+ * that cannot be opened from here is a note. */
+CO_MUST_CHECK int check_archive(struct client *c, struct check_report *r);
+
 /* PRAGMA integrity_check and foreign_key_check at the LSN. CO_ERR_CANCELED. */
 CO_MUST_CHECK int check_structure(struct check_branch *b);
 

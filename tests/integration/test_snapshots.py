@@ -133,3 +133,44 @@ def three_damaged_logs(t):
         same(before, c, "mended", 3)
         c.shell("CREATE TABLE after(x); INSERT INTO after VALUES (1)")
         c.corallite("check", "--deep")
+
+
+@test("`check` compares the branches with the archive: a log's object or a snapshot's index that is missing is found, with --deep a changed byte "
+      "too; an archive that cannot be opened is a note", 90)
+def check_sees_the_archive(t):
+    with Snapshots(t.dir + "/c", t.dir + "/archive") as c:
+        grow(c)
+        c.settled()
+        snaps, log = c.snapshots(), c.logs()[0]
+        index = next(p for p in snaps if "-ffffffff-" in p)
+        part = next(p for p in snaps if p != index)
+
+        def looked(*args):
+            done = c.corallite("check", "shop", *args, ok=False)
+            return done.returncode, done.stdout
+
+        def spoiled(path, *args):
+            with open(path, "rb") as f:
+                data = f.read()
+            os.unlink(path)
+            if "--deep" in args:
+                with open(path, "wb") as f:
+                    f.write(data[:-1] + bytes([data[-1] ^ 1]))
+            found = looked(*args)
+            with open(path, "wb") as f:
+                f.write(data)
+            return found
+
+        for args in ((), ("--deep",)):
+            code, said = looked(*args)
+            check(code == 0 and "archive" not in said, said)
+        for path, args, words in ((log, (), "no object has its log from LSN"), (index, (), "lacks a part of a snapshot"),
+                                  (log, ("--deep",), "is damaged"), (part, ("--deep",), "is damaged")):
+            code, said = spoiled(path, *args)
+            check(code == 1 and "archive: " in said and words in said, f"{os.path.basename(path)} {args}: {said}")
+        os.rename(c.archive, c.archive + "-aside")
+        code, said = looked()
+        check(code == 0 and "was not looked at" in said, said)
+        os.rename(c.archive + "-aside", c.archive)
+        code, said = looked("--deep")
+        check(code == 0 and "archive" not in said, said)
