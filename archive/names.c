@@ -37,6 +37,27 @@ char *ar_name_logs(const struct co_id *cluster, const struct co_id *timeline,
     return name;
 }
 
+char *ar_name_snap(const struct co_id *cluster, const struct co_id *timeline,
+                   const struct ar_snap_name *snap, char name[AR_NAME_TEXT])
+{
+    char c[CO_ID_TEXT], t[CO_ID_TEXT], s[CO_ID_TEXT];
+    struct co_id sum;
+    memcpy(sum.b, snap->sum.b, sizeof sum.b);
+    snprintf(name, AR_NAME_TEXT, "%s/snap/%s/%016" PRIx64 "-%016" PRIx64 "-%08" PRIx32 "-%s",
+             co_id_format(cluster, c), co_id_format(timeline, t), snap->lsn, snap->generation,
+             snap->number, co_id_format(&sum, s));
+    return name;
+}
+
+char *ar_name_snaps(const struct co_id *cluster, const struct co_id *timeline,
+                    char name[AR_NAME_TEXT])
+{
+    char c[CO_ID_TEXT], t[CO_ID_TEXT];
+    snprintf(name, AR_NAME_TEXT, "%s/snap/%s/", co_id_format(cluster, c),
+             co_id_format(timeline, t));
+    return name;
+}
+
 char *ar_name_states(const struct co_id *cluster, char name[AR_NAME_TEXT])
 {
     char c[CO_ID_TEXT];
@@ -77,17 +98,22 @@ static bool take(const char **at, const char *text)
     return true;
 }
 
-static bool take_number(const char **at, uint64_t *out)
+static bool take_digits(const char **at, int n, uint64_t *out)
 {
     *out = 0;
-    for (int i = 0; i < 16; i++) {
+    for (int i = 0; i < n; i++) {
         int digit = co_hex_digit((*at)[i]);
         if (digit < 0)
             return false;
         *out = *out << 4 | (unsigned)digit;
     }
-    *at += 16;
+    *at += n;
     return true;
+}
+
+static bool take_number(const char **at, uint64_t *out)
+{
+    return take_digits(at, 16, out);
 }
 
 static bool take_id(const char **at, struct co_id *out)
@@ -109,6 +135,22 @@ bool ar_parse_log(const char *name, struct co_id *timeline, struct ar_chunk *out
                 take_number(&name, &out->end) && take(&name, "-") && take_id(&name, &sum) && !*name;
     if (!good || out->begin >= out->end || out->end - out->begin > AR_OBJECT_MAX_BYTES)
         return false;
+    memcpy(out->sum.b, sum.b, sizeof out->sum.b);
+    return true;
+}
+
+bool ar_parse_snap(const char *name, struct co_id *timeline, struct ar_snap_name *out)
+{
+    struct co_id cluster, sum;
+    uint64_t number;
+    bool good = take_id(&name, &cluster) && take(&name, "/snap/") && take_id(&name, timeline) &&
+                take(&name, "/") && take_number(&name, &out->lsn) && take(&name, "-") &&
+                take_number(&name, &out->generation) && take(&name, "-") &&
+                take_digits(&name, 8, &number) && take(&name, "-") && take_id(&name, &sum) &&
+                !*name;
+    if (!good)
+        return false;
+    out->number = (uint32_t)number;
     memcpy(out->sum.b, sum.b, sizeof out->sum.b);
     return true;
 }

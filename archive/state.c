@@ -97,6 +97,17 @@ int ar_state_decode(struct co_span bytes, const char *name, Corallite__ArchiveSt
     return 0;
 }
 
+static int read_snap(const Corallite__ArchiveSnapshotAt *wire, struct ar_snap *out)
+{
+    if (!wire)
+        return 0;
+    *out = (struct ar_snap){.lsn = wire->lsn,
+                            .generation = wire->generation,
+                            .bytes = wire->bytes,
+                            .cutoff = wire->cutoff};
+    return msg_get16("sum of a snapshot", wire->has_sum, &wire->sum, out->sum.b);
+}
+
 int ar_line_read(const Corallite__ArchiveState__Line *line, struct ar_line *out)
 {
     const Corallite__Timeline *t = line->timeline;
@@ -110,6 +121,8 @@ int ar_line_read(const Corallite__ArchiveState__Line *line, struct ar_line *out)
         rc = msg_get16("base digest", t->has_base_digest, &t->base_digest, out->base.b);
     if (!rc)
         rc = msg_get16("digest", line->has_digest, &line->digest, out->digest.b);
+    if (!rc)
+        rc = read_snap(line->snapshot, &out->snap);
     if (rc)
         return rc;
     out->start = t->has_start_lsn ? t->start_lsn : LSN_FIRST;
@@ -117,6 +130,8 @@ int ar_line_read(const Corallite__ArchiveState__Line *line, struct ar_line *out)
     out->end = line->end_lsn;
     out->known = line->known_lsn;
     out->time_us = line->time_us;
+    if (out->snap.lsn > out->end || (out->snap.lsn && out->snap.cutoff > out->snap.lsn))
+        return co_fail(CO_ERR_CORRUPT, "an entry of a manifest has a snapshot of no place");
     if (co_id_is_zero(&out->id) || !t->database_name || !t->branch || out->end < out->start ||
         out->end % LSN_ALIGN || strlen(t->database_name) > CO_NAME_MAX_BYTES ||
         strlen(t->branch) > CO_NAME_MAX_BYTES)

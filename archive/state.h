@@ -12,7 +12,7 @@
 #ifndef CORALLITE_ARCHIVE_STATE_H
 #define CORALLITE_ARCHIVE_STATE_H
 
-#include "archive/names.h"
+#include "archive/snapshot.h"
 #include "proto/corallite.pb-c.h"
 
 #define AR_STATE_VERSION 1u
@@ -37,6 +37,7 @@ struct ar_line {
     lsn_t start, ancestor_lsn, end, known;
     struct wal_digest base, digest;
     uint64_t time_us;
+    struct ar_snap snap;                  /* the newest; lsn 0: none */
     char name[2 * CO_NAME_MAX_BYTES + 2]; /* DB/BRANCH */
 };
 CO_MUST_CHECK int ar_line_read(const Corallite__ArchiveState__Line *line, struct ar_line *out);

@@ -2,6 +2,7 @@
 #ifndef CORALLITE_CLI_ARCHIVE_H
 #define CORALLITE_CLI_ARCHIVE_H
 
+#include "archive/state.h"
 #include "cli/args.h"
 #include "cli/cluster.h"
 #include "proto/corallite.pb-c.h"
@@ -15,5 +16,9 @@ CO_MUST_CHECK int archive_settle(struct cluster *c, const char *wanted);
  * manifest, which *state is (the caller's to free). A failure leaves nothing of it. */
 CO_MUST_CHECK int archive_restore(const char *url, const struct cli_args *args, uint16_t port_base,
                                   struct cluster *out, Corallite__ArchiveState **state);
+
+/* The index of a branch's snapshot, and with `every_part` all its rows, are what they should be. */
+CO_MUST_CHECK int archive_check_snapshot(struct ar_store *store, const struct co_id *cluster,
+                                         const struct ar_line *line, bool every_part);
 
 #endif

@@ -183,13 +183,34 @@ int archive_restore(const char *url, const struct cli_args *args, uint16_t port_
 
 /* -- The verb ---------------------------------------------------------------------------------- */
 
+/* What was read. */
+struct checked {
+    uint64_t bytes, records, snapshots, snapshot_bytes;
+};
+
+int archive_check_snapshot(struct ar_store *store, const struct co_id *cluster,
+                           const struct ar_line *line, bool every_part)
+{
+    Corallite__ArchiveSnapshot *index;
+    struct co_buf rows = {0};
+    int rc = ar_snap_index_get(store, cluster, &line->id, &line->snap, &index);
+    if (rc)
+        return rc;
+    for (uint32_t i = 0; every_part && i < index->n_parts && !rc; i++) {
+        rows.len = 0;
+        rc = ar_snap_part_get(store, cluster, &line->id, &line->snap, index, i, &rows);
+    }
+    co_buf_free(&rows);
+    corallite__archive_snapshot__free_unpacked(index, NULL);
+    return rc;
+}
+
 /* Reads all of it: the first thing that is damaged or missing ends it. */
-static int check_logs(struct ar_store *store, const struct co_id *cluster,
-                      const Corallite__ArchiveState *state, uint64_t *bytes, uint64_t *records)
+static int check_objects(struct ar_store *store, const struct co_id *cluster,
+                         const Corallite__ArchiveState *state, struct checked *sum)
 {
     struct ar_line line;
     int rc = 0;
-    *bytes = *records = 0;
     for (size_t i = 0; i < state->n_lines && !rc; i++) {
         struct ar_walk walk;
         rc = ar_line_read(state->lines[i], &line);
@@ -197,9 +218,14 @@ static int check_logs(struct ar_store *store, const struct co_id *cluster,
             break;
         ar_walk_init(&walk, cluster, &line.id, line.start, &line.base);
         rc = ar_read_log(store, cluster, &line, &walk, NULL);
-        *records += walk.records;
-        *bytes += walk.end - line.start;
+        sum->records += walk.records;
+        sum->bytes += walk.end - line.start;
         ar_walk_free(&walk);
+        if (!rc && line.snap.lsn) {
+            rc = archive_check_snapshot(store, cluster, &line, true);
+            sum->snapshots++;
+            sum->snapshot_bytes += line.snap.bytes;
+        }
     }
     return rc;
 }
@@ -215,8 +241,14 @@ static json_t *line_json(const Corallite__ArchiveState *state, const struct ar_l
         "missing_bytes", (json_int_t)missing, "there", (int)ar_line_whole(state, line, &lacks));
 }
 
-static int print_json(const struct co_id *cluster, const Corallite__ArchiveState *state, bool quick,
-                      uint64_t records, uint64_t bytes)
+/* null where nothing was read */
+static json_t *number_json(const struct checked *sum, uint64_t n)
+{
+    return sum ? json_integer((json_int_t)n) : json_null();
+}
+
+static int print_json(const struct co_id *cluster, const Corallite__ArchiveState *state,
+                      const struct checked *sum)
 {
     char id[CO_ID_TEXT], time[WHEN_TEXT];
     struct ar_line line;
@@ -225,23 +257,26 @@ static int print_json(const struct co_id *cluster, const Corallite__ArchiveState
         if (ar_line_read(state->lines[i], &line) == 0 && !line.timeline->hidden)
             json_array_append_new(branches, line_json(state, &line));
     return cli_print_json(json_pack(
-        "{s:s,s:o,s:s,s:I,s:I,s:I,s:o,s:o,s:o}", "cluster", co_id_format(cluster, id), "sound",
-        quick ? json_null() : json_true(), "as_of", when_format(state->time_us, time), "generation",
-        (json_int_t)state->generation, "manifest", (json_int_t)state->sequence, "pins",
-        (json_int_t)state->n_pins, "branches", branches, "records",
-        quick ? json_null() : json_integer((json_int_t)records), "bytes",
-        quick ? json_null() : json_integer((json_int_t)bytes)));
+        "{s:s,s:o,s:s,s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:o}", "cluster", co_id_format(cluster, id),
+        "sound", sum ? json_true() : json_null(), "as_of", when_format(state->time_us, time),
+        "generation", (json_int_t)state->generation, "manifest", (json_int_t)state->sequence,
+        "pins", (json_int_t)state->n_pins, "branches", branches, "records",
+        number_json(sum, sum ? sum->records : 0), "bytes", number_json(sum, sum ? sum->bytes : 0),
+        "snapshots", number_json(sum, sum ? sum->snapshots : 0), "snapshot_bytes",
+        number_json(sum, sum ? sum->snapshot_bytes : 0)));
 }
 
 static void print_text(const struct co_id *cluster, const Corallite__ArchiveState *state,
-                       bool quick, uint64_t records, uint64_t bytes)
+                       const struct checked *sum)
 {
     char id[CO_ID_TEXT];
     printf("cluster %s\n", co_id_format(cluster, id));
     ar_report(state, stdout);
-    if (!quick)
-        printf("sound: %llu records, %llu bytes of log, every byte read\n",
-               (unsigned long long)records, (unsigned long long)bytes);
+    if (sum)
+        printf("sound: %llu records, %llu bytes of log, %llu snapshots of %llu bytes, every byte "
+               "read\n",
+               (unsigned long long)sum->records, (unsigned long long)sum->bytes,
+               (unsigned long long)sum->snapshots, (unsigned long long)sum->snapshot_bytes);
 }
 
 int cli_archive_check(const struct cli_args *args)
@@ -249,17 +284,17 @@ int cli_archive_check(const struct cli_args *args)
     struct ar_store *store;
     struct co_id cluster;
     Corallite__ArchiveState *state;
-    uint64_t bytes = 0, records = 0;
+    struct checked sum = {0};
     bool quick = cli_has(args, "--quick");
     int rc = read_archive(args->words[0], cli_value(args, "--cluster"), &store, &cluster, &state);
     if (rc)
         return cli_report(rc);
     if (!quick)
-        rc = check_logs(store, &cluster, state, &bytes, &records);
+        rc = check_objects(store, &cluster, state, &sum);
     if (!rc && cli_has(args, "--json"))
-        rc = print_json(&cluster, state, quick, records, bytes);
+        rc = print_json(&cluster, state, quick ? NULL : &sum);
     else if (!rc)
-        print_text(&cluster, state, quick, records, bytes);
+        print_text(&cluster, state, quick ? NULL : &sum);
     corallite__archive_state__free_unpacked(state, NULL);
     ar_close(store);
     return rc ? cli_report(rc) : CLI_DONE;

@@ -5,7 +5,8 @@
  *   2 PRAGMA integrity_check and foreign_key_check at that moment, by the stock library
  *   3 the pageserver's catalog and positions against the safekeepers' (check_log_sock.c)
  *   4 the pages of further pageservers against the first one's (check_pair_sock.c)
- *   5 with --deep: everything that the store holds (store_sock.c)
+ *   5 the archive, if there is one: is what its manifest tells of there (check_archive_file.c)
+ *   6 with --deep: everything that the store holds (store_sock.c)
  *
  * What is found is an answer (exit code 1); what keeps it from looking is an error (also 1, with a
  * sentence on standard error).
@@ -222,6 +223,8 @@ static int look(struct client *c, struct check_report *report, const struct ref 
         rc = check_pairs(c, report);
     if (!rc)
         rc = check_safekeepers(c, report, only);
+    if (!rc)
+        rc = check_archive(c, report);
     if (!rc && report->deep)
         rc = store_look(c, report, only, report->deep);
     check_keepers_close(report);

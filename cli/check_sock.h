@@ -44,6 +44,10 @@ CO_MUST_CHECK int check_archive_reaches(const char *url, const struct co_id *clu
                                         const struct co_id *timeline, lsn_t to, lsn_t *at,
                                         struct wal_digest *digest, uint64_t *bytes);
 
+/* The branches against what the pageserver's archive has of them (check_archive_file.c). An archive
+ * that cannot be opened from here is a note. */
+CO_MUST_CHECK int check_archive(struct client *c, struct check_report *r);
+
 /* PRAGMA integrity_check and foreign_key_check at the LSN. CO_ERR_CANCELED. */
 CO_MUST_CHECK int check_structure(struct check_branch *b);
 

@@ -30,6 +30,7 @@ struct ps_archive {
     uint64_t manifest_us;        /* wall clock */
     uint64_t lag_bytes;
     bool deposed, failing;
+    bool again; /* a snapshot is under way */
     char why[CO_SENTENCE_MAX];
 };
 
@@ -57,6 +58,9 @@ static void fill_task(struct ps_server *s, struct ps_archive_task *task)
         struct ps_archive_line *l = &task->lines[task->n_lines++];
         l->meta = tl->meta;
         l->last = tl->chain.last_lsn;
+        l->no = tl->line.no;
+        l->cutoff = tl->cutoff;
+        l->rebuilding = tl->rebuilding;
         l->known = ps_feed_known(s, tl);
         l->owner = tl;
     }
@@ -119,6 +123,7 @@ static void take(struct ps_server *s)
     a->out = false;
     tell(a, task);
     a->deposed = task->deposed;
+    a->again = task->again;
     if (task->manifest_us)
         a->manifest_us = task->manifest_us;
     if (task->rc)
@@ -130,6 +135,7 @@ static void take(struct ps_server *s)
         tl->archived = task->lines[i].end;
         if (task->lines[i].stands > tl->archive_told)
             tl->archive_told = task->lines[i].stands;
+        tl->snapshot = task->lines[i].snap;
         if (task->lines[i].removed && !tl->archive_removed) {
             tl->archive_removed = true;
             ps_catalog_drive(s, tl);
@@ -146,6 +152,13 @@ static uint64_t lag_of(const struct ps_server *s, const struct ps_timeline *tl)
     return ps_timeline_fed(tl) && known > have ? known - have : 0;
 }
 
+/* What a lost pageserver would have to replay of it. */
+static uint64_t replay_of(const struct ps_timeline *tl)
+{
+    lsn_t from = tl->snapshot > tl->meta.start_lsn ? tl->snapshot : tl->meta.start_lsn;
+    return ps_timeline_fed(tl) && tl->archived > from ? tl->archived - from : 0;
+}
+
 static bool wants_removal(const struct ps_timeline *tl)
 {
     return tl->meta.state == PS_DROPPED && !tl->meta.purged && !tl->archive_removed;
@@ -156,9 +169,11 @@ static bool measure(struct ps_server *s)
 {
     struct ps_archive *a = s->archive;
     bool work = false;
+    uint64_t replay = 0;
     a->lag_bytes = 0;
     for (const struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
         a->lag_bytes += lag_of(s, tl);
+        replay += replay_of(tl);
         work |= wants_removal(tl) || (ps_timeline_fed(tl) && tl->chain.last_lsn > tl->archived &&
                                       tl->chain.last_lsn > tl->meta.start_lsn);
     }
@@ -168,6 +183,7 @@ static bool measure(struct ps_server *s)
     else if (!a->behind_us)
         a->behind_us = co_now_us();
     co_metric_set(&ps_m_archive_lag, a->lag_bytes);
+    co_metric_set(&ps_m_archive_replay, replay);
     co_metric_set(&ps_m_archive_behind, a->behind_us ? (co_now_us() - a->behind_us) / 1000000 : 0);
     co_metric_set(&ps_m_archive_ok, !a->failing);
     return work;
@@ -185,7 +201,7 @@ void ps_archive_tick(struct ps_server *s)
     uint64_t since = uv_now(&s->loop) - a->began_ms;
     if (a->out || a->deposed || !s->ready || !s->reg.heard)
         return;
-    if (!a->began_ms || a->soon || (work && since >= s->options->archive_every_ms) ||
+    if (!a->began_ms || a->soon || ((work || a->again) && since >= s->options->archive_every_ms) ||
         since >= IDLE_MS) {
         a->out_work = work;
         give(s);
@@ -208,6 +224,7 @@ void ps_archive_soon(struct ps_server *s, struct ps_archive_mark *mark)
         return;
     *mark = (struct ps_archive_mark){++a->asked, co_now_us()};
     a->soon = true;
+    ps_archiver_hurry(a->thread);
     give_soon(s);
 }
 
@@ -249,8 +266,12 @@ int ps_archive_start(struct ps_server *s)
     s->archive = calloc(1, sizeof *s->archive);
     if (!s->archive)
         return co_fail(CO_ERR_NOMEM, "no memory to archive with");
-    return ps_archiver_start(s->options->archive, &s->identity.cluster, &s->identity.disk,
-                             &s->archive->thread);
+    struct ps_archiver_options options = {.url = s->options->archive,
+                                          .cluster = s->identity.cluster,
+                                          .disk = s->identity.disk,
+                                          .store = s->store,
+                                          .snapshot_every = s->options->snapshot_every};
+    return ps_archiver_start(&options, &s->archive->thread);
 }
 
 void ps_archive_close(struct ps_server *s)
@@ -301,13 +322,19 @@ int ps_archive_recover(struct ps_server *s)
     if (!s->options->archive[0] || !s->options->take_over)
         return 0;
     int rc = store_is_empty(s, &empty);
-    if (rc || !empty)
+    if (!rc && !empty) {
+        /* It was begun before: timelines that are not here yet may begin with a snapshot. */
+        if (ps_archive_read(s->options->archive, &s->identity.cluster, NULL, NULL, &s->snapshots))
+            co_warn(MODULE, "snapshots are not looked for: %s", co_sentence());
+        return 0;
+    }
+    if (rc)
         return rc;
     rc = ps_write_new(s->store, &r.txn);
     if (!rc)
         rc = ps_write_begin(r.txn);
     if (!rc)
-        rc = ps_archive_pins(s->options->archive, &s->identity.cluster, put_pin, &r);
+        rc = ps_archive_read(s->options->archive, &s->identity.cluster, put_pin, &r, &s->snapshots);
     if (!rc)
         rc = ps_write_commit(r.txn);
     else if (r.txn)

@@ -15,6 +15,12 @@
  *      and stops for good.
  *   V4 at the first touch of a timeline what lies beyond the manifest is taken away: it was put by
  *      a round that did not come to its manifest, maybe of a log that a restore has left behind.
+ *   V5 a snapshot is told of by a manifest only after all its objects are there, the log up to it
+ * is archived, and the loop has said since it was made that nothing had been collected which
+ *      somebody sees at or above it.
+ *   V6 what a manifest told of is taken away only after a newer manifest does not, and after that
+ *      nobody has claimed a later generation: whoever claims one afterwards begins with that newer
+ *      manifest. Nothing of a later generation is ever taken away.
  *
  *   V5 what safekeepers are told to be archived (`stands`) is what a manifest of ours tells, after
  *      which we were still the last to have claimed a generation: whoever claims the next one reads
@@ -26,15 +32,19 @@
 #ifndef CORALLITE_PAGESERVER_ARCHIVER_H
 #define CORALLITE_PAGESERVER_ARCHIVER_H
 
-#include "archive/store.h"
+#include "archive/state.h"
 #include "pageserver/store_lmdb.h"
 
 struct ps_archive_line {
     struct ps_meta meta;
-    lsn_t last;   /* everything below is committed and ingested */
-    lsn_t known;  /* so much is known to be committed */
+    lsn_t last;  /* everything below is committed and ingested */
+    lsn_t known; /* so much is known to be committed */
+    tlno_t no;   /* in the store; 0: not there */
+    lsn_t cutoff;
+    bool rebuilding;
     lsn_t end;    /* out: archived; 0: nothing is known of it */
     lsn_t stands; /* out: so much for good (V5); 0: nothing is known */
+    lsn_t snap;   /* out: its newest snapshot; 0: none */
     bool removed; /* out: it was DROPPED, and nothing of it is left in the archive */
     void *owner;  /* the loop's */
 };
@@ -56,23 +66,42 @@ struct ps_archive_task {
     char why[CO_SENTENCE_MAX];
     uint64_t manifest_us; /* wall clock of the newest manifest, 0: none yet by this process */
     bool deposed;
+    bool again; /* a snapshot is not done yet */
 };
 void ps_archive_task_free(struct ps_archive_task *task); /* NULL: nothing */
 
 struct ps_archiver;
 
-/* Borrows url. */
-CO_MUST_CHECK int ps_archiver_start(const char *url, const struct co_id *cluster,
-                                    const struct co_id *disk, struct ps_archiver **out);
+struct ps_archiver_options {
+    const char *url; /* borrowed */
+    struct co_id cluster, disk;
+    struct ps_store *store;  /* snapshots are read from it; borrowed */
+    uint64_t snapshot_every; /* bytes of log; 0: no snapshots are made */
+};
+CO_MUST_CHECK int ps_archiver_start(const struct ps_archiver_options *options,
+                                    struct ps_archiver **out);
 /* Takes the task. One at a time. */
 void ps_archiver_give(struct ps_archiver *a, struct ps_archive_task *task);
+/* The next task is waited for: what can go on in a later round does. */
+void ps_archiver_hurry(struct ps_archiver *a);
 /* The task that is done, or NULL: it is at work, or has none. */
 struct ps_archive_task *ps_archiver_take(struct ps_archiver *a);
 /* Ends what it is at, soon, and the thread. NULL: nothing. */
 void ps_archiver_stop(struct ps_archiver *a);
 
-/* Calls `fn` with each pin of the newest manifest. 0 also when there is no manifest yet. */
-CO_MUST_CHECK int ps_archive_pins(const char *url, const struct co_id *cluster, ps_pin_fn fn,
-                                  void *arg);
+/* Snapshots of timelines, as a manifest tells of them: ascending by id. */
+struct ps_snapshots {
+    struct ps_snapshot {
+        struct co_id timeline;
+        struct ar_snap snap;
+    } * all; /* the caller's to free */
+    uint32_t n;
+};
+/* NULL: there is none. */
+const struct ps_snapshot *ps_snapshot_find(const struct ps_snapshots *in, const struct co_id *id);
+/* Calls `fn` (may be NULL) with each pin of the newest manifest, and fills `out`. 0 also when there
+ * is no manifest yet. */
+CO_MUST_CHECK int ps_archive_read(const char *url, const struct co_id *cluster, ps_pin_fn fn,
+                                  void *arg, struct ps_snapshots *out);
 
 #endif

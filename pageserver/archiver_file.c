@@ -32,7 +32,7 @@ void ps_archive_task_free(struct ps_archive_task *task)
 
 /* -- What is archived, by timeline ------------------------------------------------------------- */
 
-static struct ps_archived *find(struct ps_archiver *a, const struct co_id *id, bool make)
+struct ps_archived *ps_archived_find(struct ps_archiver *a, const struct co_id *id, bool make)
 {
     struct ps_archived **at = &a->by_id[co_get32(id->b) % N_BUCKETS];
     while (*at && !co_id_eq(&(*at)->id, id))
@@ -70,13 +70,14 @@ static int load_state(struct ps_archiver *a)
     forget_all(a);
     for (size_t i = 0; i < state->n_lines && !rc; i++) {
         rc = ar_line_read(state->lines[i], &line);
-        struct ps_archived *t = rc ? NULL : find(a, &line.id, true);
+        struct ps_archived *t = rc ? NULL : ps_archived_find(a, &line.id, true);
         if (!rc && !t)
             rc = CO_ERR_NOMEM;
         if (!rc) {
             t->end = line.end;
             t->digest = line.digest;
             t->time_us = line.time_us;
+            t->snap = line.snap;
         }
     }
     corallite__archive_state__free_unpacked(state, NULL);
@@ -121,7 +122,7 @@ static int claim(struct ps_archiver *a)
 }
 
 /* V3 */
-static int still_ours(struct ps_archiver *a)
+int ps_archive_still_ours(struct ps_archiver *a)
 {
     uint64_t newest;
     int rc = ar_newest_writer(a->store, &a->cluster, &newest);
@@ -141,14 +142,27 @@ static int still_ours(struct ps_archiver *a)
 
 /* -- Manifests --------------------------------------------------------------------------------- */
 
+static Corallite__ArchiveSnapshotAt *snap_wire(const struct ar_snap *snap,
+                                               Corallite__ArchiveSnapshotAt *out)
+{
+    out->has_lsn = out->has_generation = out->has_sum = out->has_bytes = out->has_cutoff = 1;
+    out->lsn = snap->lsn;
+    out->generation = snap->generation;
+    out->sum = msg_bytes16(snap->sum.b);
+    out->bytes = snap->bytes;
+    out->cutoff = snap->cutoff;
+    return out;
+}
+
 static int add_lines(struct ps_archiver *a, struct co_buf *out)
 {
     int rc = 0;
     for (uint32_t i = 0; i < a->task->n_lines && !rc; i++) {
         const struct ps_archive_line *l = &a->task->lines[i];
-        const struct ps_archived *t = find(a, &l->meta.id, false);
+        const struct ps_archived *t = ps_archived_find(a, &l->meta.id, false);
         struct ps_meta_wire wire;
         Corallite__ArchiveState__Line line = CORALLITE__ARCHIVE_STATE__LINE__INIT;
+        Corallite__ArchiveSnapshotAt snap = CORALLITE__ARCHIVE_SNAPSHOT_AT__INIT;
         if (l->meta.state == PS_DROPPED)
             continue;
         ps_meta_to_wire(&l->meta, &wire);
@@ -158,6 +172,8 @@ static int add_lines(struct ps_archiver *a, struct co_buf *out)
         line.digest = msg_bytes16(t ? t->digest.b : l->meta.base_digest.b);
         line.time_us = t ? t->time_us : 0;
         line.known_lsn = l->known > line.end_lsn ? l->known : line.end_lsn;
+        if (t && t->snap.lsn)
+            line.snapshot = snap_wire(&t->snap, &snap);
         rc = ar_state_add_line(&line, out);
     }
     return rc;
@@ -277,7 +293,7 @@ static int prepare(struct ps_archiver *a)
     if (!rc && !a->generation)
         rc = claim(a);
     else if (!rc)
-        rc = still_ours(a);
+        rc = ps_archive_still_ours(a);
     return rc;
 }
 
@@ -285,11 +301,13 @@ static int archive_line(struct ps_archiver *a, struct ps_archive_line *l)
 {
     if (l->meta.state == PS_DROPPED) {
         int rc = l->meta.purged ? 0 : ps_chunks_remove(a, &l->meta.id);
+        if (!rc && !l->meta.purged)
+            rc = ps_snaps_remove(a, &l->meta.id);
         l->removed = !rc;
         a->at_archive = rc != 0;
         return rc;
     }
-    struct ps_archived *t = find(a, &l->meta.id, true);
+    struct ps_archived *t = ps_archived_find(a, &l->meta.id, true);
     a->at_archive = false;
     if (!t)
         return CO_ERR_NOMEM;
@@ -320,6 +338,8 @@ static int work(struct ps_archiver *a)
 {
     int rc = prepare(a), first = 0;
     char why[CO_SENTENCE_MAX] = "";
+    if (!rc)
+        ps_snaps_adopt(a);
     for (uint32_t i = 0; i < a->task->n_lines && !rc; i++) {
         rc = archive_line(a, &a->task->lines[i]);
         if (rc && rc != CO_ERR_AGAIN && !first) {
@@ -336,11 +356,15 @@ static int work(struct ps_archiver *a)
         rc = still_ours(a);
     if (!rc)
         stand(a);
+    if (!rc)
+        rc = ps_snaps_replaced(a);
     for (uint32_t i = 0; i < a->task->n_lines && !rc; i++) {
-        struct ps_archived *t = find(a, &a->task->lines[i].meta.id, false);
+        struct ps_archived *t = ps_archived_find(a, &a->task->lines[i].meta.id, false);
         if (t && a->task->lines[i].meta.state != PS_DROPPED)
             rc = ps_chunks_merge(a, t);
     }
+    if (!rc)
+        rc = ps_snaps_work(a);
     return rc ? rc : first ? co_fail(first, "%s", why) : 0;
 }
 
@@ -354,10 +378,12 @@ static void round_of(struct ps_archiver *a)
         co_metric_add(&ps_m_archive_failures, 1);
     psock_close(&a->sock);
     task->manifest_us = a->manifest_us;
+    task->again = a->making || a->later;
     for (uint32_t i = 0; i < task->n_lines; i++) {
-        const struct ps_archived *t = find(a, &task->lines[i].meta.id, false);
+        const struct ps_archived *t = ps_archived_find(a, &task->lines[i].meta.id, false);
         task->lines[i].end = t ? t->end : 0;
         task->lines[i].stands = t ? t->stands : 0;
+        task->lines[i].snap = t ? t->snap.lsn : 0;
     }
 }
 
@@ -382,8 +408,7 @@ static void *thread_main(void *arg)
 
 /* -- From the loop ----------------------------------------------------------------------------- */
 
-int ps_archiver_start(const char *url, const struct co_id *cluster, const struct co_id *disk,
-                      struct ps_archiver **out)
+int ps_archiver_start(const struct ps_archiver_options *options, struct ps_archiver **out)
 {
     struct ps_archiver *a = calloc(1, sizeof *a);
     if (a)
@@ -392,9 +417,11 @@ int ps_archiver_start(const char *url, const struct co_id *cluster, const struct
         free(a);
         return co_fail(CO_ERR_NOMEM, "no memory to archive with");
     }
-    a->url = url;
-    a->cluster = *cluster;
-    a->disk = *disk;
+    a->url = options->url;
+    a->cluster = options->cluster;
+    a->disk = options->disk;
+    a->pages = options->store;
+    a->snapshot_every = options->snapshot_every;
     a->nonce = co_id_random();
     a->sock.fd = -1;
     pthread_mutex_init(&a->mutex, NULL);
@@ -413,9 +440,15 @@ void ps_archiver_give(struct ps_archiver *a, struct ps_archive_task *task)
 {
     pthread_mutex_lock(&a->mutex);
     co_assert(!a->task && !a->done);
+    atomic_store(&a->hurry, false);
     a->task = task;
     pthread_cond_signal(&a->cond);
     pthread_mutex_unlock(&a->mutex);
+}
+
+void ps_archiver_hurry(struct ps_archiver *a)
+{
+    atomic_store(&a->hurry, true);
 }
 
 struct ps_archive_task *ps_archiver_take(struct ps_archiver *a)
@@ -442,46 +475,10 @@ void ps_archiver_stop(struct ps_archiver *a)
     ps_archive_task_free(a->task);
     ps_archive_task_free(a->done);
     ar_close(a->store);
+    ps_snaps_free(a);
     forget_all(a);
     free(a->by_id);
     pthread_mutex_destroy(&a->mutex);
     pthread_cond_destroy(&a->cond);
     free(a);
-}
-
-/* -- Pins of a lost pageserver ----------------------------------------------------------------- */
-
-static int read_pin(const Corallite__ArchiveState__Pin *p, struct ps_pin_row *out)
-{
-    *out = (struct ps_pin_row){.lsn = p->lsn, .time_us = p->time_us, .created_us = p->created_us};
-    int rc = msg_get16("database", p->has_database, &p->database, out->database.b);
-    if (!rc)
-        rc = msg_get16("timeline", p->has_timeline, &p->timeline, out->timeline.b);
-    if (!rc && (!p->name || strlen(p->name) >= sizeof out->name))
-        rc = co_fail(CO_ERR_CORRUPT, "a pin of the archive's manifest has no name");
-    if (!rc)
-        snprintf(out->name, sizeof out->name, "%s", p->name);
-    return rc;
-}
-
-int ps_archive_pins(const char *url, const struct co_id *cluster, ps_pin_fn fn, void *arg)
-{
-    struct ar_store *store;
-    Corallite__ArchiveState *state = NULL;
-    struct ps_pin_row row;
-    int rc = ar_open(url, &(struct ar_options){.read_only = true}, &store);
-    if (rc)
-        return rc;
-    rc = ar_newest_state(store, cluster, NULL, &state);
-    if (rc == CO_ERR_NOT_FOUND)
-        rc = 0;
-    for (size_t i = 0; !rc && state && i < state->n_pins; i++) {
-        rc = read_pin(state->pins[i], &row);
-        if (!rc)
-            rc = fn(arg, &row);
-    }
-    if (state)
-        corallite__archive_state__free_unpacked(state, NULL);
-    ar_close(store);
-    return rc;
 }

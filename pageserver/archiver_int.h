@@ -20,18 +20,28 @@ struct ps_archived {
     bool listed; /* `chunks` are known, and what lies beyond `end` was taken away */
     struct ar_chunk *chunks;
     uint32_t n, cap;
+    struct ar_snap snap; /* that manifests tell of; lsn 0: none */
+    struct ar_snap old;  /* that the one before told of, to be taken away (V6) */
+    lsn_t snap_tried;    /* making one failed when the log ended here */
     struct ps_archived *next;
 };
 
+struct ps_making;
+
 struct ps_archiver {
     const char *url;
+    struct ps_store *pages;
+    uint64_t snapshot_every;
+    struct ps_txn *read;      /* of `pages`; NULL: none yet */
+    bool later;               /* one is due and cannot be made in this round */
+    struct ps_making *making; /* the snapshot under way, or done and not told of yet */
     struct co_id cluster, disk, nonce;
     pthread_t thread;
     pthread_mutex_t mutex; /* task, done, stop; store, where stop() looks at it */
     pthread_cond_t cond;
     struct ps_archive_task *task, *done;
     bool stop;
-    atomic_bool stopping;
+    atomic_bool stopping, hurry;
     struct ar_store *store; /* NULL: not open */
     uint64_t generation;    /* 0: none claimed */
     uint64_t sequence;
@@ -60,7 +70,22 @@ CO_MUST_CHECK int ps_chunks_merge(struct ps_archiver *a, struct ps_archived *t);
 /* Removes all of a timeline. */
 CO_MUST_CHECK int ps_chunks_remove(struct ps_archiver *a, const struct co_id *timeline);
 
-/* archiver_file.c: a manifest now, if there is anything new; what it tells is there (V1). */
+/* archiver_snap.c */
+/* A round begins: what was done in the one before is told of from now on, if it may be (V5). */
+void ps_snaps_adopt(struct ps_archiver *a);
+/* A manifest is there: what it replaced goes (V6). */
+CO_MUST_CHECK int ps_snaps_replaced(struct ps_archiver *a);
+/* Goes on with the one that is under way, or begins the next that is due; some seconds at most. */
+CO_MUST_CHECK int ps_snaps_work(struct ps_archiver *a);
+/* Removes all of a timeline. */
+CO_MUST_CHECK int ps_snaps_remove(struct ps_archiver *a, const struct co_id *timeline);
+void ps_snaps_free(struct ps_archiver *a);
+
+/* archiver_file.c */
+struct ps_archived *ps_archived_find(struct ps_archiver *a, const struct co_id *id, bool make);
+/* V3: CO_ERR_STALE_TERM when somebody has claimed a later generation. */
+CO_MUST_CHECK int ps_archive_still_ours(struct ps_archiver *a);
+/* A manifest now, if there is anything new; what it tells is there (V1). */
 CO_MUST_CHECK int ps_archive_manifest(struct ps_archiver *a);
 
 #endif

@@ -23,6 +23,7 @@
 #define SILENT_MS      5000u
 #define PURGE_ROWS     2000u
 #define PURGE_EVERY_MS 20u
+#define REBUILT_MS     1000u
 
 static void purge_next(struct ps_server *s);
 
@@ -34,6 +35,7 @@ struct row_job {
     struct ps_timeline *tl;
     struct ps_meta meta; /* as it is to be stored */
     bool purge, purged;
+    bool load; /* it begins with a snapshot of the archive */
 };
 
 static int row_run(struct ps_job *job, struct ps_txn *txn)
@@ -44,6 +46,8 @@ static int row_run(struct ps_job *job, struct ps_txn *txn)
         rc = ps_purge_step(txn, row->tl->line.no, PURGE_ROWS, &row->purged);
     if (!rc && (!row->purge || row->purged))
         rc = ps_timeline_put(txn, row->tl->line.no, row->purged, &row->meta);
+    if (!rc && row->load)
+        rc = ps_rebuild_mark(txn, row->tl->line.no, PS_REBUILD_SNAPSHOT);
     if (!rc)
         return ps_write_commit(txn);
     ps_write_abort(txn);
@@ -84,9 +88,12 @@ static void row_done(struct ps_job *job)
                 row->meta.state == PS_ACTIVE ? "active" : "dropped",
                 (unsigned long long)row->meta.version);
     }
+    bool load = row->load && !job->rc;
     free(row);
     if (s->closing)
         return;
+    if (load)
+        ps_repair_load(s, tl);
     if (ps_timeline_fed(tl)) {
         ps_lineage_open(s, tl);
     } else if (tl->meta.state == PS_DROPPED) {
@@ -124,7 +131,10 @@ static void store(struct ps_server *s, struct ps_timeline *tl)
     if (!tl->line.no) {
         tl->line.no = s->next_no++;
         ps_lineage_link(s, tl);
+        tl->from_snapshot = ps_state_readable(tl->meta.state) && ps_load_has(s, &tl->meta.id);
+        tl->rebuilding |= tl->from_snapshot;
     }
+    row->load = tl->from_snapshot && !tl->stored;
     row->purged = tl->purged;
     tl->storing = tl->meta.version;
     ps_writer_give(s->writer, &row->job);
@@ -173,9 +183,14 @@ static void on_purge(uv_timer_t *timer)
 {
     struct ps_server *s = timer->data;
     struct ps_timeline *tl = s->reg.all;
-    while (tl &&
-           (tl->stored_state != PS_DROPPED || tl->purged || tl->storing || has_children(s, tl)))
+    bool later = false; /* what is being rebuilt goes when that has ended */
+    while (tl && (tl->stored_state != PS_DROPPED || tl->purged || tl->storing ||
+                  has_children(s, tl) || tl->rebuilding)) {
+        later |= tl->rebuilding;
         tl = tl->next;
+    }
+    if (!tl && later)
+        uv_timer_start(&s->purge, on_purge, REBUILT_MS, 0);
     struct row_job *row = tl && !s->purging ? row_new(s, tl, purge_done) : NULL;
     if (!row)
         return;
@@ -630,7 +645,10 @@ static int look_above(struct ps_server *s, struct ps_timeline *tl)
 int ps_catalog_load_progress(struct ps_server *s, struct ps_timeline *tl)
 {
     struct ps_progress p;
-    int rc = ps_rebuild_pending(s->read, tl->line.no, &tl->rebuilding);
+    enum ps_rebuild how;
+    int rc = ps_rebuild_pending(s->read, tl->line.no, &how);
+    tl->rebuilding = !rc && how != PS_REBUILD_NONE;
+    tl->from_snapshot = !rc && how == PS_REBUILD_SNAPSHOT;
     if (!rc)
         rc = ps_cutoff_get(s->read, tl->line.no, &tl->cutoff);
     if (!rc)

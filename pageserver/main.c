@@ -22,6 +22,7 @@ enum option_id {
     O_TAKE_OVER,
     O_ARCHIVE,
     O_ARCHIVE_EVERY,
+    O_SNAPSHOT_EVERY,
     O_FOLLOW,
     O_INSECURE,
     O_LOG_LEVEL,
@@ -49,6 +50,9 @@ static const struct co_option known_options[] = {
      "or s3://bucket/prefix (default: none). With --follow: the one that the owner keeps, to read "
      "what safekeepers have dropped"},
     {"archive-every", O_ARCHIVE_EVERY, "TIME", "how often what is new goes there (default 5s)"},
+    {"snapshot-every", O_SNAPSHOT_EVERY, "SIZE",
+     "put a snapshot of a branch there when its log has grown so much since the newest one, and by "
+     "half of what that one takes (default 64M; 0: never)"},
     {"follow", O_FOLLOW, "HOST:PORT",
      "follow the pageserver there: serve the same pages, and leave every change of the catalog to "
      "it"},
@@ -167,6 +171,8 @@ static int take_option(int id, struct ps_options *o, bool *insecure)
         return copy("--archive", optarg, o->archive, sizeof o->archive);
     case O_ARCHIVE_EVERY:
         return co_parse_duration("--archive-every", optarg, &o->archive_every_ms);
+    case O_SNAPSHOT_EVERY:
+        return co_parse_size("--snapshot-every", optarg, &o->snapshot_every);
     case O_FOLLOW:
         o->follow = true;
         return co_parse_address("--follow", optarg, o->follow_host, &o->follow_port);
@@ -214,8 +220,10 @@ static int check(const struct ps_options *o, bool insecure)
 
 int main(int argc, char **argv)
 {
-    static struct ps_options o = {
-        .listen_host = "127.0.0.1", .listen_port = 6400, .archive_every_ms = 5000};
+    static struct ps_options o = {.listen_host = "127.0.0.1",
+                                  .listen_port = 6400,
+                                  .archive_every_ms = 5000,
+                                  .snapshot_every = 64 * CO_MIB};
     struct option longs[CO_OPTIONS_MAX + 1];
     bool insecure = false;
     int id;

@@ -48,6 +48,12 @@ G(ps_m_archive_lag, "archive_lag_bytes", "Committed bytes known but not in the a
 G(ps_m_archive_behind, "archive_behind_seconds",
   "Since when not everything is in the archive; 0: all is.");
 G(ps_m_archive_ok, "archive_ok", "1 while there is an archive and its newest round did not fail.");
+C(ps_m_archive_snapshots, "archive_snapshots_total",
+  "Snapshots of timelines put into the archive.");
+C(ps_m_archive_snapshot_bytes, "archive_snapshot_bytes_total", "Bytes of their objects.");
+G(ps_m_archive_replay, "archive_replay_bytes",
+  "Archived log that a lost pageserver would have to replay behind its snapshots.");
+C(ps_m_archive_loads, "archive_loads_total", "Snapshots read back from the archive.");
 struct co_histogram ps_m_wait_time = CO_HISTOGRAM_OF(
     P "wait_duration_seconds", "How long requests that had to wait for the log waited.");
 struct co_histogram ps_m_write_time =
@@ -105,6 +111,10 @@ void ps_metrics_register(void)
                                &ps_m_archive_lag,
                                &ps_m_archive_behind,
                                &ps_m_archive_ok,
+                               &ps_m_archive_snapshots,
+                               &ps_m_archive_snapshot_bytes,
+                               &ps_m_archive_replay,
+                               &ps_m_archive_loads,
                                &ps_m_disk_free};
     co_process_metrics();
     peer_metrics_register(types, sizeof types / sizeof *types);

@@ -45,13 +45,14 @@ struct ps_timeline {
     struct ps_meta meta; /* newest version known */
     uint64_t stored;     /* version in the store; 0: none */
     enum ps_state stored_state;
-    uint64_t storing; /* version on its way to the store; 0: none */
-    bool purged;      /* DROPPED, and its pages are deleted */
-    bool based;       /* its ancestors are here as far as it needs them (lineage_uv.c) */
-    bool rebuilding;  /* what came from the log is being taken away (repair_uv.c): not fed */
-    bool was_behind;  /* at the start there were commits above its last-record LSN */
-    bool news;        /* a safekeeper may have records that are not here (puller_uv.c) */
-    lsn_t wanted;     /* somebody waits for this much of the log, besides `waits` */
+    uint64_t storing;   /* version on its way to the store; 0: none */
+    bool purged;        /* DROPPED, and its pages are deleted */
+    bool based;         /* its ancestors are here as far as it needs them (lineage_uv.c) */
+    bool rebuilding;    /* what came from the log is being taken away (repair_uv.c): not fed */
+    bool from_snapshot; /*   then a snapshot of the archive is written, and the log from there on */
+    bool was_behind;    /* at the start there were commits above its last-record LSN */
+    bool news;          /* a safekeeper may have records that are not here (puller_uv.c) */
+    lsn_t wanted;       /* somebody waits for this much of the log, besides `waits` */
     uint64_t held[CO_MEMBERS_MAX];  /* version each safekeeper holds; 0: lacks it */
     uint64_t asked[CO_MEMBERS_MAX]; /* request of the TIMELINE_PUT on its way there; 0: none */
 
@@ -64,6 +65,7 @@ struct ps_timeline {
 
     lsn_t archived;       /* the archive has its log up to here (archive_uv.c) */
     lsn_t archive_told;   /* and a manifest that stands tells so: safekeepers may rely on it */
+    lsn_t snapshot;       /*   and a snapshot at this LSN; 0: none */
     bool archive_removed; /* DROPPED, and the archive has nothing of it */
 
     struct ps_chain chain; /* what is ingested */

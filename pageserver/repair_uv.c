@@ -7,6 +7,9 @@
  * has proven before that a safekeeper can tell the log from its first byte to here; here it is
  * refused while none is connected that has the timeline.
  *
+ * Where a snapshot of the archive is to be the begin, that is written before the feed begins
+ * (load_uv.c); if it cannot be, the log gives everything, as ever.
+ *
  * Everything is a job of the writer's, in the order in which it was asked for: what a feed had
  * given to it before is in the store, and taken away with the rest.
  */
@@ -32,6 +35,7 @@ struct ps_repair {
     struct ps_pin_row pin;
     lsn_t until;
     bool drop_cutoff, done;
+    bool snapshot; /* REBUILD: begins with the archive's */
     struct ps_repair *next;
 };
 
@@ -43,7 +47,8 @@ static int run(struct ps_job *job, struct ps_txn *txn)
     if (!rc && r->drop_cutoff)
         rc = ps_cutoff_put(txn, r->no, 0);
     if (!rc && r->action == CORALLITE__REPAIR_ACTION__REPAIR_REBUILD)
-        rc = ps_rebuild_step(txn, r->no, ROWS, &r->done);
+        rc = ps_rebuild_step(txn, r->no, r->snapshot ? PS_REBUILD_SNAPSHOT : PS_REBUILD_LOG, ROWS,
+                             &r->done);
     else if (!rc && r->action == CORALLITE__REPAIR_ACTION__REPAIR_RECOUNT)
         rc = ps_usage_recount(txn, r->no);
     else if (!rc && r->action == CORALLITE__REPAIR_ACTION__REPAIR_PIN)
@@ -89,7 +94,7 @@ static void stop_line(struct ps_server *s, struct ps_timeline *tl)
 /* The writer is behind all that the closed feeds had given it: what they had reached is known. */
 static void start_line(struct ps_server *s, struct ps_timeline *tl)
 {
-    char name[PS_META_NAME_TEXT];
+    char name[PS_META_NAME_TEXT], lsn[LSN_TEXT];
     int rc = ps_read_renew(s->read);
     for (struct ps_timeline *c = s->reg.all; c && !rc; c = c->next)
         if (!c->based && c->line.no && ps_timeline_fed(c) && descends(s, c, &tl->meta.id))
@@ -100,8 +105,8 @@ static void start_line(struct ps_server *s, struct ps_timeline *tl)
     tl->rebuilding = false;
     if (!co_id_is_zero(&tl->meta.ancestor))
         tl->based = false; /* so that it learns its ancestor's newest transaction again */
-    co_info(MODULE, "a timeline is fetched from the log again name=%s",
-            ps_meta_name(&tl->meta, name));
+    co_info(MODULE, "a timeline is fetched from the log again name=%s from=%s",
+            ps_meta_name(&tl->meta, name), lsn_format(tl->chain.last_lsn, lsn));
     ps_lineage_settle(s);
 }
 
@@ -142,6 +147,42 @@ static void failed(struct ps_server *s, struct ps_timeline *tl, const struct ps_
         start_line(s, tl);
 }
 
+static void give_back(struct ps_repair *r)
+{
+    unlink_repair(r);
+    free(r);
+}
+
+static void loaded(void *owner, int rc, const char *why)
+{
+    struct ps_repair *r = owner;
+    struct ps_server *s = r->s;
+    struct ps_timeline *tl = ps_reg_find(&s->reg, &r->timeline);
+    char name[PS_META_NAME_TEXT];
+    if (s->closing) {
+        give_back(r);
+        return;
+    }
+    if (!rc) {
+        rc = ps_read_renew(s->read);
+        if (!rc)
+            rc = ps_catalog_load_progress(s, tl);
+        ps_read_reset(s->read);
+        why = rc ? co_sentence() : "";
+    }
+    if (!rc) {
+        start_line(s, tl);
+        give_back(r);
+        return;
+    }
+    co_warn(MODULE,
+            "a snapshot of the archive cannot be used, the log is replayed instead name=%s: %s",
+            ps_meta_name(&tl->meta, name), why);
+    r->snapshot = false;
+    r->done = false;
+    ps_writer_give(s->writer, &r->job);
+}
+
 static void done(struct ps_job *job)
 {
     struct ps_repair *r = (struct ps_repair *)job;
@@ -161,11 +202,17 @@ static void done(struct ps_job *job)
         tl->was_behind = false;
     if (!s->closing)
         answer(r, rc ? co_fail(rc, "%s", job->why) : 0);
+    r->session = NULL;
+    if (!rc && r->snapshot && !s->closing) {
+        rc = ps_load_begin(s, tl, loaded, r);
+        if (rc)
+            loaded(r, rc, co_sentence());
+        return;
+    }
     if (!rc && tl && r->done && r->action == CORALLITE__REPAIR_ACTION__REPAIR_REBUILD &&
         !s->closing)
         start_line(s, tl);
-    unlink_repair(r);
-    free(r);
+    give_back(r);
 }
 
 static void give(struct ps_server *s, struct ps_repair *r)
@@ -279,17 +326,27 @@ void ps_repair_frame(struct ps_session *session, uint64_t request, struct co_spa
     give(s, r);
 }
 
+void ps_repair_load(struct ps_server *s, struct ps_timeline *tl)
+{
+    struct ps_repair *r = calloc(1, sizeof *r);
+    char name[PS_META_NAME_TEXT];
+    if (!r) {
+        co_error(MODULE, "no memory to rebuild %s; the next start does",
+                 ps_meta_name(&tl->meta, name));
+        return;
+    }
+    r->action = CORALLITE__REPAIR_ACTION__REPAIR_REBUILD;
+    r->timeline = tl->meta.id;
+    r->no = tl->line.no;
+    r->snapshot = tl->from_snapshot && s->options->archive[0];
+    give(s, r);
+}
+
 void ps_repair_resume(struct ps_server *s)
 {
-    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
-        struct ps_repair *r = tl->rebuilding ? calloc(1, sizeof *r) : NULL;
-        if (!r)
-            continue;
-        r->action = CORALLITE__REPAIR_ACTION__REPAIR_REBUILD;
-        r->timeline = tl->meta.id;
-        r->no = tl->line.no;
-        give(s, r);
-    }
+    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
+        if (tl->rebuilding)
+            ps_repair_load(s, tl);
 }
 
 void ps_repair_forget(struct ps_session *session)

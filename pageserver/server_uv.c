@@ -34,6 +34,7 @@ static void stop(struct ps_server *s)
     ps_gc_close(s);
     ps_refill_close(s);
     ps_archive_close(s);
+    ps_loads_close(s);
     ps_writer_stop(s->writer);
     uv_close((uv_handle_t *)&s->tick, NULL);
     uv_close((uv_handle_t *)&s->sigterm, NULL);
@@ -191,6 +192,7 @@ int ps_server_run(const struct ps_options *options)
     ps_reg_free(&s->reg);
     ps_pins_free(s);
     ps_pages_close(s);
+    free(s->snapshots.all);
     ps_read_free(s->read);
     ps_store_close(s->store);
     if (s->identity.lock_fd >= 0)

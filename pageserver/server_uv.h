@@ -7,9 +7,10 @@
 
 #include <uv.h>
 
-#include "archive/store.h"
+#include "archive/state.h"
 #include "common/daemon_http.h"
 #include "common/identity_file.h"
+#include "pageserver/archiver.h"
 #include "pageserver/gc_lmdb.h"
 #include "pageserver/metrics.h"
 #include "pageserver/registry.h"
@@ -25,7 +26,8 @@ struct ps_options {
     bool take_over;
     char archive[AR_URL_MAX_BYTES]; /* "": none */
     uint64_t archive_every_ms;
-    bool follow; /* the pageserver there owns the catalog */
+    uint64_t snapshot_every; /* bytes of log; 0: none */
+    bool follow;             /* the pageserver there owns the catalog */
     char follow_host[256];
     uint16_t follow_port;
     uint64_t map_bytes;
@@ -164,6 +166,7 @@ struct ps_pin {
 };
 
 struct ps_repair;
+struct ps_load;
 
 struct ps_server {
     uv_loop_t loop;
@@ -196,7 +199,9 @@ struct ps_server {
     uint64_t fresh;             /* newest round of listings that somebody wants */
     uint64_t synced_ms;         /* when the store was last made durable for its own sake */
     bool syncing;
-    struct ps_repair *repairs; /* under way (repair_uv.c) */
+    struct ps_repair *repairs;     /* under way (repair_uv.c) */
+    struct ps_load *loads;         /* under way: the first one (load_uv.c) */
+    struct ps_snapshots snapshots; /* of the archive, when a lost pageserver's place was taken */
     bool purging, ready, closing;
     bool map_alarm;
     int exit_code;
@@ -432,6 +437,22 @@ void ps_repair_frame(struct ps_session *session, uint64_t request, struct co_spa
 void ps_repair_resume(struct ps_server *s);
 /* The session ends: what it asked for goes on without it. */
 void ps_repair_forget(struct ps_session *session);
+
+/* Of a timeline that is stored for the first time, and has a snapshot in the archive: begins with
+ * that. The timeline is marked (ps_rebuild_mark), and `rebuilding`. */
+void ps_repair_load(struct ps_server *s, struct ps_timeline *tl);
+
+/* -- load_uv.c: snapshots of the archive ---------------------------------------------------------
+ */
+/* Did the archive have one of it when this pageserver took over? */
+bool ps_load_has(const struct ps_server *s, const struct co_id *timeline);
+/* Writes the newest snapshot of a timeline that is marked and has no rows; then the mark is gone.
+ * Calls `done` once, later; rc: 0, or nothing of what was written is visible. */
+typedef void (*ps_load_fn)(void *owner, int rc, const char *why);
+CO_MUST_CHECK int ps_load_begin(struct ps_server *s, struct ps_timeline *tl, ps_load_fn done,
+                                void *owner);
+/* The server is closing: ends them soon. */
+void ps_loads_close(struct ps_server *s);
 
 /* -- pages_uv.c: GET_PAGES, CHANGES_SINCE ------------------------------------------------------ */
 /* Both answer, or wait for the log with the request's deadline. */

@@ -5,18 +5,16 @@
  * Tables (keys: keys.h)
  *   meta      "store": magic "CORALPS1", u32 format version, u32 0, cluster id, disk id
  *             "next":  u32, the number that the next timeline gets
- *             "rebuild", timeline no. u32 (big-endian): what came from the log is being taken away
- *   timeline  timeline id -> u8 format 1, u8 purged, u16 0, u32 number, packed Timeline
- *   progress  line key -> u64 last-record LSN, 16 digest there
- *   page      page key -> chunk of an encoded page, or (chunk 255) a pack (page_codec.h)
- *   commit    commit key -> chunk of {u64 time us, u32 pages in the database, u32 page size,
- *             16 digest, page list (proto/changes.h)}
- *   time      time key -> nothing
- *   pin       database id, name -> u8 format 1, u8[7] 0, timeline id, u64 LSN, u64 time us, u64
- *             created us. Of this store alone: nothing else holds pins
- *   usage     line key -> u64 versions, images among them, bytes of table page, commits, bytes of
- *             tables commit and time; bytes are those of keys, values and LMDB's 8 an entry
- *   gc        line key -> u64 LSN from which on the timeline is read (gc_lmdb.h)
+ *             "rebuild", timeline no. u32 (big-endian): u8 how (enum ps_rebuild): what came from
+ * the log is being taken away, or what a snapshot has is being written timeline  timeline id -> u8
+ * format 1, u8 purged, u16 0, u32 number, packed Timeline progress  line key -> u64 last-record
+ * LSN, 16 digest there page      page key -> chunk of an encoded page, or (chunk 255) a pack
+ * (page_codec.h) commit    commit key -> chunk of {u64 time us, u32 pages in the database, u32 page
+ * size, 16 digest, page list (proto/changes.h)} time      time key -> nothing pin       database
+ * id, name -> u8 format 1, u8[7] 0, timeline id, u64 LSN, u64 time us, u64 created us. Of this
+ * store alone: nothing else holds pins usage     line key -> u64 versions, images among them, bytes
+ * of table page, commits, bytes of tables commit and time; bytes are those of keys, values and
+ * LMDB's 8 an entry gc        line key -> u64 LSN from which on the timeline is read (gc_lmdb.h)
  *
  * Invariants
  *   P1 one write transaction holds whole records: pages, commit and time row, and the progress that
@@ -201,8 +199,18 @@ CO_MUST_CHECK int ps_pin_each(struct ps_txn *txn, ps_pin_fn fn, void *arg);
 CO_MUST_CHECK int ps_purge_step(struct ps_txn *txn, tlno_t no, uint32_t max, bool *done);
 
 /* The same of what came from the log, to be fetched from it again: cutoff, row and pins stay. What
- * is under way is marked (table meta) until it is done, so that it goes on after a crash. */
-CO_MUST_CHECK int ps_rebuild_step(struct ps_txn *txn, tlno_t no, uint32_t max, bool *done);
-CO_MUST_CHECK int ps_rebuild_pending(struct ps_txn *txn, tlno_t no, bool *out);
+ * is under way is marked (table meta) until it is done, so that it goes on after a crash; where a
+ * snapshot is to be written afterwards the mark stays until ps_rebuild_end. */
+enum ps_rebuild {
+    PS_REBUILD_LOG = 0, /* from the log */
+    PS_REBUILD_SNAPSHOT =
+        1, /* a snapshot of the archive (snapshot_lmdb.h), and the log behind it */
+    PS_REBUILD_NONE = 255,
+};
+CO_MUST_CHECK int ps_rebuild_mark(struct ps_txn *txn, tlno_t no, enum ps_rebuild how);
+CO_MUST_CHECK int ps_rebuild_step(struct ps_txn *txn, tlno_t no, enum ps_rebuild how, uint32_t max,
+                                  bool *done);
+CO_MUST_CHECK int ps_rebuild_end(struct ps_txn *txn, tlno_t no);
+CO_MUST_CHECK int ps_rebuild_pending(struct ps_txn *txn, tlno_t no, enum ps_rebuild *out);
 
 #endif

@@ -129,29 +129,44 @@ static void mark_key(tlno_t no, uint8_t out[MARK_BYTES + 4])
     co_put32be(out + MARK_BYTES, no);
 }
 
-int ps_rebuild_step(struct ps_txn *txn, tlno_t no, uint32_t max, bool *done)
+int ps_rebuild_mark(struct ps_txn *txn, tlno_t no, enum ps_rebuild how)
+{
+    uint8_t key[MARK_BYTES + 4], value[1] = {(uint8_t)how};
+    mark_key(no, key);
+    return ps_put(txn, T_META, co_span_of(key, sizeof key), co_span_of(value, sizeof value));
+}
+
+int ps_rebuild_end(struct ps_txn *txn, tlno_t no)
+{
+    uint8_t key[MARK_BYTES + 4];
+    bool had;
+    mark_key(no, key);
+    return ps_del(txn, T_META, co_span_of(key, sizeof key), &had);
+}
+
+int ps_rebuild_step(struct ps_txn *txn, tlno_t no, enum ps_rebuild how, uint32_t max, bool *done)
 {
     co_assert(txn->live && txn->write);
     /* The progress first: without it nothing of the rest is visible, whenever a crash comes. */
     static const enum ps_table tables[] = {T_PROGRESS, T_PAGE, T_COMMIT, T_TIME, T_USAGE};
-    uint8_t key[MARK_BYTES + 4];
     uint32_t left = max;
-    bool had;
-    mark_key(no, key);
-    int rc = ps_put(txn, T_META, co_span_of(key, sizeof key), co_span_of("", 1));
+    int rc = ps_rebuild_mark(txn, no, how);
     for (size_t i = 0; !rc && i < sizeof tables / sizeof *tables && left; i++)
         rc = purge_table(txn, tables[i], no, &left);
     *done = !rc && left > 0;
-    return *done ? ps_del(txn, T_META, co_span_of(key, sizeof key), &had) : rc;
+    return *done && how == PS_REBUILD_LOG ? ps_rebuild_end(txn, no) : rc;
 }
 
-int ps_rebuild_pending(struct ps_txn *txn, tlno_t no, bool *out)
+int ps_rebuild_pending(struct ps_txn *txn, tlno_t no, enum ps_rebuild *out)
 {
     uint8_t key[MARK_BYTES + 4];
     co_assert(txn->live);
     mark_key(no, key);
     MDB_val k = ps_val(key, sizeof key), v;
     int rc = mdb_get(txn->txn, txn->store->dbi[T_META], &k, &v);
-    *out = rc == 0;
+    *out = rc ? PS_REBUILD_NONE
+           : v.mv_size == 1 && *(const uint8_t *)v.mv_data == PS_REBUILD_SNAPSHOT
+               ? PS_REBUILD_SNAPSHOT
+               : PS_REBUILD_LOG;
     return rc && rc != MDB_NOTFOUND ? ps_lmdb_fail(txn->store, rc, "looking for a rebuild") : 0;
 }

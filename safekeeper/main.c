@@ -35,6 +35,7 @@ static const struct co_option known_options[] = {
     {"mend", 'p', "LIST",
      "do not serve: fetch what is damaged below the seal of the logs from the safekeepers "
      "ID=HOST:PORT of LIST, comma between them, and end"},
+    {"mend-archive", 'A', "URL", "with --mend: what none of them has is fetched from that archive"},
     {"open-timelines", 'o', "N",
      "so many idle branches stay open (default 128); others are opened when they are asked for"},
     {"keep-log", 'k', "SIZE",
@@ -65,7 +66,7 @@ static const struct co_program program = {
         {"corallite", "1"}, {"corallite-up", "1"}, {"corallite-pageserver", "8"}, {NULL, NULL}}};
 
 struct options {
-    const char *dir, *cluster_text, *restore;
+    const char *dir, *cluster_text, *restore, *mend_archive;
     struct sk_restore members; /* its members alone */
     uint32_t node, keep_open;
     uint64_t keep_log;
@@ -210,6 +211,9 @@ static int set_option(struct options *o, int which, const char *value)
         return parse_members(value, &o->members);
     case 'p':
         return parse_peers(value, o);
+    case 'A':
+        o->mend_archive = value;
+        return 0;
     case 'o':
         return parse_open(value, &o->keep_open);
     case 'k':
@@ -230,6 +234,9 @@ static int check_options(const struct options *o)
         return co_fail(CO_ERR_INVAL,
                        "--dir and --node are needed, as in: corallite-safekeeper --dir "
                        "/var/lib/corallite/sk1 --node 1 --listen 127.0.0.1:6410");
+    if (o->mend_archive && !o->n_peers)
+        return co_fail(CO_ERR_INVAL, "--mend-archive goes with --mend: it names what --mend asks "
+                                     "after the other safekeepers");
     const char *open = !co_is_loopback(o->host)                   ? o->host
                        : o->http && !co_is_loopback(o->http_host) ? o->http_host
                                                                   : NULL;
@@ -392,7 +399,7 @@ static int mend(const struct options *o)
     int rc = co_identity_open(o->dir, "safekeeper", o->node, o->has_cluster ? &o->cluster : NULL,
                               &identity);
     if (!rc) {
-        rc = sk_mend(o->dir, &identity, o->peers, o->n_peers);
+        rc = sk_mend(o->dir, &identity, o->peers, o->n_peers, o->mend_archive);
         co_identity_close(&identity);
     }
     if (rc)

@@ -3,8 +3,8 @@
  *
  * For a data directory whose daemon refuses to start. Of each timeline that does not open because
  * its log is damaged: from the first record on that is not live, the committed records of another
- * member are fetched and written in its place, until the node's own records follow again or
- * everything that was durable here is back.
+ * member, or where none has them those of the archive, are fetched and written in its place, until
+ * the node's own records follow again or everything that was durable here is back.
  *
  *   N1 A record is written only when it is proven to be the one that was here: sound, of this
  *      timeline, at this LSN, chained to what lies before it here, and of the term that this node's
@@ -32,9 +32,10 @@ struct sk_mend_peer {
     uint16_t port;
 };
 
-/* Looks at every timeline of the directory and prints a line for each that was mended or cannot be.
+/* archive: a URL (archive/store.h), or NULL.
+ * Looks at every timeline of the directory and prints a line for each that was mended or cannot be.
  * 0: each opens now. CO_ERR_CORRUPT with a sentence: some do not. Others: nothing was looked at. */
 CO_MUST_CHECK int sk_mend(const char *dir, const struct co_identity *identity,
-                          const struct sk_mend_peer *peers, uint32_t n_peers);
+                          const struct sk_mend_peer *peers, uint32_t n_peers, const char *archive);
 
 #endif

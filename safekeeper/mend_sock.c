@@ -13,6 +13,7 @@
 #include "proto/peer_sock.h"
 #include "proto/unpack.h"
 #include "proto/wal_stream.h"
+#include "safekeeper/mend_archive.h"
 #include "safekeeper/registry_file.h"
 #include "safekeeper/timeline_file.h"
 
@@ -24,8 +25,9 @@ struct mend {
     const char *dir; /* data directory */
     const struct co_identity *identity;
     const struct sk_mend_peer *peers;
-    uint32_t n_peers, at; /* the one that is asked */
+    uint32_t n_peers, at; /* the one that is asked; n_peers: the archive */
     struct psock sock;    /* to it; fd -1: none */
+    struct sk_mend_archive archive;
     /* one timeline */
     struct sk_birth birth;
     struct sk_recover from;
@@ -112,6 +114,11 @@ static int keep(struct mend *m, lsn_t from, lsn_t to, uint64_t *kept)
 /* -- The other members ----------------------------------------------------------------------------
  */
 
+static bool asks_archive(const struct mend *m)
+{
+    return m->at == m->n_peers;
+}
+
 static int reach(struct mend *m)
 {
     const struct sk_mend_peer *p = &m->peers[m->at];
@@ -134,6 +141,13 @@ static int stream(struct mend *m, lsn_t lsn, uint64_t at, struct co_buf *body, s
 {
     Corallite__Stream q = CORALLITE__STREAM__INIT;
     struct frame_header frame;
+    if (asks_archive(m)) {
+        const struct sk_owner *o = &m->birth.owner;
+        int bad =
+            sk_mend_archive_read(&m->archive, &o->cluster, &o->timeline, lsn, at, body, fragment);
+        *out = co_buf_span(body);
+        return bad;
+    }
     q.has_timeline = q.has_from_lsn = q.has_max_bytes = q.has_wait_ms = q.has_fragment_at = 1;
     q.timeline = msg_bytes16(m->birth.owner.timeline.b);
     q.from_lsn = lsn;
@@ -223,6 +237,8 @@ static int pass(struct mend *m, struct wal_stream *s, bool write, uint64_t *kept
         uint64_t at = wal_stream_got(s);
         bool fragment = false;
         rc = stream(m, lsn, at, &body, &piece, &fragment);
+        if (asks_archive(m) && piece.len > wal_stream_left(s))
+            piece.len = (size_t)wal_stream_left(s); /* what follows the record */
         if (!rc && (!piece.len || !fragment || piece.len > wal_stream_left(s)))
             rc = co_fail(CO_ERR_CORRUPT, "its record ends early");
         if (!rc)
@@ -282,27 +298,35 @@ static int take_some(struct mend *m, uint64_t *kept, bool *none)
 /* -- One timeline ---------------------------------------------------------------------------------
  */
 
+/* Why the one that was asked gave nothing. */
+static void tell(const struct mend *m, const char *why, char *out, size_t cap)
+{
+    if (asks_archive(m))
+        snprintf(out, cap, "%.390s", why);
+    else
+        snprintf(out, cap, "safekeeper %u: %.300s", m->peers[m->at].node, why);
+}
+
 /* From the log's end to `known`, from whichever member has it. */
 static int fetch(struct mend *m, lsn_t known)
 {
     uint64_t kept = 0;
     const char *why = "";
     char end[LSN_TEXT], want[LSN_TEXT], last[400] = "there is none";
-    uint32_t tried = 0;
+    uint32_t tried = 0, sources = m->n_peers + (m->archive.url != NULL);
     int rc = sk_recover_follow(&m->from, &m->log, &why);
-    while (!rc && m->log.end_lsn < known && tried < m->n_peers) {
+    while (!rc && m->log.end_lsn < known && tried < sources) {
         bool none = false;
-        int bad = m->sock.fd < 0 ? reach(m) : 0;
+        int bad = m->sock.fd < 0 && !asks_archive(m) ? reach(m) : 0;
         lsn_t before = m->log.end_lsn;
         if (!bad)
             bad = take_some(m, &kept, &none);
         if (bad == CO_ERR_IO || bad == CO_ERR_NOMEM || bad == CO_ERR_FULL)
             return bad; /* ours, not the member's */
         if (bad || none) {
-            snprintf(last, sizeof last, "safekeeper %u: %.300s", m->peers[m->at].node,
-                     bad ? co_sentence() : "it has committed no more");
+            tell(m, bad ? co_sentence() : "it has committed no more", last, sizeof last);
             psock_close(&m->sock);
-            m->at = (m->at + 1) % m->n_peers;
+            m->at = (m->at + 1) % sources;
             tried++;
         }
         if (m->log.end_lsn > before) {
@@ -316,8 +340,9 @@ static int fetch(struct mend *m, lsn_t known)
         return rc;
     return co_fail(CO_ERR_CORRUPT,
                    "it is sound up to LSN %s, everything below %s was durable here, and no other "
-                   "member gives what lies between (%s)",
-                   lsn_format(m->log.end_lsn, end), lsn_format(known, want), last);
+                   "member%s gives what lies between (%s)",
+                   lsn_format(m->log.end_lsn, end), lsn_format(known, want),
+                   m->archive.url ? " and no archive" : "", last);
 }
 
 static int read_promises(struct mend *m)
@@ -436,9 +461,13 @@ static int count_unlisted(void *arg, const struct co_id *id)
 }
 
 int sk_mend(const char *dir, const struct co_identity *identity, const struct sk_mend_peer *peers,
-            uint32_t n_peers)
+            uint32_t n_peers, const char *archive)
 {
-    struct mend m = {.dir = dir, .identity = identity, .peers = peers, .n_peers = n_peers};
+    struct mend m = {.dir = dir,
+                     .identity = identity,
+                     .peers = peers,
+                     .n_peers = n_peers,
+                     .archive = {.url = archive}};
     struct sk_registry registry = {0};
     struct unlisted unlisted = {&registry, 0};
     uint32_t bad = 0;
@@ -456,6 +485,7 @@ int sk_mend(const char *dir, const struct co_identity *identity, const struct sk
         rc = sk_files_list(dir, count_unlisted, &unlisted);
     bad += unlisted.n;
     psock_close(&m.sock);
+    sk_mend_archive_close(&m.archive);
     sk_registry_free(&registry);
     if (rc || !bad)
         return rc;

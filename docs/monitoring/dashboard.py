@@ -93,6 +93,10 @@ ROWS = [
         ("Objects, and rounds that failed", "ops", [
             (f"rate({PS}archive_objects_total{RATE})", "objects"), (f"rate({PS}archive_failures_total{RATE})", "failed"),
             each(PS + "archive_ok", "the newest round went well")]),
+        ("To replay behind the snapshots", "bytes", [each(PS + "archive_replay_bytes", "log")]),
+        ("Snapshots", "Bps", [(f"rate({PS}archive_snapshot_bytes_total{RATE})", "put there"),
+                              (f"rate({PS}archive_snapshots_total{RATE})", "a second"),
+                              (f"rate({PS}archive_loads_total{RATE})", "read back, a second")]),
     ]),
     ("Connections and processes", [
         ("Requests", "ops", [rate("corallite_requests_total", "instance, type")]),

@@ -665,6 +665,36 @@ static void a_log(void)
     co_buf_free(&out);
 }
 
+static void a_snapshot(void)
+{
+    struct co_buf out = {0}, object = {0};
+    Corallite__ArchiveSnapshot index = CORALLITE__ARCHIVE_SNAPSHOT__INIT;
+    Corallite__ArchiveSnapshot__Part part = CORALLITE__ARCHIVE_SNAPSHOT__PART__INIT;
+    Corallite__ArchiveSnapshot__Part *parts[] = {&part};
+    struct co_id id = {{1}};
+    struct ar_snap_name at = {.lsn = 8192};
+    must(ar_snap_pack(&id, &at, co_span_of("rows and rows and rows", 22), &object));
+    add_number(&out, 4, 1);
+    add_number(&out, 1, 1);
+    add(&out, object.data, object.len);
+    save("archive", &out);
+    object.len = 0;
+    index.has_cluster = index.has_timeline = index.has_digest = index.has_lsn = 1;
+    index.cluster = index.timeline = index.digest = part.sum = msg_bytes16(id.b);
+    index.lsn = at.lsn;
+    part.has_sum = part.has_bytes = 1;
+    part.bytes = 80;
+    index.n_parts = 1;
+    index.parts = parts;
+    must(ar_snap_index_pack(&index, &object));
+    add_number(&out, 5, 1);
+    add_number(&out, 1, 1);
+    add(&out, object.data, object.len);
+    save("archive", &out);
+    co_buf_free(&object);
+    co_buf_free(&out);
+}
+
 static void archive(void)
 {
     char name[AR_NAME_TEXT];
@@ -682,6 +712,7 @@ static void archive(void)
     }
     co_buf_free(&out);
     a_manifest();
+    a_snapshot();
     a_log();
 }
 

@@ -96,22 +96,22 @@ def branches(c):
     return out
 
 
-def moments(c):
-    """{(branch, lsn): digest} of every branch: its head and at most some 12 commits of its log."""
+def moments(c, most=12):
+    """{(branch, lsn): digest} of every branch: its head and at most some commits of its log."""
     out = {}
     for ref in branches(c):
         out[ref, "head"] = sum_of(c, ref)
         commits = json.loads(c.corallite("log", ref, "--json").stdout)
-        for commit in commits[:: max(1, len(commits) // 12)]:
+        for commit in commits[:: max(1, len(commits) // most)]:
             out[ref, commit["lsn"]] = sum_of(c, ref, at=f"lsn:{commit['lsn']}")
     return out
 
 
-def same(before, c, what):
+def same(before, c, what, most=12):
     names = {ref for ref, _ in before}
     # A pageserver that takes over is ready before it has stored every name.
     until(lambda: branches(c) == names, 20, f"{what}: the branches are {sorted(names)}")
-    after = moments(c)
+    after = moments(c, most)
     check(set(before) == set(after), f"{what}: other moments: {sorted(set(before) ^ set(after))[:4]}")
     bad = [k for k in before if before[k] != after[k]]
     check(not bad, f"{what}: {len(bad)} of {len(before)} moments read otherwise, {bad[:3]}")

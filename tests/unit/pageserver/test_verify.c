@@ -268,27 +268,28 @@ Test(verify, rows_of_nobody)
 Test(verify, a_rebuild_takes_the_progress_first_and_is_marked_until_it_is_done)
 {
     struct ps_progress p;
-    bool done, pending;
+    enum ps_rebuild pending;
+    bool done;
     begin();
     cr_assert_eq(ps_cutoff_put(wr, 1, lsn[2]), 0);
-    cr_assert_eq(ps_rebuild_step(wr, 1, 5, &done), 0);
+    cr_assert_eq(ps_rebuild_step(wr, 1, PS_REBUILD_LOG, 5, &done), 0);
     cr_assert_not(done);
     commit();
     cr_assert_eq(ps_read_renew(rd), 0);
     cr_assert_eq(ps_progress_get(rd, 1, &p), CO_ERR_NOT_FOUND);
     cr_assert_eq(ps_rebuild_pending(rd, 1, &pending), 0);
-    cr_assert(pending);
+    cr_assert_eq(pending, PS_REBUILD_LOG);
     ps_read_reset(rd);
     for (int i = 0; i < 1000 && !done; i++) {
         begin();
-        cr_assert_eq(ps_rebuild_step(wr, 1, 5, &done), 0);
+        cr_assert_eq(ps_rebuild_step(wr, 1, PS_REBUILD_LOG, 5, &done), 0);
         commit();
     }
     lsn_t cutoff;
     struct ps_usage u;
     cr_assert_eq(ps_read_renew(rd), 0);
     cr_assert_eq(ps_rebuild_pending(rd, 1, &pending), 0);
-    cr_assert_not(pending);
+    cr_assert_eq(pending, PS_REBUILD_NONE);
     cr_assert_eq(ps_usage_count(rd, 1, &u), 0);
     cr_assert_eq(u.versions + u.commits, 0);
     cr_assert_eq(ps_cutoff_get(rd, 1, &cutoff), 0);

@@ -1,6 +1,7 @@
 /* test_mend.c - --mend: what another member has comes back, what is not proven to be what was here
  * is not written. The other member is a real daemon; the directory that is mended belongs to
  * node 2. */
+#include "archive/state.h"
 #include "safekeeper/mend.h"
 #include "safekeeper/registry_file.h"
 #include "tests/unit/safekeeper/daemon_fixture.h"
@@ -140,7 +141,7 @@ static int mend(void)
 {
     struct sk_mend_peer one = {.node = 1, .port = peer.port};
     snprintf(one.host, sizeof one.host, "127.0.0.1");
-    return sk_mend(victim, &identity, &one, 1);
+    return sk_mend(victim, &identity, &one, 1, NULL);
 }
 
 /* It cannot be mended, and the segment stays as it is. */
@@ -242,4 +243,105 @@ Test(mend, what_no_member_has_committed_is_not_made_up)
     rot(begins[20]);
     nothing_is_written();
     end();
+}
+
+/* -- From an archive -----------------------------------------------------------------------------
+ */
+
+static char archive_url[140];
+
+/* The log in objects of `step` bytes, whose borders are not those of records, and a manifest that
+ * tells of it up to `end`. */
+static void make_archive(const struct co_buf *records, size_t step, lsn_t end)
+{
+    struct ar_store *store;
+    char name[AR_NAME_TEXT];
+    struct co_id cluster = cluster_id(), id = fixture()->owner.timeline;
+    struct wal_digest zero = {{0}};
+    struct ar_place place = {cluster, 1, 1};
+    Corallite__ArchiveState head = CORALLITE__ARCHIVE_STATE__INIT;
+    Corallite__ArchiveState__Line line = CORALLITE__ARCHIVE_STATE__LINE__INIT;
+    Corallite__Timeline t = CORALLITE__TIMELINE__INIT;
+    AUTO_BUF state = {0};
+    snprintf(archive_url, sizeof archive_url, "dir:%.60s/archive", fixture()->dir);
+    cr_assert_eq(ar_open(archive_url, &(struct ar_options){.make = true}, &store), 0);
+    for (size_t at = 0; at < records->len; at += step) {
+        size_t n = records->len - at < step ? records->len - at : step;
+        struct ar_chunk chunk = {.begin = LSN_FIRST + at, .end = LSN_FIRST + at + n};
+        ar_sum(co_span_of(records->data + at, n), &chunk.sum);
+        cr_assert_eq(ar_put(store, ar_name_log(&cluster, &id, &chunk, name),
+                            co_span_of(records->data + at, n)),
+                     0, "%s", co_sentence());
+    }
+    head.has_cluster = head.has_generation = head.has_sequence = 1;
+    head.cluster = msg_bytes16(cluster.b);
+    head.generation = head.sequence = 1;
+    t.has_id = t.has_base_digest = 1;
+    t.id = msg_bytes16(id.b);
+    t.base_digest = msg_bytes16(zero.b);
+    t.database_name = (char[]){"shop"};
+    t.branch = (char[]){"main"};
+    line.timeline = &t;
+    line.has_end_lsn = line.has_digest = 1;
+    line.end_lsn = end;
+    line.digest = msg_bytes16(zero.b);
+    cr_assert_eq(ar_state_begin(&head, &state), 0);
+    cr_assert_eq(ar_state_add_line(&line, &state), 0);
+    cr_assert_eq(ar_state_seal(&state), 0);
+    cr_assert_eq(ar_put(store, ar_name_state(&place, name), co_buf_span(&state)), 0);
+    ar_close(store);
+}
+
+/* No other member can be asked. */
+static int mend_from_archive(void)
+{
+    struct sk_mend_peer gone = {.node = 1, .host = "127.0.0.1", .port = 1};
+    return sk_mend(victim, &identity, &gone, 1, archive_url);
+}
+
+Test(mend, what_no_member_gives_comes_back_from_an_archive)
+{
+    /* Small records, and one that is larger than an answer, cut anywhere. */
+    struct tip tip = tip_first();
+    struct q_term one[] = {{1, LSN_FIRST}};
+    AUTO_BUF records = {0};
+    make_log(&tip, 0, 12, &records);
+    lsn_t large = tip.lsn;
+    make_record(&tip, 300, &records);
+    lsn_t behind = tip.lsn;
+    make_record(&tip, 2, &records);
+    cr_assert_gt(behind - large, CO_BATCH_BYTES);
+    make_victim(&records, one, 1);
+    make_archive(&records, 70001, tip.lsn);
+    rot(begins[3]);
+    rot(begins[9]);
+    rot(large + 500000);
+    cr_assert_eq(mend_from_archive(), 0, "%s", co_sentence());
+    expect_log(&records);
+    co_identity_close(&identity);
+}
+
+Test(mend, an_archive_that_is_damaged_or_too_old_gives_nothing)
+{
+    /* The object is named; what a manifest does not tell of is not taken. Nothing is written. */
+    struct tip tip = tip_first();
+    struct q_term one[] = {{1, LSN_FIRST}};
+    AUTO_BUF records = {0};
+    AUTO_BUF before = {0};
+    AUTO_BUF after = {0};
+    make_log(&tip, 0, 12, &records);
+    make_victim(&records, one, 1);
+    make_archive(&records, CO_MIB, begins[3]);
+    rot(begins[3]);
+    segment_bytes(&before);
+    cr_assert_eq(mend_from_archive(), CO_ERR_CORRUPT);
+    segment_bytes(&after);
+    cr_assert_eq(memcmp(before.data, after.data, before.len), 0, "something was written");
+    records.data[begins[3] - LSN_FIRST + 100] ^= 1; /* sound as an object, and not as a log */
+    char command[300];
+    snprintf(command, sizeof command, "rm -rf '%s'", archive_url + 4);
+    cr_assert_eq(system(command), 0);
+    make_archive(&records, CO_MIB, tip.lsn);
+    cr_assert_eq(mend_from_archive(), CO_ERR_CORRUPT);
+    co_identity_close(&identity);
 }

@@ -1,0 +1,176 @@
+"""Snapshots in the archive: a lost pageserver begins with them, and everything reads as before; and what is wrong with them."""
+
+import os
+import random
+import shutil
+import time
+
+from lib.cluster import NODES, PAGESERVER, check, run
+from lib.registry import test
+from test_archive import Archived, moments, pins_of, same
+from test_damage import damage, mend, refusal, timeline_of
+
+
+class Snapshots(Archived):
+    """A cluster that makes a snapshot of every branch that has 200 KiB of new log."""
+
+    def command(self, node):
+        return super().command(node) + (["--snapshot-every", "200K"] if node == PAGESERVER else [])
+
+    def snapshots(self):
+        return [p for p in self.objects("snap") if os.path.isfile(p)]
+
+    def settled(self):
+        """Waits until everything is archived and no more snapshots are made."""
+        seen = -1
+        while seen != self.metrics()["corallite_pageserver_archive_snapshots_total"]:
+            self.archived()
+            seen = self.metrics()["corallite_pageserver_archive_snapshots_total"]
+            time.sleep(2)
+
+    def lose(self):
+        """The pageserver's disk is lost, and a new one takes over."""
+        self.kill9(PAGESERVER)
+        shutil.rmtree(self.data(PAGESERVER))
+        if "--take-over" not in self.more:
+            self.more = [*self.more, "--take-over"]
+        self.start(PAGESERVER)
+
+
+def grow(c, db="shop", begin=0):
+    """Some 300 KiB of log in a few commits, small changes among them."""
+    con = c.connect(db=db, timeout=20)
+    con.execute("CREATE TABLE IF NOT EXISTS g(k INTEGER PRIMARY KEY, v)")
+    for i in range(begin, begin + 20):
+        con.execute("INSERT INTO g VALUES (?, randomblob(15000))", (i,))
+        con.execute("INSERT INTO g VALUES (?, randomblob(20))", (i + 500,))
+    con.close()
+
+
+def history(c):
+    """Branches, one of them hidden, a pin, a restore; each of some hundred KiB."""
+    grow(c)
+    c.corallite("pin", "create", "shop", "early")
+    c.corallite("branch", "create", "shop/dev")
+    grow(c, "shop/dev", 1000)
+    c.corallite("branch", "create", "shop/deep", "--from", "dev")
+    grow(c, begin=2000)
+    grow(c, "shop/deep", 3000)
+    c.corallite("branch", "drop", "shop/dev", "--yes")
+    c.corallite("restore", "shop", "--to", "pin:early", "--keep-as", "undo", "--yes")
+    grow(c, begin=4000)
+    c.shell("CREATE TABLE u(x); INSERT INTO u VALUES (1)", db="small")
+
+
+@test("a lost pageserver begins with the archive's snapshots: every branch, moment and pin reads as before, and every checksum is "
+      "right; so it does when a snapshot is damaged, cut or missing, by the log", 90)
+def lost_pageserver(t):
+    most = 12 if t.slow() else 3
+    with Snapshots(t.dir + "/c", t.dir + "/archive") as c:
+        history(c)
+        c.settled()
+        before, pins = moments(c, most), pins_of(c, "shop")
+        check(len(c.snapshots()) >= 4, f"{len(c.snapshots())} objects of snapshots")
+        c.lose()
+        # Killed while it loads: it begins anew.
+        for _ in range(8 if t.slow() else 2):
+            time.sleep(random.uniform(0, 0.15))
+            c.kill9(PAGESERVER)
+            c.start(PAGESERVER)
+        same(before, c, "from snapshots", most)
+        with open(c.log(PAGESERVER)) as f:
+            loaded = f.read().count("snapshot loaded")
+        check(loaded >= 2, f"{loaded} snapshots were loaded")
+        check(pins_of(c, "shop") == pins, "the pins are others")
+        c.corallite("check", "--deep")
+        grow(c, begin=5000)
+        c.settled()
+        check("snapshots" in c.corallite("archive", "check", f"dir:{c.archive}").stdout, "the check tells of none")
+        before = moments(c, most)
+
+        # Each kind of damage: named in the log of the daemon, found by the check of the archive, and nothing is missing.
+        c.stop(PAGESERVER)
+        for path, how in zip(c.snapshots(), ("is damaged", "is cut", "lacks a part")):
+            os.chmod(path, 0o600)
+            with open(path, "rb") as f:
+                data = bytearray(f.read())
+            if how == "lacks a part":
+                os.unlink(path)
+            else:
+                data[len(data) // 2] ^= 1
+                with open(path, "wb") as f:
+                    f.write(data if how == "is damaged" else data[:-9])
+        checked = c.corallite("archive", "check", f"dir:{c.archive}", ok=False)
+        check(checked.returncode == 1 and "snap/" in checked.stderr, checked.stderr)
+        shutil.rmtree(c.data(PAGESERVER))
+        c.start(PAGESERVER)
+        same(before, c, "from the log", most)
+        with open(c.log(PAGESERVER)) as f:
+            check("cannot be used, the log is replayed instead" in f.read(), "no word of it")
+        c.corallite("check", "--deep")
+    t.note(f"{len(before)} moments")
+
+
+@test("the log is damaged at the same place on all three safekeepers: each refuses to start, --mend alone says that nobody has it, and with "
+      "the archive it is back, every moment", 120)
+def three_damaged_logs(t):
+    with Archived(t.dir + "/c", t.dir + "/archive") as c:
+        grow(c)
+        c.archived()
+        before = moments(c, 3)
+        line = timeline_of(c, "shop")
+        for node in NODES:
+            c.stop(node)
+        for node in NODES:
+            damage("log-bit", c.data(node), line)
+        refusal(c, 1, ("log is damaged", ".seg"))
+        check(mend(c, 1, "2=127.0.0.1:1,3=127.0.0.1:1").returncode == 1, "mended from nobody")
+        for node in NODES:
+            done = run([*c.command(node), "--mend", "9=127.0.0.1:1", "--mend-archive", f"dir:{c.archive}"], "", 60, c.env())
+            check(done.returncode == 0 and "mended shop/main" in done.stdout, f"{done.stdout} {done.stderr}")
+        for node in NODES:
+            c.start(node)
+        same(before, c, "mended", 3)
+        c.shell("CREATE TABLE after(x); INSERT INTO after VALUES (1)")
+        c.corallite("check", "--deep")
+
+
+@test("`check` compares the branches with the archive: a log's object or a snapshot's index that is missing is found, with --deep a changed byte "
+      "too; an archive that cannot be opened is a note", 90)
+def check_sees_the_archive(t):
+    with Snapshots(t.dir + "/c", t.dir + "/archive") as c:
+        grow(c)
+        c.settled()
+        snaps, log = c.snapshots(), c.logs()[0]
+        index = next(p for p in snaps if "-ffffffff-" in p)
+        part = next(p for p in snaps if p != index)
+
+        def looked(*args):
+            done = c.corallite("check", "shop", *args, ok=False)
+            return done.returncode, done.stdout
+
+        def spoiled(path, *args):
+            with open(path, "rb") as f:
+                data = f.read()
+            os.unlink(path)
+            if "--deep" in args:
+                with open(path, "wb") as f:
+                    f.write(data[:-1] + bytes([data[-1] ^ 1]))
+            found = looked(*args)
+            with open(path, "wb") as f:
+                f.write(data)
+            return found
+
+        for args in ((), ("--deep",)):
+            code, said = looked(*args)
+            check(code == 0 and "archive" not in said, said)
+        for path, args, words in ((log, (), "no object has its log from LSN"), (index, (), "lacks a part of a snapshot"),
+                                  (log, ("--deep",), "is damaged"), (part, ("--deep",), "is damaged")):
+            code, said = spoiled(path, *args)
+            check(code == 1 and "archive: " in said and words in said, f"{os.path.basename(path)} {args}: {said}")
+        os.rename(c.archive, c.archive + "-aside")
+        code, said = looked()
+        check(code == 0 and "was not looked at" in said, said)
+        os.rename(c.archive + "-aside", c.archive)
+        code, said = looked("--deep")
+        check(code == 0 and "archive" not in said, said)
