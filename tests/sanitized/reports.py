@@ -8,8 +8,8 @@ import glob
 import os
 import re
 
-# Beginning of a report, and of a leak within the report of LeakSanitizer.
-REPORT = re.compile(r"^(?:==\d+==\s*ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|.*: runtime error: |==\d+== (?:Invalid|Conditional"
+# Beginning of a report (with log_exe_name the program stands before the process), and of a leak within the report of LeakSanitizer.
+REPORT = re.compile(r"^(?:==(?:[^=\s]+==)?\d+==\s*ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|.*: runtime error: |==\d+== (?:Invalid|Conditional"
                     r"|Use of uninit|Mismatched|Source and dest|Syscall param|Process terminating))", re.M)
 LEAK = re.compile(r"^(?:Direct|Indirect) leak of .*?(?=^(?:Direct|Indirect) leak|^SUMMARY|\Z)", re.M | re.S)
 OURS = re.compile(r"\b(?:archive|common|proto|safekeeper|pageserver|compute-vfs|cli|tests/[\w/-]+)/[\w.-]+\.[ch]\b|corallite\.so|corallite-"
