@@ -200,15 +200,18 @@ $(B)/tests/sanitized/canaryextension.so: $(B)/obj/tests/sanitized/canary_extensi
 suite-bins: $(SUITE_BINS)
 # Goes into everything that is linked (tests/sanitized/ubsan_log.c).
 UBSAN_LOG = $(B)/sanitize/obj/tests/sanitized/ubsan_log.o
+# tools/npm-sqlite: a compiler under a preloaded sanitizer takes many minutes, so what the tests would build is built before.
 SUITE = ONLY='$(ONLY)' RESUME='$(RESUME)' JOBS='$(or $(SUITE_JOBS),2)' /usr/bin/python3 tests/sanitized/suite.py
 sanitize-all:
 	@tools/deps build test examples sanitize sqlite
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 $(UBSAN_LOG)
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 LDFLAGS=$(UBSAN_LOG) suite-bins $(B)/sanitize/tests/fullsim sqlite-harness
+	@tools/npm-sqlite $(B)/sanitize/npm >$(B)/sanitize/npm.log 2>&1 || :
 	@B=$(B)/sanitize $(SUITE) address $(PARTS)
 tsan-all:
 	@tools/deps build test examples sanitize
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/tsan-all SHIM=yes EXTRA='-fsanitize=thread -w' OPT=-O1 suite-bins
+	@tools/npm-sqlite $(B)/tsan-all/npm >$(B)/tsan-all/npm.log 2>&1 || :
 	@B=$(B)/tsan-all $(SUITE) thread $(PARTS)
 valgrind:
 	@tools/deps build test examples sanitize

@@ -274,7 +274,8 @@ def hostile_connections(t):
         with open(c.log(3), errors="replace") as f:
             log = f.read()
         check("no more are taken" in log or "its place is wanted" in log, "the log says nothing of the flood")
-        check(log.count("refused addr=") < 200 * SLOWER, "the flood filled the log")
+        # A flood that takes longer than a Hello may is told of line by line: under a sanitizer it does.
+        check(log.count("refused addr=") < (200 if SLOWER == 1 else 2 * CONNECTIONS), "the flood filled the log")
 
 
 @test("an address has its bound of connections and others are served beside it; a host that vanishes without a word "

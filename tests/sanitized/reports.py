@@ -19,6 +19,8 @@ OURS = re.compile(r"\b(?:archive|common|proto|safekeeper|pageserver|compute-vfs|
 # (pattern of a report, why it is none)
 FOREIGN = [
     (r"^\s*#1 .*libcriterion", "Criterion's own 48 bytes after a test that ends by a signal"),
+    (r"^SUMMARY: ThreadSanitizer: lock-order-inversion .*libsqlite3.* in sqlite3_backup_init$",
+     "SQLite holds source and destination of a backup; a test copies there and back, in one thread"),
     (r"allocator is out of memory|failed to allocate", "a test that asks what happens when there is no memory"),
 ]
 # Programs that load nothing of ours, and a module that they unload again: its memory is not ours. With log_exe_name the

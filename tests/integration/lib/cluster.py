@@ -23,7 +23,7 @@ BIN = os.path.join(ROOT, os.environ.get("B", "build"))
 # Under a sanitizer everything takes longer: bounds are multiplied by this (tests/sanitized/kinds.py).
 SLOWER = float(os.environ.get("SLOWER", "1"))
 # A sanitizer keeps for a while what was freed: bounds of memory are multiplied by this.
-KEPT = 8 if SLOWER > 1 else 1
+KEPT = 16 if SLOWER > 1 else 1
 if SLOWER != 1:
     # The many waits for a process each have a bound of their own; here all of them learn of it.
     def _patient(wait):

@@ -165,8 +165,8 @@ Test(commit, unknown_names_an_id_that_can_be_asked_about)
     sql_do(a, "pragma corallite_commit_timeout = 400");
     sqlite3_busy_timeout(b, 5000);
     mem.hold_resolve = true;
-    t = commit_frozen(a, "insert into t values(1)");
     began = co_now_us();
+    t = commit_frozen(a, "insert into t values(1)");
     u = sql_start(b, "insert into t values(2)"); /* its own timeout is 30 s */
     cr_assert_eq(sql_join(t), SQLITE_IOERR_FSYNC);
     cr_assert_eq(sql_join(u), SQLITE_IOERR_FSYNC, "the whole pipeline is given up");

@@ -37,18 +37,18 @@ static long long line(sqlite3 *db, const char *name)
 /* At the hard limit nothing begins, until the pageserver moves; then all goes on. */
 Test(pacer, at_the_limit_a_writer_waits_for_the_pageserver)
 {
-    sqlite3 *db = open_with("&lag_mb=2"), *b = sql_open("db");
+    sqlite3 *db = open_with("&lag_mb=4"), *b = sql_open("db");
     sql_do(db, "create table t(x)");
     mem.hold_ingest = true;
-    for (int i = 0; i < 3; i++) /* soon enough that it is not taken for one that is away */
+    for (int i = 0; i < 6; i++)
         sql_do(db, INSERT);
-    cr_assert_gt(line(db, "pageserver_lag_bytes"), 2 << 20);
+    cr_assert_gt(line(db, "pageserver_lag_bytes"), 4 << 20);
     cr_assert_not_null(strstr(sql_text(db, "pragma corallite_status"), "\npageserver=behind\n"));
     struct sql_thread *t = sql_start(db, INSERT);
     for (int i = 0; i < 300; i++)
         sql_nap();
     cr_assert(!sql_ended(t), "it waits");
-    cr_assert_eq(sql_int(b, "select count(*) from t"), 3, "who reads does not");
+    cr_assert_eq(sql_int(b, "select count(*) from t"), 6, "who reads does not");
     mem.hold_ingest = false;
     cr_assert_eq(sql_join(t), SQLITE_OK);
     cr_assert_gt(line(db, "waits_for_ingest"), 0);
