@@ -114,7 +114,7 @@ CPPFLAGS += -Itests/sanitized/shim
 $(UNIT_BINS) $(B)/tests/canary: $(B)/obj/tests/sanitized/shim/shim.o
 endif
 define unit_bin
-$(B)/tests/unit-$(1): $(call objs,$(wildcard tests/unit/$(1)/*.c)) \
+$(B)/tests/unit-$(1): $(call objs,$(wildcard tests/unit/$(1)/*.c) $(if $(SHIM),,tests/sanitized/patience.c)) \
     $(if $(filter-out common proto,$(1)),$(B)/lib$(1).a) $(BASE)
 	$$(call say,LINK,$$@)mkdir -p $$(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $$(filter-out %/shim.o,$$^) -o $$@ $$(CRITERION) $(DAEMON_LIBS) -llmdb -lsqlite3 \

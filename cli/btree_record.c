@@ -83,13 +83,29 @@ static int rank(enum bt_type type)
     return ranks[type];
 }
 
+/* Exactly: a double does not hold every integer, and a long double is no wider everywhere. Of a
+ * double that has a fraction the whole part is held. */
+static int compare_mixed(int64_t integer, double real)
+{
+    if (real >= 9223372036854775808.0)
+        return -1;
+    if (real < -9223372036854775808.0)
+        return 1;
+    int64_t whole = (int64_t)real;
+    if (integer != whole)
+        return integer < whole ? -1 : 1;
+    return sign((double)whole<real, (double)whole> real);
+}
+
 static int compare_numbers(const struct bt_value *a, const struct bt_value *b)
 {
     if (a->type == BT_INTEGER && b->type == BT_INTEGER)
         return sign(a->integer<b->integer, a->integer> b->integer);
-    long double x = a->type == BT_INTEGER ? (long double)a->integer : (long double)a->real;
-    long double y = b->type == BT_INTEGER ? (long double)b->integer : (long double)b->real;
-    return sign(x<y, x> y);
+    if (a->type == BT_INTEGER)
+        return compare_mixed(a->integer, b->real);
+    if (b->type == BT_INTEGER)
+        return -compare_mixed(b->integer, a->real);
+    return sign(a->real<b->real, a->real> b->real);
 }
 
 static uint8_t fold(uint8_t c)

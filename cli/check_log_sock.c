@@ -313,8 +313,8 @@ static int fetch_some(struct client *c, struct tail *t, struct wal_stream *s, ls
     corallite__stream_data__free_unpacked(m, NULL);
     *ended = records.len == 0;
     if (*ended)
-        return 0;
-    if (piece ? !fits : q.fragment_at > 0)
+        rc = 0;
+    else if (piece ? !fits : q.fragment_at > 0)
         rc = co_fail(CO_ERR_PROTOCOL, "its log at %016llx does not go on where it was read to",
                      (unsigned long long)*at);
     else if (piece)

@@ -14,6 +14,7 @@
 /* One registry a generation: a child must not wait for a lock that a thread of its parent held. */
 struct registry {
     unsigned generation;
+    struct registry *parents; /* stays behind, as it was at the fork */
     pthread_mutex_t lock;
     struct cv_database *first;
     uint64_t next_id;
@@ -31,10 +32,11 @@ static struct registry *registry(void)
     if (!made)
         return NULL;
     made->generation = cv_generation();
+    made->parents = r;
     made->next_id = 1;
     pthread_mutex_init(&made->lock, NULL);
     if (atomic_compare_exchange_strong(&current, &r, made))
-        return made; /* a parent's registry stays behind */
+        return made;
     free(made);
     return r;
 }

@@ -5,7 +5,7 @@ SQLITE_LIBS = $(B)/libcompute-vfs.a $(B)/libcli.a $(BASE)
 .PHONY: sqlite-harness sqlite-quarter sqlite-conformance sqlite-programs
 sqlite-harness: all $(SQLITE_LIBS)
 	@tools/deps build test sqlite
-	@B='$(B)' CC='$(CC)' tests/sqlite/build testfixture
+	@B='$(B)' CC='$(CC)' EXTRA='$(EXTRA)' tests/sqlite/build testfixture
 
 # The fixed quarter of the scripts that make test runs: tests/sqlite/quarter.txt.
 sqlite-quarter: sqlite-harness

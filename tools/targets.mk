@@ -192,28 +192,37 @@ sanitize:
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 sanitized-bins
 	@B=$(B)/sanitize /usr/bin/python3 tests/sanitized/run.py address
 
-# The whole suite under ASan and UBSan, and under TSan: an hour or more each, by hand. PARTS='unit integration' ONLY='name ...'.
-.PHONY: sanitize-all tsan-all valgrind
-SUITE_BINS = all unit-bins $(INTEGRATION_BINS) $(B)/tests/chaos-proxy $(B)/tests/branch-client $(B)/tests/damage $(B)/tests/sim \
+# The whole suite under ASan and UBSan, under TSan, under valgrind's memcheck: by hand, an hour or more each.
+# PARTS='unit integration' ONLY='name ...' SUITE_JOBS=2 RESUME=yes: tests/sanitized/suite.py. sanitizers: one after the other.
+.PHONY: sanitize-all tsan-all valgrind sanitizers
+SUITE_BINS = all unit-bins $(INTEGRATION_BINS) $(B)/tests/chaos-proxy $(B)/tests/branch-client $(B)/tests/s3-sign \
+             $(B)/tests/integration/fsync_fails.so $(B)/tests/damage $(B)/tests/sim $(B)/tests/simc \
              $(B)/tests/sanitized/canary $(B)/tests/sanitized/canaryextension.so $(B)/tests/canary
 $(B)/tests/sanitized/canaryextension.so: $(B)/obj/tests/sanitized/canary_extension.o
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -shared $^ -o $@
 .PHONY: suite-bins
 suite-bins: $(SUITE_BINS)
+# Goes into everything that is linked (tests/sanitized/ubsan_log.c).
+UBSAN_LOG = $(B)/sanitize/obj/tests/sanitized/ubsan_log.o
+# tools/npm-sqlite: a compiler under a preloaded sanitizer takes many minutes, so what the tests would build is built before.
+SUITE = ONLY='$(ONLY)' RESUME='$(RESUME)' JOBS='$(or $(SUITE_JOBS),2)' /usr/bin/python3 tests/sanitized/suite.py
 sanitize-all:
-	@tools/deps build test sanitize
-	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 suite-bins
-	@B=$(B)/sanitize ONLY='$(ONLY)' RESUME='$(RESUME)' /usr/bin/python3 tests/sanitized/suite.py address $(PARTS)
+	@tools/deps build test examples sanitize sqlite
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 $(UBSAN_LOG)
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 LDFLAGS=$(UBSAN_LOG) suite-bins $(B)/sanitize/tests/fullsim sqlite-harness
+	@tools/npm-sqlite $(B)/sanitize/npm >$(B)/sanitize/npm.log 2>&1 || :
+	@B=$(B)/sanitize $(SUITE) address $(PARTS)
 tsan-all:
-	@tools/deps build test sanitize
+	@tools/deps build test examples sanitize
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/tsan-all SHIM=yes EXTRA='-fsanitize=thread -w' OPT=-O1 suite-bins
-	@B=$(B)/tsan-all ONLY='$(ONLY)' RESUME='$(RESUME)' /usr/bin/python3 tests/sanitized/suite.py thread $(PARTS)
-# Unit tests, some seeds of the simulator and a cluster with a program under valgrind's memcheck. By hand.
+	@tools/npm-sqlite $(B)/tsan-all/npm >$(B)/tsan-all/npm.log 2>&1 || :
+	@B=$(B)/tsan-all $(SUITE) thread $(PARTS)
 valgrind:
-	@tools/deps build test sanitize
+	@tools/deps build test examples sanitize
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/valgrind SHIM=yes EXTRA=-w OPT='-O1 -DCO_PORTABLE' suite-bins
-	@B=$(B)/valgrind RESUME='$(RESUME)' /usr/bin/python3 tests/sanitized/memcheck.py $(PARTS)
+	@B=$(B)/valgrind $(SUITE) memcheck $(PARTS)
+sanitizers: sanitize-all tsan-all valgrind
 
 # The products as real processes under ThreadSanitizer.
 .PHONY: tsan sanitized-bins

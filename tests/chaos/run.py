@@ -33,7 +33,7 @@ import history  # noqa: E402
 import match  # noqa: E402
 import nemesis  # noqa: E402
 
-COMMITS = 10000 / 600  # acknowledged commits a second that a run needs, over its mixes together,
+COMMITS = 10000 / 600 / cluster.SLOWER  # acknowledged commits a second that a run needs, over its mixes together,
 EACH = COMMITS / 10    # and each of them
 EVENTS = 20 / 60       # faults a second
 ALWAYS = ("one-way", "power-loss", "everything")  # of --ci; three more are drawn
@@ -133,7 +133,7 @@ def in_child(mix, seed, seconds, harm=False):
         cluster.kill_all()
         os._exit(status)
     try:
-        status = wait_for(pid, seconds + 240)
+        status = wait_for(pid, seconds + 240 * cluster.SLOWER)
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -146,7 +146,7 @@ def in_child(mix, seed, seconds, harm=False):
     notes = [line for line in lines if line.startswith("#")]
     result = {0: "ok", 3: "skip"}.get(status, "not ok")
     if status is None:
-        reason = f"not finished after {seconds + 240} s"
+        reason = f"not finished after {seconds + 240 * cluster.SLOWER:.0f} s"
     if result == "not ok" or os.environ.get("KEEP"):
         for name in os.listdir(os.path.join(directory, "field")) if os.path.isdir(os.path.join(directory, "field")) else ():
             if name.endswith(".img"):

@@ -20,6 +20,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.path.join(ROOT, "build")
 CORALLITE = os.path.join(BIN, "corallite")
+# Under a sanitizer everything takes longer (tests/sanitized/kinds.py).
+SLOWER = float(os.environ.get("SLOWER", "1"))
 TESTS = []
 
 
@@ -46,7 +48,7 @@ def matches(what, pattern, text):
 
 
 def until(condition, seconds, what):
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * SLOWER
     while not condition():
         if time.monotonic() > end:
             return check(what, False, f"not within {seconds} s")
@@ -90,7 +92,7 @@ class Room:
 
     def run(self, *args, text=None, timeout=60, **env):
         """The command, to its end: returncode, stdout, stderr."""
-        return subprocess.run([CORALLITE, *args], input=text, capture_output=True, text=True, timeout=timeout,
+        return subprocess.run([CORALLITE, *args], input=text, capture_output=True, text=True, timeout=timeout * SLOWER,
                               env={**self.env, **env}, cwd=self.dir,
                               stdin=None if text is not None else subprocess.DEVNULL)
 
@@ -195,7 +197,7 @@ class Terminal:
             self.text += got.decode(errors="replace")
 
     def wait_for(self, pattern, seconds=20):
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * SLOWER
         while not re.search(pattern, self.text, re.S) and time.monotonic() < end:
             self.read(0.05)
         return matches(f"on the terminal comes /{pattern}/", pattern, self.text)
@@ -205,7 +207,7 @@ class Terminal:
 
     def end(self, seconds=60):
         """Exit code; everything that was printed is in .text."""
-        limit = time.monotonic() + seconds
+        limit = time.monotonic() + seconds * SLOWER
         while time.monotonic() < limit:
             self.read(0.05)
             pid, status = os.waitpid(self.pid, os.WNOHANG)

@@ -712,13 +712,14 @@ int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
 /* ---- probes ------------------------------------------------------------------------------------
  */
 
+struct ps_server;
 struct ps_timeline;
-void __real_ps_feed_wanted(struct ps_timeline *tl);
-void __wrap_ps_feed_wanted(struct ps_timeline *tl);
-void __wrap_ps_feed_wanted(struct ps_timeline *tl)
+void __real_ps_feed_wanted(struct ps_server *s, struct ps_timeline *tl);
+void __wrap_ps_feed_wanted(struct ps_server *s, struct ps_timeline *tl);
+void __wrap_ps_feed_wanted(struct ps_server *s, struct ps_timeline *tl)
 {
     probe(P_INGEST_WAIT);
-    __real_ps_feed_wanted(tl);
+    __real_ps_feed_wanted(s, tl);
 }
 
 void __real_cv_cache_rollback(struct cv_cache *c, lsn_t lsn);

@@ -273,7 +273,7 @@ void __wrap_co_metric_register(struct co_metric *metric)
     (void)metric;
 }
 
-void __wrap_peer_metrics_register(const unsigned *types, size_t n)
+void __wrap_peer_metrics_register(const unsigned *types, unsigned n)
 {
     (void)types;
     (void)n;

@@ -49,7 +49,7 @@ int __wrap_nanosleep(const struct timespec *t, struct timespec *left);
 ssize_t __wrap_getrandom(void *out, size_t len, unsigned flags);
 struct co_metric;
 void __wrap_co_metric_register(struct co_metric *metric);
-void __wrap_peer_metrics_register(const unsigned *types, size_t n);
+void __wrap_peer_metrics_register(const unsigned *types, unsigned n);
 
 int __wrap_socket(int domain, int type, int protocol);
 int __wrap_connect(int fd, const struct sockaddr *a, socklen_t len);

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 
 from lib import bank
-from lib.cluster import NODES, PAGESERVER, BIN, Cluster, check, popen, until
+from lib.cluster import KEPT, NODES, PAGESERVER, BIN, Cluster, check, popen, until
 from lib.proxy import Proxy
 from lib.registry import test
 
@@ -348,5 +348,5 @@ def chaos(t):
         judge_during(clients)
         for node, (descriptors, megabytes) in use.items():
             check(descriptors < 300, f"{node} has {descriptors} descriptors open")
-            check(megabytes < 1200, f"{node} has {megabytes} MB")
+            check(megabytes < 1200 * KEPT, f"{node} has {megabytes} MB")
         same_everywhere(c, judge(t, c, clients))

@@ -8,7 +8,7 @@ import os
 import random
 import time
 
-from lib.cluster import Failure, check
+from lib.cluster import SLOWER, Failure, check
 from lib.registry import test
 from lib.sides import Side
 
@@ -462,7 +462,7 @@ def one_history(t, c, seed, n, until):
       "rows and bytes", 24 * 3600)
 def differential(t):
     only = os.environ.get("DIFFERENTIAL_SEED")
-    seconds = float(os.environ.get("DIFFERENTIAL_SECONDS", 120 if t.slow() else 12))
+    seconds = float(os.environ.get("DIFFERENTIAL_SECONDS", 120 if t.slow() else 12 * SLOWER))
     seeds = random.SystemRandom()
     asked = failed = histories = 0
     slowest = (0.0, None)

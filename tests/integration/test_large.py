@@ -4,12 +4,12 @@ or not at all whoever dies in between."""
 import os
 import time
 
-from lib.cluster import NODES, PAGESERVER, check, line, tell, until
+from lib.cluster import KEPT, NODES, PAGESERVER, check, line, tell, until
 from lib.registry import test
 
 SIZE_MIB = 64
-COMPUTE_MIB = 24  # beyond what the process had before; the transaction is 64 MiB
-DAEMON_MIB = 48
+COMPUTE_MIB = 24 * KEPT  # beyond what the process had before; the transaction is 64 MiB
+DAEMON_MIB = 48 * KEPT
 KILL_MIB = 24  # of the tests that kill somebody
 
 

@@ -5,11 +5,11 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from lib.cluster import NODES, PAGESERVER, check, line, tell
+from lib.cluster import NODES, PAGESERVER, SLOWER, check, line, tell
 from lib.registry import test
 from test_chaos import ChaosCluster
 
-PATIENCE = 10  # seconds within which an outcome is told once a majority is there
+PATIENCE = 10 * SLOWER  # seconds within which an outcome is told once a majority is there
 
 
 def commit_in_doubt(c, name, way):

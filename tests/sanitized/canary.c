@@ -1,8 +1,8 @@
 /*
- * canary.c - a data race and a leak that must be reported: else the sanitizer is not at work and
- * its silence about everything else means nothing.
+ * canary.c - a data race, a leak, a write beyond the end and an overflow that must be reported:
+ * else the sanitizer is not at work and its silence about everything else means nothing.
  *
- *   canary race|leak
+ *   canary race|leak|overrun|undefined
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -39,12 +39,33 @@ static void leak(void)
     lost = NULL;
 }
 
+static void overrun(void)
+{
+    volatile size_t size = 7; /* unknown to UBSan, which would be first to complain */
+    volatile char *room = malloc(size);
+
+    if (room)
+        room[size] = 1;
+    free((void *)room);
+}
+
+static void undefined(void)
+{
+    volatile int largest = 0x7fffffff;
+
+    printf("%d\n", largest + 1);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "race") == 0)
         race();
     else if (argc == 2 && strcmp(argv[1], "leak") == 0)
         leak();
+    else if (argc == 2 && strcmp(argv[1], "overrun") == 0)
+        overrun();
+    else if (argc == 2 && strcmp(argv[1], "undefined") == 0)
+        undefined();
     else
         return 2;
     return 0;

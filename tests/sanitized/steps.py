@@ -13,28 +13,30 @@ import time
 PROGRAMS = ("corallite", "corallite-pageserver", "corallite-safekeeper", "corallite.so")
 
 
-def build_of(directory):
-    """A hash over everything executable that the steps run."""
+def build_of(directory, *more):
+    """A hash over the products and what else a step runs of the directory."""
     digest = hashlib.sha256()
-    tests = os.path.join(directory, "tests")
-    names = [os.path.join(directory, p) for p in PROGRAMS]
-    names += [os.path.join(tests, n) for n in sorted(os.listdir(tests)) if n.startswith("unit-") or n == "sim"]
-    for name in names:
-        if os.path.isfile(name):
-            with open(name, "rb") as f:
-                digest.update(os.path.basename(name).encode() + b"\0" + f.read())
+    for name in (*PROGRAMS, *more):
+        with open(os.path.join(directory, name), "rb") as f:
+            digest.update(name.encode() + b"\0" + f.read())
     return digest.hexdigest()[:12]
 
 
 class Steps:
     def __init__(self, directory, kind):
-        self.file, self.build = os.path.join(directory, f"steps-{kind}.jsonl"), build_of(directory)
+        self.directory, self.file = directory, os.path.join(directory, f"steps-{kind}.jsonl")
+        self.builds = {}
         self.commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"], cwd=directory,
                                      capture_output=True, text=True, check=False).stdout.strip()
         self.before = self._read() if os.environ.get("RESUME") else {}
 
+    def build(self, *more):
+        if more not in self.builds:
+            self.builds[more] = build_of(self.directory, *more)
+        return self.builds[more]
+
     def _read(self):
-        """{step: it passed} of this build; the last line of a step counts."""
+        """{(step, build): its line}; the last one counts."""
         seen = {}
         try:
             with open(self.file) as f:
@@ -43,16 +45,18 @@ class Steps:
                         row = json.loads(line)
                     except ValueError:  # broken off in the middle
                         continue
-                    if row["build"] == self.build:
-                        seen[row["step"]] = row["passed"]
+                    seen[row["step"], row["build"]] = row
         except FileNotFoundError:
             pass
         return seen
 
-    def passed_before(self, step):
-        return self.before.get(step, False)
+    def passed_before(self, step, build):
+        """The (passed, failed, skipped, seconds) of a step that has passed with this build, or None."""
+        row = self.before.get((step, build))
+        return (*row["counts"], row["seconds"]) if row and row["passed"] else None
 
-    def note(self, step, passed, reports):
+    def note(self, step, build, passed, reports, counts, seconds):
         with open(self.file, "a") as f:
-            f.write(json.dumps({"step": step, "passed": bool(passed), "reports": reports, "build": self.build,
-                                "commit": self.commit, "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime())}) + "\n")
+            f.write(json.dumps({"step": step, "passed": bool(passed), "reports": reports, "counts": counts,
+                                "seconds": round(seconds, 1), "build": build, "commit": self.commit,
+                                "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime())}) + "\n")

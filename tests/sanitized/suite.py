@@ -1,13 +1,14 @@
 #!/usr/bin/python3
-"""suite.py address|thread [PART...] - the whole suite under a sanitizer, in a build directory $B made with it.
+"""suite.py address|thread|memcheck [PART...] - the whole suite under a sanitizer or valgrind's memcheck.
 
-Parts: canary unit sim integration cli sqlite (default: all; `unit` of thread has
-tests/sanitized/shim in Criterion's place). ONLY="name name" limits `integration`. Stock programs get the sanitizer's library preloaded. A
-report with a frame of ours fails the step that it came in (reports.py); what stock programs do by themselves is counted
-and told. A test that fails without a report fails here too: it may have been too slow. Each step is noted (steps.py); RESUME=yes
-leaves out what has passed with this build. Prints `N passed, N failed, N skipped`.
+$B is a build directory that was made for it. Parts: canary unit sim simc fullsim integration cli chaos sqlite; what does not
+run under a tool, and why, is in kinds.py and is printed. ONLY="name name" limits `integration`. Stock programs have the
+sanitizer's library preloaded. A report with a frame of ours fails the step that it came in (reports.py); what stock programs
+do by themselves is counted and told. A test that fails without a report fails here too. $JOBS (2) steps run at a time; each is noted
+(steps.py), and RESUME=yes leaves out what has passed with this build. Ends with `N passed, N failed, N skipped`.
 """
 
+import collections
 import os
 import re
 import subprocess
@@ -17,134 +18,133 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
+import kinds  # noqa: E402
+import memcheck  # noqa: E402
+import pool  # noqa: E402
 import reports  # noqa: E402
 import steps  # noqa: E402
 
-B = os.environ.get("B", "build/sanitize")
-LIBRARY = {"address": "libasan.so", "thread": "libtsan.so"}
-CANARY = {"address": ("leak", r"leak of 4711 byte"), "thread": ("race", "data race")}
-SLOWER = {"address": "4", "thread": "8"}
-PARTS = ("canary", "unit", "sim", "integration", "cli", "sqlite")
-# Integration tests that a sanitizer cannot run, each with the reason.
-NOT_WITH = {
-    "address": {
-        "memory_runs_out": "it replaces malloc",
-        "durable_write_at_two_safekeepers": "strace and LeakSanitizer both want ptrace",
-    },
-    "thread": {
-        "memory_runs_out": "it replaces malloc",
-        "durable_write_at_two_safekeepers": "strace and ThreadSanitizer's background thread: it is waited for in vain",
-    },
-}
-COUNTS = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.M)
+PARTS = ("canary", "unit", "sim", "simc", "fullsim", "integration", "cli", "chaos", "sqlite")
+TEST = re.compile(r"^Test\(\s*(\w+)", re.M)
 
 
-class Run:
-    def __init__(self, kind, room):
-        self.kind, self.log = kind, os.path.join(room, "report")
-        self.passed = self.failed = self.skipped = self.foreign = self.before = 0
-        self.steps = steps.Steps(os.path.join(ROOT, B), kind)
-        common = f"log_path={self.log}:log_exe_name=1"
-        self.env = dict(os.environ, B=B, SLOWER=SLOWER[kind], LSAN_OPTIONS="exitcode=0",
-                        ASAN_OPTIONS=f"{common}:detect_leaks=1:allocator_may_return_null=1",
-                        UBSAN_OPTIONS=f"{common}:print_stacktrace=1",
-                        TSAN_OPTIONS=f"{common}:history_size=4:die_after_fork=0:exitcode=0:allocator_may_return_null=1")
+def suites_of(folder):
+    """{suite: number of tests} that the sources in a folder define."""
+    found = collections.Counter()
+    for name in os.listdir(folder):
+        if name.endswith(".c"):
+            with open(os.path.join(folder, name)) as f:
+                found.update(TEST.findall(f.read()))
+    return found
 
-    def preloaded(self):
-        library = subprocess.run(["gcc", f"-print-file-name={LIBRARY[self.kind]}"], capture_output=True, text=True,
-                                 check=True).stdout.strip()
-        return dict(self.env, LD_PRELOAD=os.path.realpath(library))
 
-    def told(self, name, good, text=""):
-        ours, foreign = reports.collect(self.log)
-        self.foreign += foreign
-        good = good and not ours
-        self.passed, self.failed = self.passed + good, self.failed + (not good)
-        self.steps.note(name, good, len(ours))
-        print(f"{'ok' if good else 'not ok'} {name}{f' ({len(ours)} reports)' if ours else ''}", flush=True)
-        for report in ours[:3]:
-            print(report[:3000])
-        if not good and not ours:
-            why = [line[:400] for line in text.splitlines() if line.startswith("not ok") or "FAIL" in line]
-            print("\n".join(f"# {line}" for line in why[:8] or text[-1500:].splitlines()), flush=True)
+class Suite:
+    def __init__(self, kind, b, run):
+        """b: the build directory, seen from the root; for memcheck the wrapped one."""
+        self.kind, self.b, self.run = kind, b, run
+        self.bin = os.path.join(ROOT, b)
+        self.stock = {**kind.preload(), "B": b}
+        if kind is kinds.MEMCHECK:
+            self.stock["PATH"] = os.path.join(self.bin, "path") + ":" + os.environ["PATH"]
 
-    def step(self, name, command, env=None, seconds=3600):
-        if self.steps.passed_before(name):
-            self.passed, self.before = self.passed + 1, self.before + 1
-            print(f"ok before: {name}", flush=True)
-            return ""
-        try:
-            done = subprocess.run(command, cwd=ROOT, env=env or self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                  timeout=seconds)
-            good, text = done.returncode == 0, done.stdout.decode(errors="replace")
-        except subprocess.TimeoutExpired as e:
-            good, text = False, f"not finished after {seconds} s\n" + (e.stdout or b"").decode(errors="replace")
-        self.told(name, good, text)
-        return text
-
-    # -- parts ----------------------------------------------------------------------------------
+    def path(self, name):
+        return os.path.join(self.bin, name)
 
     def canary(self):
-        """Its report must come, and by the same way as all others."""
-        what, pattern = CANARY[self.kind]
-        extension = os.path.join(os.path.abspath(os.path.join(ROOT, B)), "tests/sanitized/canaryextension.so")
-        for where, command in (("a program", [os.path.join(B, "tests/sanitized/canary"), what]),
-                               ("an extension of the stock shell", ["sqlite3", ":memory:", f".load {extension}"])):
-            subprocess.run(command, cwd=ROOT, env=self.preloaded(), timeout=60, capture_output=True)
-            ours, _ = reports.collect(self.log)
-            found = any(re.search(pattern, report) for report in ours)
-            self.passed, self.failed = self.passed + found, self.failed + (not found)
-            print(f"{'ok' if found else 'not ok'} canary: a {what} in {where} is reported", flush=True)
+        """What must be reported, and by the same way as everything else; what was not is a failure."""
+        extension = os.path.join(ROOT, self.b, "tests/sanitized/canaryextension.so")
+        tried = [(what, "a program", [self.path("tests/sanitized/canary"), what]) for what in self.kind.canaries]
+        tried.append((self.kind.extension, "an extension of the stock shell", ["sqlite3", ":memory:", f".load {extension}"]))
+        for what, where, command in tried:
+            log = self.run.new_log()
+            env = {**self.kind.environment(log), **(self.stock if where != "a program" else {})}
+            subprocess.run(command, cwd=ROOT, env=env, timeout=120, capture_output=True, check=False)
+            found = any(re.search(self.kind.canaries[what], report) for report in self.run.collect(log)[0])
+            self.run.count("canary", found, not found, 0)
+            print(f"{'ok' if found else 'not ok'} canary: {what} in {where} is reported", flush=True)
+
+    # -- the steps of each part -------------------------------------------------------------------
 
     def unit(self):
-        for module in ("common", "proto", "safekeeper", "pageserver", "compute-vfs", "cli"):
-            if self.kind == "thread":  # with tests/sanitized/shim in Criterion's place
-                self.step(f"unit {module}", [os.path.join(B, f"tests/unit-{module}")],
-                          dict(self.env, CORALLITE_BIN_DIR=os.path.abspath(os.path.join(ROOT, B))), 5400)
-                continue
-            env = dict(self.env, CORALLITE_BIN_DIR=os.path.abspath(os.path.join(ROOT, B)), UNIT_TIMEOUT_S="900")
-            self.step(f"unit {module}", ["tests/unit/run", os.path.join(B, f"tests/unit-{module}")], env)
+        unit = os.path.join(ROOT, "tests", "unit")
+        env = {"CORALLITE_BIN_DIR": self.bin}
+        for module in sorted(m for m in os.listdir(unit) if os.path.isdir(os.path.join(unit, m))):
+            binary = self.path(f"tests/unit-{module}")
+            for suite, n in sorted(suites_of(os.path.join(unit, module)).items()):
+                # Under ASan these are Criterion's, else shim/ stands in its place.
+                which = ["--filter", suite + "/*"] if self.kind is kinds.ADDRESS else [suite + "/"]
+                yield pool.Step("unit", f"unit {module}/{suite}", [binary, *which], env, tests=n,
+                                runs=(f"tests/unit-{module}",))
 
     def sim(self):
-        self.step("sim, 30 s", [os.path.join(B, "tests/sim"), "--seconds", "30"])
+        seeds = ["--seed", "1", "--runs", "20"] if self.kind is kinds.MEMCHECK else ["--seconds", "30"]
+        yield pool.Step("sim", "sim " + " ".join(seeds), [self.path("tests/sim"), *seeds], runs=("tests/sim",))
+
+    def simc(self):
+        how = ["--depth", "1", "--seconds", "1"] if self.kind is kinds.MEMCHECK else ["--depth", "2", "--seconds", "20"]
+        yield pool.Step("simc", "simc " + " ".join(how), [self.path("tests/simc"), "--seed", "1", *how], runs=("tests/simc",))
+
+    def fullsim(self):
+        # Its processes are coroutines and may be killed anywhere: what such a one had is not given back.
+        no_leaks = self.kind.options["ASAN_OPTIONS"].replace("detect_leaks=1", "detect_leaks=0")
+        for seed in (1, 11):
+            how = ["--seed", str(seed), "--runs", "10"]
+            yield pool.Step("fullsim", "fullsim " + " ".join(how), [self.path("tests/fullsim"), *how],
+                            options={"ASAN_OPTIONS": no_leaks}, runs=("tests/fullsim",))
 
     def integration(self):
-        listed = subprocess.run(["/usr/bin/python3", "tests/integration/run.py", "--list"], cwd=ROOT, env=self.env,
-                                capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(["/usr/bin/python3", "tests/integration/run.py", "--list"], cwd=ROOT, capture_output=True,
+                                text=True, check=True).stdout
         names = [line.split()[0].rstrip(":") for line in listed.splitlines() if line.strip()]
-        only = os.environ.get("ONLY", "").split()
-        for name in only or names:
-            why = NOT_WITH[self.kind].get(name)
+        for name in os.environ.get("ONLY", "").split() or names:
+            why = self.kind.tests.get(name)
             if why:
-                self.skipped += 1
+                self.run.count("integration", 0, 0, 1)
                 print(f"skip {name}: {why}", flush=True)
-                continue
-            text = self.step(name, ["/usr/bin/python3", "tests/integration/run.py", "--only", name], self.preloaded(), 1800)
-            count = COUNTS.search(text)
-            if count and count[3] != "0":
-                self.passed, self.skipped = self.passed - 1, self.skipped + 1
-                print(f"# skipped by itself: {name}", flush=True)
+            else:
+                yield pool.Step("integration", name, ["/usr/bin/python3", "tests/integration/run.py", "--only", name], self.stock)
 
     def cli(self):
-        # man keeps its helpers from opening files, the sanitizer's log among them, unless it is told not to.
-        self.step("cli", ["tests/cli/run", B], dict(self.preloaded(), MAN_DISABLE_SECCOMP="1"))
+        # man keeps its helpers from opening files, the tool's log among them, unless it is told not to.
+        yield pool.Step("cli", "cli", ["tests/cli/run", self.b], dict(self.stock, MAN_DISABLE_SECCOMP="1"))
+
+    def chaos(self):
+        yield pool.Step("chaos", "chaos", ["/usr/bin/python3", "tests/chaos/run.py", "--ci"], self.stock)
 
     def sqlite(self):
-        """SQLite's own scripts: its test program is made by tests/sqlite with the same flags."""
-        self.step("sqlite quarter", ["make", "--no-print-directory", "sqlite-quarter", f"B={B}"], self.preloaded(), 5400)
+        """SQLite's own scripts. Its test program is as it is; our objects, and so the tool, are linked into it."""
+        yield pool.Step("sqlite", "sqlite quarter", ["/usr/bin/python3", "tests/sqlite/run.py", "--quarter", "--out",
+                                                     self.path("sqlite/quarter")], {"B": self.b}, 5400, runs=("sqlite/testfixture",))
+
+    # -- all together -----------------------------------------------------------------------------
+
+    def all(self, parts):
+        if "canary" in parts:
+            self.canary()
+        if parts == PARTS:
+            for part, why in self.kind.parts.items():
+                print(f"# not under {self.kind.name}: {part}: {why}")
+        todo = []
+        for part in parts:
+            if part != "canary" and part not in self.kind.parts:
+                todo += getattr(self, part)()
+        self.run.run_all(todo)
 
 
-def main(kind, parts):
+def main(name, parts):
+    kind, b = kinds.KINDS[name], os.environ.get("B", "build/sanitize")
     if not all(p in PARTS for p in parts):
         print(f"suite.py: the parts are {' '.join(PARTS)}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="corallite-sanitized-") as room:
-        run = Run(kind, room)
-        for part in parts or PARTS:
-            getattr(run, part)()
-    print(f"# {run.foreign} reports without a frame of ours (stock programs); {run.before} steps had passed before with this build")
-    print(f"{run.passed} passed, {run.failed} failed, {run.skipped} skipped")
-    return 0 if run.failed == 0 and run.passed else 1
+        os.chmod(room, 0o755)  # SQLite's scripts run as nobody
+        noted = steps.Steps(os.path.join(ROOT, b), name)
+        wrapped = memcheck.wrapped(ROOT, b) if kind is kinds.MEMCHECK else b
+        collect = memcheck.collector(ROOT) if kind is kinds.MEMCHECK else reports.collect
+        run = pool.Pool(kind, ROOT, room, noted, collect)
+        print(f"# {name}, commit {noted.commit}, build {noted.build()}, everything may take {kind.patience} times as long", flush=True)
+        Suite(kind, wrapped, run).all(tuple(parts) or PARTS)
+    return run.closing()
 
 
 if __name__ == "__main__":

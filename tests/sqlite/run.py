@@ -173,7 +173,8 @@ def run_script(place, path):
            "HARNESS_BACKEND": args.backend, "HARNESS_NAME": re.sub(r"[^A-Za-z0-9]", "-", name),
            "HARNESS_COUNTS": counts, "HARNESS_HIDDEN": hidden,
            "HARNESS_COMMAND": COMMAND,
-           "CORALLITE_LOG": os.environ.get("CORALLITE_LOG", "off")}
+           "CORALLITE_LOG": os.environ.get("CORALLITE_LOG", "off"),
+           **{name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}}
     if place.cluster:
         env["CORALLITE_SERVER"] = place.cluster.server()
     before = place.metrics()
@@ -182,7 +183,7 @@ def run_script(place, path):
     with open(log, "wb") as out:
         status = run_bounded(
             as_nobody([FIXTURE, PRELUDE, os.path.join(TREE, "test"), "veryquick", path]),
-            here, env, out, SECONDS.get(name, args.timeout))
+            here, env, out, SECONDS.get(name, args.timeout) * lib.SLOWER)
     seconds = time.monotonic() - began
     result = judge(name, log, status)
     result["seconds"] = round(seconds, 2)

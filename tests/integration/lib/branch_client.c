@@ -73,7 +73,7 @@ static int read_pages(struct psock *s, char *database, char *branch, uint32_t n,
     uint64_t began = co_now_us();
     for (uint32_t i = 0; !rc && i < n; i++) {
         pgno = i % at->db_pages + 1;
-        body.len = 0;
+        co_buf_free(&body); /* each answer is a new one */
         rc = call(s, FRAME_GET_PAGES, &q.base, &body, &frame);
         if (!rc && body.len - frame.message_bytes != at->page_size)
             rc = co_fail(CO_ERR_CORRUPT, "page %u did not come", pgno);

@@ -20,8 +20,20 @@ import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BIN = os.path.join(ROOT, os.environ.get("B", "build"))
-# Under a sanitizer everything takes longer: bounds are multiplied by this (tests/sanitized/suite.py).
+# Under a sanitizer everything takes longer: bounds are multiplied by this (tests/sanitized/kinds.py).
 SLOWER = float(os.environ.get("SLOWER", "1"))
+# A sanitizer keeps for a while what was freed: bounds of memory are multiplied by this.
+KEPT = 16 if SLOWER > 1 else 1
+if SLOWER != 1:
+    # The many waits for a process each have a bound of their own; here all of them learn of it.
+    def _patient(wait):
+        return lambda self, timeout=None: wait(self, timeout if timeout is None else timeout * SLOWER)
+
+    def _patient_talk(talk):
+        return lambda self, input=None, timeout=None: talk(self, input, timeout if timeout is None else timeout * SLOWER)
+
+    subprocess.Popen.wait = _patient(subprocess.Popen.wait)
+    subprocess.Popen.communicate = _patient_talk(subprocess.Popen.communicate)
 EXTENSION = os.path.join(BIN, "corallite")
 NODES = (1, 2, 3)
 PAGESERVER = "pageserver"
@@ -188,7 +200,7 @@ class Cluster:
     def stop(self, node, seconds=10):
         """SIGTERM; a clean stop has exit status 0."""
         self.process[node].terminate()
-        check(self.process[node].wait(seconds * SLOWER) == 0, f"{node} did not stop cleanly")
+        check(self.process[node].wait(seconds) == 0, f"{node} did not stop cleanly")
 
     def restart(self, node):
         if self.process[node].poll() is None:
@@ -319,7 +331,7 @@ def run(args, text, timeout, env=None):
     process = popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                     text=True, env=env)
     try:
-        out, err = process.communicate(text, timeout=timeout * SLOWER)
+        out, err = process.communicate(text, timeout=timeout)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()

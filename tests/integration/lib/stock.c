@@ -49,8 +49,8 @@ void die(const char *format, ...)
 
 static char *buffer(void)
 {
-    static char ring[8][1024];
-    static int next;
+    static _Thread_local char ring[8][1024];
+    static _Thread_local unsigned next;
 
     return ring[next++ % 8];
 }

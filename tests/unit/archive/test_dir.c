@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "archive/store.h"
+#include "tests/unit/slower.h"
 
 static char base[64], url[80], aside[80];
 
@@ -151,7 +152,7 @@ Test(dir, killed_while_it_puts_leaves_whole_objects)
                     _exit(1);
             }
         }
-        usleep((useconds_t)(7000 + 3000 * round));
+        usleep((useconds_t)(7000 + 3000 * round) * slower());
         kill(child, SIGKILL);
         waitpid(child, NULL, 0);
     }

@@ -138,6 +138,21 @@ Test(btree, keys_are_ordered_as_sqlite_orders)
                     near = {.type = BT_REAL, .real = 9223372036854775808.0};
     key.column[0].descending = false;
     cr_assert_lt(bt_key_compare(&key, &big, &near), 0);
+    cr_assert_gt(bt_key_compare(&key, &near, &big), 0);
+    /* around 2^53 + 1, which no double holds, around a fraction, and below all integers */
+    struct bt_value odd = {.type = BT_INTEGER, .integer = 9007199254740993},
+                    even = {.type = BT_REAL, .real = 9007199254740992.0},
+                    minus = {.type = BT_INTEGER, .integer = -2},
+                    below = {.type = BT_REAL, .real = -2.5},
+                    least = {.type = BT_INTEGER, .integer = INT64_MIN},
+                    same = {.type = BT_REAL, .real = -9223372036854775808.0},
+                    lower = {.type = BT_REAL, .real = -1e300};
+    cr_assert_gt(bt_key_compare(&key, &odd, &even), 0);
+    cr_assert_gt(bt_key_compare(&key, &minus, &below), 0);
+    cr_assert_lt(bt_key_compare(&key, &below, &minus), 0);
+    cr_assert_eq(bt_key_compare(&key, &least, &same), 0);
+    cr_assert_gt(bt_key_compare(&key, &least, &lower), 0);
+    cr_assert_lt(bt_key_compare(&key, &more, &odd), 0);
 }
 
 static uint8_t pages[4][PAGE];

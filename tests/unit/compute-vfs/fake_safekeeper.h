@@ -14,7 +14,7 @@ struct fake_sk {
     struct co_id timeline;
     struct wal_config config;
 
-    /* everything below under server.lock */
+    /* everything down to the switches under server.lock */
     term_t term;
     struct co_id nonce;
     struct q_term history[256];
@@ -27,14 +27,15 @@ struct fake_sk {
     struct fake_conn *holder, *waiting[8];
     struct qmsg_scratch scratch;
 
-    bool no_acks;    /* takes records, says nothing about them */
-    bool no_votes;   /* says nothing to VOTE */
-    bool no_appends; /* drops APPEND unseen */
-    int error;       /* answers everything with this */
-    bool sealed;     /* answers votes and records with READONLY */
-    uint64_t lease_us;
-    uint64_t votes, appends, read_pos, releases;
-    uint64_t bytes_in; /* frames of the log, headers included */
+    /* Switches and counts, which a test sets and reads without the lock. */
+    atomic_bool no_acks;    /* takes records, says nothing about them */
+    atomic_bool no_votes;   /* says nothing to VOTE */
+    atomic_bool no_appends; /* drops APPEND unseen */
+    atomic_int error;       /* answers everything with this */
+    atomic_bool sealed;     /* answers votes and records with READONLY */
+    _Atomic uint64_t lease_us;
+    _Atomic uint64_t votes, appends, read_pos, releases;
+    _Atomic uint64_t bytes_in; /* frames of the log, headers included */
 };
 
 /* Three of them and the timeline that names them. */

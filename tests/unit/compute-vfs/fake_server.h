@@ -29,8 +29,8 @@ struct fake_conn {
 struct fake_server {
     /* set by the test before start */
     struct co_id cluster;
-    uint32_t node;
-    int64_t clock_ahead_us;
+    _Atomic uint32_t node;
+    _Atomic int64_t clock_ahead_us;
     void *owner;
     /* Called under `lock`, on a thread of the connection. false: close the connection. */
     bool (*on_frame)(void *owner, struct fake_conn *conn, const struct frame_header *frame,
@@ -41,9 +41,9 @@ struct fake_server {
     int listen_fd;
     uint16_t port; /* kept over stop and start */
     pthread_t thread;
-    bool mute; /* accepts, reads, answers nothing */
+    atomic_bool mute; /* accepts, reads, answers nothing */
     struct fake_conn conn[FAKE_CONNS];
-    uint64_t hellos;
+    _Atomic uint64_t hellos;
 };
 
 void fake_server_init(struct fake_server *s);

@@ -84,6 +84,23 @@ struct mem_log {
 
 static pthread_mutex_t G = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+
+/* A child must not inherit G from a thread that it does not have. First of all handlers, so that G
+ * comes last, as in a call: conn.c holds its own lock there. */
+static void lock_g(void)
+{
+    pthread_mutex_lock(&G);
+}
+
+static void unlock_g(void)
+{
+    pthread_mutex_unlock(&G);
+}
+
+__attribute__((constructor)) static void watch_forks(void)
+{
+    pthread_atfork(lock_g, unlock_g, unlock_g);
+}
 static struct mem_db *dbs;
 
 static bool wait_ms(uint64_t until_us)

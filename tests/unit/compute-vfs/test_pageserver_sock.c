@@ -9,6 +9,7 @@
 #include "common/crc32c.h"
 #include "compute-vfs/pageserver_sock.h"
 #include "fake_server.h"
+#include "tests/unit/slower.h"
 
 #define PAGE 1024u
 
@@ -471,7 +472,7 @@ Test(pageserver_sock, a_lag_that_does_not_end_is_told_with_the_servers_words)
 
     fx.lag = 100000;
     cr_assert_eq(get(p, 1, 1, 500), CO_ERR_LAG);
-    cr_assert_lt(co_now_us() - begin, 1500000u);
+    cr_assert_lt(co_now_us() - begin, 1500000u * slower());
     cr_assert_not_null(strstr(co_sentence(), "wanted 8, have 0"), "%s", co_sentence());
 }
 
@@ -484,7 +485,7 @@ Test(pageserver_sock, silence_ends_at_the_deadline)
     cr_assert_eq(get(p, 1, 1, 1000), 0);
     fx.server.mute = true;
     cr_assert_eq(get(p, 1, 1, 300), CO_ERR_TIMEOUT);
-    cr_assert_lt(co_now_us() - begin, 1500000u);
+    cr_assert_lt(co_now_us() - begin, 1500000u * slower());
     cr_assert_not_null(strstr(co_sentence(), address), "%s", co_sentence());
 }
 
@@ -498,7 +499,7 @@ Test(pageserver_sock, a_connection_whose_other_end_vanished_is_only_latency)
     fx.swallow = 1;
     uint64_t begin = co_now_us();
     cr_assert_eq(get(p, 1, 1, 20000), 0, "%s", co_sentence());
-    cr_assert_lt(co_now_us() - begin, 9000000u, "much sooner than the caller's timeout");
+    cr_assert_lt(co_now_us() - begin, 9000000u * slower(), "much sooner than the caller's timeout");
     assert_good(p, 1);
 }
 
@@ -512,7 +513,7 @@ Test(pageserver_sock, a_server_that_is_not_there_is_told_within_three_seconds)
     cr_assert_eq(cv_pageserver_open(address, &absent), 0);
     uint64_t begin = co_now_us();
     cr_assert_eq(absent->ops->open(absent, "shop", "main", 30000, &t), CO_ERR_CONNECT);
-    cr_assert_lt(co_now_us() - begin, 3000000u);
+    cr_assert_lt(co_now_us() - begin, 3000000u * slower());
     cr_assert_not_null(strstr(co_sentence(), address), "%s", co_sentence());
     absent->ops->close(absent);
 }
@@ -726,7 +727,7 @@ Test(two_pageservers, without_the_owner_that_is_a_sentence_soon)
     cr_assert_eq(pages->ops->create(pages, "shop", 20000, &out), CO_ERR_FOLLOWER);
     cr_assert(strstr(co_sentence(), "alone") && strstr(co_sentence(), "cannot be reached now"),
               "%s", co_sentence());
-    cr_assert_lt(co_now_us() - begin_us, 6000000);
+    cr_assert_lt(co_now_us() - begin_us, 6000000 * slower());
 }
 
 Test(two_pageservers, a_clear_no_is_not_asked_about_again)
@@ -747,7 +748,7 @@ Test(two_pageservers, both_gone_is_told_in_time)
     fake_server_stop(&fx.server);
     fake_server_stop(&second.server);
     cr_assert_eq(get(p, 1, 1, 30000), CO_ERR_CONNECT);
-    cr_assert_lt(co_now_us() - begin_us, 3000000, "nobody was ever reached");
+    cr_assert_lt(co_now_us() - begin_us, 3000000 * slower(), "nobody was ever reached");
     fake_server_start(&fx.server);
     fake_server_start(&second.server);
 }

@@ -9,6 +9,7 @@
 #include "compute-vfs/vfs.h"
 #include "mem_backend.h"
 #include "sql.h"
+#include "tests/unit/slower.h"
 
 TestSuite(turn, .init = sql_init, .timeout = 60);
 
@@ -59,7 +60,7 @@ Test(turn, busy_timeout_is_time)
     began = co_now_us();
     cr_assert_eq(sql_rc(b, "insert into y values(1)"), SQLITE_OK);
     cr_assert_geq(co_now_us() - began, 500000);
-    cr_assert_lt(co_now_us() - began, 900000);
+    cr_assert_lt(co_now_us() - began, 900000 * slower());
     pthread_join(later.thread, NULL);
     sql_close(a);
     sql_close(b);
@@ -101,7 +102,7 @@ Test(turn, a_timeout_ends_in_busy_and_not_early)
     began = co_now_us();
     cr_assert_eq(sql_rc(b, "insert into y values(1)"), SQLITE_BUSY);
     cr_assert_geq(co_now_us() - began, 290000);
-    cr_assert_lt(co_now_us() - began, 600000);
+    cr_assert_lt(co_now_us() - began, 600000 * slower());
     sql_do(a, "rollback");
     sql_close(a);
     sql_close(b);
@@ -128,7 +129,7 @@ Test(turn, a_refused_writer_that_does_not_come_again_holds_nobody_up)
     sql_do(a, "commit");
     began = co_now_us();
     cr_assert_eq(sql_rc(c, "insert into y values(2)"), SQLITE_OK, "without a busy timeout");
-    cr_assert_lt(co_now_us() - began, 100000);
+    cr_assert_lt(co_now_us() - began, 100000 * slower());
     sql_close(b);
     sql_close(a);
     sql_close(c);
@@ -169,7 +170,7 @@ Test(turn, an_idle_holder_lets_go_within_the_call)
     usleep(50000);
     began = co_now_us();
     cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_OK);
-    cr_assert_lt(co_now_us() - began, 1000000); /* 20 ms on a quiet machine */
+    cr_assert_lt(co_now_us() - began, 1000000 * slower()); /* 20 ms on a quiet machine */
     cr_assert_eq(sql_rc(a, "insert into t values(3)"), SQLITE_OK);
     cr_assert_eq(sql_int(b, "select count(*) from t"), 3);
     sql_close(a);
@@ -200,7 +201,7 @@ Test(turn, an_open_transaction_elsewhere_is_busy_soon)
     began = co_now_us();
     cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_BUSY);
     cr_assert_geq(co_now_us() - began, 50000, "a short one is waited for");
-    cr_assert_lt(co_now_us() - began, 2500000); /* 0.1 s on a quiet machine */
+    cr_assert_lt(co_now_us() - began, 2500000 * slower()); /* 0.1 s on a quiet machine */
     cr_assert_geq(mem_count.writings, 1);
     sql_do(a, "insert into t values(1); commit");
     sql_do(b, "insert into t values(2)");
@@ -222,7 +223,7 @@ Test(turn, a_busy_timeout_counts_what_was_waited_for_the_lease_too)
     began = co_now_us();
     cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_BUSY);
     cr_assert_geq(co_now_us() - began, 990000);
-    cr_assert_lt(co_now_us() - began, 2500000); /* 1.02 s on a quiet machine */
+    cr_assert_lt(co_now_us() - began, 2500000 * slower()); /* 1.02 s on a quiet machine */
     sql_do(a, "insert into t values(1); commit");
     cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_OK);
     cr_assert_eq(sql_int(a, "select count(*) from t"), 2);
@@ -246,7 +247,7 @@ Test(turn, a_sleeper_is_woken_when_the_lease_comes)
     began = co_now_us();
     vfs->xSleep(vfs, 3000000);
     cr_assert_geq(co_now_us() - began, 190000, "not before it is free");
-    cr_assert_lt(co_now_us() - began, 1500000);
+    cr_assert_lt(co_now_us() - began, 1500000 * slower());
     cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_OK);
     pthread_join(later.thread, NULL);
     sql_close(a);
@@ -384,7 +385,7 @@ Test(turn, a_term_lost_to_a_minority_while_idle_gives_the_lease_back)
     mem_contest("db");
     began = co_now_us();
     cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_OK);
-    cr_assert_lt(co_now_us() - began, 2500000); /* 20 ms on a quiet machine */
+    cr_assert_lt(co_now_us() - began, 2500000 * slower()); /* 20 ms on a quiet machine */
     sql_close(a);
     sql_close(b);
 }
@@ -400,6 +401,6 @@ Test(turn, the_last_close_gives_the_lease_up)
     b = sql_open_other("db");
     began = co_now_us();
     sql_do(b, "insert into t values(1)");
-    cr_assert_lt(co_now_us() - began, 200000);
+    cr_assert_lt(co_now_us() - began, 200000 * slower());
     sql_close(b);
 }

@@ -1,5 +1,6 @@
 /* test_branch.c - moments and branches of a whole pageserver, against three fake safekeepers. */
 #include "tests/unit/pageserver/daemon_fixture.h"
+#include "tests/unit/slower.h"
 
 TestSuite(branch, .init = setup, .fini = teardown, .timeout = 60);
 
@@ -274,7 +275,7 @@ Test(branch, the_head_is_what_was_acknowledged_when_the_question_came)
     fake_set_tail(&fake, &tl.id, 800);
     uint64_t begin = co_now_us();
     cr_assert_eq(at("main", "").lsn, scribe.lsn, "what nobody acknowledged is not the head");
-    cr_assert_lt(co_now_us() - begin, 5000000);
+    cr_assert_lt(co_now_us() - begin, 5000000 * slower());
     fake_set_up(&fake, 0, false);
     cr_assert_eq(at("main", "").lsn, scribe.lsn, "two of three are enough");
     fake_set_up(&fake, 1, false);
@@ -677,7 +678,7 @@ Test(branch, a_log_of_10000_commits_is_told_page_by_page_across_a_branch_point)
         cr_assert_eq(got[i], lsn[10000 - i], "commit %u", i);
     fprintf(stderr, "a page of 700 of 10,000 commits: at most %llu us\n",
             (unsigned long long)worst);
-    cr_assert_lt(worst, 1000000);
+    cr_assert_lt(worst, 1000000 * slower());
     Corallite__Log bad = CORALLITE__LOG__INIT;
     struct reply r;
     bad.database = TEXT("shop");

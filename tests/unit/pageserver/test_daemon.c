@@ -1,5 +1,6 @@
 /* test_daemon.c - the whole pageserver in a process of its own, against three fake safekeepers. */
 #include "tests/unit/pageserver/daemon_fixture.h"
+#include "tests/unit/slower.h"
 
 TestSuite(daemon, .init = setup, .fini = teardown, .timeout = 60);
 
@@ -357,7 +358,7 @@ Test(daemon, sigterm_ends_it_with_0)
     uint64_t begin = co_now_us();
     int status = stop_daemon(SIGTERM);
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", status);
-    cr_assert_lt(co_now_us() - begin, 5000000u);
+    cr_assert_lt(co_now_us() - begin, 5000000u * slower());
 }
 
 Test(daemon, a_port_in_use_is_said_and_ends_it_with_1)

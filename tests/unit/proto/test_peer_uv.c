@@ -8,6 +8,7 @@
 #include "proto/limits.h"
 #include "tests/unit/proto/peer_fixture.h"
 #include "tests/unit/proto/tcp_segments.h"
+#include "tests/unit/slower.h"
 
 static struct served served;
 
@@ -343,7 +344,7 @@ Test(peer_server, waits_for_hello_only_so_long_even_when_it_dribbles)
         usleep(20000);
     }
     cr_assert(naked_ended(fd));
-    cr_assert_lt(co_now_us() - begin, 2000000u);
+    cr_assert_lt(co_now_us() - begin, 2000000u * slower());
     co_buf_free(&frame);
     close(fd);
 }
@@ -364,7 +365,7 @@ Test(peer_server, gives_up_a_frame_that_makes_no_progress)
     naked_send(fd, frame.data, 30);
     uint64_t begin = co_now_us();
     cr_assert(naked_ended(fd));
-    cr_assert_lt(co_now_us() - begin, 2000000u);
+    cr_assert_lt(co_now_us() - begin, 2000000u * slower());
     cr_assert(reached(&served.closes, 1));
     cr_assert(strstr(served.reason, "sent no more of it"), "%s", served.reason);
     co_buf_free(&frame);
@@ -381,7 +382,7 @@ Test(peer_server, turns_away_connections_beyond_the_cap)
     uint64_t begin = co_now_us();
     int c = naked_connect(served.port);
     cr_assert(naked_ended(c));
-    cr_assert_lt(co_now_us() - begin, 2000000u, "at once, not for want of a Hello");
+    cr_assert_lt(co_now_us() - begin, 2000000u * slower(), "at once, not for want of a Hello");
     close(a);
     close(c);
     cr_assert(reached(&served.closes, 1));

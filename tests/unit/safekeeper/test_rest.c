@@ -233,6 +233,7 @@ Test(rest, disk_that_fails_when_a_timeline_is_opened_ends_the_process)
     talk_open(&t, &p);
     talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
     cr_assert_eq(daemon_wait(&p), 1);
+    talk_close(&t);
 }
 
 Test(rest, start_opens_few_of_many_and_knows_how_far_all_are)
