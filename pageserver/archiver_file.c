@@ -328,7 +328,7 @@ static bool ends_round(const struct ps_archiver *a, int rc)
 static void stand(struct ps_archiver *a)
 {
     for (uint32_t i = 0; i < a->task->n_lines; i++) {
-        struct ps_archived *t = find(a, &a->task->lines[i].meta.id, false);
+        struct ps_archived *t = ps_archived_find(a, &a->task->lines[i].meta.id, false);
         if (t && a->task->lines[i].meta.state != PS_DROPPED)
             t->stands = t->end;
     }
@@ -353,7 +353,7 @@ static int work(struct ps_archiver *a)
         return rc;
     rc = ps_archive_manifest(a);
     if (!rc)
-        rc = still_ours(a);
+        rc = ps_archive_still_ours(a);
     if (!rc)
         stand(a);
     if (!rc)
