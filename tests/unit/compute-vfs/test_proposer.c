@@ -1611,6 +1611,7 @@ Test(proposer, beside_the_vote_of_a_fresh_start_those_who_are_connected_are_hear
     cr_assert_eq(view().state, PR_CAMPAIGN);
     struct q_msg three_ = voted(1, h1, LSN_FIRST, LSN_FIRST);
     three_.granted = false;
+    three_.lease_held = true;
     receive(3, three_);
     cr_assert_eq(view().state, PR_RECOVER, "it answered, whatever");
 }
