@@ -802,7 +802,7 @@ Test(store, what_gathers_in_a_transaction_is_never_missed)
         } else if (what < 98) {
             struct ps_usage counted;
             cr_assert_eq(ps_usage_count(wr, 1, &counted), 0);
-            cr_assert_eq(counted.versions, n);
+            cr_assert_eq(counted.versions, (uint64_t)n);
         } else {
             cr_assert_eq(ps_write_commit(wr), 0);
             cr_assert_eq(ps_write_begin(wr), 0);
