@@ -765,6 +765,16 @@ void uv_freeaddrinfo(struct addrinfo *list)
     (void)list;
 }
 
+/* Only what reads an archive asks for it, and there is none here. */
+int uv_queue_work(uv_loop_t *l, uv_work_t *req, uv_work_cb work, uv_after_work_cb done)
+{
+    (void)l;
+    (void)req;
+    (void)work;
+    (void)done;
+    return UV_ENOTSUP;
+}
+
 /* ---- threads -----------------------------------------------------------------------------------
  */
 
