@@ -61,6 +61,12 @@ static bool has_all(const struct sim *s, const struct node *n)
                    sizeof(struct wal_digest)) == 0);
 }
 
+/* Its doubt may be over and that not on its disk yet: a crash brings it back. */
+static bool in_doubt(const struct sim *s, const struct node *n)
+{
+    return n->ctl.suspect_lsn || node_doubt(s, n);
+}
+
 /* May the disk of n go back to a log that ends at `end`, and to a term? *word: somebody has nothing
  * but the word of a leader. */
 static bool covered(struct sim *s, const struct node *n, lsn_t end, term_t term, bool *word)
@@ -68,7 +74,7 @@ static bool covered(struct sim *s, const struct node *n, lsn_t end, term_t term,
     bool loses = end < committed(s);
     *word = false;
     if (s->w.n_sk != N_MEMBERS || s->w.come_back || n->promised > committed(s) ||
-        node_doubt(s, n)) {
+        in_doubt(s, n)) {
         return false;
     }
     for (uint32_t i = 0; i < s->w.n_sk; i++) {
@@ -78,7 +84,7 @@ static bool covered(struct sim *s, const struct node *n, lsn_t end, term_t term,
         }
         witness_settle(s, o, false);
         bool log = has_all(s, o);
-        if (node_doubt(s, o) || (term < n->ctl.term && o->ctl.term < n->ctl.term) ||
+        if (in_doubt(s, o) || (term < n->ctl.term && o->ctl.term < n->ctl.term) ||
             (loses && !log && q_known_commit(o->witness, o->n_witness) < committed(s))) {
             return false;
         }
@@ -127,14 +133,28 @@ static void take(struct sim *s, struct node *n)
     im->taken = true;
 }
 
-static void put_back(struct node *n, const struct image *im)
+/* The index of what lies below the begin of the log is kept (base.c): it is the committed log. */
+static void index_below(struct sim *s, struct node *n, lsn_t base)
+{
+    uint32_t k = 0;
+    while (k < s->n_gold && s->gold[k].end <= base) {
+        k++;
+    }
+    node_grow_recs(n, k);
+    if (k) {
+        memcpy(n->recs, s->gold, k * sizeof *n->recs);
+    }
+    n->n_recs = n->agreed = k;
+}
+
+static void put_back(struct sim *s, struct node *n, const struct image *im)
 {
     n->had = n->synced > n->had ? n->synced : n->had;
     if (im->end > LSN_FIRST) {
         memcpy(n->log, im->log, (size_t)(im->end - LSN_FIRST));
     }
     n->written = n->synced = n->promised = im->end;
-    n->n_recs = n->agreed = 0; /* the scan of the start finds them */
+    index_below(s, n, im->ctl.base.lsn); /* the scan of the start finds the others */
     copy_durable(&n->ctl, &n->cap_history, &im->ctl);
     n->ctl.no_lease = false;
     memcpy(n->witness, im->witness, sizeof n->witness);
@@ -185,7 +205,7 @@ void image_nemesis(struct sim *s)
           (unsigned long long)im->end, (unsigned long long)im->ctl.term,
           (unsigned long long)im->starts);
     crash_for(s, n, s->w.lease_us + s->w.lease_us / 32);
-    put_back(n, im);
+    put_back(s, n, im);
     if (word && below(s, R_NEMESIS, 4)) {
         hide_the_knowing(s, n);
     }
