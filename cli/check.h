@@ -63,7 +63,7 @@ struct check_report {
     uint32_t n_branches;
     struct check_node nodes[CHECK_NODES_MAX];
     uint32_t n_nodes;
-    char archive[CHECK_URL];   /* that the pageserver writes to; "": none */
+    char archive[CHECK_URL]; /* that the pageserver writes to; "": none */
     struct check_pair pairs[CHECK_PAIRS_MAX];
     uint32_t n_pairs;
     uint32_t n_compared;       /* timelines of the catalog that were compared */

@@ -23,11 +23,11 @@
 #define PR_TURN_US   50000u /* how long a safekeeper keeps the lease for whom it has told FREE */
 #define PR_NODES_MAX (2u * CO_MEMBERS_MAX)
 /* An idle commit is told to the safekeepers at the latest after so long (S5). */
-#define PR_TELL_US   1000u
+#define PR_TELL_US 1000u
 /* Less than this is gathered while two APPENDs are on their way (proposer_log.c). */
 #define PR_GATHER_BYTES 65536u
-#define PR_CHUNK_MIN 4096u
-#define PR_CHUNK_MAX (256u * 1024u)
+#define PR_CHUNK_MIN    4096u
+#define PR_CHUNK_MAX    (256u * 1024u)
 /* A position is asked of the quorum that was fastest lately; after so long of the others, too. */
 #define PR_REST_US 5000u
 /* A writer that began its last PR_CALM commits so long after the one before was durable is in no
@@ -92,9 +92,9 @@ struct pr_node {
     uint64_t part_sent, part_have;
     lsn_t newest_end, before_end; /* where the records of the last two APPENDs end */
     lsn_t told_commit;            /* the newest commit_lsn sent */
-    uint64_t elected_us;  /* ELECTED was sent; 0: not yet */
-    uint64_t sent_us;     /* the newest APPEND */
-    uint64_t progress_us; /* an ACK moved, or something went in flight */
+    uint64_t elected_us;          /* ELECTED was sent; 0: not yet */
+    uint64_t sent_us;             /* the newest APPEND */
+    uint64_t progress_us;         /* an ACK moved, or something went in flight */
     uint64_t lease_until_us;
 
     /* catch-up from another safekeeper's log, below the tail that is in memory */
@@ -103,7 +103,7 @@ struct pr_node {
 
     bool asked; /* in the round under way, */
     uint64_t asked_us;
-    uint64_t answer_us; /* how long it took to answer lately */
+    uint64_t answer_us;        /* how long it took to answer lately */
     uint64_t starts, start_id; /* as it told with its newest vote; 0: it does not tell */
     uint64_t known_us;         /* what is known was told to it last; 0: not on this connection */
 

@@ -73,8 +73,7 @@ static bool covered(struct sim *s, const struct node *n, lsn_t end, term_t term,
 {
     bool loses = end < committed(s);
     *word = false;
-    if (s->w.n_sk != N_MEMBERS || s->w.come_back || n->promised > committed(s) ||
-        in_doubt(s, n)) {
+    if (s->w.n_sk != N_MEMBERS || s->w.come_back || n->promised > committed(s) || in_doubt(s, n)) {
         return false;
     }
     for (uint32_t i = 0; i < s->w.n_sk; i++) {
