@@ -10,6 +10,7 @@
  *   3  each timeline: joint, fed, NEW alone (member_log_sock.c), or filled where it is sealed
  *      (member_sealed_sock.c); again until all are done, those that came meanwhile too
  *   4  the list becomes that of the new members; the pageserver lets OLD go
+ *   5  step 3 once more: a branch whose making had begun before is born with the old members
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -450,21 +451,19 @@ static int walk(struct replace *r, struct finished *f, uint32_t *left)
 }
 
 /* Steps 2 and 3, until a look at the registries finds nothing that is not done. */
-static int walk_all(struct replace *r)
+static int walk_all(struct replace *r, struct finished *f)
 {
-    struct finished f = {0};
     uint32_t left = 1, before = UINT32_MAX;
     int rc = 0;
-    while (!rc && (left > 0 || f.n != before)) {
-        before = f.n;
+    while (!rc && (left > 0 || f->n != before)) {
+        before = f->n;
         rc = copy_registry(r);
         if (!rc)
-            rc = walk(r, &f, &left);
+            rc = walk(r, f, &left);
         if (!rc && left > 0)
             usleep(PAUSE_US);
     }
-    r->n_done = f.n;
-    free(f.id);
+    r->n_done = f->n;
     return rc;
 }
 
@@ -512,6 +511,7 @@ static int report(const struct replace *r, bool finished, bool json)
 int cli_safekeeper_replace(const struct cli_args *args)
 {
     static struct replace r;
+    struct finished f = {0};
     bool finished = false;
     r.began_us = co_now_us();
     int rc = parse_node(args->words[0], &r.old);
@@ -526,16 +526,19 @@ int cli_safekeeper_replace(const struct cli_args *args)
     if (!rc && !finished) {
         say(&r, true, "safekeeper %u is being replaced by %u; the same command goes on from here",
             r.old, r.new->node);
-        rc = walk_all(&r);
+        rc = walk_all(&r, &f);
     }
     if (!rc && !finished)
         rc = finish(&r);
     if (!rc)
         rc = wait_for_pageserver(&r);
     if (!rc)
+        rc = walk_all(&r, &f);
+    if (!rc)
         rc = report(&r, finished, cli_has(args, "--json"));
     if (!rc && r.m.target.local)
         local_replaced(&r.m.target.cluster, r.old);
+    free(f.id);
     member_timelines_free(&r.all);
     members_close(&r.m);
     return cli_report(rc);
