@@ -223,10 +223,14 @@ static const struct pr_pos *quorum_since(const struct pr_proposer *pr, uint64_t 
     return best && pr_quorum(pr, config_of(pr, best), answered, round) ? best : NULL;
 }
 
-/* Nor may it end below what one of them knows to be committed, though its own log does: the one who
- * acknowledged that may be the other, whose disk went back in time since. */
+/* Nor may it end below what one of them, or this proposer itself, knows to be committed, though its
+ * own log does: the one who acknowledged that may be the other, whose disk went back in time since.
+ */
 static lsn_t beyond(const struct pr_proposer *pr, uint64_t round, lsn_t lsn)
 {
+    if (!pr_known_reaches(pr, lsn)) {
+        lsn = q_known_commit(pr->known, pr->n_known);
+    }
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         const struct pr_node *n = &pr->nodes[i];
         if (answered(pr, n, round) && n->pos.known_commit > lsn) {

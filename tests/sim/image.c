@@ -164,6 +164,24 @@ static void put_back(struct sim *s, struct node *n, const struct image *im)
     n->aged = true;
 }
 
+/* How far the image has the committed log: to its end, or not to the end of that. A log that is as
+ * long may be another one, of an older term. */
+static lsn_t reaches(const struct sim *s, const struct image *im)
+{
+    const struct rec *last = s->n_gold ? &s->gold[s->n_gold - 1] : NULL;
+    struct wal_header h;
+    if (!last || im->ctl.base.lsn >= last->end) {
+        return im->end;
+    }
+    if (im->end < last->end ||
+        wal_check(co_span_of(im->log + (last->begin - LSN_FIRST), (size_t)(im->end - last->begin)),
+                  &h) ||
+        memcmp(h.digest.b, last->digest.b, sizeof h.digest.b) != 0) {
+        return LSN_FIRST;
+    }
+    return im->end;
+}
+
 static void crash_for(struct sim *s, struct node *n, uint64_t us)
 {
     node_crash(s, n);
@@ -196,7 +214,8 @@ void image_nemesis(struct sim *s)
         take(s, n);
         return;
     }
-    if (!n->up || im->ctl.term > n->ctl.term || !covered(s, n, im->end, im->ctl.term, &word) ||
+    if (!n->up || im->ctl.term > n->ctl.term ||
+        !covered(s, n, reaches(s, im), im->ctl.term, &word) ||
         !(word || below(s, R_NEMESIS, 8) == 0) || !fault(s, F_IMAGE)) {
         return;
     }

@@ -258,8 +258,10 @@ void see_truncate(struct sim *s, struct node *n, lsn_t lsn, lsn_t commit)
         violation(s, "I5: sk%u truncates to %llu below its commit LSN %llu", n->id + 1, U(lsn),
                   U(commit));
     }
-    if (!participates(s, n)) {
-        return; /* it may have to begin anew from what it knows to be committed */
+    if (!participates(s, n) || image_aged(n)) {
+        /* It may have to begin anew from what it knows to be committed; and a disk that went back in
+         * time knows less than the history of a leader takes for granted. The leader brings it. */
+        return;
     }
     if (k < n->n_recs && k < s->n_gold && same(&s->gold[k].digest, &n->recs[k].digest) &&
         n->recs[k].end <= n->synced) {
