@@ -207,19 +207,19 @@ TABLE = []
 
 
 def raise_version(file, blocks):
-    """Format version 3 instead of 1 or 2 in each block (offset, offset of its CRC): sound, but newer. (A
-    registry has 2, and a control block in doubt.)"""
+    """Format version 9 instead of 1 to 3 in each block (offset, offset of its CRC): sound, but newer. (A
+    registry has 2, and a control block in doubt; one whose log has lost its begin 3.)"""
     with open(file, "r+b") as f:
         data = bytearray(f.read())
         for begin, crc_at in blocks:
-            check(data[begin + 8:begin + 12] in (b"\1\0\0\0", b"\2\0\0\0") or data[begin:begin + 8] == bytes(8),
-                  f"{file} has no version 1 or 2 at {begin + 8}")
+            check(data[begin + 8:begin + 12] in (b"\1\0\0\0", b"\2\0\0\0", b"\3\0\0\0") or data[begin:begin + 8] == bytes(8),
+                  f"{file} has no version 1 to 3 at {begin + 8}")
             if data[begin:begin + 8] == bytes(8):
                 continue  # a slot not written yet
             crc = crc32c(bytes(data[begin:begin + crc_at]))
             check(data[begin + crc_at:begin + crc_at + 4] == crc.to_bytes(4, "little"),
                   f"{file}: the CRC is not where it is said to be")
-            data[begin + 8] = 3
+            data[begin + 8] = 9
             crc = crc32c(bytes(data[begin:begin + crc_at]))
             data[begin + crc_at:begin + crc_at + 4] = crc.to_bytes(4, "little")
         f.seek(0)
