@@ -114,9 +114,8 @@ static void make_branch(struct conn *c)
     struct co_id id = co_id_random();
     char name[32], at[64], digits[LSN_TEXT];
     lsn_t lsn = any_lsn(from);
-    if (lsn < setup_lsn || from->moving || member_busy())
+    if (lsn < setup_lsn || from->moving)
         return;
-    member_hold_off();
     snprintf(name, sizeof name, "b%u", c->id * 1000 + n_timelines);
     snprintf(at, sizeof at, "lsn:%s", lsn_format(lsn, digits));
     q.database = (char *)(uintptr_t) "shop";
