@@ -298,13 +298,12 @@ def damaged_logs(t):
         check(corallite(c, "check")["sound"], "not sound to begin with")
         until(lambda: three_copies(c), 20, "three copies")
         c.stop(2)
-        Copies.copy(c.data(2), c.data(2) + ".kept")
-        rows = 33
+        rows, kept = 33, c.data(2) + ".kept"
         for kind, (words, mends) in LOGS.items():
             if not t.slow() and kind not in LOGS_IN_CI:
                 continue
-            shutil.rmtree(c.data(2), ignore_errors=True)
-            Copies.copy(c.data(2) + ".kept", c.data(2))
+            shutil.rmtree(kept, ignore_errors=True)
+            Copies.copy(c.data(2), kept)
             damage(kind, c.data(2), line, c.data(1))
             if words and kind in WHOLE:
                 t.note(f"{kind}: " + refusal(c, 2, words)[-230:])
@@ -336,6 +335,10 @@ def damaged_logs(t):
                 rows += 1
                 until(lambda: three_copies(c), 20, f"three copies after {kind}")
                 c.stop(2)
+            else:  # what the node did elsewhere stays done: an older copy of all of it would be refused
+                part = "" if kind in WHOLE else os.path.join("timelines", line)
+                shutil.rmtree(os.path.join(c.data(2), part))
+                Copies.copy(os.path.join(kept, part), os.path.join(c.data(2), part))
         have = int(c.shell("SELECT count(*) FROM t", db="shop").stdout)
         check(have == rows, f"{have} rows instead of {rows}")
 
