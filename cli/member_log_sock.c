@@ -128,6 +128,7 @@ static int read_from(struct walk *w, struct member *x)
     struct q_msg msg;
     int rc, in = psock_pump_in(&x->log.sock);
     while ((rc = psock_next(&x->log.sock, &frame, &body)) == 0) {
+        x->heard = true;
         if (frame.type == FRAME_ERROR) {
             on_error(w, co_span_of(body.data, frame.message_bytes));
             continue;
@@ -322,6 +323,7 @@ static int begin(struct walk *w)
     co_random_bytes(&o.seed, sizeof o.seed);
     int rc = pr_new(&o, &w->pr);
     for (uint32_t i = 0; !rc && i < w->m->n; i++) {
+        w->m->at[i].heard = false;
         rc = w->m->at[i].log.sock.fd >= 0
                  ? step(w, (struct pr_event){.kind = PR_EV_UP, .node = w->m->at[i].node})
                  : connect_log(w, &w->m->at[i], co_now_us());
@@ -329,9 +331,20 @@ static int begin(struct walk *w)
     return rc ? rc : step(w, (struct pr_event){.kind = PR_EV_LEAD});
 }
 
+/* Where no majority answered, a connection on which nothing came may be one that the other end does
+ * not know of any more: the next step makes it anew. */
+static void lose_the_silent(struct walk *w)
+{
+    for (uint32_t i = 0; i < w->m->n; i++)
+        if (w->m->at[i].log.sock.fd >= 0 && !w->m->at[i].heard)
+            lose(w, &w->m->at[i]);
+}
+
 /* Gives the lease back; the safekeepers let go by themselves if that does not arrive. */
 static void end(struct walk *w)
 {
+    if (w->pr && !w->ready)
+        lose_the_silent(w);
     w->lost = w->refused_change = false;
     if (w->pr &&
         step(w, (struct pr_event){.kind = w->ready ? PR_EV_RELEASE : PR_EV_ABANDON}) == 0 &&

@@ -26,6 +26,7 @@ struct member {
     struct client admin, log;
     bool up;              /* `admin` stands */
     bool regressed;       /* it answers, and takes no part: its disk went back in time */
+    bool heard;           /* on `log`, in this step of a timeline */
     uint64_t retry_at_us; /* of `log` */
     char why[CO_SENTENCE_MAX];
 };

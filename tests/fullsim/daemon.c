@@ -13,8 +13,8 @@
 
 #include "common/assert.h"
 #include "common/identity_file.h"
-#include "common/metrics.h"
-#include "safekeeper/server_uv.h"
+#include "safekeeper/server.h"
+#include "safekeeper/timeline_uv.h"
 #include "tests/fullsim/fullsim.h"
 #include "tests/fullsim/wrap.h"
 
@@ -25,6 +25,7 @@ static struct keeper {
     struct proc *proc;
     uint64_t boots;
     bool restarting;
+    bool serving;
     bool ran;            /* a start of it was ever completed */
     bool hopeless;       /* it refuses to start, and nobody hurries */
     uint64_t away_until; /* it does not come back before */
@@ -78,29 +79,20 @@ void daemon_rot(void)
         probe(P_ROT);
 }
 
-/* Timelines that any safekeeper has halted so far: they are all in this process. */
-static unsigned long halted(void)
+/* Damage of a timeline's own files is refused by that timeline alone, at a start or later: that is
+ * what rot of it looks like, and nothing else. */
+void daemon_look(void)
 {
-    static const char name[] = "\ncorallite_safekeeper_halted_timelines ";
-    struct co_buf text = {0};
-    unsigned long n = 0;
-    if (co_metrics_render(&text) == 0 && co_buf_append(&text, "", 1) == 0) {
-        const char *at = strstr((const char *)text.data, name);
-        n = at ? strtoul(at + strlen(name), NULL, 10) : 0;
+    for (uint32_t i = 0; i < n_keepers; i++) {
+        const struct keeper *k = &keepers[i];
+        for (uint32_t n = 0; k->serving && k->proc->alive && n < k->server->n_open; n++) {
+            if (sk_timeline_state(k->server->open[n].t) != SK_HALTED)
+                continue;
+            if (k->host != rotten)
+                violation("safekeeper %u refuses a timeline", k->host);
+            probe(P_ROT_FOUND);
+        }
     }
-    co_buf_free(&text);
-    return n;
-}
-
-/* Its start refused a timeline: that is what rot of it looks like, and nothing else. */
-static void look_at_halted(const struct keeper *k, unsigned long before)
-{
-    if (halted() <= before)
-        return;
-    if (k->host == rotten)
-        probe(P_ROT_FOUND);
-    else
-        violation("safekeeper %u refuses a timeline at its start", k->host);
 }
 
 /* It may say so and end, or not start. */
@@ -116,6 +108,7 @@ static bool is_rot(const struct keeper *k, int rc)
 static void on_done(void *owner, int rc, const char *sentence)
 {
     struct keeper *k = owner;
+    k->serving = false;
     trace("safekeeper ends: %d %s", rc, sentence);
     if (rc == 0) {
         uv_close((uv_handle_t *)&k->terminate, NULL);
@@ -165,11 +158,11 @@ static void *keeper_main(void *arg)
                                   .idle_us = 250000 << (sim.seed % 6),
                                   .done = on_done,
                                   .owner = k};
-    unsigned long before = halted();
+    k->serving = false;
     rc = sk_server_start(&k->loop, &o, &k->server);
     if (rc)
         cannot_start(k, rc);
-    look_at_halted(k, before);
+    k->serving = true;
     uv_signal_init(&k->loop, &k->terminate);
     k->terminate.data = k;
     uv_signal_start(&k->terminate, on_terminate, SIGTERM);

@@ -160,6 +160,7 @@ static struct proc *proc_at(uint32_t host)
 static void strike(enum fault f)
 {
     uint32_t keeper = below(R_NEMESIS, daemon_keepers());
+    daemon_look();
     switch (f) {
     case F_USER_KILL:
     case F_COMMIT_KILL:

@@ -25,6 +25,7 @@
 #include "safekeeper/lives_file.h"
 #include "safekeeper/recover_file.h"
 #include "safekeeper/registry_file.h"
+#include "safekeeper/witness_file.h"
 #include "tests/fuzz/fuzz.h"
 
 static const struct sk_owner owner = {
