@@ -304,7 +304,7 @@ void daemon_keeper_away(uint32_t k, uint64_t us);
 bool daemon_keeper_is_up(uint32_t k);
 struct proc *daemon_proc(uint32_t host);
 void daemon_look(void); /* at what they refuse */
-void daemon_rot(void); /* always on the same safekeeper: two copies are left */
+void daemon_rot(void);  /* always on the same safekeeper: two copies are left */
 extern struct co_id cluster_id;
 
 /* pages.c */

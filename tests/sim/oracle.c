@@ -259,8 +259,9 @@ void see_truncate(struct sim *s, struct node *n, lsn_t lsn, lsn_t commit)
                   U(commit));
     }
     if (!participates(s, n) || image_aged(n)) {
-        /* It may have to begin anew from what it knows to be committed; and a disk that went back in
-         * time knows less than the history of a leader takes for granted. The leader brings it. */
+        /* It may have to begin anew from what it knows to be committed; and a disk that went back
+         * in time knows less than the history of a leader takes for granted. The leader brings it.
+         */
         return;
     }
     if (k < n->n_recs && k < s->n_gold && same(&s->gold[k].digest, &n->recs[k].digest) &&
