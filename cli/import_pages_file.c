@@ -47,7 +47,14 @@ static bool is_whole(sqlite3 *from)
            journal->pMethods->xFileSize(journal, &size) == SQLITE_OK && size == 0;
 }
 
-/* A copy of it in an unlinked file: *out is held. */
+static void unlink_beside(const char *name, const char *suffix)
+{
+    char beside[540];
+    snprintf(beside, sizeof beside, "%s%s", name, suffix);
+    unlink(beside);
+}
+
+/* A copy of it in an unlinked file: *out is held. With the file's mode it has a WAL of its own. */
 static int copy_aside(sqlite3 *from, const char *path, sqlite3 **out)
 {
     char name[512];
@@ -67,6 +74,8 @@ static int copy_aside(sqlite3 *from, const char *path, sqlite3 **out)
     if (!rc)
         rc = sqlite_hold(*out, name);
     unlink(name);
+    unlink_beside(name, "-wal");
+    unlink_beside(name, "-shm");
     return rc;
 }
 

@@ -195,10 +195,11 @@ def import_refuses(t):
 
 
 @test("an import that is killed leaves no half database, and can be repeated; SIGTERM leaves no name; while "
-      "the source is written the copy is one moment of it", 120)
+      "the source is written the copy is one moment of it; nothing is left in $TMPDIR", 120)
 def import_interrupted(t):
     with t.cluster() as c:
-        path = os.path.join(t.dir, "big.db")
+        path, aside = os.path.join(t.dir, "big.db"), os.path.join(t.dir, "aside")
+        os.mkdir(aside)
         db = sqlite3.connect(path, isolation_level=None)
         db.executescript("PRAGMA journal_mode = WAL; CREATE TABLE t(a, b); CREATE TABLE n(x); "
                          "INSERT INTO n VALUES(0);"
@@ -219,7 +220,7 @@ def import_interrupted(t):
             elif '"big"' in listed:
                 check(c.shell("SELECT count(*) FROM sqlite_schema;", db="big").stdout.strip() == "0",
                       "half a database has the name")
-        writing = popen([os.path.join(BIN, "corallite"), "import", path, "big"], env=c.env(),
+        writing = popen([os.path.join(BIN, "corallite"), "import", path, "big"], env=c.env(TMPDIR=aside),
                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         n = 0
         while writing.poll() is None:
@@ -233,6 +234,7 @@ def import_interrupted(t):
         got = c.shell("SELECT x, (SELECT count(*) FROM t WHERE a < 0), (SELECT count(*) FROM t) FROM n; "
                       "PRAGMA integrity_check;", db="big").stdout.split()
         x, changed, rows = map(int, got[0].split("|"))
+        check(not os.listdir(aside), f"copies are left behind: {os.listdir(aside)}")
         check(x == changed and rows == 60000 and got[1] == "ok", f"no moment of the source: {got}")
         t.note(f"{n} commits to the source while it was imported; the copy has the first {x}")
 
