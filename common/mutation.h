@@ -31,7 +31,7 @@
     X(ELECTED_AGAIN,       "a late ELECTED truncates again",                                2, 0) \
     X(UNKNOWN_IS_FAILED,   "UNKNOWN is reported as failed",                                 2, 0) \
     X(LEASE_FORGOTTEN,     "a lease is forgotten on restart",                             169, 0) \
-    X(NONCE_REUSED,        "a proposer reuses its nonce after a restart",                 718, 0) \
+    X(NONCE_REUSED,        "a proposer reuses its nonce after a restart",                1500, 0) \
     X(READ_MAX_COMMIT,     "a strict read trusts the largest commit LSN",                   1, 0) \
     X(LEASE_FROM_ACK,      "a lease counts from the arrival of the ACK",                  548, 0) \
     X(STALE_SNAPSHOT,      "a new leader writes from an old snapshot",                      1, 0) \

@@ -133,11 +133,15 @@ static void snapshot_index(struct fuzz_in in)
     Corallite__ArchiveSnapshot *one, *two;
     if (ar_snap_index_unpack(co_span_of(bytes, in.n), "name", &one))
         return;
-    FUZZ_CHECK(ar_snap_index_pack(one, &object) == 0);
-    FUZZ_CHECK(ar_snap_index_unpack(co_buf_span(&object), "again", &two) == 0);
-    FUZZ_CHECK(one->n_parts == two->n_parts && one->lsn == two->lsn);
+    /* A field of number 0 that is not written in the shortest way is kept by the library as unknown,
+     * written in the shortest way, and then not read again. */
+    if (!one->base.n_unknown_fields) {
+        FUZZ_CHECK(ar_snap_index_pack(one, &object) == 0);
+        FUZZ_CHECK(ar_snap_index_unpack(co_buf_span(&object), "again", &two) == 0);
+        FUZZ_CHECK(one->n_parts == two->n_parts && one->lsn == two->lsn);
+        corallite__archive_snapshot__free_unpacked(two, NULL);
+    }
     corallite__archive_snapshot__free_unpacked(one, NULL);
-    corallite__archive_snapshot__free_unpacked(two, NULL);
 }
 
 struct told {
