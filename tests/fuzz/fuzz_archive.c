@@ -133,8 +133,8 @@ static void snapshot_index(struct fuzz_in in)
     Corallite__ArchiveSnapshot *one, *two;
     if (ar_snap_index_unpack(co_span_of(bytes, in.n), "name", &one))
         return;
-    /* A field of number 0 that is not written in the shortest way is kept by the library as unknown,
-     * written in the shortest way, and then not read again. */
+    /* A field of number 0 that is not written in the shortest way is kept by the library as
+     * unknown, written in the shortest way, and then not read again. */
     if (!one->base.n_unknown_fields) {
         FUZZ_CHECK(ar_snap_index_pack(one, &object) == 0);
         FUZZ_CHECK(ar_snap_index_unpack(co_buf_span(&object), "again", &two) == 0);
