@@ -3,12 +3,12 @@
 #include <stdio.h>
 #include <zstd.h>
 
+#include "archive/framed.h"
 #include "common/crc32c.h"
 #include "proto/message.h"
 #include "proto/unpack.h"
 
-#define PART_HEAD  56u
-#define INDEX_HEAD 24u
+#define PART_HEAD 56u
 /* Most of the rows are compressed already, page by page. */
 #define LEVEL 1
 
@@ -41,40 +41,27 @@ int ar_snap_pack(const struct co_id *timeline, const struct ar_snap_name *at, st
     return 0;
 }
 
-static int damaged(const char *name, const char *what)
-{
-    return co_fail(CO_ERR_CORRUPT, "the archive's object %s is damaged: %s", name, what);
-}
-
-static int version(const char *name, uint32_t there)
-{
-    return co_fail(CO_ERR_VERSION,
-                   "the archive's object %s has format %u and this program knows %u; use a newer "
-                   "one",
-                   name, there, AR_SNAP_VERSION);
-}
-
 int ar_snap_unpack(struct co_span bytes, const char *name, const struct co_id *timeline,
                    const struct ar_snap_name *at, struct co_buf *rows)
 {
     const uint8_t *p = bytes.data;
     if (bytes.len < PART_HEAD || memcmp(p, part_magic, sizeof part_magic) != 0)
-        return damaged(name, "it is no part of a snapshot");
+        return ar_damaged(name, "it is no part of a snapshot");
     if (co_get32(p + 8) != AR_SNAP_VERSION)
-        return version(name, co_get32(p + 8));
+        return ar_other_version(name, co_get32(p + 8), AR_SNAP_VERSION);
     if (co_crc32c(0, p + 16, bytes.len - 16) != co_get32(p + 12))
-        return damaged(name, "its checksum is another");
+        return ar_damaged(name, "its checksum is another");
     uint64_t len = co_get64(p + 16);
     if (memcmp(p + 32, timeline->b, sizeof timeline->b) != 0 || co_get64(p + 24) != at->lsn ||
         co_get32(p + 48) != at->number || len > AR_SNAP_ROWS_MAX)
-        return damaged(name, "it holds another one's content");
+        return ar_damaged(name, "it holds another one's content");
     int rc = co_buf_reserve(rows, len ? (size_t)len : 1);
     if (rc)
         return rc;
     size_t n =
         ZSTD_decompress(rows->data + rows->len, (size_t)len, p + PART_HEAD, bytes.len - PART_HEAD);
     if (ZSTD_isError(n) || n != len)
-        return damaged(name, "what was compressed in it cannot be read");
+        return ar_damaged(name, "what was compressed in it cannot be read");
     rows->len += n;
     return 0;
 }
@@ -84,19 +71,16 @@ int ar_snap_unpack(struct co_span bytes, const char *name, const struct co_id *t
 int ar_snap_index_pack(const Corallite__ArchiveSnapshot *index, struct co_buf *out)
 {
     size_t n = corallite__archive_snapshot__get_packed_size(index);
-    if (n > AR_OBJECT_MAX_BYTES - INDEX_HEAD)
+    if (n > AR_OBJECT_MAX_BYTES - AR_FRAMED_HEAD)
         return co_fail(CO_ERR_TOO_LARGE,
                        "an index of %zu bytes is larger than an archive's object may be", n);
-    int rc = co_buf_reserve(out, INDEX_HEAD + n);
+    int rc = co_buf_reserve(out, AR_FRAMED_HEAD + n);
     if (rc)
         return rc;
     uint8_t *p = out->data + out->len;
-    corallite__archive_snapshot__pack(index, p + INDEX_HEAD);
-    memcpy(p, index_magic, sizeof index_magic);
-    co_put32(p + 8, AR_SNAP_VERSION);
-    co_put32(p + 12, co_crc32c(0, p + INDEX_HEAD, n));
-    co_put64(p + 16, n);
-    out->len += INDEX_HEAD + n;
+    corallite__archive_snapshot__pack(index, p + AR_FRAMED_HEAD);
+    ar_framed_seal(p, n, index_magic, AR_SNAP_VERSION);
+    out->len += AR_FRAMED_HEAD + n;
     return 0;
 }
 
@@ -112,26 +96,19 @@ static bool is_index(const Corallite__ArchiveSnapshot *m)
 
 int ar_snap_index_unpack(struct co_span bytes, const char *name, Corallite__ArchiveSnapshot **out)
 {
-    const uint8_t *p = bytes.data;
+    struct co_span message;
     *out = NULL;
-    if (bytes.len < INDEX_HEAD || memcmp(p, index_magic, sizeof index_magic) != 0)
-        return damaged(name, "it is no index of a snapshot");
-    if (co_get32(p + 8) != AR_SNAP_VERSION)
-        return version(name, co_get32(p + 8));
-    if (co_get64(p + 16) != bytes.len - INDEX_HEAD)
-        return co_fail(CO_ERR_CORRUPT,
-                       "the archive's object %s is cut: it has %zu bytes where %llu were written",
-                       name, bytes.len, (unsigned long long)co_get64(p + 16) + INDEX_HEAD);
-    struct co_span message = co_span_of(p + INDEX_HEAD, bytes.len - INDEX_HEAD);
-    if (co_crc32c(0, message.data, message.len) != co_get32(p + 12))
-        return damaged(name, "its checksum is another");
+    int rc =
+        ar_framed_open(bytes, name, index_magic, AR_SNAP_VERSION, "index of a snapshot", &message);
+    if (rc)
+        return rc;
     *out = message_unpack(&corallite__archive_snapshot__descriptor, message);
     if (*out && is_index(*out))
         return 0;
     if (*out)
         corallite__archive_snapshot__free_unpacked(*out, NULL);
     *out = NULL;
-    return damaged(name, "it is no message");
+    return ar_damaged(name, "it is no message");
 }
 
 /* -- From the store ---------------------------------------------------------------------------- */
@@ -164,7 +141,7 @@ static int get(struct ar_store *store, const char *name, const struct wal_digest
                        name, out->len, (unsigned long long)bytes);
     ar_sum(co_buf_span(out), &there);
     if (memcmp(there.b, sum->b, sizeof there.b) != 0)
-        return damaged(name, "its bytes are not those that its name was made of");
+        return ar_damaged(name, "its bytes are not those that its name was made of");
     return 0;
 }
 
@@ -189,7 +166,7 @@ int ar_snap_index_get(struct ar_store *store, const struct co_id *cluster,
         return 0;
     corallite__archive_snapshot__free_unpacked(*out, NULL);
     *out = NULL;
-    return damaged(name, "it holds another one's content");
+    return ar_damaged(name, "it holds another one's content");
 }
 
 int ar_snap_part_get(struct ar_store *store, const struct co_id *cluster,

@@ -2,14 +2,13 @@
 
 #include <stdio.h>
 
-#include "common/crc32c.h"
+#include "archive/framed.h"
 #include "proto/message.h"
 #include "proto/name.h"
 #include "proto/unpack.h"
 
-#define HEADER_BYTES 24u
-#define LINES_FIELD  6u
-#define PINS_FIELD   7u
+#define LINES_FIELD 6u
+#define PINS_FIELD  7u
 static const char magic[8] = {'C', 'O', 'R', 'A', 'L', 'A', 'R', 'S'};
 
 /* A message is the sequence of its fields, in any order (protobuf's encoding). */
@@ -30,7 +29,7 @@ static int add_field(unsigned number, const ProtobufCMessage *message, struct co
 int ar_state_begin(const Corallite__ArchiveState *head, struct co_buf *out)
 {
     size_t n = corallite__archive_state__get_packed_size(head);
-    int rc = co_buf_append_zeros(out, HEADER_BYTES);
+    int rc = co_buf_append_zeros(out, AR_FRAMED_HEAD);
     if (!rc)
         rc = co_buf_reserve(out, n);
     if (!rc)
@@ -50,43 +49,25 @@ int ar_state_add_pin(const Corallite__ArchiveState__Pin *pin, struct co_buf *out
 
 int ar_state_seal(struct co_buf *out)
 {
-    size_t n = out->len - HEADER_BYTES;
+    size_t n = out->len - AR_FRAMED_HEAD;
     if (out->len > AR_OBJECT_MAX_BYTES)
         return co_fail(CO_ERR_TOO_LARGE,
                        "a manifest of %zu bytes is larger than an archive's object may be", n);
-    uint8_t *p = out->data;
-    memcpy(p, magic, sizeof magic);
-    co_put32(p + 8, AR_STATE_VERSION);
-    co_put32(p + 12, co_crc32c(0, p + HEADER_BYTES, n));
-    co_put64(p + 16, n);
+    ar_framed_seal(out->data, n, magic, AR_STATE_VERSION);
     return 0;
 }
 
 int ar_state_decode(struct co_span bytes, const char *name, Corallite__ArchiveState **out)
 {
     struct ar_line line;
-    const uint8_t *p = bytes.data;
+    struct co_span message;
     *out = NULL;
-    if (bytes.len < HEADER_BYTES || memcmp(p, magic, sizeof magic) != 0)
-        return co_fail(CO_ERR_CORRUPT, "the archive's object %s is damaged: it is no manifest",
-                       name);
-    if (co_get32(p + 8) != AR_STATE_VERSION)
-        return co_fail(CO_ERR_VERSION,
-                       "the archive's object %s has format %u and this program knows %u; use a "
-                       "newer one",
-                       name, co_get32(p + 8), AR_STATE_VERSION);
-    if (co_get64(p + 16) != bytes.len - HEADER_BYTES)
-        return co_fail(CO_ERR_CORRUPT,
-                       "the archive's object %s is cut: it has %zu bytes where %llu were written",
-                       name, bytes.len, (unsigned long long)co_get64(p + 16) + HEADER_BYTES);
-    struct co_span message = co_span_of(p + HEADER_BYTES, bytes.len - HEADER_BYTES);
-    if (co_crc32c(0, message.data, message.len) != co_get32(p + 12))
-        return co_fail(CO_ERR_CORRUPT,
-                       "the archive's object %s is damaged: its checksum is another", name);
+    int rc = ar_framed_open(bytes, name, magic, AR_STATE_VERSION, "manifest", &message);
+    if (rc)
+        return rc;
     Corallite__ArchiveState *state = message_unpack(&corallite__archive_state__descriptor, message);
     if (!state)
-        return co_fail(CO_ERR_CORRUPT, "the archive's object %s is damaged: it is no message",
-                       name);
+        return ar_damaged(name, "it is no message");
     for (size_t i = 0; i < state->n_lines; i++)
         if (ar_line_read(state->lines[i], &line)) {
             corallite__archive_state__free_unpacked(state, NULL);
