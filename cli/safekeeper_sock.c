@@ -157,7 +157,7 @@ struct replace {
     uint32_t old;
     struct member *new;
     struct member_timelines all;
-    uint32_t n_live, n_done, n_sealed;
+    uint32_t n_live, n_sealed;
     uint64_t said_us, began_us;
     bool quiet;
 };
@@ -463,7 +463,6 @@ static int walk_all(struct replace *r, struct finished *f)
         if (!rc && left > 0)
             usleep(PAUSE_US);
     }
-    r->n_done = f->n;
     return rc;
 }
 
