@@ -6,8 +6,9 @@ import re
 import sqlite3
 import time
 
-from lib.cluster import BIN, PAGESERVER, SLOWER, Cluster, check, free_ports, last_error, run
+from lib.cluster import BIN, PAGESERVER, SLOWER, Cluster, check, free_ports, last_error, run, until
 from lib.registry import test
+from test_failures import caught_up
 
 
 def says(text, *words):
@@ -84,6 +85,16 @@ def first_segment(c, node):
     check(False, "no segment")
 
 
+def fill(c, rows):
+    """A table in the logs of all three: a commit waits for two of them, and whoever ends then leaves the third behind."""
+    db = c.connect()
+    db.execute("CREATE TABLE t(a)")
+    for _ in range(rows):
+        db.execute("INSERT INTO t VALUES(hex(randomblob(200)))")
+    until(lambda: caught_up(c), 20, "all three have the same log")
+    db.close()
+
+
 def flip(file, at):
     with open(file, "r+b") as f:
         f.seek(at)
@@ -95,7 +106,7 @@ def flip(file, at):
 @test("a damaged segment: that safekeeper refuses that timeline and names the place; commits go on", 60)
 def damaged_segment(t):
     with t.cluster() as c:
-        c.shell("CREATE TABLE t(a);" + "INSERT INTO t VALUES(hex(randomblob(200)));" * 50)
+        fill(c, 50)
         c.stop(2)
         segment = first_segment(c, 2)
         with open(segment, "rb") as f:
@@ -229,7 +240,7 @@ def raise_version(file, blocks):
 @test("a newer format of each kind of file: refused with a sentence", 90)
 def newer_format(t):
     with t.cluster() as c:
-        c.shell("CREATE TABLE t(a); INSERT INTO t VALUES(1);")
+        fill(c, 1)
         for node in (1, PAGESERVER):
             c.stop(node)
         timeline = os.path.dirname(os.path.dirname(first_segment(c, 1)))
