@@ -233,14 +233,15 @@ static int lead_again(struct cv_database *db, struct cv_handle *h, uint32_t time
 
 static int admit(struct cv_database *db, struct cv_handle *h, const struct cv_commit_input *in)
 {
-    uint32_t none_ms = db->log->ops->no_quorum_ms(db->log);
+    char missing[CV_MISSING_MAX];
+    uint32_t none_ms = db->log->ops->no_quorum_ms(db->log, sizeof missing, missing);
     int rc = 0;
 
     if (none_ms > in->timeout_ms)
         return co_fail(CO_ERR_NO_QUORUM,
                        "%s: fewer than a majority of the safekeepers have answered for %u ms; the "
-                       "transaction is not committed. See: corallite status",
-                       db->uri.db, none_ms);
+                       "transaction is not committed. Missing: %s",
+                       db->uri.db, none_ms, missing);
     rc = db->log->ops->no_room(db->log);
     if (!rc)
         rc = wait_for_room(db, in->timeout_ms);

@@ -66,11 +66,15 @@ static int tell_unknown(struct cv_conn *c)
         return cv_report(
             SQLITE_IOERR_FSYNC,
             "%s: it is not known whether what this transaction read is in the database", c->uri.db);
+    char missing[CV_MISSING_MAX];
+
+    (void)c->db->log->ops->no_quorum_ms(c->db->log, sizeof missing, missing);
     return cv_report(SQLITE_IOERR_FSYNC,
-                     "%s: outcome unknown: no majority of safekeepers answered for %u ms. Whether "
-                     "the transaction is in the database is told by SELECT "
+                     "%s: outcome unknown: no majority of safekeepers answered for %u ms%s%s. "
+                     "Whether the transaction is in the database is told by SELECT "
                      "corallite_commit_status('%s')",
-                     c->uri.db, c->uri.commit_timeout_ms, c->last_id);
+                     c->uri.db, c->uri.commit_timeout_ms, missing[0] != 0 ? "; missing: " : "",
+                     missing, c->last_id);
 }
 
 static int wait_for(struct cv_conn *c, const struct cv_ticket *t, enum cv_durability d)

@@ -161,7 +161,7 @@ static int check_clock(const struct cv_quorum *q)
 
 static int no_quorum(const struct cv_quorum *q)
 {
-    char absent[700];
+    char absent[CV_MISSING_MAX];
 
     cv_quorum_absent(q, absent, sizeof absent);
     return co_fail(
@@ -172,7 +172,7 @@ static int no_quorum(const struct cv_quorum *q)
 /* Why nothing came of it, when the deadline has passed. */
 static int why_not(const struct cv_quorum *q, uint64_t refused_before, uint32_t timeout_ms)
 {
-    char absent[700];
+    char absent[CV_MISSING_MAX];
 
     if (!cv_quorum_has(q))
         return no_quorum(q);
@@ -654,16 +654,20 @@ static int quorum_no_room(struct cv_log *log)
     return rc;
 }
 
-static uint32_t quorum_no_quorum_ms(struct cv_log *log)
+static uint32_t quorum_no_quorum_ms(struct cv_log *log, size_t size, char *missing)
 {
     struct cv_quorum *q = enter(log);
 
+    if (missing != NULL)
+        missing[0] = 0;
     if (q == NULL)
         return 0;
     /* The members may have changed since a connection last came or went. */
     if (cv_quorum_has(q))
         q->no_quorum_since_us = 0;
     uint64_t since_us = q->no_quorum_since_us;
+    if (missing != NULL)
+        cv_quorum_absent(q, missing, size);
     leave(q);
     return since_us == 0 ? 0 : (uint32_t)((co_now_us() - since_us) / 1000u + 1u);
 }

@@ -631,9 +631,11 @@ static int log_no_room(struct cv_log *base)
     return 0;
 }
 
-static uint32_t log_no_quorum_ms(struct cv_log *base)
+static uint32_t log_no_quorum_ms(struct cv_log *base, size_t size, char *missing)
 {
     (void)base;
+    if (missing != NULL)
+        snprintf(missing, size, "%s", mem.no_quorum_ms > 0 ? "safekeeper 2 at mem:2 (away)" : "");
     return mem.no_quorum_ms;
 }
 

@@ -198,6 +198,7 @@ Test(commit, without_a_quorum_for_long_the_commit_frame_is_refused_cleanly)
     mem.no_quorum_ms = 40000;
     cr_assert_eq(sql_rc(a, "insert into t values(2)"), SQLITE_IOERR_WRITE);
     cr_assert(strstr(sql_text(a, "select corallite_last_error()"), "majority"));
+    cr_assert(strstr(sql_text(a, "select corallite_last_error()"), "safekeeper 2 at mem:2 (away)"));
     cr_assert_eq(mem_count.appends, appends);
     cr_assert_eq(sqlite3_get_autocommit(a), 1);
     mem.no_quorum_ms = 0;

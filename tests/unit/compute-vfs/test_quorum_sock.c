@@ -345,7 +345,7 @@ Test(quorum_sock, one_safekeeper_down_is_nothing)
     cr_assert_eq(lead(&a, 3000), 0, "%s", co_sentence());
     append(&a);
     cr_assert(is_durable(&a, 1000));
-    cr_assert_eq(a.log->ops->no_quorum_ms(a.log), 0);
+    cr_assert_eq(a.log->ops->no_quorum_ms(a.log, 0, NULL), 0);
 }
 
 Test(quorum_sock, a_commit_waits_for_a_majority_and_goes_on_when_one_returns)
@@ -358,11 +358,15 @@ Test(quorum_sock, a_commit_waits_for_a_majority_and_goes_on_when_one_returns)
     fake_sk_kill(&fc.sk[2]);
     append(&a);
     cr_assert_not(is_durable(&a, 1500));
-    cr_assert_gt(a.log->ops->no_quorum_ms(a.log), 1000u);
+    char missing[CV_MISSING_MAX];
+    cr_assert_gt(a.log->ops->no_quorum_ms(a.log, sizeof missing, missing), 1000u);
+    cr_assert_not_null(strstr(missing, "safekeeper 1 at "), "%s", missing);
+    cr_assert_not_null(strstr(missing, "safekeeper 3 at "), "%s", missing);
+    cr_assert_null(strstr(missing, "safekeeper 2 at "), "%s", missing);
     fake_sk_restart(&fc.sk[2]);
     cr_assert(is_durable(&a, 5000));
     cr_assert_eq(a.n_lost, 0);
-    cr_assert_eq(a.log->ops->no_quorum_ms(a.log), 0);
+    cr_assert_eq(a.log->ops->no_quorum_ms(a.log, 0, NULL), 0);
 }
 
 Test(quorum_sock, a_returning_safekeeper_catches_up)
