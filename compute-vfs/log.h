@@ -110,8 +110,9 @@ struct cv_log_ops {
     bool (*attend)(struct cv_log *log);
     void (*assist)(struct cv_log *log, uint64_t until_us);
     void (*relieve)(struct cv_log *log);
-    /* How long (ms) there has been no quorum, 0 while there is one. `missing` (may be NULL) is given
-     * the safekeepers that do not answer, each with its address and the reason, for a sentence. */
+    /* How long (ms) there has been no quorum, 0 while there is one. `missing` (may be NULL) is
+     * given the safekeepers that do not answer, each with its address and the reason, for a
+     * sentence. */
     uint32_t (*no_quorum_ms)(struct cv_log *log, size_t size, char *missing);
     /* CO_ERR_FULL with a sentence while so many disks are full that no majority takes records. */
     int (*no_room)(struct cv_log *log);
