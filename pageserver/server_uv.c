@@ -16,6 +16,7 @@
 #include "common/assert.h"
 #include "common/clock_file.h"
 #include "common/log.h"
+#include "common/stop_uv.h"
 #include "pageserver/server_uv.h"
 
 #define MODULE  "pageserver"
@@ -138,6 +139,7 @@ static void init_handles(struct ps_server *s)
     uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
     uv_signal_start(&s->sigterm, on_signal, SIGTERM);
     uv_signal_start(&s->sigint, on_signal, SIGINT);
+    co_stop_hold_signals();
 }
 
 static int start(struct ps_server *s)

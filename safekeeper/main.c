@@ -10,6 +10,7 @@
 #include "common/main_file.h"
 #include "common/metrics.h"
 #include "common/process_file.h"
+#include "common/stop_uv.h"
 #include "common/program.h"
 #include "proto/limits.h"
 #include "safekeeper/mend.h"
@@ -357,6 +358,7 @@ static int start(struct daemon *d, const struct options *o, struct co_identity *
     d->terminate.data = d->interrupt.data = d;
     uv_signal_start(&d->terminate, on_signal, SIGTERM);
     uv_signal_start(&d->interrupt, on_signal, SIGINT);
+    co_stop_hold_signals();
     return 0;
 }
 

@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "common/assert.h"
+#include "common/stop_uv.h"
 #include "tests/fullsim/fullsim.h"
 #include "tests/fullsim/wrap.h"
 
@@ -546,6 +547,11 @@ int uv_signal_start(uv_signal_t *h, uv_signal_cb cb, int number)
     o->number = number;
     o->active = true;
     return 0;
+}
+
+/* The signals of a simulated process reach its own loop only, and never kill it. */
+void co_stop_hold_signals(void)
+{
 }
 
 void loop_signal(struct proc *p, int number)

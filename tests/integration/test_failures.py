@@ -199,3 +199,20 @@ def pageserver_killed_in_a_bulk_load(t):
         got = c.shell("SELECT count(*), sum(k), count(DISTINCT v) FROM big; PRAGMA integrity_check;",
                       timeout=90).stdout.split()
         check(got == [f"{total}|{total * (total - 1) // 2}|{total}", "ok"], f"read: {got}")
+
+
+@test("SIGTERM again and again while a daemon stops: it ends by itself, with status 0", 60)
+def terminated_again_and_again(t):
+    with t.cluster() as c:
+        for n in range(5):
+            db = c.connect(f"d{n}")
+            db.execute("CREATE TABLE t(a)")
+            db.execute("INSERT INTO t VALUES(zeroblob(1000000))")
+            db.close()
+        for node in (PAGESERVER, *NODES):
+            process, sent = c.process[node], 0
+            while process.poll() is None and sent < 100000:
+                process.terminate()
+                sent += 1
+            check(process.wait(10) == 0, f"{node} ended with status {process.returncode}: {c.last_words(node)}")
+            t.note(f"{node}: {sent} times")
