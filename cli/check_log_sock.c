@@ -403,6 +403,7 @@ static int begin_in_archive(struct check_report *r, struct tail *t, struct check
         return rc ? rc : CO_ERR_NOT_FOUND;
     t->begins = true;
     t->from = at;
+    out->archived = out->bytes;
     out->found = at == t->to;
     out->digest = t->begin;
     return 0;
@@ -430,7 +431,7 @@ int check_log_reaches(struct check_report *r, const struct co_id *timeline, lsn_
         else
             out->asked++;
         out->node = r->nodes[i].node;
-        out->bytes = t.bytes;
+        out->bytes = out->archived + t.bytes;
         out->records = t.records;
     }
     return rc;

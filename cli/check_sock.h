@@ -32,6 +32,7 @@ struct check_reach {
     uint32_t node, asked;     /* that one; how many answered until then */
     struct wal_digest digest; /* of the record that ends there */
     uint64_t bytes, records;
+    uint64_t archived; /* of these bytes: from the archive, as no safekeeper keeps them */
 };
 /* Reads it from one safekeeper after the other until one has it all; where none keeps its begin,
  * that comes from the archive. CO_ERR_CANCELED. */

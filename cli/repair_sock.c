@@ -5,8 +5,8 @@
  *   look (store_sock.c) -> plan -> prove -> ask -> carry out -> wait -> look again
  *
  * Nothing is taken away before it was proven that it can come back: of each timeline that is to be
- * fetched again a safekeeper tells the whole log, and it must chain up to the digest that the store
- * has at its end.
+ * fetched again a safekeeper tells the whole log, its begin the archive where none keeps that, and
+ * it must chain up to the digest that the store has at its end.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,7 +140,7 @@ static int prove(struct check_report *r, struct act *a)
     if (!a->possible)
         snprintf(a->why, sizeof a->why,
                  a->reach.found ? "the log at LSN %s is another one than the store was made of"
-                                : "no safekeeper that answers has its log whole up to LSN %s",
+                                : "neither safekeepers nor archive have its log whole up to LSN %s",
                  lsn_format(a->until, at));
     return 0;
 }
@@ -253,9 +253,12 @@ static void carry_out(struct client *c, struct plan *p)
 
 static const char *words_of(const struct act *a, bool dry, char out[200])
 {
-    char bytes[TEXT_MAX];
+    char bytes[TEXT_MAX], archived[TEXT_MAX];
     const char *would = dry ? "would " : "";
-    if (a->action == REBUILD)
+    if (a->action == REBUILD && a->reach.archived)
+        snprintf(out, 200, "%sfetch it from the log again: %s, %s of it from the archive", would,
+                 text_bytes(a->reach.bytes, bytes), text_bytes(a->reach.archived, archived));
+    else if (a->action == REBUILD)
         snprintf(out, 200,
                  "%sfetch it from the log again: %s in %llu records, whole at safekeeper %u", would,
                  text_bytes(a->reach.bytes, bytes), (unsigned long long)a->reach.records,
@@ -307,13 +310,14 @@ static json_t *act_json(const struct act *a)
 {
     char id[CO_ID_TEXT];
     return json_pack(
-        "{s:s,s:s,s:o,s:o,s:O,s:I,s:I,s:b,s:b,s:o}", "action", store_action_word(a->action), "name",
-        a->of->name, "timeline",
+        "{s:s,s:s,s:o,s:o,s:O,s:I,s:I,s:I,s:b,s:b,s:o}", "action", store_action_word(a->action),
+        "name", a->of->name, "timeline",
         co_id_is_zero(&a->of->timeline) ? json_null()
                                         : json_string(co_id_format(&a->of->timeline, id)),
         "pin", *a->of->pin ? json_string(a->of->pin) : json_null(), "kinds", a->kinds, "log_bytes",
-        (json_int_t)a->reach.bytes, "safekeeper", (json_int_t)a->reach.node, "possible",
-        (int)a->possible, "done", (int)a->done, "why", *a->why ? json_string(a->why) : json_null());
+        (json_int_t)a->reach.bytes, "archive_bytes", (json_int_t)a->reach.archived, "safekeeper",
+        (json_int_t)a->reach.node, "possible", (int)a->possible, "done", (int)a->done, "why",
+        *a->why ? json_string(a->why) : json_null());
 }
 
 static int print_json(const struct plan *p, bool dry)

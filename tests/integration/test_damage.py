@@ -120,13 +120,16 @@ class Copies:
             self.copy(self.c.data(node) + ".kept", self.c.data(node))
 
 
-def seed_databases(t, c):
+def seed_databases(t, c, kinds, more):
+    """A database for each kind, in which `more` writes between the old commits and the new ones."""
     n = 60 if t.slow() else 6
     lines, before = {}, {}
-    for kind in ROWS:
+    for kind in kinds:
         fill(c, kind)
+        if more:
+            more(kind)
     corallite(c, "pin", "create", "cutoff-above-pin", "kept")
-    for kind in ROWS:
+    for kind in kinds:
         db = c.connect(kind)
         db.execute("UPDATE t SET a = a || '!' WHERE id < 9")
         db.close()
@@ -134,7 +137,7 @@ def seed_databases(t, c):
     db = c.connect("page-bit/child")
     db.execute("INSERT INTO t(a) VALUES ('of the child')")
     db.close()
-    for kind in ROWS:
+    for kind in kinds:
         lines[kind] = timeline_of(c, kind)
         before[kind] = moments(c, kind, n)
     # Below its cut only the pin is to be there.
@@ -153,42 +156,51 @@ def kinds_of(found, db):
     return {f["kind"] for f in found["store"]["findings"] if f["name"].split("/")[0] == db}
 
 
+def rows_come_back(t, c, kinds=None, more=None, ready=lambda: None, timeout=120):
+    """Seeds each kind into a database of its own, looks whether each is found by its name, and mends all."""
+    kinds = kinds or ROWS
+    lines, before = seed_databases(t, c, kinds, more)
+    ready()
+    check(corallite(c, "check", "--deep", timeout=timeout)["sound"], "it is not sound to begin with")
+    c.stop(PAGESERVER)
+    for kind in kinds:
+        damage(kind, c.data(PAGESERVER), lines[kind])
+    c.start(PAGESERVER)
+    found = corallite(c, "check", "--deep", code=1, timeout=timeout)
+    everything = {f["kind"] for f in found["store"]["findings"]}
+    for kind, (want, _) in kinds.items():
+        have = kinds_of(found, kind)
+        check(set(want) <= have, f"{kind}: found {sorted(have)} instead of {want}")
+        if kind in NAMELESS:
+            check(NAMELESS[kind] in everything, f"{kind}: nothing is called {NAMELESS[kind]}")
+    plan = corallite(c, "repair", "--dry-run", code=1, timeout=timeout)
+    check(not any(a["done"] for a in plan["actions"]), "a dry run did something")
+    for kind, (_, action) in kinds.items():
+        if kind not in NAMELESS:
+            have = [a["action"] for a in plan["actions"] if a["name"].split("/")[0] == kind]
+            check(action in have, f"{kind}: would {have} instead of {action}")
+    again = corallite(c, "check", "--deep", code=1, timeout=timeout)
+    check(len(again["store"]["findings"]) == len(found["store"]["findings"]), "a dry run changed something")
+    done = corallite(c, "repair", "--yes", timeout=timeout)
+    check(all(a["done"] for a in done["actions"]) and done["sound"], f"not all was mended: {done}")
+    check(corallite(c, "check", "--deep", timeout=timeout)["sound"], "not sound after the repair")
+    same(c, before, "after the repair")
+    for kind in kinds:  # and it is written to
+        db = c.connect(kind)
+        db.execute("INSERT INTO t(a) VALUES ('afterwards')")
+        db.close()
+    check(corallite(c, "check", "--deep", timeout=timeout)["sound"], "not sound after more was written")
+    size = sum(a["log_bytes"] for a in done["actions"])
+    t.note(f"{len(found['store']['findings'])} findings, {len(done['actions'])} actions, {size} bytes of log, "
+           f"{sum(map(len, before.values()))} moments")
+    return done
+
+
 @test("20 kinds of damage to rows of the pageserver's store, each in a database of its own: each is found and named, "
       "`repair` gives all of it back, every page of every moment is what it was", 240)
 def damaged_rows(t):
     with t.cluster() as c:
-        lines, before = seed_databases(t, c)
-        check(corallite(c, "check", "--deep")["sound"], "it is not sound to begin with")
-        c.stop(PAGESERVER)
-        for kind in ROWS:
-            damage(kind, c.data(PAGESERVER), lines[kind])
-        c.start(PAGESERVER)
-        found = corallite(c, "check", "--deep", code=1)
-        everything = {f["kind"] for f in found["store"]["findings"]}
-        for kind, (want, _) in ROWS.items():
-            have = kinds_of(found, kind)
-            check(set(want) <= have, f"{kind}: found {sorted(have)} instead of {want}")
-        for kind, want in NAMELESS.items():
-            check(want in everything, f"{kind}: nothing is called {want}")
-        plan = corallite(c, "repair", "--dry-run", code=1)
-        check(not any(a["done"] for a in plan["actions"]), "a dry run did something")
-        for kind, (_, action) in ROWS.items():
-            if kind not in NAMELESS:
-                have = [a["action"] for a in plan["actions"] if a["name"].split("/")[0] == kind]
-                check(action in have, f"{kind}: would {have} instead of {action}")
-        again = corallite(c, "check", "--deep", code=1)
-        check(len(again["store"]["findings"]) == len(found["store"]["findings"]), "a dry run changed something")
-        done = corallite(c, "repair", "--yes", timeout=120)
-        check(all(a["done"] for a in done["actions"]) and done["sound"], f"not all was mended: {done}")
-        check(corallite(c, "check", "--deep")["sound"], "not sound after the repair")
-        same(c, before, "after the repair")
-        for kind in ROWS:  # and it is written to
-            db = c.connect(kind)
-            db.execute("INSERT INTO t(a) VALUES ('afterwards')")
-            db.close()
-        check(corallite(c, "check", "--deep")["sound"], "not sound after more was written")
-        size = sum(a["log_bytes"] for a in done["actions"])
-        t.note(f"{len(found['store']['findings'])} findings, {len(done['actions'])} actions, {size} bytes of log")
+        rows_come_back(t, c)
 
 
 # Damage to a safekeeper's files: words of the sentence with which it refuses the timeline, or, if the damage is none of

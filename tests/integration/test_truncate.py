@@ -9,7 +9,7 @@ import time
 from lib.cluster import NODES, PAGESERVER, check, until
 from lib.registry import test
 from test_archive import Archived, moments, restore, same, sum_of
-from test_damage import damage, timeline_of
+from test_damage import ROWS, damage, rows_come_back, timeline_of
 from test_members import new_node, replace
 
 SEGMENT = 16 << 20
@@ -141,3 +141,38 @@ def repair_from_the_archive(t):
         with open(c.log(PAGESERVER)) as f:
             check("pageserver/refill: from the archive" in f.read(), "the archive was not read")
         c.corallite("check", "shop", "--deep", timeout=120)
+
+
+# Of each action, and what the start itself has to take from the archive.
+ROWS_IN_CI = ("page-bit", "commit-missing", "progress-missing", "timeline-missing", "cutoff-above-pin")
+
+
+@test("20 kinds of damage to rows (5 of them in CI) on a cluster whose safekeepers have dropped the logs' begins: each is "
+      "found and named, and given back from archive and safekeepers, every page of every moment what it was", 540)
+def damaged_rows_truncated(t):
+    kinds = {kind: ROWS[kind] for kind in (ROWS if t.slow() else ROWS_IN_CI)}
+
+    def swell(db):
+        """More than a segment of log, and a database of a megabyte."""
+        con = c.connect(db, timeout=60)
+        for _ in range(18):  # the pages of one are free for the next
+            con.execute("INSERT INTO t(a, b) VALUES ('swell', randomblob(1 << 20))")
+            con.execute("DELETE FROM t WHERE a = 'swell'")
+        con.close()
+
+    def truncated():
+        c.archived(120)
+        for node in NODES:
+            # One first segment a log is gone; the child of one of them begins in a later one.
+            until(lambda: "0" * 16 + ".seg" not in c.segments(node), 60, f"safekeeper {node} drops the logs' begins")
+            until(lambda: c.metrics(node)["corallite_safekeeper_segments_dropped_total"] >= len(kinds), 60, "segments go")
+
+    with Trimmed(t.dir + "/d", t.dir + "/archive") as c:
+        done = rows_come_back(t, c, kinds, swell, truncated, timeout=300)
+        for a in done["actions"]:
+            check(a["action"] != "rebuild" or a["log_bytes"] > SEGMENT or "/child" in a["name"], f"of how much log was it made? {a}")
+        with open(c.log(PAGESERVER)) as f:
+            n = f.read().count("pageserver/refill: from the archive")
+        rebuilt = sum(a["action"] == "rebuild" for a in done["actions"])
+        check(n >= rebuilt, f"{rebuilt} timelines were fetched again, and the archive was read {n} times")
+        t.note(f"the archive was read {n} times")
