@@ -35,7 +35,7 @@ int ar_framed_open(struct co_span bytes, const char *name, const char magic[8], 
         snprintf(what, sizeof what, "it is no %s", kind);
         return ar_damaged(name, what);
     }
-    if (co_get32(p + 8) != version)
+    if (co_get32(p + 8) < 1 || co_get32(p + 8) > version)
         return ar_other_version(name, co_get32(p + 8), version);
     if (co_get64(p + 16) != bytes.len - AR_FRAMED_HEAD)
         return co_fail(CO_ERR_CORRUPT,

@@ -23,7 +23,8 @@
 void ar_framed_seal(uint8_t *object, size_t len, const char magic[8], uint32_t version);
 
 /* *message: within `bytes`. `kind` ends the sentence "is damaged: it is no ..." where the magic is
- * another. CO_ERR_CORRUPT, CO_ERR_VERSION, with a sentence that has `name`. */
+ * another; `version` and those before it are known. CO_ERR_CORRUPT, CO_ERR_VERSION, with a sentence
+ * that has `name`. */
 CO_MUST_CHECK int ar_framed_open(struct co_span bytes, const char *name, const char magic[8],
                                  uint32_t version, const char *kind, struct co_span *message);
 

@@ -202,6 +202,15 @@ static int feed_chunk(struct ar_store *store, const struct co_id *cluster,
     return rc;
 }
 
+void ar_walk_line(struct ar_walk *walk, const struct co_id *cluster, const struct ar_line *line)
+{
+    const struct ar_kept *k = &line->kept;
+    ar_walk_init(walk, cluster, &line->id, ar_line_from(line), k->lsn ? &k->digest : &line->base);
+    walk->term = k->term;
+    walk->config = k->config;
+    walk->time_us = k->time_us;
+}
+
 int ar_read_log(struct ar_store *store, const struct co_id *cluster, const struct ar_line *line,
                 struct ar_walk *walk, const struct ar_sink *sink)
 {

@@ -30,7 +30,9 @@ CO_MUST_CHECK int ar_chunks(struct ar_store *store, const struct co_id *cluster,
 CO_MUST_CHECK int ar_chunk_get(struct ar_store *store, const struct co_id *cluster,
                                const struct co_id *timeline, const struct ar_chunk *chunk,
                                struct co_buf *out);
-/* Feeds the walk, which stands at line->start, up to line->end, and compares the digest there. */
+/* A walk that stands where the line's log begins in the archive. */
+void ar_walk_line(struct ar_walk *walk, const struct co_id *cluster, const struct ar_line *line);
+/* Feeds the walk, which stands at or above that, up to line->end, and compares the digest there. */
 CO_MUST_CHECK int ar_read_log(struct ar_store *store, const struct co_id *cluster,
                               const struct ar_line *line, struct ar_walk *walk,
                               const struct ar_sink *sink);

@@ -47,13 +47,13 @@ int ar_state_add_pin(const Corallite__ArchiveState__Pin *pin, struct co_buf *out
     return add_field(PINS_FIELD, &pin->base, out);
 }
 
-int ar_state_seal(struct co_buf *out)
+int ar_state_seal(struct co_buf *out, bool kept)
 {
     size_t n = out->len - AR_FRAMED_HEAD;
     if (out->len > AR_OBJECT_MAX_BYTES)
         return co_fail(CO_ERR_TOO_LARGE,
                        "a manifest of %zu bytes is larger than an archive's object may be", n);
-    ar_framed_seal(out->data, n, magic, AR_STATE_VERSION);
+    ar_framed_seal(out->data, n, magic, kept ? AR_STATE_VERSION : 1);
     return 0;
 }
 
@@ -89,6 +89,17 @@ static int read_snap(const Corallite__ArchiveSnapshotAt *wire, struct ar_snap *o
     return msg_get16("sum of a snapshot", wire->has_sum, &wire->sum, out->sum.b);
 }
 
+static int read_kept(const Corallite__ArchiveKept *wire, struct ar_kept *out)
+{
+    if (!wire)
+        return 0;
+    out->lsn = wire->lsn;
+    out->term = wire->term;
+    out->time_us = wire->time_us;
+    int rc = msg_get16("digest of a kept begin", wire->has_digest, &wire->digest, out->digest.b);
+    return rc ? rc : msg_config_read(wire->config, &out->config);
+}
+
 int ar_line_read(const Corallite__ArchiveState__Line *line, struct ar_line *out)
 {
     const Corallite__Timeline *t = line->timeline;
@@ -104,6 +115,8 @@ int ar_line_read(const Corallite__ArchiveState__Line *line, struct ar_line *out)
         rc = msg_get16("digest", line->has_digest, &line->digest, out->digest.b);
     if (!rc)
         rc = read_snap(line->snapshot, &out->snap);
+    if (!rc)
+        rc = read_kept(line->kept, &out->kept);
     if (rc)
         return rc;
     out->start = t->has_start_lsn ? t->start_lsn : LSN_FIRST;
@@ -113,6 +126,9 @@ int ar_line_read(const Corallite__ArchiveState__Line *line, struct ar_line *out)
     out->time_us = line->time_us;
     if (out->snap.lsn > out->end || (out->snap.lsn && out->snap.cutoff > out->snap.lsn))
         return co_fail(CO_ERR_CORRUPT, "an entry of a manifest has a snapshot of no place");
+    if (out->kept.lsn && (out->kept.lsn <= out->start || out->kept.lsn % LSN_ALIGN ||
+                          out->kept.lsn > out->snap.lsn || !out->kept.term))
+        return co_fail(CO_ERR_CORRUPT, "an entry of a manifest has a log that begins nowhere");
     if (co_id_is_zero(&out->id) || !t->database_name || !t->branch || out->end < out->start ||
         out->end % LSN_ALIGN || strlen(t->database_name) > CO_NAME_MAX_BYTES ||
         strlen(t->branch) > CO_NAME_MAX_BYTES)

@@ -216,10 +216,10 @@ static int check_objects(struct ar_store *store, const struct co_id *cluster,
         rc = ar_line_read(state->lines[i], &line);
         if (rc)
             break;
-        ar_walk_init(&walk, cluster, &line.id, line.start, &line.base);
+        ar_walk_line(&walk, cluster, &line);
         rc = ar_read_log(store, cluster, &line, &walk, NULL);
         sum->records += walk.records;
-        sum->bytes += walk.end - line.start;
+        sum->bytes += walk.end - ar_line_from(&line);
         ar_walk_free(&walk);
         if (!rc && line.snap.lsn) {
             rc = archive_check_snapshot(store, cluster, &line, true);

@@ -26,7 +26,7 @@ static int is_listed(struct ar_store *store, const struct co_id *cluster,
     char from[LSN_TEXT];
     uint32_t n;
     int rc = ar_chunks(store, cluster, &line->id, &c, &n);
-    for (lsn_t at = line->start; !rc && at < line->end;) {
+    for (lsn_t at = ar_line_from(line); !rc && at < line->end;) {
         lsn_t reach = at;
         for (uint32_t i = 0; i < n && c[i].begin <= at; i++)
             reach = c[i].end > reach ? c[i].end : reach;
@@ -42,7 +42,7 @@ static int is_listed(struct ar_store *store, const struct co_id *cluster,
 static int is_read(struct ar_store *store, const struct co_id *cluster, const struct ar_line *line)
 {
     struct ar_walk walk;
-    ar_walk_init(&walk, cluster, &line->id, line->start, &line->base);
+    ar_walk_line(&walk, cluster, line);
     int rc = ar_read_log(store, cluster, line, &walk, NULL);
     ar_walk_free(&walk);
     return rc;

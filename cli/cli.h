@@ -64,6 +64,7 @@ int cli_run(int argc, char **argv);
 /* The verbs. */
 int cli_up(const struct cli_args *args);
 int cli_archive_check(const struct cli_args *args);
+int cli_archive_prune(const struct cli_args *args);
 int cli_down(const struct cli_args *args);
 int cli_status(const struct cli_args *args);
 int cli_db_create(const struct cli_args *args);

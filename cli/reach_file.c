@@ -1,8 +1,10 @@
 /*
  * reach_file.c - how far the archive can tell a timeline's log: `repair` asks when no safekeeper
  * keeps the log's begin any more. Read, checked and chained as a restore would (archive/walk.h).
+ * Where the archive does not have that either any more, its snapshot stands for it.
  */
 #include "archive/read.h"
+#include "cli/archive.h"
 #include "cli/check_sock.h"
 #include "cli/sqlite_file.h"
 
@@ -41,10 +43,14 @@ static int read_line(struct ar_store *store, const struct co_id *cluster,
 {
     struct ar_sink sink = {r, on_whole, on_piece};
     struct ar_walk walk;
-    r->at = line->start;
-    r->digest = line->base;
-    ar_walk_init(&walk, cluster, &line->id, line->start, &line->base);
-    int rc = ar_read_log(store, cluster, line, &walk, &sink);
+    ar_walk_line(&walk, cluster, line);
+    r->at = walk.end;
+    r->digest = walk.digest;
+    int rc = line->kept.lsn ? archive_check_snapshot(store, cluster, line, true) : 0;
+    if (!rc && r->at > r->to)
+        rc = co_fail(CO_ERR_NOT_FOUND, "the archive has its log from a later place on only");
+    if (!rc)
+        rc = ar_read_log(store, cluster, line, &walk, &sink);
     ar_walk_free(&walk);
     return rc;
 }
@@ -71,7 +77,7 @@ int check_archive_reaches(const char *url, const struct co_id *cluster,
         rc = found;
     *at = r.at;
     *digest = r.digest;
-    *bytes = rc ? 0 : r.at - line.start;
+    *bytes = rc ? 0 : r.at - ar_line_from(&line) + (line.kept.lsn ? line.snap.bytes : 0);
     if (state)
         corallite__archive_state__free_unpacked(state, NULL);
     ar_close(store);

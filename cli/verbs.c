@@ -45,6 +45,13 @@ static const struct cli_option archive_options[] = {
     {"--quick", 0, NULL, "only what the newest manifest says"},
     JSON_OPTION,
     END};
+static const struct cli_option prune_options[] = {
+    {"--dry-run", 'n', NULL, "only say what would go"},
+    YES_OPTION,
+    SERVER_OPTION,
+    DIR_OPTION,
+    JSON_OPTION,
+    END};
 static const struct cli_option down_options[] = {
     DIR_OPTION,
     {"--purge", 0, NULL, "remove the cluster with every database"},
@@ -195,6 +202,18 @@ const struct cli_verb cli_verbs[] = {
      .min_words = 1,
      .max_words = 1,
      .run = cli_archive_check},
+    {.name = "archive prune",
+     .synopsis = "[--dry-run] [--yes] [--server S | --dir D] [--json]",
+     .summary = "remove from the archive what no kept moment needs",
+     .details =
+         "The pageserver that archives does it. Of each branch that has a snapshot the log below "
+         "that goes, once every byte of both was read; every moment that is kept, pins and "
+         "branch points included, stays readable and comes back from the archive. So do "
+         "objects that no manifest tells of. From then on the snapshot is the only copy of "
+         "old moments outside the pageserver's disk.",
+     .examples = "corallite archive prune --dry-run\n",
+     .options = prune_options,
+     .run = cli_archive_prune},
     {.name = "down",
      .synopsis = "[--dir D] [--purge [--yes]] [--json]",
      .summary = "stop the local cluster",

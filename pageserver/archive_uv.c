@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "pageserver/archiver.h"
 #include "pageserver/server_uv.h"
+#include "proto/unpack.h"
 
 #define MODULE      "pageserver/archive"
 #define IDLE_MS     600000u  /* a round without anything new */
@@ -30,7 +31,11 @@ struct ps_archive {
     uint64_t manifest_us;        /* wall clock */
     uint64_t lag_bytes;
     bool deposed, failing;
-    bool again; /* a snapshot is under way */
+    bool again;                /* a snapshot is under way */
+    enum ps_prune prune;       /* asked for, and not done */
+    struct ps_session *pruner; /* who asked; NULL: it is gone */
+    uint64_t prune_request;
+    struct ps_pruned pruned; /* by the rounds until now */
     char why[CO_SENTENCE_MAX];
 };
 
@@ -91,6 +96,7 @@ static void give(struct ps_server *s)
     struct ps_archive_task *task = new_task(s);
     if (!task)
         return;
+    task->prune = a->prune;
     fill_task(s, task);
     a->names = names_of(s);
     a->began_ms = uv_now(&s->loop);
@@ -114,6 +120,50 @@ static void tell(struct ps_archive *a, const struct ps_archive_task *task)
     snprintf(a->why, sizeof a->why, "%s", task->why);
 }
 
+static void answer_prune(struct ps_archive *a, int rc)
+{
+    const struct ps_pruned *p = &a->pruned;
+    Corallite__ArchivePruned m = CORALLITE__ARCHIVE_PRUNED__INIT;
+    char *notes[PS_PRUNE_NOTES];
+    m.has_branches = m.has_log_objects = m.has_log_bytes = m.has_stray_objects = 1;
+    m.has_stray_bytes = m.has_manifests = 1;
+    m.branches = p->branches;
+    m.log_objects = p->log_objects;
+    m.log_bytes = p->log_bytes;
+    m.stray_objects = p->stray_objects;
+    m.stray_bytes = p->stray_bytes;
+    m.manifests = p->manifests;
+    for (uint32_t i = 0; i < p->n_notes; i++)
+        notes[i] = (char *)(uintptr_t)p->notes[i];
+    m.notes = notes;
+    m.n_notes = p->n_notes;
+    if (a->pruner && rc)
+        peer_send_error(a->pruner->peer, a->prune_request, rc);
+    else if (a->pruner)
+        peer_send(a->pruner->peer, FRAME_ARCHIVE_PRUNED, a->prune_request, &m.base,
+                  co_span_of(NULL, 0));
+    a->prune = PS_PRUNE_NONE;
+    a->pruner = NULL;
+}
+
+static void take_pruned(struct ps_archive *a, const struct ps_archive_task *task)
+{
+    struct ps_pruned *sum = &a->pruned;
+    const struct ps_pruned *p = &task->pruned;
+    if (task->prune == PS_PRUNE_NONE)
+        return;
+    sum->branches += p->branches;
+    sum->log_objects += p->log_objects;
+    sum->log_bytes += p->log_bytes;
+    sum->stray_objects += p->stray_objects;
+    sum->stray_bytes += p->stray_bytes;
+    sum->manifests += p->manifests;
+    for (uint32_t i = 0; i < p->n_notes && sum->n_notes < PS_PRUNE_NOTES; i++)
+        memcpy(sum->notes[sum->n_notes++], p->notes[i], sizeof p->notes[i]);
+    if (task->rc || !task->prune_again)
+        answer_prune(a, task->rc ? co_fail(task->rc, "%s", task->why) : 0);
+}
+
 static void take(struct ps_server *s)
 {
     struct ps_archive *a = s->archive;
@@ -124,6 +174,7 @@ static void take(struct ps_server *s)
     tell(a, task);
     a->deposed = task->deposed;
     a->again = task->again;
+    take_pruned(a, task);
     if (task->manifest_us)
         a->manifest_us = task->manifest_us;
     if (task->rc)
@@ -201,8 +252,8 @@ void ps_archive_tick(struct ps_server *s)
     uint64_t since = uv_now(&s->loop) - a->began_ms;
     if (a->out || a->deposed || !s->ready || !s->reg.heard)
         return;
-    if (!a->began_ms || a->soon || ((work || a->again) && since >= s->options->archive_every_ms) ||
-        since >= IDLE_MS) {
+    if (!a->began_ms || a->soon || a->prune ||
+        ((work || a->again) && since >= s->options->archive_every_ms) || since >= IDLE_MS) {
         a->out_work = work;
         give(s);
     }
@@ -215,6 +266,44 @@ static void give_soon(struct ps_server *s)
         return;
     a->out_work = true;
     give(s);
+}
+
+static int begin_prune(struct ps_server *s, const Corallite__ArchivePrune *m)
+{
+    struct ps_archive *a = s->archive;
+    if (!a)
+        return co_fail(CO_ERR_NOT_FOUND, "this pageserver %s",
+                       s->options->follow ? "follows another one, which has the archive: ask that"
+                                          : "has no archive");
+    if (a->prune)
+        return co_fail(CO_ERR_BUSY, "the archive is being pruned already");
+    if (a->deposed)
+        return co_fail(CO_ERR_STALE_TERM, "%s", a->why);
+    a->prune = m->dry_run ? PS_PRUNE_DRY : PS_PRUNE_DO;
+    a->pruned = (struct ps_pruned){0};
+    return 0;
+}
+
+void ps_archive_prune_frame(struct ps_session *session, uint64_t request, struct co_span message)
+{
+    struct ps_server *s = session->s;
+    Corallite__ArchivePrune *m = message_unpack(&corallite__archive_prune__descriptor, message);
+    int rc = m ? begin_prune(s, m) : CO_ERR_PROTOCOL;
+    if (m)
+        protobuf_c_message_free_unpacked(&m->base, NULL);
+    if (rc) {
+        peer_send_error(session->peer, request, rc);
+        return;
+    }
+    s->archive->pruner = session;
+    s->archive->prune_request = request;
+}
+
+void ps_archive_forget(struct ps_session *session)
+{
+    struct ps_archive *a = session->s->archive;
+    if (a && a->pruner == session)
+        a->pruner = NULL;
 }
 
 void ps_archive_soon(struct ps_server *s, struct ps_archive_mark *mark)

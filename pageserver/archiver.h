@@ -22,7 +22,12 @@
  *      nobody has claimed a later generation: whoever claims one afterwards begins with that newer
  *      manifest. Nothing of a later generation is ever taken away.
  *
- *   V5 what safekeepers are told to be archived (`stands`) is what a manifest of ours tells, after
+ *   V7 what is pruned goes as under V6: first a manifest says where the log begins now, then
+ * objects go. The log goes below a snapshot only: one that a manifest tells of, of which every byte
+ *      was read, at the end of a log that chains up to its digest, and that keeps all moments
+ *      which the store keeps (its cut is not above the store's).
+ *
+ *   V8 what safekeepers are told to be archived (`stands`) is what a manifest of ours tells, after
  *      which we were still the last to have claimed a generation: whoever claims the next one reads
  *      that manifest, and takes away nothing that it tells of (V4).
  *
@@ -43,13 +48,26 @@ struct ps_archive_line {
     lsn_t cutoff;
     bool rebuilding;
     lsn_t end;    /* out: archived; 0: nothing is known of it */
-    lsn_t stands; /* out: so much for good (V5); 0: nothing is known */
+    lsn_t stands; /* out: so much for good (V8); 0: nothing is known */
     lsn_t snap;   /* out: its newest snapshot; 0: none */
     bool removed; /* out: it was DROPPED, and nothing of it is left in the archive */
     void *owner;  /* the loop's */
 };
 
+/* What was taken away, or would be. */
+enum ps_prune { PS_PRUNE_NONE, PS_PRUNE_DRY, PS_PRUNE_DO };
+#define PS_PRUNE_NOTES 8u
+struct ps_pruned {
+    uint64_t branches;               /* whose log begins later */
+    uint64_t log_objects, log_bytes; /* below */
+    uint64_t stray_objects, stray_bytes;
+    uint64_t manifests;
+    char notes[PS_PRUNE_NOTES][400]; /* what stays, and why */
+    uint32_t n_notes;
+};
+
 struct ps_archive_task {
+    enum ps_prune prune;
     uint64_t time_us; /* wall clock when it was made */
     struct ps_archive_line *lines;
     uint32_t n_lines;
@@ -66,7 +84,9 @@ struct ps_archive_task {
     char why[CO_SENTENCE_MAX];
     uint64_t manifest_us; /* wall clock of the newest manifest, 0: none yet by this process */
     bool deposed;
-    bool again; /* a snapshot is not done yet */
+    bool again;       /* a snapshot is not done yet */
+    bool prune_again; /* nor is what was to be pruned; `pruned` has what was done */
+    struct ps_pruned pruned;
 };
 void ps_archive_task_free(struct ps_archive_task *task); /* NULL: nothing */
 

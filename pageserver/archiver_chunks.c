@@ -29,6 +29,18 @@ static int remove_chunk(struct ps_archiver *a, const struct ps_archived *t,
     return ar_remove(a->store, ar_name_log(&a->cluster, &t->id, chunk, name));
 }
 
+/* What lies below the begin; a crash may have left it (V7). */
+static int prune_chunk(struct ps_archiver *a, const struct ps_archived *t,
+                       const struct ar_chunk *chunk)
+{
+    int rc = remove_chunk(a, t, chunk);
+    if (!rc && a->pruning) {
+        a->pruning->log_objects++;
+        a->pruning->log_bytes += chunk->end - chunk->begin;
+    }
+    return rc;
+}
+
 static int keep(struct ps_archived *t, const struct ar_chunk *chunk)
 {
     if (t->n == t->cap) {
@@ -111,6 +123,10 @@ int ps_chunks_list(struct ps_archiver *a, struct ps_archived *t)
     if (!rc && n)
         qsort(all, n, sizeof *all, by_place);
     for (uint32_t i = 0; i < n && !rc; i++) {
+        if (all[i].end <= t->kept_told) {
+            rc = prune_chunk(a, t, &all[i]);
+            continue;
+        }
         if (all[i].begin >= t->end || covered(t, &all[i])) {
             rc = remove_chunk(a, t, &all[i]);
             continue;

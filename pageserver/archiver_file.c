@@ -47,7 +47,14 @@ struct ps_archived *ps_archived_find(struct ps_archiver *a, const struct co_id *
     return *at;
 }
 
-static void forget_all(struct ps_archiver *a)
+void ps_archived_unwant(struct ps_archiver *a)
+{
+    for (uint32_t i = 0; i < N_BUCKETS; i++)
+        for (struct ps_archived *t = a->by_id[i]; t; t = t->next)
+            t->wanted = false;
+}
+
+void ps_archived_forget(struct ps_archiver *a)
 {
     for (uint32_t i = 0; i < N_BUCKETS; i++)
         while (a->by_id[i]) {
@@ -67,7 +74,7 @@ static int load_state(struct ps_archiver *a)
     int rc = ar_newest_state(a->store, &a->cluster, NULL, &state);
     if (rc)
         return rc == CO_ERR_NOT_FOUND ? 0 : rc;
-    forget_all(a);
+    ps_archived_forget(a);
     for (size_t i = 0; i < state->n_lines && !rc; i++) {
         rc = ar_line_read(state->lines[i], &line);
         struct ps_archived *t = rc ? NULL : ps_archived_find(a, &line.id, true);
@@ -78,6 +85,8 @@ static int load_state(struct ps_archiver *a)
             t->digest = line.digest;
             t->time_us = line.time_us;
             t->snap = line.snap;
+            t->kept = line.kept;
+            t->kept_told = line.kept.lsn;
         }
     }
     corallite__archive_state__free_unpacked(state, NULL);
@@ -154,15 +163,34 @@ static Corallite__ArchiveSnapshotAt *snap_wire(const struct ar_snap *snap,
     return out;
 }
 
-static int add_lines(struct ps_archiver *a, struct co_buf *out)
+static Corallite__ArchiveKept *kept_wire(const struct ar_kept *kept, struct msg_config *config,
+                                         Corallite__ArchiveKept *out)
+{
+    out->has_lsn = out->has_digest = out->has_term = out->has_time_us = 1;
+    out->lsn = kept->lsn;
+    out->digest = msg_bytes16(kept->digest.b);
+    out->term = kept->term;
+    out->time_us = kept->time_us;
+    if (kept->config.version) {
+        msg_config_fill(&kept->config, config);
+        out->config = &config->pb;
+    }
+    return out;
+}
+
+/* *kept: a log begins later than its timeline. */
+static int add_lines(struct ps_archiver *a, struct co_buf *out, bool *kept)
 {
     int rc = 0;
+    *kept = false;
     for (uint32_t i = 0; i < a->task->n_lines && !rc; i++) {
         const struct ps_archive_line *l = &a->task->lines[i];
         const struct ps_archived *t = ps_archived_find(a, &l->meta.id, false);
         struct ps_meta_wire wire;
         Corallite__ArchiveState__Line line = CORALLITE__ARCHIVE_STATE__LINE__INIT;
         Corallite__ArchiveSnapshotAt snap = CORALLITE__ARCHIVE_SNAPSHOT_AT__INIT;
+        Corallite__ArchiveKept begin = CORALLITE__ARCHIVE_KEPT__INIT;
+        struct msg_config config;
         if (l->meta.state == PS_DROPPED)
             continue;
         ps_meta_to_wire(&l->meta, &wire);
@@ -174,6 +202,10 @@ static int add_lines(struct ps_archiver *a, struct co_buf *out)
         line.known_lsn = l->known > line.end_lsn ? l->known : line.end_lsn;
         if (t && t->snap.lsn)
             line.snapshot = snap_wire(&t->snap, &snap);
+        if (t && t->kept.lsn) {
+            line.kept = kept_wire(&t->kept, &config, &begin);
+            *kept = true;
+        }
         rc = ar_state_add_line(&line, out);
     }
     return rc;
@@ -213,22 +245,24 @@ static int note_old(void *arg, const char *name, uint64_t size)
     return 0;
 }
 
-/* Of the newest names below a prefix all but the last `keep` go. */
-static int clear_old(struct ps_archiver *a, const char *prefix, uint32_t keep)
+int ps_archive_clear_old(struct ps_archiver *a, const char *prefix, uint32_t keep, uint64_t *n)
 {
     struct old old = {.a = a};
     int rc = ar_list(a->store, prefix, NULL, note_old, &old);
     uint32_t from = old.n > 32 ? old.n - 32 : 0;
-    for (uint32_t i = from; !rc && i + keep < old.n; i++)
+    for (uint32_t i = from; !rc && i + keep < old.n; i++) {
         rc = ar_remove(a->store, old.names[i % 32]);
+        if (n)
+            *n += !rc;
+    }
     return rc;
 }
 
-static int put_manifest(struct ps_archiver *a, struct co_buf *bytes)
+static int put_manifest(struct ps_archiver *a, struct co_buf *bytes, bool kept)
 {
     char name[AR_NAME_TEXT], prefix[AR_NAME_TEXT];
     struct ar_place place = {a->cluster, a->generation, a->sequence};
-    int rc = ar_state_seal(bytes);
+    int rc = ar_state_seal(bytes, kept);
     if (!rc)
         rc = ar_put_if_absent(a->store, ar_name_state(&place, name), co_buf_span(bytes));
     if (rc)
@@ -238,15 +272,16 @@ static int put_manifest(struct ps_archiver *a, struct co_buf *bytes)
     a->written = true;
     /* Often enough that the ring of names has all that are too many. */
     if (a->sequence % 16 == 1)
-        rc = clear_old(a, ar_name_writers(&a->cluster, prefix), KEEP_WRITERS);
+        rc = ps_archive_clear_old(a, ar_name_writers(&a->cluster, prefix), KEEP_WRITERS, NULL);
     if (!rc && a->sequence % 16 == 1)
-        rc = clear_old(a, ar_name_states(&a->cluster, prefix), KEEP_STATES);
+        rc = ps_archive_clear_old(a, ar_name_states(&a->cluster, prefix), KEEP_STATES, NULL);
     return rc;
 }
 
 int ps_archive_manifest(struct ps_archiver *a)
 {
     struct co_buf bytes = {0};
+    bool kept = false;
     Corallite__ArchiveState head = CORALLITE__ARCHIVE_STATE__INIT;
     head.has_cluster = head.has_generation = head.has_sequence = head.has_pageserver = 1;
     head.has_time_us = 1;
@@ -258,7 +293,7 @@ int ps_archive_manifest(struct ps_archiver *a)
     int rc = ar_state_begin(&head, &bytes);
     size_t from = bytes.len;
     if (!rc)
-        rc = add_lines(a, &bytes);
+        rc = add_lines(a, &bytes, &kept);
     if (!rc)
         rc = add_pins(a->task, &bytes);
     uint32_t crc = rc ? 0 : co_crc32c((uint32_t)bytes.len, bytes.data + from, bytes.len - from);
@@ -267,7 +302,7 @@ int ps_archive_manifest(struct ps_archiver *a)
     if (!rc && idle)
         a->manifest_us = a->task->time_us; /* it tells what there is now, too */
     else if (!rc)
-        rc = put_manifest(a, &bytes);
+        rc = put_manifest(a, &bytes, kept);
     if (!rc)
         a->written_crc = crc;
     else
@@ -324,17 +359,19 @@ static bool ends_round(const struct ps_archiver *a, int rc)
     return rc && rc != CO_ERR_CORRUPT && a->at_archive;
 }
 
-/* V5 */
+/* V8 */
 static void stand(struct ps_archiver *a)
 {
     for (uint32_t i = 0; i < a->task->n_lines; i++) {
         struct ps_archived *t = ps_archived_find(a, &a->task->lines[i].meta.id, false);
         if (t && a->task->lines[i].meta.state != PS_DROPPED)
             t->stands = t->end;
+        if (t)
+            t->kept_told = t->kept.lsn;
     }
 }
 
-static int work(struct ps_archiver *a)
+int ps_archive_work(struct ps_archiver *a)
 {
     int rc = prepare(a), first = 0;
     char why[CO_SENTENCE_MAX] = "";
@@ -349,6 +386,8 @@ static int work(struct ps_archiver *a)
         if (!ends_round(a, rc))
             rc = 0;
     }
+    if (!rc)
+        rc = ps_prune_plan(a);
     if (rc)
         return rc;
     rc = ps_archive_manifest(a);
@@ -358,6 +397,8 @@ static int work(struct ps_archiver *a)
         stand(a);
     if (!rc)
         rc = ps_snaps_replaced(a);
+    if (!rc)
+        rc = ps_prune_carry_out(a);
     for (uint32_t i = 0; i < a->task->n_lines && !rc; i++) {
         struct ps_archived *t = ps_archived_find(a, &a->task->lines[i].meta.id, false);
         if (t && a->task->lines[i].meta.state != PS_DROPPED)
@@ -371,7 +412,7 @@ static int work(struct ps_archiver *a)
 static void round_of(struct ps_archiver *a)
 {
     struct ps_archive_task *task = a->task;
-    task->rc = work(a);
+    task->rc = ps_archive_work(a);
     if (task->rc)
         snprintf(task->why, sizeof task->why, "%s", co_sentence());
     if (task->rc)
@@ -476,7 +517,7 @@ void ps_archiver_stop(struct ps_archiver *a)
     ps_archive_task_free(a->done);
     ar_close(a->store);
     ps_snaps_free(a);
-    forget_all(a);
+    ps_archived_forget(a);
     free(a->by_id);
     pthread_mutex_destroy(&a->mutex);
     pthread_cond_destroy(&a->cond);

@@ -22,7 +22,11 @@ struct ps_archived {
     uint32_t n, cap;
     struct ar_snap snap; /* that manifests tell of; lsn 0: none */
     struct ar_snap old;  /* that the one before told of, to be taken away (V6) */
-    lsn_t snap_tried;    /* making one failed when the log ended here */
+    struct ar_kept kept; /* where the log begins, for the next manifest; lsn 0: at its start */
+    lsn_t kept_told;  /* a manifest told so, and we were the last to claim: what is below may go */
+    bool kept_tried;  /* it could not be moved: not in this prune again */
+    bool wanted;      /* the task has it, and not as dropped (archiver_prune.c) */
+    lsn_t snap_tried; /* making one failed when the log ended here */
     struct ps_archived *next;
 };
 
@@ -50,6 +54,7 @@ struct ps_archiver {
     bool written;
     uint64_t manifest_us, manifest_mono_us;
     struct ps_archived **by_id; /* N_BUCKETS */
+    struct ps_pruned *pruning;  /* counts what goes; NULL: nobody asked */
     struct psock sock;          /* fd -1: none */
     uint32_t node;              /* of the task, that `sock` goes to */
 };
@@ -60,7 +65,7 @@ CO_MUST_CHECK int ps_archive_pull(struct ps_archiver *a, const struct ps_archive
                                   struct ps_archived *t);
 
 /* archiver_chunks.c */
-/* Knows what is there, and takes away what is beyond the end (V4). */
+/* Knows what is there, and takes away what is beyond the end (V4), and below the begin (V7). */
 CO_MUST_CHECK int ps_chunks_list(struct ps_archiver *a, struct ps_archived *t);
 /* Puts bytes of the log that begin at `begin`. */
 CO_MUST_CHECK int ps_chunks_put(struct ps_archiver *a, struct ps_archived *t, lsn_t begin,
@@ -79,10 +84,26 @@ CO_MUST_CHECK int ps_snaps_replaced(struct ps_archiver *a);
 CO_MUST_CHECK int ps_snaps_work(struct ps_archiver *a);
 /* Removes all of a timeline. */
 CO_MUST_CHECK int ps_snaps_remove(struct ps_archiver *a, const struct co_id *timeline);
+/* Is it an object of the snapshot that is under way? */
+bool ps_snaps_is_making(const struct ps_archiver *a, const struct co_id *timeline,
+                        const struct ar_snap_name *at);
 void ps_snaps_free(struct ps_archiver *a);
 
+/* archiver_prune.c: both do nothing unless the task asks for it. Before the manifest: where logs
+ * begin from now on. After it: what nobody needs goes. */
+CO_MUST_CHECK int ps_prune_plan(struct ps_archiver *a);
+CO_MUST_CHECK int ps_prune_carry_out(struct ps_archiver *a);
+
 /* archiver_file.c */
+/* Of the newest names below a prefix all but the last `keep` go, 32 at most; *n (may be NULL): so
+ * many. */
+CO_MUST_CHECK int ps_archive_clear_old(struct ps_archiver *a, const char *prefix, uint32_t keep,
+                                       uint64_t *n);
 struct ps_archived *ps_archived_find(struct ps_archiver *a, const struct co_id *id, bool make);
+void ps_archived_unwant(struct ps_archiver *a); /* none is `wanted` */
+void ps_archived_forget(struct ps_archiver *a); /* frees all */
+/* One round with a->task; claims a generation first if there is none. */
+CO_MUST_CHECK int ps_archive_work(struct ps_archiver *a);
 /* V3: CO_ERR_STALE_TERM when somebody has claimed a later generation. */
 CO_MUST_CHECK int ps_archive_still_ours(struct ps_archiver *a);
 /* A manifest now, if there is anything new; what it tells is there (V1). */

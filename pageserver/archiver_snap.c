@@ -134,6 +134,14 @@ static void free_making(struct ps_archiver *a)
     a->making = NULL;
 }
 
+bool ps_snaps_is_making(const struct ps_archiver *a, const struct co_id *timeline,
+                        const struct ar_snap_name *at)
+{
+    const struct ps_making *m = a->making;
+    return m && co_id_eq(&m->timeline, timeline) && m->snap.lsn == at->lsn &&
+           m->snap.generation == at->generation;
+}
+
 void ps_snaps_free(struct ps_archiver *a)
 {
     free_making(a);

@@ -244,6 +244,13 @@ static void go_on(struct ps_load *l)
     }
 }
 
+void ps_load_forget(struct ps_server *s, const struct co_id *timeline)
+{
+    for (uint32_t i = 0; i < s->snapshots.n; i++)
+        if (co_id_eq(&s->snapshots.all[i].timeline, timeline))
+            s->snapshots.all[i].snap = (struct ar_snap){0};
+}
+
 bool ps_load_has(const struct ps_server *s, const struct co_id *timeline)
 {
     return ps_snapshot_find(&s->snapshots, timeline) != NULL;

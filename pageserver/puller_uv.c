@@ -546,7 +546,8 @@ int ps_feed_refilled(struct ps_timeline *tl, struct co_span bytes, const struct 
     return 1;
 }
 
-void ps_feed_refill_end(struct ps_timeline *tl, int rc, const char *why)
+void ps_feed_refill_end(struct ps_server *s, struct ps_timeline *tl, int rc, const char *why,
+                        bool pruned)
 {
     struct feed *f = tl ? tl->feed : NULL;
     if (!f || !f->refilling)
@@ -557,6 +558,8 @@ void ps_feed_refill_end(struct ps_timeline *tl, int rc, const char *why)
         poll_source(f);
         return;
     }
+    if (pruned && ps_repair_by_snapshot(s, tl))
+        return; /* and this feed is closed */
     co_warn(MODULE, "the archive could not be read to its end, tried again code=%s: %s",
             co_error_name(rc), why);
     if (f->part)

@@ -6,7 +6,8 @@
  * A thread reads, checks and chains the log from where the timeline is, and puts whole records and
  * pieces of large ones where the loop fetches them: READY_MAX bytes at most, then it waits. One
  * timeline at a time, the others ask again. It ends with the manifest's end, which lies at or above
- * what any safekeeper has dropped, and the feed goes on with the safekeepers.
+ * what any safekeeper has dropped, and the feed goes on with the safekeepers. Where the archive was
+ * pruned there is a snapshot instead (repair_uv.c).
  *
  * Threads: a refill's fields below the mutex are both's; the rest is the loop's while no thread
  * runs, and the thread's while it does.
@@ -41,6 +42,7 @@ struct ps_refill {
     struct co_buf ready;
     struct ps_refilled end; /* behind what is ready */
     bool done, stop;
+    bool pruned; /* the archive's log begins above what is wanted */
     int rc;
     char why[CO_SENTENCE_MAX];
 };
@@ -80,8 +82,7 @@ static int on_piece(void *owner, lsn_t lsn, uint64_t at, struct co_span bytes,
     return hand_over(r, bytes, &end);
 }
 
-static int find_line(const struct ps_refill *r, const Corallite__ArchiveState *state,
-                     struct ar_line *out)
+static int find_line(struct ps_refill *r, const Corallite__ArchiveState *state, struct ar_line *out)
 {
     char id[CO_ID_TEXT], have[LSN_TEXT], want[LSN_TEXT];
     for (size_t i = 0; i < state->n_lines; i++) {
@@ -90,6 +91,11 @@ static int find_line(const struct ps_refill *r, const Corallite__ArchiveState *s
             return rc;
         if (!co_id_eq(&out->id, &r->timeline))
             continue;
+        r->pruned = ar_line_from(out) > r->from;
+        if (r->pruned)
+            return co_fail(CO_ERR_TRUNCATED,
+                           "the log of %s was pruned: the archive %s has it from LSN %s on",
+                           out->name, ar_url(r->store), lsn_format(ar_line_from(out), have));
         if (out->end > r->from)
             return 0;
         return co_fail(CO_ERR_TRUNCATED,
@@ -183,10 +189,11 @@ void ps_refill_take(struct ps_server *s)
     if (!done)
         return;
     int rc = r->rc;
+    bool pruned = r->pruned;
     char why[CO_SENTENCE_MAX];
     snprintf(why, sizeof why, "%s", r->why);
     finish(r);
-    ps_feed_refill_end(tl, rc, why);
+    ps_feed_refill_end(s, tl, rc, why, pruned);
 }
 
 static void on_async(uv_async_t *async)

@@ -50,9 +50,10 @@ struct ps_timeline {
     bool based;         /* its ancestors are here as far as it needs them (lineage_uv.c) */
     bool rebuilding;    /* what came from the log is being taken away (repair_uv.c): not fed */
     bool from_snapshot; /*   then a snapshot of the archive is written, and the log from there on */
-    bool was_behind;    /* at the start there were commits above its last-record LSN */
-    bool news;          /* a safekeeper may have records that are not here (puller_uv.c) */
-    lsn_t wanted;       /* somebody waits for this much of the log, besides `waits` */
+    uint64_t unloaded_ms; /* loop time when a snapshot could not be loaded; 0: never */
+    bool was_behind;      /* at the start there were commits above its last-record LSN */
+    bool news;            /* a safekeeper may have records that are not here (puller_uv.c) */
+    lsn_t wanted;         /* somebody waits for this much of the log, besides `waits` */
     uint64_t held[CO_MEMBERS_MAX];  /* version each safekeeper holds; 0: lacks it */
     uint64_t asked[CO_MEMBERS_MAX]; /* request of the TIMELINE_PUT on its way there; 0: none */
 

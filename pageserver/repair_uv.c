@@ -8,7 +8,8 @@
  * refused while none is connected that has the timeline.
  *
  * Where a snapshot of the archive is to be the begin, that is written before the feed begins
- * (load_uv.c); if it cannot be, the log gives everything, as ever.
+ * (load_uv.c); if it cannot be, the log gives everything, as ever. Where the log is nowhere any
+ * more because the archive was pruned, a feed comes back for the snapshot.
  *
  * Everything is a job of the writer's, in the order in which it was asked for: what a feed had
  * given to it before is in the store, and taken away with the rest.
@@ -21,8 +22,9 @@
 #include "proto/message.h"
 #include "proto/unpack.h"
 
-#define MODULE "pageserver/repair"
-#define ROWS   2000u /* that one transaction takes away: a few milliseconds of the writer's */
+#define MODULE      "pageserver/repair"
+#define UNLOADED_MS 10000u /* so long a snapshot that could not be loaded is not tried again */
+#define ROWS        2000u  /* that one transaction takes away: a few milliseconds of the writer's */
 
 struct ps_repair {
     struct ps_job job;
@@ -175,6 +177,7 @@ static void loaded(void *owner, int rc, const char *why)
         give_back(r);
         return;
     }
+    tl->unloaded_ms = uv_now(&s->loop);
     co_warn(MODULE,
             "a snapshot of the archive cannot be used, the log is replayed instead name=%s: %s",
             ps_meta_name(&tl->meta, name), why);
@@ -340,6 +343,21 @@ void ps_repair_load(struct ps_server *s, struct ps_timeline *tl)
     r->no = tl->line.no;
     r->snapshot = tl->from_snapshot && s->options->archive[0];
     give(s, r);
+}
+
+bool ps_repair_by_snapshot(struct ps_server *s, struct ps_timeline *tl)
+{
+    char name[PS_META_NAME_TEXT];
+    bool lately = tl->unloaded_ms && uv_now(&s->loop) - tl->unloaded_ms < UNLOADED_MS;
+    if (s->closing || s->gc || tl->rebuilding || lately || !ps_timeline_fed(tl))
+        return false;
+    co_warn(MODULE, "the log that follows was pruned: begins with the archive's snapshot name=%s",
+            ps_meta_name(&tl->meta, name));
+    ps_load_forget(s, &tl->meta.id);
+    stop_line(s, tl);
+    tl->from_snapshot = true;
+    ps_repair_load(s, tl);
+    return true;
 }
 
 void ps_repair_resume(struct ps_server *s)

@@ -624,6 +624,9 @@ static int on_frame(void *owner, struct peer *peer, const struct frame_header *f
     case FRAME_REPAIR:
         ps_repair_frame(session, frame->request_id, message);
         break;
+    case FRAME_ARCHIVE_PRUNE:
+        ps_archive_prune_frame(session, frame->request_id, message);
+        break;
     case FRAME_PONG:
         break;
     default:
@@ -643,6 +646,7 @@ static void on_close(void *owner, struct peer *peer, const char *reason)
     co_debug(MODULE, "session ends addr=%s: %s", peer_address(peer), reason);
     ps_pages_forget(session);
     ps_repair_forget(session);
+    ps_archive_forget(session);
     forget_asks(session);
     co_metric_add(&ps_m_bytes_in, peer_bytes_in(peer));
     co_metric_add(&ps_m_bytes_out, peer_bytes_out(peer));

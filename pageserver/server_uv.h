@@ -287,8 +287,10 @@ const char *ps_feed_source(const struct ps_timeline *tl, char text[320]);
  * later, when some of what it has was ingested (ps_refill_take); -1: it does not want it. tl may be
  * NULL. */
 int ps_feed_refilled(struct ps_timeline *tl, struct co_span bytes, const struct ps_refilled *end);
-/* There is no more of it; rc and why: it could not be read to its end. */
-void ps_feed_refill_end(struct ps_timeline *tl, int rc, const char *why);
+/* There is no more of it; rc and why: it could not be read to its end. `pruned`: the archive has
+ * not that part either, but a snapshot that stands for it. tl may be NULL. */
+void ps_feed_refill_end(struct ps_server *s, struct ps_timeline *tl, int rc, const char *why,
+                        bool pruned);
 void ps_feeds_tick(struct ps_server *s);
 
 /* -- refill_uv.c: what the safekeepers keep no more, from the archive ---------------------------
@@ -422,6 +424,10 @@ bool ps_archive_has(struct ps_server *s, const struct ps_archive_mark *mark);
 bool ps_archive_lets_go(const struct ps_server *s, const struct ps_timeline *tl);
 /* Borrows from `s` until the next tick. */
 void ps_archive_status(struct ps_server *s, Corallite__ServerStatus *out);
+/* ARCHIVE_PRUNE: answers when it is done. */
+void ps_archive_prune_frame(struct ps_session *session, uint64_t request, struct co_span message);
+/* The session ends: what it asked for goes on without it. */
+void ps_archive_forget(struct ps_session *session);
 void ps_archive_close(struct ps_server *s);
 
 /* -- verify_uv.c: VERIFY -------------------------------------------------------------------------
@@ -442,10 +448,16 @@ void ps_repair_forget(struct ps_session *session);
  * that. The timeline is marked (ps_rebuild_mark), and `rebuilding`. */
 void ps_repair_load(struct ps_server *s, struct ps_timeline *tl);
 
+/* The log that it would go on with is nowhere any more: its rows go, and it begins with the newest
+ * snapshot of the archive. false: not now, ask again later. */
+bool ps_repair_by_snapshot(struct ps_server *s, struct ps_timeline *tl);
+
 /* -- load_uv.c: snapshots of the archive ---------------------------------------------------------
  */
 /* Did the archive have one of it when this pageserver took over? */
 bool ps_load_has(const struct ps_server *s, const struct co_id *timeline);
+/* That one is not to be used any more: the next load takes what the newest manifest tells of. */
+void ps_load_forget(struct ps_server *s, const struct co_id *timeline);
 /* Writes the newest snapshot of a timeline that is marked and has no rows; then the mark is gone.
  * Calls `done` once, later; rc: 0, or nothing of what was written is visible. */
 typedef void (*ps_load_fn)(void *owner, int rc, const char *why);

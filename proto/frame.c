@@ -115,6 +115,8 @@ static const struct frame_kind kinds[] = {
     [FRAME_PINS] = LISTED("PINS"),
     [FRAME_GC] = SMALL("GC"),
     [FRAME_GC_DONE] = SMALL("GC_DONE"),
+    [FRAME_ARCHIVE_PRUNE] = SMALL("ARCHIVE_PRUNE"),
+    [FRAME_ARCHIVE_PRUNED] = CONTROL("ARCHIVE_PRUNED"),
 
     [FRAME_REGRESSED] = SMALL("REGRESSED"),
 };

@@ -99,6 +99,8 @@ enum frame_type {
     FRAME_GC_DONE = 94,       /* GcDone */
 
     FRAME_SERVER_STATUS_OK = 77, /* ServerStatus */
+    FRAME_ARCHIVE_PRUNE = 78,    /* ArchivePrune */
+    FRAME_ARCHIVE_PRUNED = 79,   /* ArchivePruned */
 
     FRAME_REGRESSED = 108, /* Quorum: a safekeeper whose disk went back in time takes no part */
 };

@@ -121,6 +121,20 @@ static int settle(struct log_writer *w)
     return rc;
 }
 
+/* The archive has the log from there on only: it is empty, and begins there. */
+static int begin_at(struct restore *r, struct log_writer *w, const struct ar_kept *kept)
+{
+    struct sk_base base = {.lsn = kept->lsn, .digest = kept->digest, .config = kept->config};
+    struct sk_durable durable = {
+        .term = kept->term, .commit_lsn = kept->lsn, .no_lease = true, .floor_lsn = kept->lsn};
+    if (!kept->config.version)
+        new_config(r->o, 1, &base.config);
+    durable.base = base;
+    see_term(w, kept->term, kept->lsn);
+    w->synced = kept->lsn;
+    return sk_files_rebase(w->files, &durable);
+}
+
 static int restore_log(struct restore *r, const struct sk_birth *birth, const struct ar_line *line)
 {
     struct log_writer w = {.synced = birth->start_lsn};
@@ -130,9 +144,12 @@ static int restore_log(struct restore *r, const struct sk_birth *birth, const st
         rc = sk_files_open(r->dir, birth, &w.files);
     if (rc)
         return rc;
-    ar_walk_init(&walk, &r->identity.cluster, &line->id, line->start, &line->base);
+    ar_walk_line(&walk, &r->identity.cluster, line);
     struct ar_sink sink = {&w, write_whole, write_piece};
-    rc = ar_read_log(r->store, &r->identity.cluster, line, &walk, &sink);
+    if (line->kept.lsn)
+        rc = begin_at(r, &w, &line->kept);
+    if (!rc)
+        rc = ar_read_log(r->store, &r->identity.cluster, line, &walk, &sink);
     if (!rc && walk.config.version)
         rc = append_config(r, &w, &walk);
     if (!rc)

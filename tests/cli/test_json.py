@@ -104,6 +104,7 @@ def keys_as_documented(room):
             break
         time.sleep(0.5)
     take("archive check", archive)
+    take("archive prune", "--yes", "--dir", room.path("second"))
     with room.safekeeper(room.path("second"), 4) as address:
         take("safekeeper replace", "2", address, "--dir", room.path("second"))
     take("safekeeper add", "--dir", room.path("second"))

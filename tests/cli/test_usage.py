@@ -4,7 +4,7 @@ from lib import check, matches, test
 
 # A right use of each verb; what the table of verbs holds and this does not is a failure.
 RIGHT = {
-    "up": [], "down": [], "archive check": ["dir:/nope"], "status": ["shop"], "db create": ["books"], "db list": [], "db drop": ["shop", "--yes"],
+    "up": [], "down": [], "archive check": ["dir:/nope"], "archive prune": ["--dry-run"], "status": ["shop"], "db create": ["books"], "db list": [], "db drop": ["shop", "--yes"],
     "branch create": ["shop/x"], "branch list": ["shop"], "branch rename": ["shop/x", "y"],
     "branch drop": ["shop/x", "--yes"], "branch reset": ["shop/x", "--yes"], "branch protect": ["shop"],
     "branch unprotect": ["shop"], "pin create": ["shop", "p"], "pin list": ["shop"], "pin drop": ["shop", "p"],
@@ -67,7 +67,7 @@ def each_verb_by_its_grammar(room):
         if "--yes" in options and verb["name"] not in ("down", "repair"):  # repair asks where something is damaged
             there = {"db drop": ["shop"], "branch drop": ["shop/side"], "branch reset": ["shop/side"],
                      "restore": ["shop", "--to", "latest"],
-                     "gc": ["shop", "--before", "-1s"]}[verb["name"]]
+                     "archive prune": [], "gc": ["shop", "--before", "-1s"]}[verb["name"]]
             wrong(room, name + there, "say --yes")
         help_text = room.ok(*name, "--help")
         matches(f"help of {verb['name']}", f"usage: corallite {verb['name']}.*examples:.*exit codes:", help_text)

@@ -59,7 +59,7 @@ static void manifest(struct fuzz_in in)
     struct ar_line a, b;
     if (mended && n >= 24) {
         memcpy(bytes, "CORALARS", 8);
-        co_put32(bytes + 8, 1);
+        co_put32(bytes + 8, AR_STATE_VERSION);
         co_put32(bytes + 12, co_crc32c(0, bytes + 24, n - 24));
         co_put64(bytes + 16, n - 24);
     }
@@ -76,13 +76,15 @@ static void manifest(struct fuzz_in in)
         FUZZ_CHECK(ar_state_add_line(state->lines[i], &again) == 0);
     for (size_t i = 0; i < state->n_pins; i++)
         FUZZ_CHECK(ar_state_add_pin(state->pins[i], &again) == 0);
-    FUZZ_CHECK(ar_state_seal(&again) == 0);
+    FUZZ_CHECK(ar_state_seal(&again, true) == 0);
     FUZZ_CHECK(ar_state_decode(co_buf_span(&again), "again", &other) == 0);
     FUZZ_CHECK(other->n_lines == state->n_lines && other->n_pins == state->n_pins);
     for (size_t i = 0; i < state->n_lines; i++) {
         FUZZ_CHECK(ar_line_read(state->lines[i], &a) == 0 &&
                    ar_line_read(other->lines[i], &b) == 0);
         FUZZ_CHECK(co_id_eq(&a.id, &b.id) && a.end == b.end && strcmp(a.name, b.name) == 0);
+        FUZZ_CHECK(a.kept.lsn == b.kept.lsn && a.kept.config.version == b.kept.config.version &&
+                   ar_line_from(&a) >= a.start && ar_line_from(&a) <= a.end);
     }
     corallite__archive_state__free_unpacked(state, NULL);
     corallite__archive_state__free_unpacked(other, NULL);

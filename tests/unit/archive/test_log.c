@@ -283,7 +283,7 @@ static void put_state(struct co_id of, uint64_t generation, uint64_t sequence)
     head.generation = generation;
     head.sequence = sequence;
     cr_assert_eq(ar_state_begin(&head, &out), 0);
-    cr_assert_eq(ar_state_seal(&out), 0);
+    cr_assert_eq(ar_state_seal(&out, false), 0);
     cr_assert_eq(ar_put_if_absent(store, ar_name_state(&place, name), co_buf_span(&out)), 0);
     co_buf_free(&out);
 }
@@ -361,7 +361,7 @@ Test(archive_log, a_branch_without_its_past_is_told)
     add_line(&out, a, zero, "main", LSN_FIRST, 8000, 9000);
     add_line(&out, b, a, "b", 8008, 8008, 8008);
     add_line(&out, c, b, "c", 8008, 8104, 8104);
-    cr_assert_eq(ar_state_seal(&out), 0);
+    cr_assert_eq(ar_state_seal(&out, false), 0);
     cr_assert_eq(ar_state_decode(co_buf_span(&out), "x", &state), 0, "%s", co_sentence());
     cr_assert(ar_line_find(state, &a, &line) && ar_line_whole(state, &line, &lacks));
     cr_assert(ar_line_find(state, &b, &line) && !ar_line_whole(state, &line, &lacks));

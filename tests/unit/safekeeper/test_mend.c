@@ -287,7 +287,7 @@ static void make_archive(const struct co_buf *records, size_t step, lsn_t end)
     line.digest = msg_bytes16(zero.b);
     cr_assert_eq(ar_state_begin(&head, &state), 0);
     cr_assert_eq(ar_state_add_line(&line, &state), 0);
-    cr_assert_eq(ar_state_seal(&state), 0);
+    cr_assert_eq(ar_state_seal(&state, false), 0);
     cr_assert_eq(ar_put(store, ar_name_state(&place, name), co_buf_span(&state)), 0);
     ar_close(store);
 }
