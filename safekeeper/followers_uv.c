@@ -71,6 +71,8 @@ void sk_follower_told(struct sk_server *s, uint32_t slot, const struct co_id *ti
     struct sk_entry *entry = sk_registry_find(&s->registry, timeline);
     if (slot >= SK_FOLLOWERS_MAX || !entry || co_id_is_zero(&s->followers.e[slot].disk))
         return;
+    if (entry->durable[slot] != durable)
+        sk_trim_told(entry);
     entry->durable[slot] = durable;
     s->followers.e[slot].heard_us = co_wall_us();
 }

@@ -174,6 +174,9 @@ int sk_registry_put(struct sk_registry *r, struct sk_entry *entry)
         entry->open = was->open;
         entry->holders = was->holders;
         entry->rest_lsn = was->rest_lsn;
+        entry->rest_base = was->rest_base;
+        entry->trim_look = was->trim_look;
+        entry->trim_opened = was->trim_opened;
         entry->closed_us = was->closed_us;
         entry->here = was->here;
         sk_entry_release(&r->e[i]);

@@ -39,6 +39,9 @@ struct sk_entry {
     void *open;         /* what serves it, or NULL */
     uint32_t holders;   /* connections that lead it, or have wanted to */
     lsn_t rest_lsn;     /* commit LSN while it is not open; 0: not known */
+    lsn_t rest_base;    /* where its log begins while it is not open; 0: not known */
+    bool trim_look;     /* while it is not open more was told that may go (trim_uv.c) */
+    bool trim_opened;   /*   and so it was opened */
     uint64_t closed_us; /* when it was closed to rest; 0: it was not */
     bool here;          /* start: its directory is there */
 };

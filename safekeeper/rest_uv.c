@@ -182,6 +182,7 @@ void sk_rest_closed(struct sk_server *s, struct sk_timeline *t)
     if (e && e->open == t) {
         e->open = NULL;
         e->rest_lsn = commit_of(t);
+        sk_trim_closed(e, t);
         e->closed_us = co_now_us();
     }
     if (e)

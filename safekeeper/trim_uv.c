@@ -8,11 +8,17 @@
  * store finds a place where the log may begin (SK_JOB_TRIM), the core decides (SK_EV_TRIM), the
  * store writes the control block and removes the files (SK_JOB_REBASE).
  *
- * Only what is open is looked at. A timeline that rests keeps what it has until it is used again.
+ * A timeline that rests is opened when what was told since lets a segment of it go; the tick after
+ * that finds it open. It is closed again like any other, and not opened for this before more is
+ * told.
  */
+#include "common/log.h"
 #include "common/metrics.h"
 #include "safekeeper/server.h"
 #include "safekeeper/timeline.h"
+
+#define MODULE   "safekeeper/trim"
+#define OPEN_MAX 8u /* of those that rest, opened in one tick */
 
 static struct co_metric m_kept = {.name = "corallite_safekeeper_kept_log_bytes",
                                   .help =
@@ -77,8 +83,60 @@ void sk_archived_told(struct sk_server *s, uint32_t slot, const struct co_id *ti
     const struct co_id *disk = &s->followers.e[slot].disk;
     const ProtobufCBinaryData *owner = entry ? &entry->message->pageserver : NULL;
     if (entry && entry->message->has_pageserver && owner->len == sizeof disk->b &&
-        memcmp(owner->data, disk->b, sizeof disk->b) == 0)
+        memcmp(owner->data, disk->b, sizeof disk->b) == 0) {
+        if (entry->archived != archived)
+            sk_trim_told(entry);
         entry->archived = archived;
+    }
+}
+
+/* -- At rest ----------------------------------------------------------------------------------- */
+
+void sk_trim_told(struct sk_entry *entry)
+{
+    entry->trim_look = true;
+}
+
+void sk_trim_closed(struct sk_entry *entry, struct sk_timeline *t)
+{
+    struct sk_view v;
+    entry->rest_base = sk_timeline_view(t, &v) ? v.base_lsn : 0;
+    /* What was told when it was closing already. */
+    entry->trim_look = !entry->trim_opened;
+    entry->trim_opened = false;
+}
+
+/* Does what was told let a segment of it go? What is archived is committed. */
+static bool is_ripe(const struct sk_server *s, struct sk_entry *e)
+{
+    lsn_t limit = lesser(e->archived, sk_followers_floor(&s->followers, e->durable));
+    struct sk_control control;
+    if (limit <= s->options.keep_log)
+        return false;
+    limit = (limit - s->options.keep_log) / SK_SEGMENT_DATA;
+    if (!e->rest_base && limit > e->start_lsn / SK_SEGMENT_DATA) {
+        control.base.lsn = 0;
+        (void)sk_server_peek(s, e, &control);
+        e->rest_base = control.base.lsn > e->start_lsn ? control.base.lsn : e->start_lsn;
+    }
+    return e->rest_base && limit > e->rest_base / SK_SEGMENT_DATA;
+}
+
+static void open_ripe(struct sk_server *s)
+{
+    uint32_t opened = 0;
+    for (uint32_t i = 0; i < s->registry.n && opened < OPEN_MAX; i++) {
+        struct sk_entry *e = &s->registry.e[i];
+        if (!e->trim_look || e->open || e->state == CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
+            continue;
+        e->trim_look = false;
+        if (!is_ripe(s, e))
+            continue;
+        opened++;
+        e->trim_opened = true;
+        if (sk_server_open(s, e, NULL))
+            co_warn(MODULE, "a timeline at rest keeps what could go: %s", co_sentence());
+    }
 }
 
 void sk_trim_tick(struct sk_server *s)
@@ -97,6 +155,8 @@ void sk_trim_tick(struct sk_server *s)
             sk_timeline_trim(t, e->archived, sk_followers_floor(&s->followers, e->durable),
                              s->options.keep_log);
     }
+    if (s->options.keep_log)
+        open_ripe(s);
     co_metric_set(&m_kept, kept);
     co_metric_set(&m_archived, unarchived);
 }

@@ -176,3 +176,54 @@ def damaged_rows_truncated(t):
         rebuilt = sum(a["action"] == "rebuild" for a in done["actions"])
         check(n >= rebuilt, f"{rebuilt} timelines were fetched again, and the archive was read {n} times")
         t.note(f"the archive was read {n} times")
+
+
+class Resting(Trimmed):
+    """One idle timeline stays open."""
+
+    def command(self, node):
+        command = super().command(node)
+        return command if node == PAGESERVER else command + ["--open-timelines", "1"]
+
+
+@test("a timeline that was closed to rest before the archive had it: its segments go when that is told, though nobody uses it; so "
+      "they do after a start; it is closed again", 120)
+def trimmed_at_rest(t):
+    archive = t.dir + "/archive"
+    with Resting(t.dir + "/r", archive) as c:
+        c.shell("CREATE TABLE t(x)", db="other")
+        c.archived()
+        os.rename(archive, archive + ".away")
+        write(c, 22)
+        main = timeline_of(c, "shop")
+        c.shell("INSERT INTO t VALUES (1)", db="other")
+
+        def has_open(node):
+            pid, found = c.process[node].pid, False
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                try:
+                    found |= f"/timelines/{main}/" in os.readlink(f"/proc/{pid}/fd/{fd}")
+                except OSError:
+                    pass  # closed meanwhile
+            return found
+
+        def at_rest():
+            c.shell("INSERT INTO t VALUES (1)", db="other")  # which is the one that stays open
+            time.sleep(0.5)
+            return not any(has_open(node) for node in NODES)
+
+        def kept(node):
+            return os.path.exists(f"{c.data(node)}/timelines/{main}/log/{0:016x}.seg")
+        until(at_rest, 60, "the one that is not used is closed")
+        check(all(kept(node) for node in NODES), "a segment went before the archive had it")
+        # Safekeeper 3 hears of it only after its start.
+        c.stop(3)
+        os.rename(archive + ".away", archive)
+        for node in (1, 2):
+            until(lambda: not kept(node), 40, f"safekeeper {node} drops a segment of what rests")
+        check(kept(3), "a safekeeper that does not run lost a segment")
+        c.start(3)
+        until(lambda: not kept(3), 40, "safekeeper 3 drops a segment of what rests")
+        until(at_rest, 60, "it is closed again")
+        check(c.shell("SELECT count(*) FROM t").stdout.strip() == "40", "all is there")
+        c.corallite("check")
