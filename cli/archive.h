@@ -12,6 +12,13 @@
  * another. */
 CO_MUST_CHECK int archive_settle(struct cluster *c, const char *wanted);
 
+/* Takes up's --keep-log into account (SIZE or "all"), and keeps it with the cluster. CO_ERR_BUSY: a
+ * safekeeper runs with another. */
+CO_MUST_CHECK int archive_settle_keep(struct cluster *c, const char *wanted);
+/* What has to be known of an archive that was `before` ("": none) and is now another, or of a
+ * --keep-log without one: a sentence on standard error. */
+void archive_warn(const struct cluster *c, const char *before, const char *keep_wanted);
+
 /* up's --from-archive: a new cluster, not started, with three safekeepers made of the newest
  * manifest, which *state is (the caller's to free). A failure leaves nothing of it. */
 CO_MUST_CHECK int archive_restore(const char *url, const struct cli_args *args, uint16_t port_base,

@@ -14,6 +14,7 @@
 #include "cli/cli.h"
 #include "cli/json.h"
 #include "cli/process_file.h"
+#include "common/main_file.h"
 #include "proto/when.h"
 
 /* -- Which cluster of an archive --------------------------------------------------------------- */
@@ -71,6 +72,49 @@ int archive_settle(struct cluster *c, const char *wanted)
     }
     snprintf(c->archive, sizeof c->archive, "%s", url);
     return cluster_save(c);
+}
+
+static bool drops(const struct cluster *c)
+{
+    return strcmp(c->keep_log, "all") != 0;
+}
+
+int archive_settle_keep(struct cluster *c, const char *wanted)
+{
+    uint64_t bytes = 0;
+    if (!wanted || strcmp(c->keep_log, wanted) == 0)
+        return 0;
+    int rc = strcmp(wanted, "all") == 0 ? 0 : co_parse_size("--keep-log", wanted, &bytes);
+    if (!rc && bytes < CO_MIB && strcmp(wanted, "all") != 0)
+        rc = co_fail(CO_ERR_INVAL, "--keep-log wants at least 1M, or all; '%.40s' is less", wanted);
+    if (!rc && strlen(wanted) >= sizeof c->keep_log)
+        rc = co_fail(CO_ERR_INVAL, "--keep-log wants a size like 64M, or all, not '%.40s'", wanted);
+    for (unsigned i = 0; i < c->n && !rc; i++)
+        if (!c->at[i].pageserver && process_alive(c, i))
+            rc = co_fail(CO_ERR_BUSY,
+                         "the safekeepers in %s run; `corallite down --dir %s` first, then "
+                         "--keep-log can be another",
+                         c->dir, c->dir);
+    if (rc)
+        return rc;
+    snprintf(c->keep_log, sizeof c->keep_log, "%s", wanted);
+    return cluster_save(c);
+}
+
+void archive_warn(const struct cluster *c, const char *before, const char *keep_wanted)
+{
+    if (*before && strcmp(before, c->archive) != 0 && drops(c))
+        fprintf(
+            stderr,
+            "corallite: the safekeepers may have dropped log that is in %s only: keep that. %s\n",
+            before,
+            c->archive[0]
+                ? "The new archive has to be a copy of it, else what was dropped is not there"
+                : "Nothing more is dropped now; a pageserver whose disk is lost cannot be made "
+                  "anew without it");
+    else if (keep_wanted && !c->archive[0] && drops(c))
+        fputs("corallite: --keep-log does nothing without an archive: the safekeepers keep all\n",
+              stderr);
 }
 
 /* -- up --from-archive ------------------------------------------------------------------------- */

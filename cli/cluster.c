@@ -154,9 +154,10 @@ unsigned cluster_format(const struct cluster *c, char out[CLUSTER_TEXT_MAX])
 {
     char id[CO_ID_TEXT];
     bool first = is_default(c);
-    int n = snprintf(out, CLUSTER_TEXT_MAX, MAGIC "%lu\nid %s\nport-base %u\n%s%s%s",
+    int n = snprintf(out, CLUSTER_TEXT_MAX, MAGIC "%lu\nid %s\nport-base %u\n%s%s%s%s%s%s",
                      first ? 1ul : VERSION, co_id_format(&c->id, id), (unsigned)c->port_base,
-                     c->archive[0] ? "archive " : "", c->archive, c->archive[0] ? "\n" : "");
+                     c->archive[0] ? "archive " : "", c->archive, c->archive[0] ? "\n" : "",
+                     c->keep_log[0] ? "keep-log " : "", c->keep_log, c->keep_log[0] ? "\n" : "");
     for (unsigned i = 0; !first && i < c->n; i++)
         n += snprintf(out + n, CLUSTER_TEXT_MAX - (size_t)n, "%s %u %u\n",
                       c->at[i].pageserver ? "pageserver" : "safekeeper", c->at[i].node,
@@ -243,6 +244,10 @@ int cluster_parse(const char *text, const char *path, struct cluster *out)
         memcpy(out->archive, line, len);
         out->archive[len] = 0;
     }
+    out->keep_log[0] = 0;
+    line = strstr(text, "\nkeep-log ");
+    if (line && sscanf(line, "\nkeep-log %15s", out->keep_log) != 1)
+        return damaged(path, "the line 'keep-log' has no size");
     return parse_daemons(text, version, path, out);
 }
 

@@ -13,6 +13,7 @@
  *     id 00112233445566778899aabbccddeeff
  *     port-base 6400
  *     archive dir:/path            (only where there is one)
+ *     keep-log 64M                 (only where `up --keep-log` was given)
  * A cluster whose daemons are not the first four has format version 2, and a line for each of them
  * with its node number and how far its port lies above port-base; `owner` is the pageserver that
  * owns the catalog:
@@ -48,6 +49,7 @@
 #define CLUSTER_PORTS           16u   /* the highest port used is P + 15 */
 #define CLUSTER_DIR_MAX         3800u /* leaves room for what lies below it in PATH_MAX */
 #define CLUSTER_HOST            "127.0.0.1"
+#define CLUSTER_KEEP_LOG        "256M" /* of each log, at a safekeeper, where there is an archive */
 
 struct cluster_node {
     bool pageserver;
@@ -61,6 +63,7 @@ struct cluster {
     struct co_id id;
     uint16_t port_base;
     char archive[AR_URL_MAX_BYTES];            /* of the pageserver; "": none */
+    char keep_log[16];                         /* SIZE, or "all"; "": CLUSTER_KEEP_LOG */
     struct cluster_node at[CLUSTER_NODES_MAX]; /* safekeepers by number, then pageservers */
     unsigned n;
     uint32_t owner; /* number of the pageserver that owns the catalog */

@@ -213,7 +213,7 @@ int cluster_open_or_make(const char *dir, uint16_t port_base, const struct co_id
     if (rc)
         return rc;
     out->id = id ? *id : co_id_random();
-    out->archive[0] = 0;
+    out->archive[0] = out->keep_log[0] = 0;
     out->port_base = port_base;
     *made = true;
     return cluster_save(out);

@@ -71,7 +71,11 @@ static int build_command(const struct cluster *c, unsigned index, const struct n
         cmd->argv[n++] = (char *)"--follow";
         cmd->argv[n++] = cmd->follow;
     }
-    if (owns && c->archive[0]) {
+    if (!pageserver && c->archive[0]) {
+        cmd->argv[n++] = (char *)"--keep-log";
+        cmd->argv[n++] = c->keep_log[0] ? (char *)(uintptr_t)c->keep_log : (char *)CLUSTER_KEEP_LOG;
+    }
+    if (pageserver && c->archive[0]) { /* who follows reads it, where safekeepers keep no more */
         cmd->argv[n++] = (char *)"--archive";
         cmd->argv[n++] = (char *)(uintptr_t)c->archive;
     }

@@ -326,6 +326,7 @@ int cli_up(const struct cli_args *args)
     const char *dir = cli_value(args, "--dir"), *base = cli_value(args, "--port-base");
     uint16_t first_base = CLUSTER_PORT_BASE;
     const char *from = cli_value(args, "--from-archive");
+    static char before[AR_URL_MAX_BYTES];
     Corallite__ArchiveState *restored = NULL;
     unsigned lacking = 0;
     bool made = false;
@@ -345,10 +346,14 @@ int cli_up(const struct cli_args *args)
         rc = settle_pageservers(&c, cli_value(args, "--pageservers"));
     if (!rc)
         rc = settle_ports(&c, base, made || from);
+    if (!rc)
+        rc = archive_settle_keep(&c, cli_value(args, "--keep-log"));
+    snprintf(before, sizeof before, "%s", rc ? "" : c.archive);
     if (!rc && !from)
         rc = archive_settle(&c, cli_value(args, "--archive"));
     if (rc)
         return cli_report(rc);
+    archive_warn(&c, before, cli_value(args, "--keep-log"));
     rc = start_all(&c, from || cli_has(args, "--take-over"), started, &lacking);
     end_progress();
     if (rc)

@@ -35,6 +35,9 @@ static const struct cli_option up_options[] = {
     {"--archive", 0, "URL",
      "keep the log outside the cluster too: dir:/path, s3://bucket/prefix; remembered; none: no "
      "longer"},
+    {"--keep-log", 0, "SIZE",
+     "with an archive: so much of each log stays at a safekeeper (256M), at least 1M; all; "
+     "remembered"},
     {"--from-archive", 0, "URL", "everything is lost: a new cluster of what that archive has"},
     {"--cluster", 0, "ID", "with --from-archive: which, where it has several"},
     {"--foreground", 'f', NULL, "stay; Ctrl-C stops the cluster"},
@@ -176,8 +179,9 @@ static const struct cli_option env_options[] = {SERVER_OPTION, DIR_OPTION, JSON_
 
 const struct cli_verb cli_verbs[] = {
     {.name = "up",
-     .synopsis = "[--dir D] [--port-base P|auto] [--pageservers N] [--archive URL] [--take-over | "
-                 "--from-archive URL [--cluster ID]] [--foreground] [--json]",
+     .synopsis = "[--dir D] [--port-base P|auto] [--pageservers N] [--archive URL] "
+                 "[--keep-log SIZE] [--take-over | --from-archive URL [--cluster ID]] "
+                 "[--foreground] [--json]",
      .summary = "start a local cluster: three safekeepers and a pageserver",
      .details =
          "Makes the cluster at the first call; what runs already is left alone. The daemons "

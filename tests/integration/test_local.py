@@ -210,3 +210,60 @@ def local_second_pageserver(t):
         c.tool("pageserver", "remove", "pageserver", code=2)
         c.tool("pageserver", "remove")
         check(c.names() == FIRST, "one is removed")
+
+
+def options_of(c, name):
+    with open(f"/proc/{c.pid(name)}/cmdline") as f:
+        words = f.read().split("\0")
+    return {a: b for a, b in zip(words, words[1:]) if a.startswith("--")}
+
+
+@test("`up --archive`: safekeepers keep 256 MiB of each log, or what --keep-log says, and drop what the archive has; `--archive "
+      "none` says what that means, and nothing more is dropped; a second pageserver that begins empty reads the archive", 150)
+def local_keep_log(t):
+    c = Local(t.dir)
+    archive = "dir:" + os.path.join(t.dir, "archive")
+    with c:
+        check("--keep-log" not in options_of(c, "safekeeper-1"), "without an archive something may go")
+        done = c.tool("up", "--keep-log", "64M", code=1)
+        check("the safekeepers in" in done.stderr and "--keep-log can be another" in done.stderr, done.stderr)
+        c.tool("down")
+        done = c.tool("up", "--keep-log", "64M")
+        check("does nothing without an archive" in done.stderr, done.stderr)
+        check("--keep-log" not in options_of(c, "safekeeper-1"), "without an archive something may go")
+        c.tool("down")
+        for wrong in ("1000", "x", "64"):
+            c.tool("up", "--keep-log", wrong, code=2)
+        done = c.tool("up", "--archive", archive, "--keep-log", "1M")
+        check(done.stderr == "", done.stderr)
+        for name in ("safekeeper-1", "safekeeper-2", "safekeeper-3"):
+            check(options_of(c, name)["--keep-log"] == "1M", f"{options_of(c, name)}")
+        c.sql("CREATE TABLE t(a, b)")
+        for i in range(11):
+            c.sql(f"INSERT OR REPLACE INTO t(rowid, a, b) VALUES ({i % 3 + 1}, {i}, randomblob(2 << 20))")
+        main = next(b["timeline"] for b in c.json("branch", "list", "shop"))
+
+        def kept(name):
+            return os.path.exists(os.path.join(c.dir, name, "timelines", main, "log", "0" * 16 + ".seg"))
+        for name in ("safekeeper-1", "safekeeper-2", "safekeeper-3"):
+            until(lambda: not kept(name), 40, f"{name} drops the log's begin")
+
+        def old():
+            log = c.json("log", "shop", "-n", "6")
+            return [c.sql("SELECT a, length(b), hex(substr(b, 99, 20)) FROM t ORDER BY a", ref=f"shop@lsn:{x['lsn']}")
+                    for x in (log if isinstance(log, list) else log["commits"])]
+        before = old()
+        c.up("--pageservers", "2")
+        until(lambda: c.json("check", "--deep", code=None)["sound"], 60, "both pageservers have the same pages")
+        c.tool("down")
+        done = c.tool("up", "--archive", "none")
+        check(archive in done.stderr and "keep that" in done.stderr, done.stderr)
+        check("--keep-log" not in options_of(c, "safekeeper-1"), "without an archive something may go")
+        check(before == old(), "old moments are others")
+        c.tool("down")
+        done = c.tool("up", "--archive", archive, "--keep-log", "all")
+        check(options_of(c, "safekeeper-1")["--keep-log"] == "all" and done.stderr == "", done.stderr)
+    with c:
+        c.tool("down")
+        c.tool("up", "--archive", archive)
+        check(options_of(c, "safekeeper-1")["--keep-log"] == "256M", f"{options_of(c, 'safekeeper-1')}")

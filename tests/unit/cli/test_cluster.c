@@ -269,11 +269,17 @@ Test(cluster, an_archive_is_kept_with_it)
     char text[CLUSTER_TEXT_MAX];
     cluster_default(&c);
     cluster_format(&c, text);
-    cr_assert(!strstr(text, "archive"));
+    cr_assert(!strstr(text, "archive") && !strstr(text, "keep-log"));
     strcpy(c.archive, "dir:/mnt/elsewhere/with a space");
     cluster_format(&c, text);
     cr_assert_eq(cluster_parse(text, "x", &d), 0);
     cr_assert_str_eq(d.archive, c.archive);
+    cr_assert_str_eq(d.keep_log, "");
+    strcpy(c.keep_log, "64M");
+    cluster_format(&c, text);
+    cr_assert_eq(cluster_parse(text, "x", &d), 0);
+    cr_assert_str_eq(d.archive, c.archive);
+    cr_assert_str_eq(d.keep_log, "64M");
     cr_assert_eq(
         cluster_parse("corallite-cluster 1\nid 00112233445566778899aabbccddeeff\nport-base "
                       "6400\narchive \n",
