@@ -84,7 +84,10 @@ int check_archive(struct client *c, struct check_report *r)
             rc = ar_open(m->archive, &(struct ar_options){.read_only = true}, &store);
         if (!rc)
             rc = ar_newest_state(store, &cluster, NULL, &state);
-        if (rc)
+        bool damaged = store && (rc == CO_ERR_CORRUPT || rc == CO_ERR_NOT_FOUND);
+        if (damaged) /* the pageserver has written one */
+            check_say(r->problems, "archive: %s", co_sentence());
+        else if (rc)
             check_say(r->notes, "the archive %s was not looked at: %s", m->archive, co_sentence());
     }
     for (uint32_t i = 0; state && i < r->n_branches; i++)

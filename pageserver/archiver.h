@@ -31,6 +31,9 @@
  *      which we were still the last to have claimed a generation: whoever claims the next one reads
  *      that manifest, and takes away nothing that it tells of (V4).
  *
+ *   V9 the first object behind a claim is a manifest, if there is none. So log without one is an
+ *      archive that has lost its manifests: nothing is begun there, and nothing taken away (V4).
+ *
  * Threads: the task is the loop's or the thread's, never both. All of the store's calls are on the
  * thread; stop() alone reaches into it.
  */

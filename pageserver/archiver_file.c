@@ -67,13 +67,35 @@ void ps_archived_forget(struct ps_archiver *a)
 
 /* -- Generations ------------------------------------------------------------------------------- */
 
+static int found_one(void *arg, const char *name, uint64_t size)
+{
+    (void)size;
+    snprintf(arg, AR_NAME_TEXT, "%s", name);
+    return 1;
+}
+
+/* V9 */
+static int begins_empty(struct ps_archiver *a)
+{
+    char prefix[AR_NAME_TEXT], found[AR_NAME_TEXT] = "", id[CO_ID_TEXT];
+    snprintf(prefix, sizeof prefix, "%s/log/", co_id_format(&a->cluster, id));
+    int rc = ar_list(a->store, prefix, NULL, found_one, found);
+    return rc != 1 ? rc
+                   : co_fail(CO_ERR_CORRUPT,
+                             "the archive %s has log of this cluster (%s) and no manifest that "
+                             "tells of it: put the newest one back from a copy, or begin with "
+                             "another directory or prefix",
+                             a->url, found);
+}
+
 static int load_state(struct ps_archiver *a)
 {
     Corallite__ArchiveState *state;
     struct ar_line line;
     int rc = ar_newest_state(a->store, &a->cluster, NULL, &state);
+    a->unbegun = rc == CO_ERR_NOT_FOUND;
     if (rc)
-        return rc == CO_ERR_NOT_FOUND ? 0 : rc;
+        return a->unbegun ? begins_empty(a) : rc;
     ps_archived_forget(a);
     for (size_t i = 0; i < state->n_lines && !rc; i++) {
         rc = ar_line_read(state->lines[i], &line);
@@ -329,6 +351,10 @@ static int prepare(struct ps_archiver *a)
         rc = claim(a);
     else if (!rc)
         rc = ps_archive_still_ours(a);
+    if (!rc && a->unbegun) { /* V9 */
+        rc = ps_archive_manifest(a);
+        a->unbegun = rc != 0;
+    }
     return rc;
 }
 

@@ -49,6 +49,7 @@ struct ps_archiver {
     struct ar_store *store; /* NULL: not open */
     uint64_t generation;    /* 0: none claimed */
     uint64_t sequence;
+    bool unbegun;         /* there was no manifest when it was claimed, and none was put yet */
     bool at_archive;      /* the newest error of a pull came from the archive, not a safekeeper */
     uint32_t written_crc; /* of the newest manifest but for time and number */
     bool written;

@@ -8,7 +8,7 @@
 #include "common/id.h"
 
 struct damage_target {
-    const char *dir;       /* data directory of one daemon */
+    const char *dir;       /* data directory of one daemon; of an archive, that of one cluster */
     const char *other;     /* a second one; NULL: none */
     struct co_id timeline; /* zero: none */
 };
@@ -20,6 +20,7 @@ struct damage_kind {
     bool needs_timeline, needs_other;
 };
 
-extern const struct damage_kind damage_store[], damage_log[]; /* end with a name of NULL */
+/* Each ends with a name of NULL. */
+extern const struct damage_kind damage_store[], damage_log[], damage_archive[];
 
 #endif

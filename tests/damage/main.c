@@ -5,19 +5,21 @@
 #include "common/error.h"
 #include "tests/damage/damage.h"
 
-static const struct damage_kind *const tables[] = {damage_store, damage_log};
+static const struct damage_kind *const tables[] = {damage_store, damage_log, damage_archive};
+static const char *const whose[] = {"pageserver", "safekeeper", "archive"};
+#define TABLES (sizeof tables / sizeof *tables)
 
 static int list(void)
 {
-    for (size_t t = 0; t < 2; t++)
+    for (size_t t = 0; t < TABLES; t++)
         for (const struct damage_kind *k = tables[t]; k->name; k++)
-            printf("%s\t%s\t%s\n", t ? "safekeeper" : "pageserver", k->name, k->what);
+            printf("%s\t%s\t%s\n", whose[t], k->name, k->what);
     return 0;
 }
 
 static const struct damage_kind *find(const char *name)
 {
-    for (size_t t = 0; t < 2; t++)
+    for (size_t t = 0; t < TABLES; t++)
         for (const struct damage_kind *k = tables[t]; k->name; k++)
             if (strcmp(k->name, name) == 0)
                 return k;

@@ -1,13 +1,14 @@
 """Snapshots in the archive: a lost pageserver begins with them, and everything reads as before; and what is wrong with them."""
 
+import json
 import os
 import random
 import shutil
 import time
 
-from lib.cluster import NODES, PAGESERVER, check, run
+from lib.cluster import NODES, PAGESERVER, check, run, until
 from lib.registry import test
-from test_archive import Archived, moments, pins_of, same
+from test_archive import Archived, moments, pins_of, restore, same
 from test_damage import damage, mend, timeline_of
 
 
@@ -107,7 +108,9 @@ def lost_pageserver(t):
         same(before, c, "from the log", most)
         with open(c.log(PAGESERVER)) as f:
             check("cannot be used, the log is replayed instead" in f.read(), "no word of it")
-        c.corallite("check", "--deep")
+        # The store is sound; of the archive it tells what is damaged, once there is a manifest of the new pageserver.
+        found = json.loads(c.corallite("check", "--deep", "--json", ok=False).stdout)
+        check(found["store"]["findings"] == [], f"{found['store']}")
     t.note(f"{len(before)} moments")
 
 
@@ -178,3 +181,63 @@ def check_sees_the_archive(t):
         os.rename(c.archive + "-aside", c.archive)
         code, said = looked("--deep")
         check(code == 0 and "archive" not in said, said)
+
+
+# Damage to an archive: what `check --deep` says, and whether a restore has to refuse it.
+ARCHIVE = {
+    "archive-log-missing": ("lacks a part of", True),
+    "archive-log-bit": ("is damaged: its bytes are not", True),
+    "archive-log-cut": ("is cut", True),
+    "archive-log-foreign": ("is not sound at LSN", True),
+    "archive-part-missing": ("lacks a part of a snapshot", False),
+    "archive-part-bit": ("is damaged", False),
+    "archive-part-cut": ("is cut", False),
+    "archive-index-missing": ("lacks a part of a snapshot", False),
+    "archive-index-bit": ("is damaged", False),
+    "archive-manifest-bit": ("is damaged", True),
+    "archive-manifest-cut": ("is cut", True),
+    "archive-manifests-missing": ("has no manifest", True),
+    "archive-stray": (None, False),
+}
+
+
+@test("13 kinds of damage to an archive, one after the other: `check --deep` and `archive check` name each, a restore refuses "
+      "what it cannot use; a pageserver that starts takes nothing away where the manifests are gone", 180)
+def damaged_archive(t):
+    with Snapshots(t.dir + "/c", t.dir + "/archive") as c:
+        grow(c)
+        c.settled()
+        line, place, good = timeline_of(c, "shop"), os.path.join(c.archive, c.id), t.dir + "/good"
+        shutil.copytree(c.archive, good)
+        for kind, (words, refused) in ARCHIVE.items():
+            damage(kind, place, line)
+            done = c.corallite("check", "--deep", ok=False)
+            checked = c.corallite("archive", "check", f"dir:{c.archive}", ok=False)
+            if words is None:
+                check(done.returncode == 0 and checked.returncode == 0, f"{kind}: {done.stdout} {checked.stderr}")
+                check("1 objects that no manifest tells of" in c.corallite("archive", "prune", "--dry-run").stdout, kind)
+            else:
+                check(done.returncode == 1 and "archive: " in done.stdout and words in done.stdout, f"{kind}: {done.stdout}")
+                check(checked.returncode == 1 and words in checked.stderr, f"{kind}: {checked.stderr}")
+                said = next(x for x in done.stdout.splitlines() if words in x)
+                t.note(f"{kind}: {said.strip()[:160]}")
+            restored, why = restore(t.dir + "/r", c.archive, nodes=(1,))
+            check((restored is None) == refused, f"{kind}: the restore {getattr(why, 'stderr', 'was made')}")
+            shutil.rmtree(t.dir + "/r")
+            if kind == "archive-manifests-missing":
+                c.stop(PAGESERVER)
+                c.start(PAGESERVER)
+                c.shell("INSERT INTO g VALUES (77777, 'x')")
+                until(lambda: "no manifest that tells of it" in c.corallite("status", ok=False).stdout, 20, "it says so")
+                check(len(c.logs()) == len(logs), f"{len(logs)} objects of log were there, and {len(c.logs())} are")
+                c.stop(PAGESERVER)
+            shutil.rmtree(c.archive)
+            shutil.copytree(good, c.archive)
+            logs = c.logs()
+            if kind == "archive-manifests-missing":
+                c.start(PAGESERVER)
+                c.settled()
+                shutil.rmtree(good)
+                shutil.copytree(c.archive, good)
+        done = c.corallite("check", "--deep")
+        check("archive" not in done.stdout, f"not sound afterwards: {done.stdout}")

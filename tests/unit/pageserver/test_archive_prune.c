@@ -475,3 +475,43 @@ Test(archive_prune, a_crash_at_any_step_leaves_no_hole_and_the_next_takes_the_re
         }
     cr_assert_fail("it never came to its end");
 }
+
+/* -- Manifests that are lost ---------------------------------------------------------------------
+ */
+
+static void remove_manifests(void)
+{
+    char command[200];
+    snprintf(command, sizeof command, "rm -r '%s'/*/state", archive);
+    cr_assert_eq(system(command), 0);
+}
+
+Test(archive_prune, an_archive_that_lost_its_manifests_is_not_begun_anew)
+{
+    /* V9: what lies beyond the manifest goes (V4), and without one that would be all. */
+    fill();
+    unsigned before = objects(0).log;
+    process_ends();
+    remove_manifests();
+    process_begins();
+    cr_assert_eq(round_of(PS_PRUNE_NONE), CO_ERR_CORRUPT);
+    cr_assert(strstr(co_sentence(), "no manifest that tells of it"), "%s", co_sentence());
+    cr_assert_eq(round_of(PS_PRUNE_DO), CO_ERR_CORRUPT);
+    cr_assert_eq(objects(0).log, before);
+}
+
+Test(archive_prune, the_first_object_behind_a_claim_is_a_manifest)
+{
+    /* V9: also where it could not be put at first. */
+    cr_assert_eq(round_of(PS_PRUNE_NONE), 0, "%s", co_sentence());
+    process_ends();
+    remove_manifests();
+    process_begins();
+    cr_assert_eq(ar_open(url, NULL, &a.store), 0);
+    make_flaky(1, false); /* the claim, and nothing more */
+    cr_assert_eq(round_of(PS_PRUNE_NONE), CO_ERR_IO);
+    cr_assert_eq(objects(0).states, 0u);
+    ((struct flaky *)a.store)->left = 1;
+    cr_assert_eq(round_of(PS_PRUNE_NONE), 0, "%s", co_sentence());
+    cr_assert_eq(objects(0).states, 1u);
+}
