@@ -12,6 +12,7 @@ $(B)/bench/pg_rows: bench_libs := -lpq
 $(B)/bench/dqlite_rows: bench_libs := -ldqlite
 $(B)/bench/getpages: $(BASE)
 $(B)/bench/getpages: bench_libs := $(VFS_LIBS)
+$(B)/bench/gc_steady: $(B)/libsafekeeper.a
 $(B)/bench/page_format $(B)/bench/gc_steady $(B)/bench/ingest_replay: $(B)/libpageserver.a $(BASE)
 $(B)/bench/page_format $(B)/bench/gc_steady $(B)/bench/ingest_replay: bench_libs := $(DAEMON_LIBS) -llmdb -lsqlite3 -lm
 $(B)/bench/%: $(B)/obj/bench/%.o $(BENCH_LIB)
@@ -51,8 +52,8 @@ bench-speedtest: all $(SQLITE_LIBS)
 # make bench-page-format : how large one value of the page store may be (docs/STORAGE.md).
 bench-page-format: $(B)/bench/page_format
 	@$(B)/bench/page_format
-# make gc-steady : does the page store stay as large as what is visible? VERSIONS=20000000: the whole of it.
+# make gc-steady : do page store and safekeepers stay as large as what is visible? VERSIONS=20000000: the whole of it.
 .PHONY: gc-steady
 VERSIONS ?= 2000000
 gc-steady: $(B)/bench/gc_steady
-	@$(B)/bench/gc_steady $(B)/gc-steady $(VERSIONS) 20 20000; rc=$$?; rm -rf $(B)/gc-steady; exit $$rc
+	@rm -rf $(B)/gc-steady; $(B)/bench/gc_steady $(B)/gc-steady $(VERSIONS) 20 20000; rc=$$?; rm -rf $(B)/gc-steady; exit $$rc
