@@ -49,6 +49,7 @@
 #define CV_RESERVATION_US     10000u  /* of the writer's turn (M6) */
 #define CV_QUEUE_STALE_US     500000u /* a place in the queue whose owner was not seen for so long */
 #define CV_WANT_TIP_US        100000u /* M7 */
+#define CV_EXPECT_US          20000u /* for the turn, before the snapshot; SQLite does not count it */
 #define CV_SETTLE_MS          200u /* own log ahead of its own events for so long: no longer leader */
 #define CV_LEAD_TIMEOUT_MS    ((uint32_t)(CO_LEASE_US / 1000 + 1000))
 /* Others who wait hear that a write transaction is open here once it is for so long, and again. A
@@ -76,12 +77,13 @@ struct cv_handle {
     bool pinned;
     bool dead;     /* the snapshot was lost (M8) */
     bool has_turn; /* slot 0 */
-    bool queued, sleeping;
+    bool queued;
+    bool refused; /* when it last asked for the turn */
     bool patient; /* came to xSleep after its last refusal: it has a busy handler */
     struct cv_handle *queue_next;
-    uint64_t seen_us;    /* last refusal */
-    uint64_t outside_us; /* since then refused because of another process; 0: not so */
-    pthread_cond_t turn; /* the turn was reserved for this handle */
+    uint64_t seen_us;           /* last refusal */
+    uint64_t outside_us;        /* since then refused because of another process; 0: not so */
+    struct cv_sleeper *sleeper; /* who sleeps until the turn is reserved for it; NULL: nobody */
 };
 
 /* How a commit can be waited for, from any thread, for as long as the era is remembered. */
@@ -273,9 +275,15 @@ enum cv_turn {
  * expected to retry, so it gets a place in the queue. 0 with *out, or CO_ERR_*. */
 CO_MUST_CHECK int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again,
                                enum cv_turn *out);
+/* h is about to pin a snapshot and then to ask for the turn: true if the turn is reserved for it,
+ * so that it can pin the tip. Waits for that a little if h has a busy handler. */
+bool cv_turn_expect(struct cv_database *db, struct cv_handle *h);
+/* It did not ask. */
+void cv_turn_forgo(struct cv_database *db, struct cv_handle *h);
 void cv_turn_give_back(struct cv_database *db, struct cv_handle *h);
-/* Sleeps up to `us`; returns early once the turn is reserved for the handle of this id. */
-void cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us);
+/* Sleeps up to `us`; returns early once the turn is reserved for the handle of this id. false: it
+ * has not slept, since that handle is gone or is slept for already. */
+bool cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us);
 /* Leads the log (again) for the handle that has the turn. CO_ERR_AGAIN: the tip is not its snapshot
  * any more. */
 CO_MUST_CHECK int cv_turn_lead(struct cv_database *db, struct cv_handle *h);
@@ -283,7 +291,6 @@ CO_MUST_CHECK int cv_turn_lead(struct cv_database *db, struct cv_handle *h);
 void cv_turn_won(struct cv_database *db);
 /* Takes the handle out of queue and reservation. Lock held. */
 void cv_turn_forget(struct cv_database *db, struct cv_handle *h);
-CO_MUST_CHECK int cv_keeper_start(struct cv_database *db);
 void cv_keeper_stop(struct cv_database *db);
 
 /* -- How fast (pacer.c) --------------------------------------------------------------------------

@@ -4,27 +4,26 @@
 #include <time.h>
 
 #include "common/assert.h"
+#include "common/bell_file.h"
 #include "common/clock_file.h"
 #include "common/mutation.h"
 
 /* A thread that waits for what becomes of one commit; on its stack. It alone is woken when that is
  * decided: with many writers, waking all of them for each would cost more than the commits. It
- * sleeps on a lock of its own and finds all that it needs here, so that those who are woken
- * together do not queue up for the database's lock, which whoever wakes them still holds. */
+ * finds all that it needs here, so that those who are woken together do not queue up for the
+ * database's lock, which whoever wakes them still holds. */
 struct cv_waiter {
     struct cv_waiter *next; /* in the list until it is decided */
     const struct cv_ticket *ticket;
     uint64_t started_us;
     bool received;
-    bool assisted;        /* it has been reading the log's connections */
-    pthread_mutex_t lock; /* taken within the database's */
-    pthread_cond_t wake;
-    bool decided; /* written under both locks */
+    bool assisted; /* it has been reading the log's connections */
+    struct co_bell bell;
+    bool decided; /* the bell was rung */
     int outcome;
 };
 
-/* Waits on a condition and its lock. false: the time has come. */
-static bool wait_with(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t until_us)
+bool cv_wait_on(struct cv_database *db, pthread_cond_t *condition, uint64_t until_us)
 {
     uint64_t now = co_now_us(), left = until_us > now ? until_us - now : 0;
     struct timespec at;
@@ -35,13 +34,8 @@ static bool wait_with(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t
     left += (uint64_t)at.tv_nsec / 1000;
     at.tv_sec += (time_t)(left / 1000000);
     at.tv_nsec = (long)(left % 1000000) * 1000 + at.tv_nsec % 1000;
-    pthread_cond_timedwait(condition, lock, &at);
+    pthread_cond_timedwait(condition, &db->lock, &at);
     return true;
-}
-
-bool cv_wait_on(struct cv_database *db, pthread_cond_t *condition, uint64_t until_us)
-{
-    return wait_with(condition, &db->lock, until_us);
 }
 
 static void relieve(struct cv_database *db)
@@ -108,11 +102,9 @@ static void decided(struct cv_database *db)
         }
         *at = w->next;
         cv_waited(db, CV_FOR_COMMIT, w->started_us);
-        pthread_mutex_lock(&w->lock);
         w->outcome = rc;
         w->decided = true;
-        pthread_cond_signal(&w->wake);
-        pthread_mutex_unlock(&w->lock); /* w may be gone from here on */
+        co_bell_ring(&w->bell); /* w may be gone from here on */
     }
     pthread_cond_broadcast(&db->changed);
 }
@@ -338,17 +330,6 @@ static bool assist(struct cv_database *db, struct cv_waiter *me, uint64_t until_
     return true;
 }
 
-/* Sleeps until the outcome is decided or the time has come. No lock held. true: it is decided. */
-static bool sleep_until(struct cv_waiter *me, uint64_t until_us)
-{
-    pthread_mutex_lock(&me->lock);
-    while (!me->decided && wait_with(&me->wake, &me->lock, until_us))
-        ;
-    bool done = me->decided;
-    pthread_mutex_unlock(&me->lock);
-    return done;
-}
-
 /* Waits for the outcome of `me`, which is in the list. The lock is held, and is not afterwards.
  * true: the log is to be told that its term was given up. */
 static bool await(struct cv_database *db, struct cv_waiter *me, uint32_t timeout_ms)
@@ -357,16 +338,16 @@ static bool await(struct cv_database *db, struct cv_waiter *me, uint32_t timeout
 
     while (!me->decided) {
         uint64_t since = db->progress_us > me->started_us ? db->progress_us : me->started_us;
-        uint64_t until = since + (uint64_t)timeout_ms * 1000;
+        uint64_t until = since + (uint64_t)timeout_ms * 1000, now = co_now_us();
 
-        if (co_now_us() >= until) {
+        if (now >= until) {
             tell = give_up(db, me->ticket) || tell;
             continue;
         }
         if (assist(db, me, until))
             continue;
         pthread_mutex_unlock(&db->lock);
-        if (sleep_until(me, until))
+        if (co_bell_wait(&me->bell, until - now))
             return tell;
         pthread_mutex_lock(&db->lock);
     }
@@ -387,13 +368,11 @@ int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool rec
         pthread_mutex_unlock(&db->lock);
         return rc;
     }
-    pthread_mutex_init(&me.lock, NULL);
-    co_condition_init(&me.wake);
+    co_bell_init(&me.bell);
     me.next = db->waiters;
     db->waiters = &me;
     bool tell = await(db, &me, timeout_ms);
-    pthread_cond_destroy(&me.wake);
-    pthread_mutex_destroy(&me.lock);
+    co_bell_destroy(&me.bell);
     if (tell)
         db->log->ops->abandon(db->log, ticket->term);
     return me.outcome;

@@ -5,7 +5,8 @@
  * first in the queue has it reserved for CV_RESERVATION_US and is woken; who does not come loses
  * his place (M6). A newcomer waits for a reservation to be used or to lapse, so he hears BUSY only
  * because of a transaction that is really open. Not so one who came to xSleep when he was last
- * refused: he has a busy handler, and gets his place in the queue at once.
+ * refused: he has a busy handler, and gets his place in the queue at once. (All who wait for one
+ * reservation are woken together, and all but one for nothing.)
  *
  * Between processes the same holds, in other ways (M9). A lease that is held idle, or in use for a
  * short transaction, is waited for in the call. Of a longer one its holder's keeper tells those who
@@ -16,6 +17,7 @@
 #include <time.h>
 
 #include "common/assert.h"
+#include "common/bell_file.h"
 #include "common/clock_file.h"
 #include "common/mutation.h"
 #include "compute-vfs/database.h"
@@ -52,11 +54,32 @@ static struct cv_handle *dequeue(struct cv_database *db)
     return h;
 }
 
+/* A thread that sleeps until the turn is reserved for a handle; on its stack. */
+struct cv_sleeper {
+    struct co_bell bell;
+    uint64_t since_us;
+    bool rung;
+};
+
+/* Who sleeps for this handle returns, and needs no lock for it: whoever wakes him has it still. */
+static void wake(struct cv_database *db, struct cv_handle *h)
+{
+    struct cv_sleeper *s = h->sleeper;
+
+    if (!s)
+        return;
+    h->sleeper = NULL;
+    h->seen_us = co_now_us();
+    cv_waited(db, CV_FOR_TURN, s->since_us);
+    s->rung = true;
+    co_bell_ring(&s->bell); /* s may be gone from here on */
+}
+
 static void reserve(struct cv_database *db, struct cv_handle *h, uint64_t now)
 {
     db->reserved = h;
     db->reserved_until_us = now + CV_RESERVATION_US;
-    pthread_cond_signal(&h->turn);
+    wake(db, h);
 }
 
 /* The turn is free and not reserved: it goes to the first who is still there. */
@@ -67,7 +90,7 @@ static void reserve_next(struct cv_database *db)
 
     db->reserved = NULL;
     while ((h = dequeue(db))) {
-        if (!h->sleeping && now - h->seen_us > CV_QUEUE_STALE_US)
+        if (!h->sleeper && now - h->seen_us > CV_QUEUE_STALE_US)
             continue;
         reserve(db, h, now);
         break;
@@ -81,7 +104,7 @@ static void lapse(struct cv_database *db)
         reserve_next(db);
 }
 
-void cv_turn_forget(struct cv_database *db, struct cv_handle *h)
+static void unqueue(struct cv_database *db, struct cv_handle *h)
 {
     struct cv_handle **at = &db->queue_first, *last = NULL;
 
@@ -97,6 +120,12 @@ void cv_turn_forget(struct cv_database *db, struct cv_handle *h)
         reserve_next(db);
 }
 
+void cv_turn_forget(struct cv_database *db, struct cv_handle *h)
+{
+    wake(db, h);
+    unqueue(db, h);
+}
+
 static struct cv_handle *handle_of(struct cv_database *db, uint64_t id)
 {
     struct cv_handle *h = db->handles;
@@ -106,29 +135,53 @@ static struct cv_handle *handle_of(struct cv_database *db, uint64_t id)
     return h;
 }
 
-void cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us)
+/* Sleeps until the turn is reserved for h, or until then. The lock is held, and is not afterwards:
+ * h may be closed meanwhile. true: it came to that. */
+static bool await_turn(struct cv_database *db, struct cv_handle *h, uint64_t until_us)
 {
-    uint64_t began = co_now_us(), until = began + us, now;
+    struct cv_sleeper me = {.since_us = co_now_us()};
+    uint64_t now = me.since_us;
+    bool woken = true;
+
+    co_bell_init(&me.bell);
+    while (db->reserved != h && now < until_us) {
+        uint64_t wake_us = until_us;
+
+        if (db->reserved && !db->writer && db->reserved_until_us < until_us)
+            wake_us = db->reserved_until_us;
+        h->sleeper = &me;
+        pthread_mutex_unlock(&db->lock);
+        if (co_bell_wait(&me.bell, wake_us > now ? wake_us - now : 0))
+            goto rung;
+        pthread_mutex_lock(&db->lock);
+        if (me.rung)
+            goto rung_late;
+        h->sleeper = NULL; /* and h is there: it would have rung */
+        h->seen_us = now = co_now_us();
+        lapse(db);
+    }
+    woken = db->reserved == h;
+    cv_waited(db, CV_FOR_TURN, me.since_us);
+rung_late:
+    pthread_mutex_unlock(&db->lock);
+rung:
+    co_bell_destroy(&me.bell);
+    return woken;
+}
+
+bool cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us)
+{
     struct cv_handle *h;
 
     pthread_mutex_lock(&db->lock);
     h = handle_of(db, handle_id);
-    while (h && (now = co_now_us()) < until && db->reserved != h) {
-        uint64_t wake = until;
-
-        if (db->reserved && !db->writer && db->reserved_until_us < until)
-            wake = db->reserved_until_us;
-        h->sleeping = h->patient = true;
-        (void)cv_wait_on(db, &h->turn, wake);
-        h = handle_of(db, handle_id); /* it may have been closed meanwhile */
-        if (h) {
-            h->sleeping = false;
-            h->seen_us = co_now_us();
-        }
-        lapse(db);
+    if (!h || h->sleeper) {
+        pthread_mutex_unlock(&db->lock);
+        return false;
     }
-    cv_waited(db, CV_FOR_TURN, began);
-    pthread_mutex_unlock(&db->lock);
+    h->patient = true;
+    (void)await_turn(db, h, co_now_us() + us);
+    return true;
 }
 
 void cv_turn_won(struct cv_database *db)
@@ -138,11 +191,13 @@ void cv_turn_won(struct cv_database *db)
     if (db->writer || db->reserved)
         return;
     for (struct cv_handle *h = db->handles; h; h = h->next)
-        if (h->sleeping && h->outside_us && (!first || h->outside_us < first->outside_us))
+        if (h->sleeper && h->outside_us && (!first || h->outside_us < first->outside_us))
             first = h;
     if (first)
         reserve(db, first, co_now_us());
 }
+
+static int keeper_start(struct cv_database *db);
 
 /* -- the lease -----------------------------------------------------------------------------------
  */
@@ -239,14 +294,15 @@ static void role_is_free(struct cv_database *db)
     tell_keeper(db);
 }
 
-int cv_turn_lead(struct cv_database *db, struct cv_handle *h)
+/* Lock held, but not while it elects. */
+static int lead(struct cv_database *db, struct cv_handle *h)
 {
-    int rc = cv_keeper_start(db);
+    int rc = keeper_start(db);
 
-    if (rc)
-        return rc;
-    pthread_mutex_lock(&db->lock);
-    rc = take_role(db);
+    if (!rc && db->leading && !db->role_busy)
+        return at_tip(db, h);
+    if (!rc)
+        rc = take_role(db);
     if (!rc) {
         if (!db->leading) {
             pthread_mutex_unlock(&db->lock);
@@ -257,6 +313,15 @@ int cv_turn_lead(struct cv_database *db, struct cv_handle *h)
     }
     if (!rc)
         rc = at_tip(db, h);
+    return rc;
+}
+
+int cv_turn_lead(struct cv_database *db, struct cv_handle *h)
+{
+    int rc;
+
+    pthread_mutex_lock(&db->lock);
+    rc = lead(db, h);
     pthread_mutex_unlock(&db->lock);
     return rc;
 }
@@ -285,69 +350,104 @@ static void stale(struct cv_database *db, struct cv_handle *h, bool comes_again)
 /* Whether somebody else has the turn, or has it reserved and is on his way. */
 static bool is_taken(struct cv_database *db, struct cv_handle *h, bool comes_again)
 {
-    bool patient = comes_again && h->patient;
-
-    h->patient = false;
     if (!comes_again)
         h->outside_us = 0;
     lapse(db);
-    if (patient && db->reserved && db->reserved != h)
+    if (comes_again && h->patient && db->reserved && db->reserved != h)
         return true;
     wait_for_reservation(db, h);
     return db->writer != NULL;
 }
 
-int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, enum cv_turn *out)
+static int take(struct cv_database *db, struct cv_handle *h, bool comes_again, enum cv_turn *out)
 {
-    int rc = 0;
+    int rc;
 
-    *out = CV_TURN_STALE;
-    cv_pacer_gate(db);
-    pthread_mutex_lock(&db->lock);
     co_assert(db->writer != h);
+    *out = CV_TURN_BUSY;
     if (is_taken(db, h, comes_again)) {
         if (comes_again)
             enqueue(db, h);
-        *out = CV_TURN_BUSY;
-        goto done;
+        return 0;
     }
     if (db->reserved == h)
         db->reserved = NULL;
+    *out = CV_TURN_STALE;
     if (h->dead || (db->leading && at_tip(db, h))) {
         stale(db, h, comes_again);
-        goto done;
+        return 0;
     }
     db->writer = h;
     db->writer_since_us = co_now_us();
     h->has_turn = true;
-    cv_turn_forget(db, h);
+    unqueue(db, h);
     pthread_cond_broadcast(&db->changed);
-    pthread_mutex_unlock(&db->lock);
-    rc = cv_turn_lead(db, h);
-    pthread_mutex_lock(&db->lock);
+    rc = lead(db, h);
     if (!rc) {
         h->outside_us = 0;
         *out = CV_TURN_GRANTED;
-        goto done;
+        return 0;
     }
     db->writer = NULL;
     h->has_turn = false;
     if (rc == CO_ERR_AGAIN) {
         stale(db, h, comes_again);
-        rc = 0;
-    } else if (rc == CO_ERR_LOCKED) {
+        return 0;
+    }
+    if (rc == CO_ERR_LOCKED) {
         /* Nobody here can have it: whoever sleeps is not woken, or his time would run too fast. */
         pthread_cond_broadcast(&db->changed);
         if (comes_again && !h->outside_us)
             h->outside_us = co_now_us();
         *out = CV_TURN_BUSY;
-        rc = 0;
-    } else {
-        reserve_next(db);
+        return 0;
     }
-done:
+    reserve_next(db);
+    return rc;
+}
+
+int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, enum cv_turn *out)
+{
+    int rc;
+
+    cv_pacer_gate(db);
+    pthread_mutex_lock(&db->lock);
+    rc = take(db, h, comes_again, out);
+    if (comes_again) {
+        h->refused = rc || *out != CV_TURN_GRANTED;
+        h->patient = h->patient && !h->refused; /* until it sleeps */
+    }
     pthread_mutex_unlock(&db->lock);
     return rc;
+}
+
+bool cv_turn_expect(struct cv_database *db, struct cv_handle *h)
+{
+    bool reserved = false;
+
+    cv_pacer_gate(db);
+    pthread_mutex_lock(&db->lock);
+    lapse(db);
+    if (!db->leading || h->refused) {
+        pthread_mutex_unlock(&db->lock); /* SQLite counts what a refused one waits */
+        return false;
+    }
+    if (!db->writer && !db->reserved)
+        reserve(db, h, co_now_us());
+    if (db->reserved == h || !h->patient || h->sleeper) {
+        reserved = db->reserved == h;
+        pthread_mutex_unlock(&db->lock);
+        return reserved;
+    }
+    enqueue(db, h);
+    return await_turn(db, h, co_now_us() + CV_EXPECT_US);
+}
+
+void cv_turn_forgo(struct cv_database *db, struct cv_handle *h)
+{
+    pthread_mutex_lock(&db->lock);
+    unqueue(db, h);
+    pthread_mutex_unlock(&db->lock);
 }
 
 /* Nobody writes in this term any more; the keeper tells the log. Lock held. */
@@ -479,20 +579,19 @@ static void *keep(void *arg)
     return NULL;
 }
 
-int cv_keeper_start(struct cv_database *db)
+/* Lock held. */
+static int keeper_start(struct cv_database *db)
 {
     sigset_t all, before;
-    int rc = 0;
+    int rc;
 
-    pthread_mutex_lock(&db->lock);
-    if (!db->keeper_runs) {
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        rc = pthread_create(&db->keeper, NULL, keep, db);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        db->keeper_runs = rc == 0;
-    }
-    pthread_mutex_unlock(&db->lock);
+    if (db->keeper_runs)
+        return 0;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&db->keeper, NULL, keep, db);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    db->keeper_runs = rc == 0;
     return rc ? co_fail_errno(CO_ERR_NOMEM, rc, "no thread for the lease can be had") : 0;
 }
 
