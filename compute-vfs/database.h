@@ -9,7 +9,7 @@
  *             transaction sees. `known.txn` is the newest transaction at or below it: configuration
  *             records never move a reader (S2).
  *   tip       end of what this process has written as leader, durable or not (== known otherwise)
- *   returned  newest commit whose COMMIT said OK; no pin of this process is older (M10)
+ *   returned  newest commit whose COMMIT said OK or is about to; no pin of this process is older (M10)
  *
  * Epochs (M8): an LSN above `known` may come to hold another record after a lost term. So the epoch
  * counts up whenever the tip moves back. Versions above known are dropped with it, handles whose
@@ -314,6 +314,8 @@ void cv_era_end(struct cv_database *db, bool give_up);
  * CO_ERR_LOST: surely not committed. CO_ERR_UNKNOWN. */
 CO_MUST_CHECK int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool received,
                               uint32_t timeout_ms);
+/* COMMIT says OK without having waited. */
+void cv_era_returns(struct cv_database *db, const struct cv_ticket *ticket);
 /* Somebody is about to wait for commits that returned before they were durable. No lock held. */
 void cv_era_hurry(struct cv_database *db);
 /* Everything up to `lsn` of the current term is committed. Lock held. */

@@ -29,14 +29,6 @@ static enum cv_durability expected_level(const struct cv_conn *c)
 /* -- outcomes ------------------------------------------------------------------------------------
  */
 
-static void note_returned(struct cv_conn *c, const struct cv_ticket *t)
-{
-    pthread_mutex_lock(&c->db->lock);
-    if (t->epoch == c->db->epoch && t->end_lsn > c->db->returned_lsn)
-        c->db->returned_lsn = t->end_lsn;
-    pthread_mutex_unlock(&c->db->lock);
-}
-
 static int tell_lost(struct cv_conn *c)
 {
     c->header_valid = false;
@@ -82,7 +74,7 @@ static int wait_for(struct cv_conn *c, const struct cv_ticket *t, enum cv_durabi
     int rc;
 
     if (d == CV_OFF) {
-        note_returned(c, t);
+        cv_era_returns(c->db, t);
         return SQLITE_OK;
     }
     cv_trace(CV_TRACE_WAITING);
@@ -94,7 +86,6 @@ static int wait_for(struct cv_conn *c, const struct cv_ticket *t, enum cv_durabi
         return tell_lost(c);
     if (rc)
         return tell_unknown(c);
-    note_returned(c, t);
     return SQLITE_OK;
 }
 

@@ -89,6 +89,20 @@ void cv_waited(struct cv_database *db, enum cv_cause cause, uint64_t since_us)
     db->waits[cause].us += co_now_us() - since_us;
 }
 
+/* A COMMIT is about to say so. Lock held. */
+static void returns(struct cv_database *db, const struct cv_ticket *t)
+{
+    if (t->epoch == db->epoch && t->end_lsn > db->returned_lsn)
+        db->returned_lsn = t->end_lsn;
+}
+
+void cv_era_returns(struct cv_database *db, const struct cv_ticket *ticket)
+{
+    pthread_mutex_lock(&db->lock);
+    returns(db, ticket);
+    pthread_mutex_unlock(&db->lock);
+}
+
 /* Wakes everybody whose commit has an outcome now, and whoever waits for anything at all. */
 static void decided(struct cv_database *db)
 {
@@ -102,6 +116,8 @@ static void decided(struct cv_database *db)
         }
         *at = w->next;
         cv_waited(db, CV_FOR_COMMIT, w->started_us);
+        if (rc == 0)
+            returns(db, w->ticket);
         w->outcome = rc;
         w->decided = true;
         co_bell_ring(&w->bell); /* w may be gone from here on */
@@ -364,6 +380,8 @@ int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool rec
 
     pthread_mutex_lock(&db->lock);
     int rc = outcome(db, ticket, received);
+    if (rc == 0)
+        returns(db, ticket);
     if (rc != CO_ERR_AGAIN) {
         pthread_mutex_unlock(&db->lock);
         return rc;
