@@ -18,7 +18,8 @@
  *
  * Invariants
  *   D1 known <= tip; tip == known whenever the pipeline is empty and the tip is settled.
- *   D2 pipeline: dense, ascending, all of `term`, the first begins at or after known.pos.
+ *   D2 pipeline: dense, ascending, all of `term`, the first begins at or after known.pos. It goes to
+ *      the log in this order, and the lease is not released before the log has it.
  *   D3 at most one handle has the turn; only it publishes.
  *   D4 the cache has every change up to tip.
  *
@@ -106,6 +107,9 @@ struct cv_era {
 struct cv_flight {
     lsn_t begin_lsn, end_lsn;
     uint32_t db_pages;
+    term_t term;
+    struct cv_record record; /* until it is shipped */
+    bool want_received;
 };
 
 struct cv_position {
@@ -176,6 +180,8 @@ struct cv_database {
 
     struct cv_flight *flights;
     uint32_t n_flights, first_flight, cap_flights;
+    uint32_t first_unshipped; /* of the flights, the first that the log has not got */
+    bool shipping;            /* somebody is giving them to it */
     uint64_t inflight_bytes;
 
     struct cv_handle *writer;

@@ -122,6 +122,7 @@ static int commit_now(struct cv_conn *c)
         c->header_valid = false;
         return cv_report_sentence(SQLITE_IOERR_WRITE);
     }
+    cv_commit_ship(c->db);
     c->shipped_frame = frame;
     c->has_wait = false;
     return wait_for(c, &c->wait, expected_level(c));
@@ -184,6 +185,7 @@ void cv_ending_unlock(struct cv_conn *c)
         /* Nobody can read its pages before the pageserver has them, so nobody writes on them: later
          * writers queue behind. What became of it COMMIT_PHASETWO asks again, and is told at once.
          */
+        cv_commit_ship(c->db);
         (void)!cv_era_wait(c->db, &c->wait, false, c->uri.commit_timeout_ms);
     }
     /* It committed something else than what was built: whatever the reason, not in silence. */
@@ -202,6 +204,8 @@ void cv_ending_unlock(struct cv_conn *c)
     cv_commit_discard(&c->commit);
     cv_shm_all_backfilled(&c->shm);
     cv_turn_give_back(c->db, &c->handle);
+    if (committed)
+        cv_commit_ship(c->db);
 }
 
 int cv_ending_wait(struct cv_conn *c)

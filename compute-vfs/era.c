@@ -148,7 +148,7 @@ void cv_era_durable(struct cv_database *db, lsn_t lsn)
         moved = true;
     }
     if (db->first_flight == db->n_flights)
-        db->first_flight = db->n_flights = 0;
+        db->first_flight = db->first_unshipped = db->n_flights = 0;
     if (!moved)
         return;
     cv_cache_durable(db->cache, db->known.pos, oldest_read(db));
@@ -175,7 +175,9 @@ void cv_era_end(struct cv_database *db, bool give_up)
                                                                .durable_lsn = db->known.pos,
                                                                .given_up = give_up};
         db->epoch++;
-        db->first_flight = db->n_flights = 0;
+        for (uint32_t i = db->first_unshipped; i < db->n_flights; i++)
+            cv_record_free(&db->flights[i].record); /* the log would not take it any more */
+        db->first_flight = db->first_unshipped = db->n_flights = 0;
         db->inflight_bytes = 0;
         db->tip = db->known;
         cv_pace_cut(&db->pace, db->known.pos);

@@ -562,7 +562,7 @@ static void *keep(void *arg)
     while (!db->stop) {
         uint64_t at = db->writer ? tell_writing_at(db) : release_at(db);
 
-        if (db->release_due)
+        if (db->release_due && !db->shipping && db->first_unshipped == db->n_flights)
             release(db);
         else if (db->contested)
             contest(db);
