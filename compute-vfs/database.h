@@ -9,7 +9,8 @@
  *             transaction sees. `known.txn` is the newest transaction at or below it: configuration
  *             records never move a reader (S2).
  *   tip       end of what this process has written as leader, durable or not (== known otherwise)
- *   returned  newest commit whose COMMIT said OK or is about to; no pin of this process is older (M10)
+ *   returned  newest commit whose COMMIT said OK or is about to; no pin of this process is older
+ * (M10)
  *
  * Epochs (M8): an LSN above `known` may come to hold another record after a lost term. So the epoch
  * counts up whenever the tip moves back. Versions above known are dropped with it, handles whose
@@ -18,10 +19,9 @@
  *
  * Invariants
  *   D1 known <= tip; tip == known whenever the pipeline is empty and the tip is settled.
- *   D2 pipeline: dense, ascending, all of `term`, the first begins at or after known.pos. It goes to
- *      the log in this order, and the lease is not released before the log has it.
- *   D3 at most one handle has the turn; only it publishes.
- *   D4 the cache has every change up to tip.
+ *   D2 pipeline: dense, ascending, all of `term`, the first begins at or after known.pos. It goes
+ * to the log in this order, and the lease is not released before the log has it. D3 at most one
+ * handle has the turn; only it publishes. D4 the cache has every change up to tip.
  *
  * Threads: everything below the line "guarded" is guarded by `lock`. No call to the log, the pages
  * or SQLite is made with it held. Events of the log come on the log's thread. One background thread
@@ -50,6 +50,7 @@
 #define CV_RESERVATION_US     10000u  /* of the writer's turn (M6) */
 #define CV_QUEUE_STALE_US     500000u /* a place in the queue whose owner was not seen for so long */
 #define CV_WANT_TIP_US        100000u /* M7 */
+#define CV_OVERTAKE_US        2000u /* who waits for his turn is overtaken for so long, not longer */
 #define CV_EXPECT_US          20000u /* for the turn, before the snapshot; SQLite does not count it */
 #define CV_SETTLE_MS          200u /* own log ahead of its own events for so long: no longer leader */
 #define CV_LEAD_TIMEOUT_MS    ((uint32_t)(CO_LEASE_US / 1000 + 1000))
@@ -79,8 +80,10 @@ struct cv_handle {
     bool dead;     /* the snapshot was lost (M8) */
     bool has_turn; /* slot 0 */
     bool queued;
-    bool refused; /* when it last asked for the turn */
-    bool patient; /* came to xSleep after its last refusal: it has a busy handler */
+    bool refused;        /* when it last asked for the turn */
+    bool patient;        /* came to xSleep after its last refusal: it has a busy handler */
+    bool expecting;      /* waits for the turn before it pins, and has not come for it yet */
+    uint64_t expects_us; /* since then */
     struct cv_handle *queue_next;
     uint64_t seen_us;           /* last refusal */
     uint64_t outside_us;        /* since then refused because of another process; 0: not so */
@@ -165,6 +168,7 @@ struct cv_database {
     uint32_t n_eras; /* ever; the ring holds the last CV_ERAS_MAX */
     uint64_t progress_us;
     struct cv_waiter *waiters; /* for outcomes (era.c) */
+    struct cv_waiter *decided; /* to be woken when the lock is given back */
 
     bool leading;
     bool role_busy;   /* somebody is in lead() or release() */

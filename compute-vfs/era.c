@@ -19,7 +19,7 @@ struct cv_waiter {
     bool received;
     bool assisted; /* it has been reading the log's connections */
     struct co_bell bell;
-    bool decided; /* the bell was rung */
+    bool decided; /* the bell is rung, or about to be */
     int outcome;
 };
 
@@ -103,7 +103,29 @@ void cv_era_returns(struct cv_database *db, const struct cv_ticket *ticket)
     pthread_mutex_unlock(&db->lock);
 }
 
-/* Wakes everybody whose commit has an outcome now, and whoever waits for anything at all. */
+/* Wakes those whose commit is decided. With or without the lock: without it they do not run into
+ * it. */
+static void ring(struct cv_waiter *w)
+{
+    while (w) {
+        struct cv_waiter *next = w->next;
+
+        co_bell_ring(&w->bell); /* w may be gone from here on */
+        w = next;
+    }
+}
+
+static void unlock_and_ring(struct cv_database *db)
+{
+    struct cv_waiter *decided = db->decided;
+
+    db->decided = NULL;
+    pthread_mutex_unlock(&db->lock);
+    ring(decided);
+}
+
+/* Everybody whose commit has an outcome now is to be woken by whoever gives the lock back; whoever
+ * waits for anything at all is woken. */
 static void decided(struct cv_database *db)
 {
     for (struct cv_waiter **at = &db->waiters; *at;) {
@@ -120,7 +142,8 @@ static void decided(struct cv_database *db)
             returns(db, w->ticket);
         w->outcome = rc;
         w->decided = true;
-        co_bell_ring(&w->bell); /* w may be gone from here on */
+        w->next = db->decided;
+        db->decided = w;
     }
     pthread_cond_broadcast(&db->changed);
 }
@@ -190,6 +213,8 @@ void cv_era_end(struct cv_database *db, bool give_up)
             kill_handles(db);
     }
     decided(db);
+    ring(db->decided);
+    db->decided = NULL;
 }
 
 void cv_era_hurry(struct cv_database *db)
@@ -216,7 +241,7 @@ static void on_durable(void *owner, term_t term, lsn_t lsn)
     pthread_mutex_lock(&db->lock);
     if (is_current(db, term))
         cv_era_durable(db, lsn);
-    pthread_mutex_unlock(&db->lock);
+    unlock_and_ring(db);
 }
 
 static void on_received(void *owner, term_t term, lsn_t lsn)
@@ -229,7 +254,7 @@ static void on_received(void *owner, term_t term, lsn_t lsn)
         db->progress_us = co_now_us();
         decided(db);
     }
-    pthread_mutex_unlock(&db->lock);
+    unlock_and_ring(db);
 }
 
 static void on_progress(void *owner, term_t term)
@@ -273,7 +298,7 @@ static void on_resolved(void *owner, term_t term, lsn_t kept_lsn)
         }
     }
     decided(db);
-    pthread_mutex_unlock(&db->lock);
+    unlock_and_ring(db);
 }
 
 static void on_waiter(void *owner)
@@ -323,6 +348,8 @@ static bool give_up(struct cv_database *db, const struct cv_ticket *t)
     if (era)
         era->given_up = true;
     decided(db);
+    ring(db->decided);
+    db->decided = NULL;
     return false;
 }
 
@@ -372,6 +399,8 @@ static bool await(struct cv_database *db, struct cv_waiter *me, uint32_t timeout
     if (me->assisted && db->waiters)
         relieve(db);
     pthread_mutex_unlock(&db->lock);
+    while (!co_bell_wait(&me->bell, 1000000)) /* it is rung, or being rung */
+        ;
     return tell;
 }
 

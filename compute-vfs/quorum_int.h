@@ -1,9 +1,9 @@
 /*
  * quorum_int.h - what the files quorum_*_sock.c share. Nobody else includes it.
  *
- * Threads: everything in struct cv_quorum but `thread`, `generation`, `events`, `wake_fd` and what is
- * shown without it is touched under `lock`. One thread at a time reads connections and closes what fails: the
- * background thread, or, while `helping` is set, a thread that waits for an answer
+ * Threads: everything in struct cv_quorum but `thread`, `generation`, `events`, `wake_fd` and what
+ * is shown without it is touched under `lock`. One thread at a time reads connections and closes
+ * what fails: the background thread, or, while `helping` is set, a thread that waits for an answer
  * (cv_quorum_assist). Both poll without the lock, and use a descriptor afterwards only if its
  * generation is still the one they polled. Only the background thread opens connections; other
  * threads write to them under the lock and mark a broken one. One thread at a time tells
@@ -157,7 +157,8 @@ struct cv_quorum {
 
 /* Stamps the event with the time, steps the core, carries its actions out. */
 CO_MUST_CHECK int cv_quorum_step(struct cv_quorum *q, struct pr_event *event);
-/* Shows the lease, and how the members are, to those who look without the lock: after each change. */
+/* Shows the lease, and how the members are, to those who look without the lock: after each change.
+ */
 void cv_quorum_show(struct cv_quorum *q);
 /* Gives the term back once all of it is committed. */
 void cv_quorum_release(struct cv_quorum *q);

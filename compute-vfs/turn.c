@@ -41,6 +41,15 @@ static void enqueue(struct cv_database *db, struct cv_handle *h)
     db->queue_last = h;
 }
 
+static void enqueue_first(struct cv_database *db, struct cv_handle *h)
+{
+    h->queued = true;
+    h->queue_next = db->queue_first;
+    db->queue_first = h;
+    if (!db->queue_last)
+        db->queue_last = h;
+}
+
 static struct cv_handle *dequeue(struct cv_database *db)
 {
     struct cv_handle *h = db->queue_first;
@@ -421,26 +430,48 @@ int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, 
     return rc;
 }
 
+/* The turn goes to h if nobody has it, or has it reserved and is on his way. Whoever is only being
+ * woken is overtaken by one who runs already, unless he has waited for long: to be woken takes
+ * several times as long as a short transaction, and the turn would stand idle for that time. */
+static bool grab(struct cv_database *db, struct cv_handle *h, uint64_t now)
+{
+    struct cv_handle *other = db->reserved != h ? db->reserved : NULL;
+
+    if (db->writer)
+        return false;
+    if (other && !(other->expecting && now - other->expects_us < CV_OVERTAKE_US))
+        return false;
+    if (other)
+        enqueue_first(db, other);
+    if (h->queued)
+        unqueue(db, h);
+    reserve(db, h, now);
+    return true;
+}
+
 bool cv_turn_expect(struct cv_database *db, struct cv_handle *h)
 {
+    uint64_t now = co_now_us(), until = now + CV_EXPECT_US;
     bool reserved = false;
 
     cv_pacer_gate(db);
     pthread_mutex_lock(&db->lock);
     lapse(db);
-    if (!db->leading || h->refused) {
-        pthread_mutex_unlock(&db->lock); /* SQLite counts what a refused one waits */
-        return false;
+    h->expects_us = now;
+    /* A refused one comes back by xSleep: SQLite counts what he waits. */
+    while (db->leading && !h->refused && now < until) {
+        reserved = grab(db, h, now);
+        if (reserved || !h->patient || h->sleeper)
+            break;
+        enqueue(db, h);
+        h->expecting = true;
+        (void)await_turn(db, h, until);
+        pthread_mutex_lock(&db->lock);
+        h->expecting = false;
+        now = co_now_us();
     }
-    if (!db->writer && !db->reserved)
-        reserve(db, h, co_now_us());
-    if (db->reserved == h || !h->patient || h->sleeper) {
-        reserved = db->reserved == h;
-        pthread_mutex_unlock(&db->lock);
-        return reserved;
-    }
-    enqueue(db, h);
-    return await_turn(db, h, co_now_us() + CV_EXPECT_US);
+    pthread_mutex_unlock(&db->lock);
+    return reserved;
 }
 
 void cv_turn_forgo(struct cv_database *db, struct cv_handle *h)

@@ -170,6 +170,51 @@ Test(turn, who_has_a_busy_handler_waits_for_a_short_transaction_without_being_re
     sql_close(b);
 }
 
+struct contender {
+    pthread_t thread;
+    sqlite3 *db;
+    uint64_t until;
+    unsigned n;
+};
+
+static void *insert_until(void *arg)
+{
+    struct contender *c = arg;
+
+    while (co_now_us() < c->until) {
+        cr_assert_eq(sql_rc(c->db, "insert into y values(1)"), SQLITE_OK);
+        c->n++;
+    }
+    return NULL;
+}
+
+Test(turn, who_is_being_woken_is_overtaken_and_not_for_long)
+{
+    /* M6: the turn does not stand idle meanwhile, and everybody has it */
+    struct contender c[6] = {0};
+    unsigned all = 0;
+
+    for (int i = 0; i < 6; i++) {
+        c[i].db = sql_open("db");
+        sqlite3_busy_timeout(c[i].db, 20000);
+        if (i == 0)
+            sql_do(c[0].db, "create table y(v)");
+    }
+    for (int i = 0; i < 6; i++) {
+        c[i].until = co_now_us() + 1000000;
+        pthread_create(&c[i].thread, NULL, insert_until, &c[i]);
+    }
+    for (int i = 0; i < 6; i++) {
+        pthread_join(c[i].thread, NULL);
+        all += c[i].n;
+    }
+    for (int i = 0; i < 6; i++)
+        cr_assert_gt(c[i].n, all / 6 / 5, "%u of %u", c[i].n, all);
+    cr_assert_eq(sql_int(c[0].db, "select count(*) from y"), all);
+    for (int i = 0; i < 6; i++)
+        sql_close(c[i].db);
+}
+
 Test(turn, the_vfs_sleeps_as_long_as_it_is_told)
 {
     /* M6: sqlite3_sleep() and SQLite's own back-off come here too */
