@@ -1,210 +1,21 @@
 /*
  * turn.c - the writer's turn (slot 0 of SQLite's wal-index locks) and the lease that it needs.
  *
- * A refused connection that will come again gets a place in a queue. When the turn is free the
- * first in the queue has it reserved for CV_RESERVATION_US and is woken; who does not come loses
- * his place (M6). A newcomer waits for a reservation to be used or to lapse, so he hears BUSY only
- * because of a transaction that is really open. Not so one who came to xSleep when he was last
- * refused: he has a busy handler, and gets his place in the queue at once. (All who wait for one
- * reservation are woken together, and all but one for nothing.)
- *
- * Between processes the same holds, in other ways (M9). A lease that is held idle, or in use for a
- * short transaction, is waited for in the call. Of a longer one its holder's keeper tells those who
- * wait, and their applications hear BUSY: how long to try is their busy handlers' business.
+ * In what order the connections of this process get the turn: queue.c. Between processes the same
+ * holds, in other ways (M9). A lease that is held idle, or in use for a short transaction, is
+ * waited for in the call. Of a longer one its holder's keeper tells those who wait, and their
+ * applications hear BUSY: how long to try is their busy handlers' business.
  */
 #include <signal.h>
 #include <string.h>
 #include <time.h>
 
 #include "common/assert.h"
-#include "common/bell_file.h"
 #include "common/clock_file.h"
 #include "common/mutation.h"
-#include "compute-vfs/database.h"
+#include "compute-vfs/queue.h"
 
 #define QUIET_US 3000u /* no write for so long: an idle holder */
-
-/* -- queue ---------------------------------------------------------------------------------------
- */
-
-static void enqueue(struct cv_database *db, struct cv_handle *h)
-{
-    h->seen_us = co_now_us();
-    if (h->queued)
-        return;
-    h->queued = true;
-    h->queue_next = NULL;
-    if (db->queue_last)
-        db->queue_last->queue_next = h;
-    else
-        db->queue_first = h;
-    db->queue_last = h;
-}
-
-static void enqueue_first(struct cv_database *db, struct cv_handle *h)
-{
-    h->queued = true;
-    h->queue_next = db->queue_first;
-    db->queue_first = h;
-    if (!db->queue_last)
-        db->queue_last = h;
-}
-
-static struct cv_handle *dequeue(struct cv_database *db)
-{
-    struct cv_handle *h = db->queue_first;
-
-    if (!h)
-        return NULL;
-    db->queue_first = h->queue_next;
-    if (!db->queue_first)
-        db->queue_last = NULL;
-    h->queued = false;
-    return h;
-}
-
-/* A thread that sleeps until the turn is reserved for a handle; on its stack. */
-struct cv_sleeper {
-    struct co_bell bell;
-    uint64_t since_us;
-    bool rung;
-};
-
-/* Who sleeps for this handle returns, and needs no lock for it: whoever wakes him has it still. */
-static void wake(struct cv_database *db, struct cv_handle *h)
-{
-    struct cv_sleeper *s = h->sleeper;
-
-    if (!s)
-        return;
-    h->sleeper = NULL;
-    h->seen_us = co_now_us();
-    cv_waited(db, CV_FOR_TURN, s->since_us);
-    s->rung = true;
-    co_bell_ring(&s->bell); /* s may be gone from here on */
-}
-
-static void reserve(struct cv_database *db, struct cv_handle *h, uint64_t now)
-{
-    db->reserved = h;
-    db->reserved_until_us = now + CV_RESERVATION_US;
-    wake(db, h);
-}
-
-/* The turn is free and not reserved: it goes to the first who is still there. */
-static void reserve_next(struct cv_database *db)
-{
-    uint64_t now = co_now_us();
-    struct cv_handle *h;
-
-    db->reserved = NULL;
-    while ((h = dequeue(db))) {
-        if (!h->sleeper && now - h->seen_us > CV_QUEUE_STALE_US)
-            continue;
-        reserve(db, h, now);
-        break;
-    }
-    pthread_cond_broadcast(&db->changed);
-}
-
-static void lapse(struct cv_database *db)
-{
-    if (db->reserved && !db->writer && co_now_us() >= db->reserved_until_us)
-        reserve_next(db);
-}
-
-static void unqueue(struct cv_database *db, struct cv_handle *h)
-{
-    struct cv_handle **at = &db->queue_first, *last = NULL;
-
-    for (; *at && *at != h; at = &(*at)->queue_next)
-        last = *at;
-    if (*at) {
-        *at = h->queue_next;
-        if (db->queue_last == h)
-            db->queue_last = last;
-        h->queued = false;
-    }
-    if (db->reserved == h)
-        reserve_next(db);
-}
-
-void cv_turn_forget(struct cv_database *db, struct cv_handle *h)
-{
-    wake(db, h);
-    unqueue(db, h);
-}
-
-static struct cv_handle *handle_of(struct cv_database *db, uint64_t id)
-{
-    struct cv_handle *h = db->handles;
-
-    while (h && h->id != id)
-        h = h->next;
-    return h;
-}
-
-/* Sleeps until the turn is reserved for h, or until then. The lock is held, and is not afterwards:
- * h may be closed meanwhile. true: it came to that. */
-static bool await_turn(struct cv_database *db, struct cv_handle *h, uint64_t until_us)
-{
-    struct cv_sleeper me = {.since_us = co_now_us()};
-    uint64_t now = me.since_us;
-    bool woken = true;
-
-    co_bell_init(&me.bell);
-    while (db->reserved != h && now < until_us) {
-        uint64_t wake_us = until_us;
-
-        if (db->reserved && !db->writer && db->reserved_until_us < until_us)
-            wake_us = db->reserved_until_us;
-        h->sleeper = &me;
-        pthread_mutex_unlock(&db->lock);
-        if (co_bell_wait(&me.bell, wake_us > now ? wake_us - now : 0))
-            goto rung;
-        pthread_mutex_lock(&db->lock);
-        if (me.rung)
-            goto rung_late;
-        h->sleeper = NULL; /* and h is there: it would have rung */
-        h->seen_us = now = co_now_us();
-        lapse(db);
-    }
-    woken = db->reserved == h;
-    cv_waited(db, CV_FOR_TURN, me.since_us);
-rung_late:
-    pthread_mutex_unlock(&db->lock);
-rung:
-    co_bell_destroy(&me.bell);
-    return woken;
-}
-
-bool cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us)
-{
-    struct cv_handle *h;
-
-    pthread_mutex_lock(&db->lock);
-    h = handle_of(db, handle_id);
-    if (!h || h->sleeper) {
-        pthread_mutex_unlock(&db->lock);
-        return false;
-    }
-    h->patient = true;
-    (void)await_turn(db, h, co_now_us() + us);
-    return true;
-}
-
-void cv_turn_won(struct cv_database *db)
-{
-    struct cv_handle *first = NULL;
-
-    if (db->writer || db->reserved)
-        return;
-    for (struct cv_handle *h = db->handles; h; h = h->next)
-        if (h->sleeper && h->outside_us && (!first || h->outside_us < first->outside_us))
-            first = h;
-    if (first)
-        reserve(db, first, co_now_us());
-}
 
 static int keeper_start(struct cv_database *db);
 
@@ -343,16 +154,16 @@ static void wait_for_reservation(struct cv_database *db, struct cv_handle *h)
 {
     while (db->reserved && db->reserved != h && !db->writer) {
         cv_wait_until(db, db->reserved_until_us);
-        lapse(db);
+        cv_queue_lapse(db);
     }
 }
 
 static void stale(struct cv_database *db, struct cv_handle *h, bool comes_again)
 {
     if (comes_again && !db->writer && !db->reserved)
-        reserve(db, h, co_now_us());
+        cv_queue_reserve(db, h, co_now_us());
     else if (comes_again)
-        enqueue(db, h);
+        cv_queue_add(db, h);
     pthread_cond_broadcast(&db->changed);
 }
 
@@ -361,7 +172,7 @@ static bool is_taken(struct cv_database *db, struct cv_handle *h, bool comes_aga
 {
     if (!comes_again)
         h->outside_us = 0;
-    lapse(db);
+    cv_queue_lapse(db);
     if (comes_again && h->patient && db->reserved && db->reserved != h)
         return true;
     wait_for_reservation(db, h);
@@ -376,7 +187,7 @@ static int take(struct cv_database *db, struct cv_handle *h, bool comes_again, e
     *out = CV_TURN_BUSY;
     if (is_taken(db, h, comes_again)) {
         if (comes_again)
-            enqueue(db, h);
+            cv_queue_add(db, h);
         return 0;
     }
     if (db->reserved == h)
@@ -389,7 +200,7 @@ static int take(struct cv_database *db, struct cv_handle *h, bool comes_again, e
     db->writer = h;
     db->writer_since_us = co_now_us();
     h->has_turn = true;
-    unqueue(db, h);
+    cv_queue_remove(db, h);
     pthread_cond_broadcast(&db->changed);
     rc = lead(db, h);
     if (!rc) {
@@ -411,7 +222,7 @@ static int take(struct cv_database *db, struct cv_handle *h, bool comes_again, e
         *out = CV_TURN_BUSY;
         return 0;
     }
-    reserve_next(db);
+    cv_queue_next(db);
     return rc;
 }
 
@@ -428,57 +239,6 @@ int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, 
     }
     pthread_mutex_unlock(&db->lock);
     return rc;
-}
-
-/* The turn goes to h if nobody has it, or has it reserved and is on his way. Whoever is only being
- * woken is overtaken by one who runs already, unless he has waited for long: to be woken takes
- * several times as long as a short transaction, and the turn would stand idle for that time. */
-static bool grab(struct cv_database *db, struct cv_handle *h, uint64_t now)
-{
-    struct cv_handle *other = db->reserved != h ? db->reserved : NULL;
-
-    if (db->writer)
-        return false;
-    if (other && !(other->expecting && now - other->expects_us < CV_OVERTAKE_US))
-        return false;
-    if (other)
-        enqueue_first(db, other);
-    if (h->queued)
-        unqueue(db, h);
-    reserve(db, h, now);
-    return true;
-}
-
-bool cv_turn_expect(struct cv_database *db, struct cv_handle *h)
-{
-    uint64_t now = co_now_us(), until = now + CV_EXPECT_US;
-    bool reserved = false;
-
-    cv_pacer_gate(db);
-    pthread_mutex_lock(&db->lock);
-    lapse(db);
-    h->expects_us = now;
-    /* A refused one comes back by xSleep: SQLite counts what he waits. */
-    while (db->leading && !h->refused && now < until) {
-        reserved = grab(db, h, now);
-        if (reserved || !h->patient || h->sleeper)
-            break;
-        enqueue(db, h);
-        h->expecting = true;
-        (void)await_turn(db, h, until);
-        pthread_mutex_lock(&db->lock);
-        h->expecting = false;
-        now = co_now_us();
-    }
-    pthread_mutex_unlock(&db->lock);
-    return reserved;
-}
-
-void cv_turn_forgo(struct cv_database *db, struct cv_handle *h)
-{
-    pthread_mutex_lock(&db->lock);
-    unqueue(db, h);
-    pthread_mutex_unlock(&db->lock);
 }
 
 /* Nobody writes in this term any more; the keeper tells the log. Lock held. */
@@ -502,7 +262,7 @@ void cv_turn_give_back(struct cv_database *db, struct cv_handle *h)
     if (db->others_wait && db->leading && !db->role_busy &&
         db->active_at_us - db->led_at_us >= CO_LEASE_HOLD_US)
         begin_release(db);
-    reserve_next(db);
+    cv_queue_next(db);
     tell_keeper(db);
     pthread_mutex_unlock(&db->lock);
 }
