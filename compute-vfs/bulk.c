@@ -193,6 +193,7 @@ static int write_pages(struct cv_conn *c, const struct bulk_request *r)
         rc = cv_commit_publish(c->db, &c->handle, &b->commit, ticket);
     if (rc)
         return rc;
+    cv_commit_ship(c->db);
     b->n++;
     b->wrote = true;
     return 0;

@@ -269,6 +269,7 @@ static int reserve_flight(struct cv_database *db)
     pthread_mutex_lock(&db->lock);
     if (db->n_flights == db->cap_flights && db->first_flight > db->cap_flights / 2) {
         db->n_flights -= db->first_flight;
+        db->first_unshipped -= db->first_flight;
         memmove(db->flights, db->flights + db->first_flight, db->n_flights * sizeof *db->flights);
         db->first_flight = 0;
     }
@@ -345,14 +346,22 @@ static int begin_stamp(struct cv_database *db, struct cv_handle *h, const struct
 
 /* Lock held. The record becomes the tip. */
 static void advance_tip(struct cv_database *db, struct cv_handle *h, struct cv_commit *c,
-                        const struct wal_stamp *stamp, const struct wal_digest *digest, lsn_t end)
+                        const struct wal_stamp *stamp, const struct wal_digest *digest,
+                        struct cv_record *record)
 {
+    lsn_t end = stamp->begin_lsn + cv_record_bytes(record);
+
     for (uint32_t i = 0; i < c->n; i++)
         cv_cache_publish(db->cache, c->versions[i], end);
     c->n = 0;
     for (uint32_t i = 0; i < c->n_pgnos; i++)
         cv_cache_change(db->cache, c->pgnos[i], end);
-    db->flights[db->n_flights++] = (struct cv_flight){stamp->begin_lsn, end, c->db_pages};
+    db->flights[db->n_flights++] = (struct cv_flight){.begin_lsn = stamp->begin_lsn,
+                                                      .end_lsn = end,
+                                                      .db_pages = c->db_pages,
+                                                      .term = stamp->term,
+                                                      .record = *record,
+                                                      .want_received = c->want_received};
     db->inflight_bytes += end - stamp->begin_lsn;
     db->tip = (struct cv_position){end, end, c->db_pages};
     db->digest = *digest;
@@ -367,7 +376,6 @@ int cv_commit_publish(struct cv_database *db, struct cv_handle *h, struct cv_com
     struct wal_stamp stamp;
     struct wal_digest digest;
     struct cv_record record = {0};
-    lsn_t end;
     int rc;
 
     pthread_mutex_lock(&db->lock);
@@ -386,11 +394,11 @@ int cv_commit_publish(struct cv_database *db, struct cv_handle *h, struct cv_com
     } else {
         wal_builder_seal(c->builder, &stamp, &record.bytes, &digest);
     }
-    end = ticket->end_lsn = stamp.begin_lsn + cv_record_bytes(&record);
+    ticket->end_lsn = stamp.begin_lsn + cv_record_bytes(&record);
     pthread_mutex_lock(&db->lock);
     /* Only the handle with the turn moves the tip on; a lost term moves it back. */
     if (db->leading && db->term == stamp.term && db->epoch == ticket->epoch)
-        advance_tip(db, h, c, &stamp, &digest, end);
+        advance_tip(db, h, c, &stamp, &digest, &record);
     else
         rc = CO_ERR_LOST;
     pthread_mutex_unlock(&db->lock);
@@ -398,9 +406,6 @@ int cv_commit_publish(struct cv_database *db, struct cv_handle *h, struct cv_com
         cv_record_free(&record);
         goto lost;
     }
-    db->log->ops->append(db->log, stamp.term, &record, c->want_received);
-    cv_record_free(&record);
-    cv_trace(CV_TRACE_SHIPPED);
     cv_commit_discard(c);
     return 0;
 lost:
@@ -410,4 +415,30 @@ lost:
         "%s: the right to write was lost at the moment of the commit; the transaction is "
         "not committed",
         db->uri.db);
+}
+
+/* Records of others, too, that they publish meanwhile: each comes with a transaction of its own, so
+ * who ships is soon alone again. */
+void cv_commit_ship(struct cv_database *db)
+{
+    pthread_mutex_lock(&db->lock);
+    if (db->shipping) {
+        pthread_mutex_unlock(&db->lock);
+        return;
+    }
+    db->shipping = true;
+    while (db->first_unshipped < db->n_flights) {
+        struct cv_flight f = db->flights[db->first_unshipped];
+
+        db->flights[db->first_unshipped++].record = (struct cv_record){0};
+        pthread_mutex_unlock(&db->lock);
+        db->log->ops->append(db->log, f.term, &f.record, f.want_received);
+        cv_record_free(&f.record);
+        cv_trace(CV_TRACE_SHIPPED);
+        pthread_mutex_lock(&db->lock);
+    }
+    db->shipping = false;
+    if (db->release_due)
+        pthread_cond_signal(&db->keeper_wake);
+    pthread_mutex_unlock(&db->lock);
 }

@@ -8,7 +8,9 @@
  * build    at the frame that commits (rule M3): everything that can fail does so here, and SQLite
  *          then rolls back cleanly. Memory for the record and for the cached versions is had here.
  * publish  at the unlock of slot 0, if SQLite did commit: the record gets its LSN, the cache its
- *          versions, the log the record. Only a lost term can stop it, and that is a clean loss.
+ *          versions. Only a lost term can stop it, and that is a clean loss.
+ * ship     the log gets the record: after the turn was given back, so that the next writer is
+ *          on his way while it is sent. In order, by whoever is there.
  * wait     in COMMIT_PHASETWO (cv_era_wait), after the turn was given back, so that commits of
  *          several connections share a round trip.
  *
@@ -61,5 +63,7 @@ static inline bool cv_commit_is_large(const struct cv_commit *c)
 /* *ticket tells what to wait for. CO_ERR_LOST: the term ended before. */
 CO_MUST_CHECK int cv_commit_publish(struct cv_database *db, struct cv_handle *h,
                                     struct cv_commit *c, struct cv_ticket *ticket);
+/* Gives the log all that was published, or leaves that to the thread that is doing it. */
+void cv_commit_ship(struct cv_database *db);
 
 #endif

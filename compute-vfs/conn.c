@@ -6,6 +6,8 @@
 #include "compute-vfs/errors.h"
 #include "compute-vfs/vfs.h"
 
+#define STATEMENTS_LOOKED_AT 64 /* of a connection, the newest: a look has its price */
+
 /* -- names and parameters ------------------------------------------------------------------------
  */
 
@@ -338,6 +340,21 @@ bool cv_conn_in_transaction(struct cv_conn *c)
     const char *name = c->owner && *c->owner ? schema_of(*c->owner, c->name) : NULL;
 
     return name && sqlite3_txn_state(*c->owner, name) != SQLITE_TXN_NONE;
+}
+
+bool cv_conn_is_writing(struct cv_conn *c)
+{
+    sqlite3_stmt *s;
+    int n = 0;
+
+    if (!c->owner || !*c->owner || sqlite3_db_name(*c->owner, 2) || cv_conn_in_transaction(c))
+        return false;
+    for (s = sqlite3_next_stmt(*c->owner, NULL); s && n < STATEMENTS_LOOKED_AT; n++) {
+        if (sqlite3_stmt_busy(s) && !sqlite3_stmt_readonly(s))
+            return true;
+        s = sqlite3_next_stmt(*c->owner, s);
+    }
+    return false;
 }
 
 int cv_conn_writing_schemas(struct cv_conn *c)

@@ -205,7 +205,6 @@ static void add_handle(struct cv_database *db, struct cv_handle *h)
 {
     struct registry *r = registry();
     memset(h, 0, sizeof *h);
-    co_condition_init(&h->turn);
     pthread_mutex_lock(&r->lock);
     h->id = r->next_id++;
     pthread_mutex_unlock(&r->lock);
@@ -328,7 +327,6 @@ void cv_database_close(struct cv_database *db, struct cv_handle *h, uint32_t tim
     if (h->next)
         h->next->prev = h->prev;
     pthread_mutex_unlock(&db->lock);
-    pthread_cond_destroy(&h->turn);
     unref(db, timeout_ms);
 }
 

@@ -9,7 +9,8 @@
  *             transaction sees. `known.txn` is the newest transaction at or below it: configuration
  *             records never move a reader (S2).
  *   tip       end of what this process has written as leader, durable or not (== known otherwise)
- *   returned  newest commit whose COMMIT said OK; no pin of this process is older (M10)
+ *   returned  newest commit whose COMMIT said OK or is about to; no pin of this process is older
+ * (M10)
  *
  * Epochs (M8): an LSN above `known` may come to hold another record after a lost term. So the epoch
  * counts up whenever the tip moves back. Versions above known are dropped with it, handles whose
@@ -18,9 +19,9 @@
  *
  * Invariants
  *   D1 known <= tip; tip == known whenever the pipeline is empty and the tip is settled.
- *   D2 pipeline: dense, ascending, all of `term`, the first begins at or after known.pos.
- *   D3 at most one handle has the turn; only it publishes.
- *   D4 the cache has every change up to tip.
+ *   D2 pipeline: dense, ascending, all of `term`, the first begins at or after known.pos. It goes
+ * to the log in this order, and the lease is not released before the log has it. D3 at most one
+ * handle has the turn; only it publishes. D4 the cache has every change up to tip.
  *
  * Threads: everything below the line "guarded" is guarded by `lock`. No call to the log, the pages
  * or SQLite is made with it held. Events of the log come on the log's thread. One background thread
@@ -49,6 +50,8 @@
 #define CV_RESERVATION_US     10000u  /* of the writer's turn (M6) */
 #define CV_QUEUE_STALE_US     500000u /* a place in the queue whose owner was not seen for so long */
 #define CV_WANT_TIP_US        100000u /* M7 */
+#define CV_OVERTAKE_US        2000u /* who waits for his turn is overtaken for so long, not longer */
+#define CV_EXPECT_US          20000u /* for the turn, before the snapshot; SQLite does not count it */
 #define CV_SETTLE_MS          200u /* own log ahead of its own events for so long: no longer leader */
 #define CV_LEAD_TIMEOUT_MS    ((uint32_t)(CO_LEASE_US / 1000 + 1000))
 /* Others who wait hear that a write transaction is open here once it is for so long, and again. A
@@ -76,12 +79,15 @@ struct cv_handle {
     bool pinned;
     bool dead;     /* the snapshot was lost (M8) */
     bool has_turn; /* slot 0 */
-    bool queued, sleeping;
-    bool patient; /* came to xSleep after its last refusal: it has a busy handler */
+    bool queued;
+    bool refused;        /* when it last asked for the turn */
+    bool patient;        /* came to xSleep after its last refusal: it has a busy handler */
+    bool expecting;      /* waits for the turn before it pins, and has not come for it yet */
+    uint64_t expects_us; /* since then */
     struct cv_handle *queue_next;
-    uint64_t seen_us;    /* last refusal */
-    uint64_t outside_us; /* since then refused because of another process; 0: not so */
-    pthread_cond_t turn; /* the turn was reserved for this handle */
+    uint64_t seen_us;           /* last refusal */
+    uint64_t outside_us;        /* since then refused because of another process; 0: not so */
+    struct cv_sleeper *sleeper; /* who sleeps until the turn is reserved for it; NULL: nobody */
 };
 
 /* How a commit can be waited for, from any thread, for as long as the era is remembered. */
@@ -104,6 +110,9 @@ struct cv_era {
 struct cv_flight {
     lsn_t begin_lsn, end_lsn;
     uint32_t db_pages;
+    term_t term;
+    struct cv_record record; /* until it is shipped */
+    bool want_received;
 };
 
 struct cv_position {
@@ -159,6 +168,7 @@ struct cv_database {
     uint32_t n_eras; /* ever; the ring holds the last CV_ERAS_MAX */
     uint64_t progress_us;
     struct cv_waiter *waiters; /* for outcomes (era.c) */
+    struct cv_waiter *decided; /* to be woken when the lock is given back */
 
     bool leading;
     bool role_busy;   /* somebody is in lead() or release() */
@@ -174,6 +184,8 @@ struct cv_database {
 
     struct cv_flight *flights;
     uint32_t n_flights, first_flight, cap_flights;
+    uint32_t first_unshipped; /* of the flights, the first that the log has not got */
+    bool shipping;            /* somebody is giving them to it */
     uint64_t inflight_bytes;
 
     struct cv_handle *writer;
@@ -273,9 +285,15 @@ enum cv_turn {
  * expected to retry, so it gets a place in the queue. 0 with *out, or CO_ERR_*. */
 CO_MUST_CHECK int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again,
                                enum cv_turn *out);
+/* h is about to pin a snapshot and then to ask for the turn: true if the turn is reserved for it,
+ * so that it can pin the tip. Waits for that a little if h has a busy handler. */
+bool cv_turn_expect(struct cv_database *db, struct cv_handle *h);
+/* It did not ask. */
+void cv_turn_forgo(struct cv_database *db, struct cv_handle *h);
 void cv_turn_give_back(struct cv_database *db, struct cv_handle *h);
-/* Sleeps up to `us`; returns early once the turn is reserved for the handle of this id. */
-void cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us);
+/* Sleeps up to `us`; returns early once the turn is reserved for the handle of this id. false: it
+ * has not slept, since that handle is gone or is slept for already. */
+bool cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us);
 /* Leads the log (again) for the handle that has the turn. CO_ERR_AGAIN: the tip is not its snapshot
  * any more. */
 CO_MUST_CHECK int cv_turn_lead(struct cv_database *db, struct cv_handle *h);
@@ -283,7 +301,6 @@ CO_MUST_CHECK int cv_turn_lead(struct cv_database *db, struct cv_handle *h);
 void cv_turn_won(struct cv_database *db);
 /* Takes the handle out of queue and reservation. Lock held. */
 void cv_turn_forget(struct cv_database *db, struct cv_handle *h);
-CO_MUST_CHECK int cv_keeper_start(struct cv_database *db);
 void cv_keeper_stop(struct cv_database *db);
 
 /* -- How fast (pacer.c) --------------------------------------------------------------------------
@@ -307,6 +324,8 @@ void cv_era_end(struct cv_database *db, bool give_up);
  * CO_ERR_LOST: surely not committed. CO_ERR_UNKNOWN. */
 CO_MUST_CHECK int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool received,
                               uint32_t timeout_ms);
+/* COMMIT says OK without having waited. */
+void cv_era_returns(struct cv_database *db, const struct cv_ticket *ticket);
 /* Somebody is about to wait for commits that returned before they were durable. No lock held. */
 void cv_era_hurry(struct cv_database *db);
 /* Everything up to `lsn` of the current term is committed. Lock held. */

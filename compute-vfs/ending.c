@@ -29,14 +29,6 @@ static enum cv_durability expected_level(const struct cv_conn *c)
 /* -- outcomes ------------------------------------------------------------------------------------
  */
 
-static void note_returned(struct cv_conn *c, const struct cv_ticket *t)
-{
-    pthread_mutex_lock(&c->db->lock);
-    if (t->epoch == c->db->epoch && t->end_lsn > c->db->returned_lsn)
-        c->db->returned_lsn = t->end_lsn;
-    pthread_mutex_unlock(&c->db->lock);
-}
-
 static int tell_lost(struct cv_conn *c)
 {
     c->header_valid = false;
@@ -82,7 +74,7 @@ static int wait_for(struct cv_conn *c, const struct cv_ticket *t, enum cv_durabi
     int rc;
 
     if (d == CV_OFF) {
-        note_returned(c, t);
+        cv_era_returns(c->db, t);
         return SQLITE_OK;
     }
     cv_trace(CV_TRACE_WAITING);
@@ -94,7 +86,6 @@ static int wait_for(struct cv_conn *c, const struct cv_ticket *t, enum cv_durabi
         return tell_lost(c);
     if (rc)
         return tell_unknown(c);
-    note_returned(c, t);
     return SQLITE_OK;
 }
 
@@ -131,6 +122,7 @@ static int commit_now(struct cv_conn *c)
         c->header_valid = false;
         return cv_report_sentence(SQLITE_IOERR_WRITE);
     }
+    cv_commit_ship(c->db);
     c->shipped_frame = frame;
     c->has_wait = false;
     return wait_for(c, &c->wait, expected_level(c));
@@ -193,6 +185,7 @@ void cv_ending_unlock(struct cv_conn *c)
         /* Nobody can read its pages before the pageserver has them, so nobody writes on them: later
          * writers queue behind. What became of it COMMIT_PHASETWO asks again, and is told at once.
          */
+        cv_commit_ship(c->db);
         (void)!cv_era_wait(c->db, &c->wait, false, c->uri.commit_timeout_ms);
     }
     /* It committed something else than what was built: whatever the reason, not in silence. */
@@ -211,6 +204,8 @@ void cv_ending_unlock(struct cv_conn *c)
     cv_commit_discard(&c->commit);
     cv_shm_all_backfilled(&c->shm);
     cv_turn_give_back(c->db, &c->handle);
+    if (committed)
+        cv_commit_ship(c->db);
 }
 
 int cv_ending_wait(struct cv_conn *c)

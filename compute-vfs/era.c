@@ -4,27 +4,26 @@
 #include <time.h>
 
 #include "common/assert.h"
+#include "common/bell_file.h"
 #include "common/clock_file.h"
 #include "common/mutation.h"
 
 /* A thread that waits for what becomes of one commit; on its stack. It alone is woken when that is
  * decided: with many writers, waking all of them for each would cost more than the commits. It
- * sleeps on a lock of its own and finds all that it needs here, so that those who are woken
- * together do not queue up for the database's lock, which whoever wakes them still holds. */
+ * finds all that it needs here, so that those who are woken together do not queue up for the
+ * database's lock, which whoever wakes them still holds. */
 struct cv_waiter {
     struct cv_waiter *next; /* in the list until it is decided */
     const struct cv_ticket *ticket;
     uint64_t started_us;
     bool received;
-    bool assisted;        /* it has been reading the log's connections */
-    pthread_mutex_t lock; /* taken within the database's */
-    pthread_cond_t wake;
-    bool decided; /* written under both locks */
+    bool assisted; /* it has been reading the log's connections */
+    struct co_bell bell;
+    bool decided; /* the bell is rung, or about to be */
     int outcome;
 };
 
-/* Waits on a condition and its lock. false: the time has come. */
-static bool wait_with(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t until_us)
+bool cv_wait_on(struct cv_database *db, pthread_cond_t *condition, uint64_t until_us)
 {
     uint64_t now = co_now_us(), left = until_us > now ? until_us - now : 0;
     struct timespec at;
@@ -35,13 +34,8 @@ static bool wait_with(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t
     left += (uint64_t)at.tv_nsec / 1000;
     at.tv_sec += (time_t)(left / 1000000);
     at.tv_nsec = (long)(left % 1000000) * 1000 + at.tv_nsec % 1000;
-    pthread_cond_timedwait(condition, lock, &at);
+    pthread_cond_timedwait(condition, &db->lock, &at);
     return true;
-}
-
-bool cv_wait_on(struct cv_database *db, pthread_cond_t *condition, uint64_t until_us)
-{
-    return wait_with(condition, &db->lock, until_us);
 }
 
 static void relieve(struct cv_database *db)
@@ -95,7 +89,43 @@ void cv_waited(struct cv_database *db, enum cv_cause cause, uint64_t since_us)
     db->waits[cause].us += co_now_us() - since_us;
 }
 
-/* Wakes everybody whose commit has an outcome now, and whoever waits for anything at all. */
+/* A COMMIT is about to say so. Lock held. */
+static void returns(struct cv_database *db, const struct cv_ticket *t)
+{
+    if (t->epoch == db->epoch && t->end_lsn > db->returned_lsn)
+        db->returned_lsn = t->end_lsn;
+}
+
+void cv_era_returns(struct cv_database *db, const struct cv_ticket *ticket)
+{
+    pthread_mutex_lock(&db->lock);
+    returns(db, ticket);
+    pthread_mutex_unlock(&db->lock);
+}
+
+/* Wakes those whose commit is decided. With or without the lock: without it they do not run into
+ * it. */
+static void ring(struct cv_waiter *w)
+{
+    while (w) {
+        struct cv_waiter *next = w->next;
+
+        co_bell_ring(&w->bell); /* w may be gone from here on */
+        w = next;
+    }
+}
+
+static void unlock_and_ring(struct cv_database *db)
+{
+    struct cv_waiter *decided = db->decided;
+
+    db->decided = NULL;
+    pthread_mutex_unlock(&db->lock);
+    ring(decided);
+}
+
+/* Everybody whose commit has an outcome now is to be woken by whoever gives the lock back; whoever
+ * waits for anything at all is woken. */
 static void decided(struct cv_database *db)
 {
     for (struct cv_waiter **at = &db->waiters; *at;) {
@@ -108,11 +138,12 @@ static void decided(struct cv_database *db)
         }
         *at = w->next;
         cv_waited(db, CV_FOR_COMMIT, w->started_us);
-        pthread_mutex_lock(&w->lock);
+        if (rc == 0)
+            returns(db, w->ticket);
         w->outcome = rc;
         w->decided = true;
-        pthread_cond_signal(&w->wake);
-        pthread_mutex_unlock(&w->lock); /* w may be gone from here on */
+        w->next = db->decided;
+        db->decided = w;
     }
     pthread_cond_broadcast(&db->changed);
 }
@@ -140,7 +171,7 @@ void cv_era_durable(struct cv_database *db, lsn_t lsn)
         moved = true;
     }
     if (db->first_flight == db->n_flights)
-        db->first_flight = db->n_flights = 0;
+        db->first_flight = db->first_unshipped = db->n_flights = 0;
     if (!moved)
         return;
     cv_cache_durable(db->cache, db->known.pos, oldest_read(db));
@@ -167,7 +198,9 @@ void cv_era_end(struct cv_database *db, bool give_up)
                                                                .durable_lsn = db->known.pos,
                                                                .given_up = give_up};
         db->epoch++;
-        db->first_flight = db->n_flights = 0;
+        for (uint32_t i = db->first_unshipped; i < db->n_flights; i++)
+            cv_record_free(&db->flights[i].record); /* the log would not take it any more */
+        db->first_flight = db->first_unshipped = db->n_flights = 0;
         db->inflight_bytes = 0;
         db->tip = db->known;
         cv_pace_cut(&db->pace, db->known.pos);
@@ -180,6 +213,8 @@ void cv_era_end(struct cv_database *db, bool give_up)
             kill_handles(db);
     }
     decided(db);
+    ring(db->decided);
+    db->decided = NULL;
 }
 
 void cv_era_hurry(struct cv_database *db)
@@ -206,7 +241,7 @@ static void on_durable(void *owner, term_t term, lsn_t lsn)
     pthread_mutex_lock(&db->lock);
     if (is_current(db, term))
         cv_era_durable(db, lsn);
-    pthread_mutex_unlock(&db->lock);
+    unlock_and_ring(db);
 }
 
 static void on_received(void *owner, term_t term, lsn_t lsn)
@@ -219,7 +254,7 @@ static void on_received(void *owner, term_t term, lsn_t lsn)
         db->progress_us = co_now_us();
         decided(db);
     }
-    pthread_mutex_unlock(&db->lock);
+    unlock_and_ring(db);
 }
 
 static void on_progress(void *owner, term_t term)
@@ -263,7 +298,7 @@ static void on_resolved(void *owner, term_t term, lsn_t kept_lsn)
         }
     }
     decided(db);
-    pthread_mutex_unlock(&db->lock);
+    unlock_and_ring(db);
 }
 
 static void on_waiter(void *owner)
@@ -313,6 +348,8 @@ static bool give_up(struct cv_database *db, const struct cv_ticket *t)
     if (era)
         era->given_up = true;
     decided(db);
+    ring(db->decided);
+    db->decided = NULL;
     return false;
 }
 
@@ -338,17 +375,6 @@ static bool assist(struct cv_database *db, struct cv_waiter *me, uint64_t until_
     return true;
 }
 
-/* Sleeps until the outcome is decided or the time has come. No lock held. true: it is decided. */
-static bool sleep_until(struct cv_waiter *me, uint64_t until_us)
-{
-    pthread_mutex_lock(&me->lock);
-    while (!me->decided && wait_with(&me->wake, &me->lock, until_us))
-        ;
-    bool done = me->decided;
-    pthread_mutex_unlock(&me->lock);
-    return done;
-}
-
 /* Waits for the outcome of `me`, which is in the list. The lock is held, and is not afterwards.
  * true: the log is to be told that its term was given up. */
 static bool await(struct cv_database *db, struct cv_waiter *me, uint32_t timeout_ms)
@@ -357,22 +383,24 @@ static bool await(struct cv_database *db, struct cv_waiter *me, uint32_t timeout
 
     while (!me->decided) {
         uint64_t since = db->progress_us > me->started_us ? db->progress_us : me->started_us;
-        uint64_t until = since + (uint64_t)timeout_ms * 1000;
+        uint64_t until = since + (uint64_t)timeout_ms * 1000, now = co_now_us();
 
-        if (co_now_us() >= until) {
+        if (now >= until) {
             tell = give_up(db, me->ticket) || tell;
             continue;
         }
         if (assist(db, me, until))
             continue;
         pthread_mutex_unlock(&db->lock);
-        if (sleep_until(me, until))
+        if (co_bell_wait(&me->bell, until - now))
             return tell;
         pthread_mutex_lock(&db->lock);
     }
     if (me->assisted && db->waiters)
         relieve(db);
     pthread_mutex_unlock(&db->lock);
+    while (!co_bell_wait(&me->bell, 1000000)) /* it is rung, or being rung */
+        ;
     return tell;
 }
 
@@ -383,17 +411,17 @@ int cv_era_wait(struct cv_database *db, const struct cv_ticket *ticket, bool rec
 
     pthread_mutex_lock(&db->lock);
     int rc = outcome(db, ticket, received);
+    if (rc == 0)
+        returns(db, ticket);
     if (rc != CO_ERR_AGAIN) {
         pthread_mutex_unlock(&db->lock);
         return rc;
     }
-    pthread_mutex_init(&me.lock, NULL);
-    co_condition_init(&me.wake);
+    co_bell_init(&me.bell);
     me.next = db->waiters;
     db->waiters = &me;
     bool tell = await(db, &me, timeout_ms);
-    pthread_cond_destroy(&me.wake);
-    pthread_mutex_destroy(&me.lock);
+    co_bell_destroy(&me.bell);
     if (tell)
         db->log->ops->abandon(db->log, ticket->term);
     return me.outcome;

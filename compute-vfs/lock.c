@@ -46,15 +46,16 @@ bool cv_lock_sleep(int us)
 {
     const struct refusal *here = co_thread_memory(&refusals);
     struct cv_database *db;
+    bool slept;
 
     if (!here || here->database == 0 || us <= 0)
         return false;
     db = cv_database_find(here->database);
     if (!db)
         return false;
-    cv_turn_sleep(db, here->handle, (uint64_t)us);
+    slept = cv_turn_sleep(db, here->handle, (uint64_t)us);
     cv_database_unref(db);
-    return true;
+    return slept;
 }
 
 /* -- read slots ----------------------------------------------------------------------------------
@@ -81,6 +82,13 @@ static void rewrite(struct cv_conn *c, const struct cv_snapshot *s)
     c->decided = true;
 }
 
+static void forgo(struct cv_conn *c)
+{
+    if (c->expected)
+        cv_turn_forgo(c->db, &c->handle);
+    c->expected = false;
+}
+
 static int decide(struct cv_conn *c)
 {
     struct cv_pin_request request = {
@@ -90,6 +98,8 @@ static int decide(struct cv_conn *c)
     };
     int rc;
 
+    if (!request.want_tip && !c->at && !c->readonly && cv_conn_is_writing(c))
+        request.want_tip = c->expected = cv_turn_expect(c->db, &c->handle);
     if (c->header_valid && c->header_own) {
         request.own_lsn = c->header.lsn;
         request.own_db_pages = c->header.db_pages;
@@ -100,8 +110,10 @@ static int decide(struct cv_conn *c)
         rc = cv_database_pin_at(c->db, &c->handle, &c->moment, request.timeout_ms);
     else
         rc = cv_database_pin(c->db, &c->handle, &request, &c->speculative);
-    if (rc)
+    if (rc) {
+        forgo(c);
         return cv_report_sentence(SQLITE_IOERR);
+    }
     if (!stands_for(c, &c->handle.pin))
         rewrite(c, &c->handle.pin);
     c->header = c->handle.pin;
@@ -162,8 +174,10 @@ static void end_reading(struct cv_conn *c)
      */
     if (!c->decided && !c->refused)
         (void)cv_lock_settle(c);
-    if (!c->decided)
+    if (!c->decided) {
         c->speculative = false;
+        forgo(c);
+    }
     cv_database_unpin(c->db, &c->handle);
     if (c->wal.len > CV_WALBUF_MEMORY / 16)
         cv_walbuf_free(&c->wal);
@@ -259,6 +273,7 @@ static int lock_write(struct cv_conn *c)
     if (rc)
         return cv_report_sentence(turn_code(rc));
     outside = !cv_conn_in_transaction(c);
+    c->expected = false;
     rc = cv_turn_take(c->db, &c->handle, outside, &turn);
     if (rc)
         return refuse(c, false, tell_refused(c, rc));

@@ -17,14 +17,28 @@
 
 /* Log and quorum are one object. NULL in a child of the process that made it: nothing may be
  * touched there, not even the lock, which a thread of the parent may have held at the fork. */
-static struct cv_quorum *enter(struct cv_log *log)
+static struct cv_quorum *here(struct cv_log *log)
 {
     struct cv_quorum *q = (struct cv_quorum *)log;
 
-    if (q->generation != cv_generation())
-        return NULL;
-    pthread_mutex_lock(&q->lock);
+    return q->generation == cv_generation() ? q : NULL;
+}
+
+static struct cv_quorum *enter(struct cv_log *log)
+{
+    struct cv_quorum *q = here(log);
+
+    if (q != NULL)
+        pthread_mutex_lock(&q->lock);
     return q;
+}
+
+/* Nothing stands against a commit; true in a child as well, which is told so elsewhere. */
+static bool is_well(struct cv_log *log)
+{
+    struct cv_quorum *q = here(log);
+
+    return q == NULL || atomic_load_explicit(&q->well, memory_order_relaxed);
 }
 
 static int forked(void)
@@ -451,12 +465,13 @@ static void ask_end(struct cv_quorum *q, struct cv_ask *ask)
         (void)!cv_quorum_step(q, &cancel); /* without memory: an answer nobody waits for */
 }
 
-/* 0 RTT: own commit LSN, while a quorum has promised not to follow anybody else. */
-static bool lease_read(const struct cv_quorum *q, lsn_t *out)
+/* 0 RTT: own commit LSN, while a quorum has promised not to follow anybody else. With or without
+ * the lock. */
+static bool lease_read(struct cv_quorum *q, lsn_t *out)
 {
-    if (q->reign == NULL || q->view.state != PR_LEADER || co_now_us() >= q->view.lease_until_us)
+    if (co_now_us() >= atomic_load_explicit(&q->leased_until_us, memory_order_acquire))
         return false;
-    *out = q->view.commit_lsn;
+    *out = atomic_load_explicit(&q->leased_lsn, memory_order_acquire);
     return true;
 }
 
@@ -511,13 +526,16 @@ static void await_records(struct cv_quorum *q, struct cv_ask *ask, lsn_t upto)
 static int quorum_follow(struct cv_log *log, uint32_t timeout_ms, lsn_t since, lsn_t *out,
                          struct co_buf *records)
 {
-    struct cv_quorum *q = enter(log);
     struct pr_event event = {.kind = PR_EV_POSITION};
     struct cv_ask ask = {.since = since};
+    struct cv_quorum *q = here(log);
 
     *out = LSN_NONE;
     if (q == NULL)
         return forked();
+    if (lease_read(q, out))
+        return 0;
+    pthread_mutex_lock(&q->lock);
     int rc = 0;
     if (!lease_read(q, out)) {
         ask_begin(q, &ask);
@@ -626,7 +644,7 @@ static bool quorum_sealed(struct cv_log *log)
 /* Those that are up and have room are no majority, and would be one with those that have none. */
 static int quorum_no_room(struct cv_log *log)
 {
-    struct cv_quorum *q = enter(log);
+    struct cv_quorum *q = is_well(log) ? NULL : enter(log);
     uint32_t full = 0, room = 0;
     char who[160] = "";
     int rc = 0;
@@ -656,7 +674,7 @@ static int quorum_no_room(struct cv_log *log)
 
 static uint32_t quorum_no_quorum_ms(struct cv_log *log, size_t size, char *missing)
 {
-    struct cv_quorum *q = enter(log);
+    struct cv_quorum *q = is_well(log) ? NULL : enter(log);
 
     if (missing != NULL)
         missing[0] = 0;

@@ -1,9 +1,9 @@
 /*
  * quorum_int.h - what the files quorum_*_sock.c share. Nobody else includes it.
  *
- * Threads: everything in struct cv_quorum but `thread`, `generation`, `events` and `wake_fd` is
- * touched under `lock`. One thread at a time reads connections and closes what fails: the
- * background thread, or, while `helping` is set, a thread that waits for an answer
+ * Threads: everything in struct cv_quorum but `thread`, `generation`, `events`, `wake_fd` and what
+ * is shown without it is touched under `lock`. One thread at a time reads connections and closes
+ * what fails: the background thread, or, while `helping` is set, a thread that waits for an answer
  * (cv_quorum_assist). Both poll without the lock, and use a descriptor afterwards only if its
  * generation is still the one they polled. Only the background thread opens connections; other
  * threads write to them under the lock and mark a broken one. One thread at a time tells
@@ -13,6 +13,7 @@
 #define CORALLITE_COMPUTE_VFS_QUORUM_INT_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "compute-vfs/generation.h"
 #include "compute-vfs/proposer.h"
@@ -100,6 +101,12 @@ struct cv_quorum {
     pthread_t thread;
     int wake_fd;
 
+    /* What each commit and each read asks for, as it was after the newest step: read without the
+     * lock, which is held while messages are sent and read. */
+    _Atomic uint64_t leased_until_us; /* the end of the lease; 0: none */
+    _Atomic lsn_t leased_lsn;         /* committed, by whoever had the lease here last */
+    atomic_bool well;                 /* a majority is connected, and no member's disk is full */
+
     pthread_mutex_t lock;
     pthread_cond_t changed; /* monotonic clock */
     bool stopping, awake;   /* awake: the thread will look around before it sleeps */
@@ -150,6 +157,9 @@ struct cv_quorum {
 
 /* Stamps the event with the time, steps the core, carries its actions out. */
 CO_MUST_CHECK int cv_quorum_step(struct cv_quorum *q, struct pr_event *event);
+/* Shows the lease, and how the members are, to those who look without the lock: after each change.
+ */
+void cv_quorum_show(struct cv_quorum *q);
 /* Gives the term back once all of it is committed. */
 void cv_quorum_release(struct cv_quorum *q);
 /* Frees a record that the core has given back. */

@@ -238,7 +238,7 @@ static int on_hello_answer(struct cv_quorum *q, struct cv_link *l, const struct 
 
 /* It refuses what we asked. The connection is begun anew after a pause that grows: the core then
  * asks again at once, for instance a safekeeper that has only now been told of a new timeline. */
-static int on_error(struct cv_link *l, struct co_span message)
+static int on_error(struct cv_quorum *q, struct cv_link *l, struct co_span message)
 {
     Corallite__Error *error = message_unpack(&corallite__error__descriptor, message);
     int code = error == NULL ? CO_ERR_PROTOCOL : error_take(error, l->address);
@@ -254,6 +254,7 @@ static int on_error(struct cv_link *l, struct co_span message)
         corallite__error__free_unpacked(error, NULL);
         say_why(l, code, "%s", co_sentence());
         l->full = true;
+        cv_quorum_show(q);
         return 0;
     }
     say_why(l, code, "%s", co_sentence());
@@ -273,7 +274,7 @@ static int on_frame(struct cv_quorum *q, struct cv_link *l, const struct frame_h
         return 0;
     }
     if (frame->type == FRAME_ERROR)
-        return on_error(l, message);
+        return on_error(q, l, message);
     if (l->state == CV_LINK_HELLO)
         return on_hello_answer(q, l, frame, message);
     if (frame->type == FRAME_STREAM_DATA)

@@ -58,7 +58,22 @@ void cv_quorum_count_links(struct cv_quorum *q)
         q->no_quorum_since_us = 0;
     else if (q->no_quorum_since_us == 0)
         q->no_quorum_since_us = co_now_us();
+    cv_quorum_show(q);
     pthread_cond_broadcast(&q->changed);
+}
+
+void cv_quorum_show(struct cv_quorum *q)
+{
+    bool leads = q->reign != NULL && q->view.state == PR_LEADER, well = cv_quorum_has(q);
+
+    for (uint32_t i = 0; i < q->n_links; i++)
+        well = well && !q->link[i].full;
+    atomic_store_explicit(&q->well, well, memory_order_relaxed);
+    /* Whoever sees the end of a lease sees all that was committed under it, or more. */
+    if (leads && q->view.commit_lsn > atomic_load_explicit(&q->leased_lsn, memory_order_relaxed))
+        atomic_store_explicit(&q->leased_lsn, q->view.commit_lsn, memory_order_release);
+    atomic_store_explicit(&q->leased_until_us, leads ? q->view.lease_until_us : 0,
+                          memory_order_release);
 }
 
 void cv_quorum_absent(const struct cv_quorum *q, char *text, size_t size)
@@ -301,6 +316,7 @@ int cv_quorum_step(struct cv_quorum *q, struct pr_event *event)
     for (uint32_t i = 0; i < q->actions.n; i++)
         carry_out(q, &q->actions.a[i]);
     pr_view(q->pr, &q->view);
+    cv_quorum_show(q);
     return 0;
 }
 

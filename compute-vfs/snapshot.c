@@ -184,10 +184,12 @@ static int kept_end(struct cv_database *db, uint32_t timeout_ms, lsn_t *out)
     return rc;
 }
 
-/* Asks where the log ends and learns everything up to there. */
-static int learn(struct cv_database *db, uint32_t timeout_ms)
+/* Asks where the log ends and learns everything up to there. `tip`: what this process has written
+ * itself need not be known to be committed. */
+static int learn(struct cv_database *db, bool tip, uint32_t timeout_ms)
 {
     uint64_t asked_us = co_now_us();
+    bool enough;
     lsn_t position;
     int rc = db->timeline.sealed ? kept_end(db, timeout_ms, &position) : CO_ERR_NOT_FOUND;
 
@@ -199,29 +201,30 @@ static int learn(struct cv_database *db, uint32_t timeout_ms)
         return rc;
     pthread_mutex_lock(&db->lock);
     cv_waited(db, CV_FOR_POSITION, asked_us);
-    pthread_mutex_unlock(&db->lock);
-    rc = catch_up(db, position, timeout_ms);
-    pthread_mutex_lock(&db->lock);
     db->n_positions++;
-    if (!rc && asked_us > db->position_at_us)
+    enough = tip && db->known_valid && db->leading && position <= db->tip.pos;
+    if (!enough && !(db->known_valid && position <= db->known.pos)) {
+        pthread_mutex_unlock(&db->lock);
+        rc = catch_up(db, position, timeout_ms);
+        pthread_mutex_lock(&db->lock);
+    }
+    if (!rc && !enough && asked_us > db->position_at_us)
         db->position_at_us = asked_us;
     pthread_mutex_unlock(&db->lock);
     return rc;
 }
 
 /* Also for the tip: who leads asks nobody while its lease runs, and may have been displaced when it
- * does not. */
-static bool must_learn(struct cv_database *db, const struct cv_pin_request *request)
+ * does not. Lock held. */
+static bool must_learn(const struct cv_database *db, const struct cv_pin_request *request)
 {
     bool must = true;
 
-    pthread_mutex_lock(&db->lock);
     if (db->known_valid && co_mutated(STRICT_SKIPPED))
         must = false;
     else if (db->known_valid && request->staleness_ms)
         must = co_now_us() - db->position_at_us >= (uint64_t)request->staleness_ms * 1000 ||
                db->returned_lsn > db->known.txn;
-    pthread_mutex_unlock(&db->lock);
     return must;
 }
 
@@ -273,19 +276,17 @@ static void pin(struct cv_handle *h, const struct cv_snapshot *snapshot)
     h->dead = false;
 }
 
+/* Lock held, but not while it looks again whether somebody else made the database. */
 static int is_born(struct cv_database *db, uint32_t timeout_ms, bool *born)
 {
     int rc = 0;
 
-    pthread_mutex_lock(&db->lock);
-    *born = db->born;
-    pthread_mutex_unlock(&db->lock);
-    if (!*born) {
+    if (!db->born) {
+        pthread_mutex_unlock(&db->lock);
         rc = cv_database_look_again(db, timeout_ms);
         pthread_mutex_lock(&db->lock);
-        *born = db->born;
-        pthread_mutex_unlock(&db->lock);
     }
+    *born = db->born;
     return rc;
 }
 
@@ -293,11 +294,15 @@ int cv_database_pin(struct cv_database *db, struct cv_handle *h,
                     const struct cv_pin_request *request, bool *speculative)
 {
     struct cv_snapshot snapshot;
-    bool born;
-    int rc = is_born(db, request->timeout_ms, &born);
+    bool born, must;
+    int rc;
 
-    if (!rc && born && must_learn(db, request))
-        rc = learn(db, request->timeout_ms);
+    pthread_mutex_lock(&db->lock);
+    rc = is_born(db, request->timeout_ms, &born);
+    must = !rc && born && must_learn(db, request);
+    pthread_mutex_unlock(&db->lock);
+    if (must)
+        rc = learn(db, request->want_tip, request->timeout_ms);
     if (rc)
         return rc;
     pthread_mutex_lock(&db->lock);
@@ -348,10 +353,13 @@ int cv_database_wait_for(struct cv_database *db, lsn_t lsn, uint32_t timeout_ms)
     for (;; now = co_now_us()) {
         uint32_t left_ms = now < until ? (uint32_t)((until - now) / 1000) : 0;
         bool born;
-        int rc = is_born(db, CO_READ_TIMEOUT_MS, &born);
+        int rc;
 
+        pthread_mutex_lock(&db->lock);
+        rc = is_born(db, CO_READ_TIMEOUT_MS, &born);
+        pthread_mutex_unlock(&db->lock);
         if (!rc && born)
-            rc = learn(db, left_ms < CV_SETTLE_MS ? CV_SETTLE_MS : left_ms);
+            rc = learn(db, false, left_ms < CV_SETTLE_MS ? CV_SETTLE_MS : left_ms);
         if (rc)
             return rc;
         pthread_mutex_lock(&db->lock);

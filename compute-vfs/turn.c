@@ -1,15 +1,10 @@
 /*
  * turn.c - the writer's turn (slot 0 of SQLite's wal-index locks) and the lease that it needs.
  *
- * A refused connection that will come again gets a place in a queue. When the turn is free the
- * first in the queue has it reserved for CV_RESERVATION_US and is woken; who does not come loses
- * his place (M6). A newcomer waits for a reservation to be used or to lapse, so he hears BUSY only
- * because of a transaction that is really open. Not so one who came to xSleep when he was last
- * refused: he has a busy handler, and gets his place in the queue at once.
- *
- * Between processes the same holds, in other ways (M9). A lease that is held idle, or in use for a
- * short transaction, is waited for in the call. Of a longer one its holder's keeper tells those who
- * wait, and their applications hear BUSY: how long to try is their busy handlers' business.
+ * In what order the connections of this process get the turn: queue.c. Between processes the same
+ * holds, in other ways (M9). A lease that is held idle, or in use for a short transaction, is
+ * waited for in the call. Of a longer one its holder's keeper tells those who wait, and their
+ * applications hear BUSY: how long to try is their busy handlers' business.
  */
 #include <signal.h>
 #include <string.h>
@@ -18,131 +13,11 @@
 #include "common/assert.h"
 #include "common/clock_file.h"
 #include "common/mutation.h"
-#include "compute-vfs/database.h"
+#include "compute-vfs/queue.h"
 
 #define QUIET_US 3000u /* no write for so long: an idle holder */
 
-/* -- queue ---------------------------------------------------------------------------------------
- */
-
-static void enqueue(struct cv_database *db, struct cv_handle *h)
-{
-    h->seen_us = co_now_us();
-    if (h->queued)
-        return;
-    h->queued = true;
-    h->queue_next = NULL;
-    if (db->queue_last)
-        db->queue_last->queue_next = h;
-    else
-        db->queue_first = h;
-    db->queue_last = h;
-}
-
-static struct cv_handle *dequeue(struct cv_database *db)
-{
-    struct cv_handle *h = db->queue_first;
-
-    if (!h)
-        return NULL;
-    db->queue_first = h->queue_next;
-    if (!db->queue_first)
-        db->queue_last = NULL;
-    h->queued = false;
-    return h;
-}
-
-static void reserve(struct cv_database *db, struct cv_handle *h, uint64_t now)
-{
-    db->reserved = h;
-    db->reserved_until_us = now + CV_RESERVATION_US;
-    pthread_cond_signal(&h->turn);
-}
-
-/* The turn is free and not reserved: it goes to the first who is still there. */
-static void reserve_next(struct cv_database *db)
-{
-    uint64_t now = co_now_us();
-    struct cv_handle *h;
-
-    db->reserved = NULL;
-    while ((h = dequeue(db))) {
-        if (!h->sleeping && now - h->seen_us > CV_QUEUE_STALE_US)
-            continue;
-        reserve(db, h, now);
-        break;
-    }
-    pthread_cond_broadcast(&db->changed);
-}
-
-static void lapse(struct cv_database *db)
-{
-    if (db->reserved && !db->writer && co_now_us() >= db->reserved_until_us)
-        reserve_next(db);
-}
-
-void cv_turn_forget(struct cv_database *db, struct cv_handle *h)
-{
-    struct cv_handle **at = &db->queue_first, *last = NULL;
-
-    for (; *at && *at != h; at = &(*at)->queue_next)
-        last = *at;
-    if (*at) {
-        *at = h->queue_next;
-        if (db->queue_last == h)
-            db->queue_last = last;
-        h->queued = false;
-    }
-    if (db->reserved == h)
-        reserve_next(db);
-}
-
-static struct cv_handle *handle_of(struct cv_database *db, uint64_t id)
-{
-    struct cv_handle *h = db->handles;
-
-    while (h && h->id != id)
-        h = h->next;
-    return h;
-}
-
-void cv_turn_sleep(struct cv_database *db, uint64_t handle_id, uint64_t us)
-{
-    uint64_t began = co_now_us(), until = began + us, now;
-    struct cv_handle *h;
-
-    pthread_mutex_lock(&db->lock);
-    h = handle_of(db, handle_id);
-    while (h && (now = co_now_us()) < until && db->reserved != h) {
-        uint64_t wake = until;
-
-        if (db->reserved && !db->writer && db->reserved_until_us < until)
-            wake = db->reserved_until_us;
-        h->sleeping = h->patient = true;
-        (void)cv_wait_on(db, &h->turn, wake);
-        h = handle_of(db, handle_id); /* it may have been closed meanwhile */
-        if (h) {
-            h->sleeping = false;
-            h->seen_us = co_now_us();
-        }
-        lapse(db);
-    }
-    cv_waited(db, CV_FOR_TURN, began);
-    pthread_mutex_unlock(&db->lock);
-}
-
-void cv_turn_won(struct cv_database *db)
-{
-    struct cv_handle *first = NULL;
-
-    if (db->writer || db->reserved)
-        return;
-    for (struct cv_handle *h = db->handles; h; h = h->next)
-        if (h->sleeping && h->outside_us && (!first || h->outside_us < first->outside_us))
-            first = h;
-    if (first)
-        reserve(db, first, co_now_us());
-}
+static int keeper_start(struct cv_database *db);
 
 /* -- the lease -----------------------------------------------------------------------------------
  */
@@ -239,14 +114,15 @@ static void role_is_free(struct cv_database *db)
     tell_keeper(db);
 }
 
-int cv_turn_lead(struct cv_database *db, struct cv_handle *h)
+/* Lock held, but not while it elects. */
+static int lead(struct cv_database *db, struct cv_handle *h)
 {
-    int rc = cv_keeper_start(db);
+    int rc = keeper_start(db);
 
-    if (rc)
-        return rc;
-    pthread_mutex_lock(&db->lock);
-    rc = take_role(db);
+    if (!rc && db->leading && !db->role_busy)
+        return at_tip(db, h);
+    if (!rc)
+        rc = take_role(db);
     if (!rc) {
         if (!db->leading) {
             pthread_mutex_unlock(&db->lock);
@@ -257,6 +133,15 @@ int cv_turn_lead(struct cv_database *db, struct cv_handle *h)
     }
     if (!rc)
         rc = at_tip(db, h);
+    return rc;
+}
+
+int cv_turn_lead(struct cv_database *db, struct cv_handle *h)
+{
+    int rc;
+
+    pthread_mutex_lock(&db->lock);
+    rc = lead(db, h);
     pthread_mutex_unlock(&db->lock);
     return rc;
 }
@@ -269,83 +154,89 @@ static void wait_for_reservation(struct cv_database *db, struct cv_handle *h)
 {
     while (db->reserved && db->reserved != h && !db->writer) {
         cv_wait_until(db, db->reserved_until_us);
-        lapse(db);
+        cv_queue_lapse(db);
     }
 }
 
 static void stale(struct cv_database *db, struct cv_handle *h, bool comes_again)
 {
     if (comes_again && !db->writer && !db->reserved)
-        reserve(db, h, co_now_us());
+        cv_queue_reserve(db, h, co_now_us());
     else if (comes_again)
-        enqueue(db, h);
+        cv_queue_add(db, h);
     pthread_cond_broadcast(&db->changed);
 }
 
 /* Whether somebody else has the turn, or has it reserved and is on his way. */
 static bool is_taken(struct cv_database *db, struct cv_handle *h, bool comes_again)
 {
-    bool patient = comes_again && h->patient;
-
-    h->patient = false;
     if (!comes_again)
         h->outside_us = 0;
-    lapse(db);
-    if (patient && db->reserved && db->reserved != h)
+    cv_queue_lapse(db);
+    if (comes_again && h->patient && db->reserved && db->reserved != h)
         return true;
     wait_for_reservation(db, h);
     return db->writer != NULL;
 }
 
-int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, enum cv_turn *out)
+static int take(struct cv_database *db, struct cv_handle *h, bool comes_again, enum cv_turn *out)
 {
-    int rc = 0;
+    int rc;
 
-    *out = CV_TURN_STALE;
-    cv_pacer_gate(db);
-    pthread_mutex_lock(&db->lock);
     co_assert(db->writer != h);
+    *out = CV_TURN_BUSY;
     if (is_taken(db, h, comes_again)) {
         if (comes_again)
-            enqueue(db, h);
-        *out = CV_TURN_BUSY;
-        goto done;
+            cv_queue_add(db, h);
+        return 0;
     }
     if (db->reserved == h)
         db->reserved = NULL;
+    *out = CV_TURN_STALE;
     if (h->dead || (db->leading && at_tip(db, h))) {
         stale(db, h, comes_again);
-        goto done;
+        return 0;
     }
     db->writer = h;
     db->writer_since_us = co_now_us();
     h->has_turn = true;
-    cv_turn_forget(db, h);
+    cv_queue_remove(db, h);
     pthread_cond_broadcast(&db->changed);
-    pthread_mutex_unlock(&db->lock);
-    rc = cv_turn_lead(db, h);
-    pthread_mutex_lock(&db->lock);
+    rc = lead(db, h);
     if (!rc) {
         h->outside_us = 0;
         *out = CV_TURN_GRANTED;
-        goto done;
+        return 0;
     }
     db->writer = NULL;
     h->has_turn = false;
     if (rc == CO_ERR_AGAIN) {
         stale(db, h, comes_again);
-        rc = 0;
-    } else if (rc == CO_ERR_LOCKED) {
+        return 0;
+    }
+    if (rc == CO_ERR_LOCKED) {
         /* Nobody here can have it: whoever sleeps is not woken, or his time would run too fast. */
         pthread_cond_broadcast(&db->changed);
         if (comes_again && !h->outside_us)
             h->outside_us = co_now_us();
         *out = CV_TURN_BUSY;
-        rc = 0;
-    } else {
-        reserve_next(db);
+        return 0;
     }
-done:
+    cv_queue_next(db);
+    return rc;
+}
+
+int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool comes_again, enum cv_turn *out)
+{
+    int rc;
+
+    cv_pacer_gate(db);
+    pthread_mutex_lock(&db->lock);
+    rc = take(db, h, comes_again, out);
+    if (comes_again) {
+        h->refused = rc || *out != CV_TURN_GRANTED;
+        h->patient = h->patient && !h->refused; /* until it sleeps */
+    }
     pthread_mutex_unlock(&db->lock);
     return rc;
 }
@@ -371,7 +262,7 @@ void cv_turn_give_back(struct cv_database *db, struct cv_handle *h)
     if (db->others_wait && db->leading && !db->role_busy &&
         db->active_at_us - db->led_at_us >= CO_LEASE_HOLD_US)
         begin_release(db);
-    reserve_next(db);
+    cv_queue_next(db);
     tell_keeper(db);
     pthread_mutex_unlock(&db->lock);
 }
@@ -462,7 +353,7 @@ static void *keep(void *arg)
     while (!db->stop) {
         uint64_t at = db->writer ? tell_writing_at(db) : release_at(db);
 
-        if (db->release_due)
+        if (db->release_due && !db->shipping && db->first_unshipped == db->n_flights)
             release(db);
         else if (db->contested)
             contest(db);
@@ -479,20 +370,19 @@ static void *keep(void *arg)
     return NULL;
 }
 
-int cv_keeper_start(struct cv_database *db)
+/* Lock held. */
+static int keeper_start(struct cv_database *db)
 {
     sigset_t all, before;
-    int rc = 0;
+    int rc;
 
-    pthread_mutex_lock(&db->lock);
-    if (!db->keeper_runs) {
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        rc = pthread_create(&db->keeper, NULL, keep, db);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        db->keeper_runs = rc == 0;
-    }
-    pthread_mutex_unlock(&db->lock);
+    if (db->keeper_runs)
+        return 0;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&db->keeper, NULL, keep, db);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    db->keeper_runs = rc == 0;
     return rc ? co_fail_errno(CO_ERR_NOMEM, rc, "no thread for the lease can be had") : 0;
 }
 

@@ -59,6 +59,7 @@ struct cv_conn {
     bool reading;     /* a read slot is held: `slots` is not 0 */
     bool speculative; /* the pin may still be lost and nothing has been waited for (M7) */
     bool refused;     /* slot 0 was refused under this pin */
+    bool expected;    /* the turn was reserved before the pin, and not asked for yet */
     bool slot0, slot0_local, checkpointing;
     bool size_lie;    /* the next xFileSize answers 1 (M11) */
     bool persist_wal; /* SQLITE_FCNTL_PERSIST_WAL as it was set */
@@ -131,6 +132,9 @@ int cv_conn_usable(struct cv_conn *conn);
 bool cv_conn_forked(const struct cv_conn *conn);
 /* True while the schema of this file has a transaction open. */
 bool cv_conn_in_transaction(struct cv_conn *conn);
+/* True when the connection runs a statement that may write, and has no other file than this one: a
+ * read lock that it takes without a transaction is followed by slot 0. A guess: most are right. */
+bool cv_conn_is_writing(struct cv_conn *conn);
 /* Number of schemas of the connection in a write transaction, temp not counted (M4). */
 int cv_conn_writing_schemas(struct cv_conn *conn);
 

@@ -9,14 +9,15 @@ FULL_WRAPS := pthread_mutex_init pthread_mutex_destroy pthread_mutex_lock pthrea
     pthread_cond_init pthread_cond_destroy pthread_cond_signal pthread_cond_broadcast \
     pthread_cond_wait pthread_cond_timedwait pthread_create pthread_join pthread_attr_init \
     pthread_attr_destroy pthread_attr_setdetachstate pthread_sigmask pthread_atfork pthread_once \
-    pthread_key_create pthread_getspecific pthread_setspecific clock_gettime nanosleep usleep getrandom \
+    pthread_key_create pthread_getspecific pthread_setspecific \
+    sem_init sem_destroy sem_post sem_clockwait clock_gettime nanosleep usleep getrandom \
     socket connect send recv __recv_chk shutdown setsockopt getsockopt getsockname getpeername \
     eventfd poll ppoll __poll_chk __ppoll_chk \
     open openat close read write pread pwrite fsync fdatasync ftruncate lseek flock fstat stat \
     fstatat statvfs mkdir rmdir unlink rename renameat opendir fdopendir readdir closedir dirfd \
     mdb_txn_commit co_metric_register peer_metrics_register \
     co_assert_failed pr_new pr_free pr_step cv_database_read_page cv_database_pin cv_database_pin_at ps_page_get \
-    cv_spilled_seal \
+    cv_spilled_seal wal_builder_seal \
     ps_feed_wanted cv_cache_rollback cv_cache_begin changes_get_commit
 FULL_LIBS := $(B)/libcompute-vfs.a $(B)/libcli.a $(B)/libpageserver.a $(B)/libsafekeeper.a $(BASE)
 FULL_LINK  = $(CC) $(ALL_LDFLAGS) -pie $(addprefix -Wl$(comma)--wrap=,$(FULL_WRAPS))

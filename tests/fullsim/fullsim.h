@@ -206,9 +206,8 @@ struct task {
     void *arg, *result;
     struct txn *txn; /* of the workload (oracle.h), while this thread is in one */
     const struct timeline *pin_line;
-    uint64_t pin;          /* the last snapshot that it was given, */
-    bool pin_known;        /*   and whether its process knew that to be committed */
-    struct co_buf *sealed; /* the record that it has built in a file */
+    uint64_t pin;   /* the last snapshot that it was given, */
+    bool pin_known; /*   and whether its process knew that to be committed */
 };
 
 struct sim {

@@ -467,7 +467,22 @@ static void see_commit(struct timeline *t, const struct pr_view *before, const s
         extend(t, &r->h.digest, commit);
 }
 
-/* A record that was built in a file, before the log takes it. */
+/* ---- records, before the log takes them: not always from the thread that made them -------------
+ */
+
+void __real_wal_builder_seal(struct wal_builder *b, const struct wal_stamp *stamp,
+                             struct co_buf *out, struct wal_digest *digest);
+void __wrap_wal_builder_seal(struct wal_builder *b, const struct wal_stamp *stamp,
+                             struct co_buf *out, struct wal_digest *digest);
+void __wrap_wal_builder_seal(struct wal_builder *b, const struct wal_stamp *stamp,
+                             struct co_buf *out, struct wal_digest *digest)
+{
+    __real_wal_builder_seal(b, stamp, out, digest);
+    if (sim.current && sim.current->txn)
+        sim.current->txn->uuid = stamp->commit_uuid;
+}
+
+/* Built in a file. */
 void __real_cv_spilled_seal(struct cv_spilled *s, struct wal_builder *b,
                             const struct wal_stamp *stamp);
 void __wrap_cv_spilled_seal(struct cv_spilled *s, struct wal_builder *b,
@@ -475,14 +490,23 @@ void __wrap_cv_spilled_seal(struct cv_spilled *s, struct wal_builder *b,
 void __wrap_cv_spilled_seal(struct cv_spilled *s, struct wal_builder *b,
                             const struct wal_stamp *stamp)
 {
-    struct task *t = sim.current;
+    struct txn *x = sim.current->txn;
     __real_cv_spilled_seal(s, b, stamp);
-    if (!t->sealed)
-        t->sealed = calloc(1, sizeof *t->sealed);
-    co_assert(t->sealed && co_buf_reserve(t->sealed, s->header.total_bytes) == 0);
-    t->sealed->len = s->header.total_bytes;
-    if (cv_spilled_read(s, 0, t->sealed->data, t->sealed->len))
+    if (!x)
+        violation("a record is built for a transaction that nobody began");
+    x->uuid = stamp->commit_uuid;
+    co_assert(co_buf_reserve(&x->sealed, s->header.total_bytes) == 0);
+    x->sealed.len = s->header.total_bytes;
+    if (cv_spilled_read(s, 0, x->sealed.data, x->sealed.len))
         violation("a record that was built in a file cannot be read: %s", co_sentence());
+}
+
+static struct txn *txn_of(const struct co_id *uuid)
+{
+    for (uint32_t i = n_txns; i > 0; i--)
+        if (co_id_eq(&txns[i].uuid, uuid))
+            return &txns[i];
+    return NULL;
 }
 
 int __real_pr_step(struct pr_proposer *pr, const struct pr_event *event, struct pr_actions *out);
@@ -491,12 +515,13 @@ int __wrap_pr_step(struct pr_proposer *pr, const struct pr_event *event, struct 
 {
     struct timeline *t = timeline_of_proposer(pr);
     if (event->kind == PR_EV_APPEND) {
-        struct txn *x = sim.current ? sim.current->txn : NULL;
+        struct txn *x = event->spilled ? txn_of(&event->spilled->header.commit_uuid) : NULL;
         struct wal_header h;
-        const struct co_buf *record =
-            event->spilled && sim.current ? sim.current->sealed : event->record;
+        const struct co_buf *record = x ? &x->sealed : event->record;
         if (!record || wal_check(co_buf_span(record), &h))
             violation("a record is appended that is not sound");
+        if (!x)
+            x = txn_of(&h.commit_uuid);
         if (!x || x->has_record)
             violation("a record is appended for a transaction that nobody began, or twice");
         x->has_record = true;

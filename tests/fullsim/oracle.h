@@ -24,6 +24,8 @@ struct txn {
     struct co_id timeline;
     term_t term;
     lsn_t begin, end;
+    struct co_id uuid;    /* of the record that was built last */
+    struct co_buf sealed; /*   and its bytes, if it was built in a file */
     struct co_buf sql;
 };
 

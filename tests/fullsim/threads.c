@@ -151,6 +151,49 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const s
     return wait_on(c, m, global_us(here(), local)) ? 0 : ETIMEDOUT;
 }
 
+/* A semaphore is its first word. */
+static uint32_t *count(sem_t *s)
+{
+    return (uint32_t *)(void *)s;
+}
+
+int __wrap_sem_init(sem_t *s, int shared, unsigned value)
+{
+    (void)shared;
+    memset(s, 0, sizeof *s);
+    *count(s) = value;
+    return 0;
+}
+
+int __wrap_sem_destroy(sem_t *s)
+{
+    (void)s;
+    return 0;
+}
+
+int __wrap_sem_post(sem_t *s)
+{
+    (*count(s))++;
+    task_wake_one(s);
+    return 0;
+}
+
+int __wrap_sem_clockwait(sem_t *s, clockid_t clock, const struct timespec *at)
+{
+    uint64_t local = (uint64_t)at->tv_sec * 1000000u + ((uint64_t)at->tv_nsec + 999) / 1000u;
+
+    co_assert(clock == CLOCK_MONOTONIC);
+    maybe_preempt();
+    while (*count(s) == 0) {
+        if (!task_block(s, global_us(here(), local)) && *count(s) == 0) {
+            errno = ETIMEDOUT;
+            return -1;
+        }
+    }
+    (*count(s))--;
+    return 0;
+}
+
 int __wrap_pthread_create(pthread_t *out, const pthread_attr_t *a, void *(*fn)(void *), void *arg)
 {
     (void)a;

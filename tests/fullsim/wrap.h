@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/socket.h>
@@ -29,6 +30,10 @@ int __wrap_pthread_cond_signal(pthread_cond_t *c);
 int __wrap_pthread_cond_broadcast(pthread_cond_t *c);
 int __wrap_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m);
 int __wrap_pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *at);
+int __wrap_sem_init(sem_t *s, int shared, unsigned value);
+int __wrap_sem_destroy(sem_t *s);
+int __wrap_sem_post(sem_t *s);
+int __wrap_sem_clockwait(sem_t *s, clockid_t clock, const struct timespec *at);
 int __wrap_pthread_create(pthread_t *out, const pthread_attr_t *a, void *(*fn)(void *), void *arg);
 int __wrap_pthread_join(pthread_t thread, void **result);
 int __wrap_pthread_attr_init(pthread_attr_t *a);

@@ -159,15 +159,36 @@ Test(snapshot, a_rolled_back_writer_reads_what_is_durable)
 Test(snapshot, a_read_of_the_tip_waits_until_the_tip_is_durable)
 {
     /* M7 */
-    sqlite3 *a = sql_open("db"), *c = sql_open("db");
+    sqlite3 *a = sql_open("db"), *b = sql_open("db"), *c = sql_open("db");
     struct sql_thread *t, *reader;
 
     sql_do(a, "create table z(v); insert into z values(1); create table seen(v)");
     sql_int(c, "select v from z");
     t = start_commit(a, "update z set v = 777");
+    sql_do(b, "begin immediate");
     cr_assert_eq(sql_rc(c, "update z set v = 5"), SQLITE_BUSY);
     /* within the 100 ms in which C is expected to retry */
     reader = sql_start(c, "select v from z");
+    usleep(150000);
+    cr_assert(!sql_ended(reader));
+    let_go(t, SQLITE_OK);
+    cr_assert_eq(sql_join(reader), SQLITE_OK);
+    sql_do(b, "commit");
+    sql_close(a);
+    sql_close(b);
+    sql_close(c);
+}
+
+Test(snapshot, a_statement_that_may_write_and_only_reads_waits_for_the_tip_too)
+{
+    /* M7: its snapshot was the tip, as that of one who will write */
+    sqlite3 *a = sql_open("db"), *c = sql_open("db");
+    struct sql_thread *t, *reader;
+
+    sql_do(a, "create table z(v); insert into z values(1)");
+    sql_int(c, "select v from z");
+    t = start_commit(a, "create table seen(v)");
+    reader = sql_start(c, "create table if not exists z(v)");
     usleep(150000);
     cr_assert(!sql_ended(reader));
     let_go(t, SQLITE_OK);
@@ -191,19 +212,22 @@ static int on_row(void *arg, int n, char **values, char **names)
 Test(snapshot, no_row_of_a_commit_in_flight_is_shown_to_a_reader)
 {
     /* M7 */
-    sqlite3 *a = sql_open("db"), *c = sql_open("db");
+    sqlite3 *a = sql_open("db"), *b = sql_open("db"), *c = sql_open("db");
     struct sql_thread *t;
 
     sql_do(a, "create table z(v); insert into z values(1)");
     sql_do(c, "pragma corallite_commit_timeout = 300");
     sql_int(c, "select v from z");
     t = start_commit(a, "update z set v = 777");
+    sql_do(b, "begin immediate");
     cr_assert_eq(sql_rc(c, "update z set v = 5"), SQLITE_BUSY);
     sqlite3_exec(c, "select v from z", on_row, NULL, NULL); /* gives up after 300 ms */
     cr_assert_eq(row_while_in_flight, 0);
     mem.freeze = false;
     sql_join(t);
+    (void)sql_rc(b, "rollback");
     sql_close(a);
+    sql_close(b);
     sql_close(c);
 }
 

@@ -108,6 +108,113 @@ Test(turn, a_timeout_ends_in_busy_and_not_early)
     sql_close(b);
 }
 
+Test(turn, a_write_is_not_refused_because_commits_are_on_their_way)
+{
+    /* M6: it has the turn before its snapshot, so that this is the tip */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    struct sql_thread *first, *second;
+
+    sql_do(a, "create table y(v)");
+    sql_int(b, "select count(*) from y");
+    mem.freeze = true;
+    first = sql_start(a, "insert into y values(1)");
+    SQL_UNTIL(mem_in_flight("db"));
+    second = sql_start(b, "insert into y values(2)");
+    usleep(50000);
+    cr_assert(!sql_ended(second), "without a busy timeout: it waits for its commit");
+    mem.freeze = false;
+    cr_assert_eq(sql_join(first), SQLITE_OK);
+    cr_assert_eq(sql_join(second), SQLITE_OK);
+    cr_assert_eq(sql_int(a, "select sum(v) from y"), 3);
+    sql_close(a);
+    sql_close(b);
+}
+
+static int refusals;
+
+static int count_and_sleep(void *arg, int calls)
+{
+    sqlite3_vfs *vfs = sqlite3_vfs_find(CV_VFS_NAME);
+
+    (void)arg;
+    (void)calls;
+    refusals++;
+    vfs->xSleep(vfs, 100000);
+    return 1;
+}
+
+Test(turn, who_has_a_busy_handler_waits_for_a_short_transaction_without_being_refused)
+{
+    /* M6: each refusal costs a second snapshot */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    int before = 0;
+
+    sql_do(a, "create table y(v)");
+    sqlite3_busy_handler(b, count_and_sleep, NULL);
+    refusals = 0;
+    for (int i = 0; i < 5; i++) {
+        struct later later = {.db = a, .ms = 5};
+
+        before = refusals;
+        sql_do(a, "begin immediate");
+        pthread_create(&later.thread, NULL, commit_later, &later);
+        cr_assert_eq(sql_rc(b, "insert into y values(1)"), SQLITE_OK);
+        pthread_join(later.thread, NULL);
+        if (i == 0)
+            cr_assert_geq(refusals, 1, "that it has one is not known before");
+        else if (refusals == before)
+            break; /* a machine that stands still for 15 ms is no failure */
+    }
+    cr_assert_eq(refusals, before);
+    sql_close(a);
+    sql_close(b);
+}
+
+struct contender {
+    pthread_t thread;
+    sqlite3 *db;
+    uint64_t until;
+    unsigned n;
+};
+
+static void *insert_until(void *arg)
+{
+    struct contender *c = arg;
+
+    while (co_now_us() < c->until) {
+        cr_assert_eq(sql_rc(c->db, "insert into y values(1)"), SQLITE_OK);
+        c->n++;
+    }
+    return NULL;
+}
+
+Test(turn, who_is_being_woken_is_overtaken_and_not_for_long)
+{
+    /* M6: the turn does not stand idle meanwhile, and everybody has it */
+    struct contender c[6] = {0};
+    unsigned all = 0;
+
+    for (int i = 0; i < 6; i++) {
+        c[i].db = sql_open("db");
+        sqlite3_busy_timeout(c[i].db, 20000);
+        if (i == 0)
+            sql_do(c[0].db, "create table y(v)");
+    }
+    for (int i = 0; i < 6; i++) {
+        c[i].until = co_now_us() + 1000000;
+        pthread_create(&c[i].thread, NULL, insert_until, &c[i]);
+    }
+    for (int i = 0; i < 6; i++) {
+        pthread_join(c[i].thread, NULL);
+        all += c[i].n;
+    }
+    for (int i = 0; i < 6; i++)
+        cr_assert_gt(c[i].n, all / 6 / 5, "%u of %u", c[i].n, all);
+    cr_assert_eq(sql_int(c[0].db, "select count(*) from y"), all);
+    for (int i = 0; i < 6; i++)
+        sql_close(c[i].db);
+}
+
 Test(turn, the_vfs_sleeps_as_long_as_it_is_told)
 {
     /* M6: sqlite3_sleep() and SQLite's own back-off come here too */
