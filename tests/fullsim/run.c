@@ -93,7 +93,7 @@ static void child(const struct run_options *o)
         __real_close(null);
     }
     /* Memory that was freed stays: the kernel would clear it anew each time. */
-    mallopt(M_MMAP_MAX, 0);
+    mallopt(M_MMAP_THRESHOLD, 1 << 21);
     mallopt(M_TRIM_THRESHOLD, INT_MAX);
     mallopt(M_TOP_PAD, 1 << 22);
     signal(SIGTERM, SIG_DFL);
