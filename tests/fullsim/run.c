@@ -95,7 +95,7 @@ static void child(const struct run_options *o)
     /* Memory that was freed stays: the kernel would clear it anew each time. */
     mallopt(M_MMAP_THRESHOLD, 1 << 21);
     mallopt(M_TRIM_THRESHOLD, INT_MAX);
-    mallopt(M_TOP_PAD, 1 << 22);
+    mallopt(M_TOP_PAD, 1 << 19);
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     signal(SIGABRT, on_abort);
