@@ -293,6 +293,8 @@ struct sim {
     struct content *content; /* what was written where: (term, LSN) -> digest */
     uint32_t content_epoch;
     uint64_t acked, acked_after_heal;
+    lsn_t healed_end,
+        reached[N_SK]; /* longest log at the healing; how near each came to it since */
     struct stats *st;
     char why[400];
     sigjmp_buf bad;
