@@ -10,7 +10,8 @@
 static void clear(struct sim *s)
 {
     for (uint32_t i = 0; i < s->n_heap; i++) {
-        flight_free(s->heap[i].flight);
+        flight_free(s->event[s->heap[i].at].flight);
+        s->idle[s->n_idle++] = s->heap[i].at;
     }
     s->n_heap = 0;
     for (uint32_t i = 0; i < N_SK; i++) {
@@ -41,6 +42,8 @@ void sim_free(struct sim *s)
     co_buf_free(&s->wire);
     image_free(s);
     free(s->heap);
+    free(s->event);
+    free(s->idle);
     free(s->gold);
     free(s->configs);
     free(s->content);
