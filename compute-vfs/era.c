@@ -301,13 +301,16 @@ static void on_resolved(void *owner, term_t term, lsn_t kept_lsn)
     unlock_and_ring(db);
 }
 
-static void on_waiter(void *owner)
+/* What is told to those who wait is acknowledged by "somebody waits": that alone is no reason to
+ * tell it again. */
+static void on_waiter(void *owner, bool anew)
 {
     struct cv_database *db = owner;
 
     pthread_mutex_lock(&db->lock);
     db->others_wait = true;
-    db->told_writing_us = 0;
+    if (anew)
+        db->told_writing_us = 0;
     pthread_cond_signal(&db->keeper_wake);
     pthread_mutex_unlock(&db->lock);
 }

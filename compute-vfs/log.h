@@ -35,8 +35,9 @@ struct cv_log_events {
     void (*resolved)(void *owner, term_t term, lsn_t kept_lsn);
     /* Bytes of a large record of `term` arrive at some safekeeper: a wait for it is not in vain. */
     void (*progress)(void *owner, term_t term);
-    /* Another compute waits for the lease. */
-    void (*waiter)(void *owner);
+    /* Another compute waits for the lease. anew: it has just asked for it; else it does still,
+     * which is told as often as safekeepers acknowledge anything. */
+    void (*waiter)(void *owner, bool anew);
     /* The lease came after the lead() that asked for it had given up: the next one returns at once.
      * If none comes for some 300 ms it goes back. */
     void (*won)(void *owner);

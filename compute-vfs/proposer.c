@@ -216,7 +216,7 @@ static int on_msg(struct pr_proposer *pr, const struct pr_event *ev, struct pr_n
         return pr_on_pos(pr, n, m, ev->now_us);
     case FRAME_WAITER:
         if (pr->announced) {
-            pr_emit(pr, PR_WAITER);
+            pr_emit(pr, PR_WAITER)->anew = true;
         }
         return 0;
     case FRAME_FREE:

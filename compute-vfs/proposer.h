@@ -99,7 +99,7 @@ enum pr_action_kind {
     PR_RESOLVED, /* req, verdict */
     PR_CONFIG,   /* term, lsn, config: this configuration is committed */
     PR_CHANGE_REFUSED, /* reason */
-    PR_WAITER,         /* another compute waits for the lease */
+    PR_WAITER,         /* another compute waits for the lease; anew: it has just asked for it */
     PR_RELEASED,       /* RELEASE is done */
     PR_TIMER,          /* deliver PR_EV_TIMER at at_us; replaces the earlier one */
 };
@@ -123,6 +123,7 @@ struct pr_action {
     /* LOST: a higher term was seen, perhaps at a minority only. The lease was not given back, and a
      * campaign for it is under way as after LEAD; ABANDON ends both. */
     bool contested;
+    bool anew; /* WAITER; else it is only that somebody waits still */
 };
 
 struct pr_actions {

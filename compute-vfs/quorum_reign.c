@@ -147,6 +147,13 @@ void cv_tales_add_lost(struct cv_tales *t, term_t term, bool contested, const ch
     t->q[(t->head + t->n - 1) % CV_TALES_MAX].contested = contested;
 }
 
+void cv_tales_add_waiter(struct cv_tales *t, bool anew)
+{
+    cv_tales_add(t, CV_TALE_WAITER, 0, 0, NULL);
+    struct cv_tale *tale = mergeable(t, CV_TALE_WAITER, 0);
+    tale->anew = tale->anew || anew;
+}
+
 bool cv_tales_take(struct cv_tales *t, struct cv_tale *out)
 {
     if (t->n == 0)
@@ -177,7 +184,7 @@ void cv_tale_tell(const struct cv_tale *tale, const struct cv_log_events *events
         events->resolved(events->owner, tale->term, tale->lsn);
         break;
     case CV_TALE_WAITER:
-        events->waiter(events->owner);
+        events->waiter(events->owner, tale->anew);
         break;
     case CV_TALE_WON:
         events->won(events->owner);

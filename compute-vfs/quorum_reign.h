@@ -79,6 +79,7 @@ struct cv_tale {
     term_t term;
     lsn_t lsn;
     bool contested; /* LOST */
+    bool anew;      /* WAITER */
     char reason[160];
 };
 
@@ -95,6 +96,7 @@ void cv_tales_add(struct cv_tales *t, enum cv_tale_kind kind, term_t term, lsn_t
                   const char *reason);
 /* LOST */
 void cv_tales_add_lost(struct cv_tales *t, term_t term, bool contested, const char *reason);
+void cv_tales_add_waiter(struct cv_tales *t, bool anew);
 /* false: empty */
 bool cv_tales_take(struct cv_tales *t, struct cv_tale *out);
 /* Tells one. */

@@ -279,7 +279,7 @@ static void carry_out(struct cv_quorum *q, const struct pr_action *a)
     case PR_CHANGE_REFUSED:
         return;
     case PR_WAITER:
-        cv_tales_add(&q->tales, CV_TALE_WAITER, 0, 0, NULL);
+        cv_tales_add_waiter(&q->tales, a->anew);
         return;
     case PR_RESOLVED:
         on_resolved(q, a);

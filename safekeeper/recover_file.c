@@ -7,6 +7,8 @@
 #include "common/mutation.h"
 
 #define WINDOW_BYTES CO_MIB
+/* The first window, and then twice as much each time: most logs are small. */
+#define FIRST_WINDOW_BYTES (64 * CO_KIB)
 /* No header of a record lies across this many bytes. */
 #define OVERLAP_BYTES WAL_HEADER_BYTES
 /* Zeros are skipped by so much. */
@@ -17,8 +19,9 @@ struct scan {
     struct sk_log *log;
     struct co_buf window; /* bytes of [window_lsn, window_lsn + len) */
     lsn_t window_lsn;
-    const char *why; /* what was wrong at the end */
-    int code;        /* CO_ERR_VERSION, or 0 */
+    uint64_t window_bytes; /* of the last one; 0: there was none */
+    const char *why;       /* what was wrong at the end */
+    int code;              /* CO_ERR_VERSION, or 0 */
 };
 
 /* Makes the window hold `len` bytes from lsn on, or as many as there are. */
@@ -29,7 +32,9 @@ static int fill(struct scan *s, lsn_t lsn, uint64_t len)
         len = there;
     if (lsn >= s->window_lsn && lsn + len <= s->window_lsn + s->window.len)
         return 0;
-    uint64_t want = len < WINDOW_BYTES ? WINDOW_BYTES : len;
+    if (s->window_bytes < WINDOW_BYTES)
+        s->window_bytes = s->window_bytes ? 2 * s->window_bytes : FIRST_WINDOW_BYTES;
+    uint64_t want = len < s->window_bytes ? s->window_bytes : len;
     if (want > there)
         want = there;
     s->window.len = 0;
@@ -166,7 +171,7 @@ static int look_behind(struct scan *s, uint64_t *torn_bytes, lsn_t *evidence)
         if (!rc && lsn >= end)
             break;
         if (!rc)
-            rc = fill(s, lsn, WINDOW_BYTES);
+            rc = fill(s, lsn, BLOCK_BYTES);
         if (rc)
             return rc;
         struct co_span part = at(s, lsn);

@@ -26,11 +26,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <ucontext.h>
 
 #include "common/id.h"
 #include "common/mutation.h"
 #include "proto/lsn.h"
+#include "tests/fullsim/coroutine.h"
 
 #define NEVER       UINT64_MAX
 #define N_KEEPERS   3u /* members at a time; hosts 1 to 3 to begin with */
@@ -193,7 +193,7 @@ struct proc {
 };
 
 struct task {
-    ucontext_t ctx;
+    struct coroutine stand; /* where it stands while others have the turn */
     void *stack;
     struct proc *proc;
     uint32_t id;

@@ -28,8 +28,14 @@ struct writing {
     int status;
 };
 
+enum kind { TIMERS, IDLES, PREPARES, CHECKS, OF_IO, N_KINDS };
+
+struct list {
+    struct own *first, **last;
+};
+
 struct own {
-    struct own *next;
+    struct own *next, *next_of_kind;
     uv_handle_t *h;
     struct proc *proc;
     bool active, closing, closed, unref;
@@ -64,7 +70,9 @@ struct loop {
     uv_loop_t *uv;
     struct proc *proc;
     struct task *task;
-    struct own *first, **last;
+    struct own *first, **last;    /* all handles, as they were made */
+    struct list of_kind[N_KINDS]; /* the same, those of a kind */
+    uint32_t n_closing;
     uint64_t now_ms, order;
     struct loop *next;
 };
@@ -81,6 +89,22 @@ static struct own *own_of(const void *h)
     return ((const uv_handle_t *)h)->u.reserved[0];
 }
 
+static enum kind kind_of(uv_handle_type type)
+{
+    switch (type) {
+    case UV_TIMER:
+        return TIMERS;
+    case UV_IDLE:
+        return IDLES;
+    case UV_PREPARE:
+        return PREPARES;
+    case UV_CHECK:
+        return CHECKS;
+    default:
+        return OF_IO;
+    }
+}
+
 static struct own *handle_new(uv_loop_t *l, void *handle, uv_handle_type type)
 {
     uv_handle_t *h = handle;
@@ -94,6 +118,9 @@ static struct own *handle_new(uv_loop_t *l, void *handle, uv_handle_type type)
     o->writes_tail = &o->writes;
     *of(l)->last = o;
     of(l)->last = &o->next;
+    struct list *kind = &of(l)->of_kind[kind_of(type)];
+    *kind->last = o;
+    kind->last = &o->next_of_kind;
     return o;
 }
 
@@ -115,6 +142,8 @@ int uv_loop_init(uv_loop_t *l)
     own->uv = l;
     own->proc = here();
     own->last = &own->first;
+    for (int k = 0; k < N_KINDS; k++)
+        own->of_kind[k].last = &own->of_kind[k].first;
     own->next = loops;
     loops = own;
     uv_update_time(l);
@@ -173,8 +202,8 @@ static void run_timers(struct loop *l)
 {
     for (;;) {
         struct own *best = NULL;
-        for (struct own *o = l->first; o; o = o->next)
-            if (o->on_timer && o->active && !o->closing && o->due_ms <= l->now_ms &&
+        for (struct own *o = l->of_kind[TIMERS].first; o; o = o->next_of_kind)
+            if (o->active && !o->closing && o->due_ms <= l->now_ms &&
                 (!best || o->due_ms < best->due_ms ||
                  (o->due_ms == best->due_ms && o->order < best->order)))
                 best = o;
@@ -192,22 +221,22 @@ static void run_timers(struct loop *l)
 
 static void run_idles(struct loop *l)
 {
-    for (struct own *o = l->first; o; o = o->next)
-        if (o->on_idle && o->active && !o->closing)
+    for (struct own *o = l->of_kind[IDLES].first; o; o = o->next_of_kind)
+        if (o->active && !o->closing)
             o->on_idle((uv_idle_t *)o->h);
 }
 
 static void run_prepares(struct loop *l)
 {
-    for (struct own *o = l->first; o; o = o->next)
-        if (o->on_prepare && o->active && !o->closing)
+    for (struct own *o = l->of_kind[PREPARES].first; o; o = o->next_of_kind)
+        if (o->active && !o->closing)
             o->on_prepare((uv_prepare_t *)o->h);
 }
 
 static void run_checks(struct loop *l)
 {
-    for (struct own *o = l->first; o; o = o->next)
-        if (o->on_check && o->active && !o->closing)
+    for (struct own *o = l->of_kind[CHECKS].first; o; o = o->next_of_kind)
+        if (o->active && !o->closing)
             o->on_check((uv_check_t *)o->h);
 }
 
@@ -331,19 +360,22 @@ static void cancel_all(struct own *o)
     o->connect = NULL;
 }
 
-static bool run_closing(struct loop *l)
+/* Those that are over; a callback may have added some behind. */
+static void drop_closed(struct loop *l)
 {
-    bool any = false;
-    for (struct own *o = l->first; o; o = o->next) {
-        if (!o->closing || o->closed)
-            continue;
-        any = o->closed = true;
-        cancel_all(o);
-        if (o->on_close)
-            o->on_close(o->h);
+    for (int k = 0; k < N_KINDS; k++) {
+        struct list *kind = &l->of_kind[k];
+        struct own **at = &kind->first;
+        while (*at) {
+            if ((*at)->closed)
+                *at = (*at)->next_of_kind;
+            else
+                at = &(*at)->next_of_kind;
+        }
+        kind->last = at;
     }
-    /* Those that are over; a callback may have added some behind. */
-    for (struct own **at = &l->first; *at;) {
+    struct own **at = &l->first;
+    while (*at) {
         struct own *o = *at;
         if (!o->closed) {
             at = &o->next;
@@ -352,10 +384,23 @@ static bool run_closing(struct loop *l)
         *at = o->next;
         free(o);
     }
-    l->last = &l->first;
-    while (*l->last)
-        l->last = &(*l->last)->next;
-    return any;
+    l->last = at;
+}
+
+static void run_closing(struct loop *l)
+{
+    if (!l->n_closing)
+        return;
+    for (struct own *o = l->first; o; o = o->next) {
+        if (!o->closing || o->closed)
+            continue;
+        o->closed = true;
+        l->n_closing--;
+        cancel_all(o);
+        if (o->on_close)
+            o->on_close(o->h);
+    }
+    drop_closed(l);
 }
 
 static bool counts(const struct own *o)
@@ -368,12 +413,17 @@ static bool counts(const struct own *o)
 static uint64_t rests_until(struct loop *l)
 {
     uint64_t until_ms = NEVER;
-    for (struct own *o = l->first; o; o = o->next) {
-        if (o->closing || (o->on_idle && o->active) || has_io(o))
+    if (l->n_closing)
+        return 0;
+    for (struct own *o = l->of_kind[IDLES].first; o; o = o->next_of_kind)
+        if (o->active)
             return 0;
-        if (o->on_timer && o->active && o->due_ms < until_ms)
+    for (struct own *o = l->of_kind[OF_IO].first; o; o = o->next_of_kind)
+        if (has_io(o))
+            return 0;
+    for (struct own *o = l->of_kind[TIMERS].first; o; o = o->next_of_kind)
+        if (o->active && o->due_ms < until_ms)
             until_ms = o->due_ms;
-    }
     if (until_ms == NEVER)
         return NEVER;
     uv_update_time(l->uv);
@@ -399,11 +449,11 @@ int uv_run(uv_loop_t *uv, uv_run_mode mode)
         if (until)
             (void)task_block(NULL, until);
         uv_update_time(uv);
-        for (struct own *o = l->first; o; o = o->next)
+        for (struct own *o = l->of_kind[OF_IO].first; o; o = o->next_of_kind)
             if (has_io(o))
                 run_io_of(o);
         run_checks(l);
-        (void)run_closing(l);
+        run_closing(l);
     }
 }
 
@@ -432,6 +482,7 @@ void uv_close(uv_handle_t *h, uv_close_cb cb)
     struct own *o = own_of(h);
     co_assert(!o->closing);
     o->closing = true;
+    of(h->loop)->n_closing++;
     o->active = o->reading = false;
     o->on_close = cb;
     if (o->sock)
@@ -559,7 +610,7 @@ void loop_signal(struct proc *p, int number)
     for (struct loop *l = loops; l; l = l->next) {
         if (l->proc != p)
             continue;
-        for (struct own *o = l->first; o; o = o->next)
+        for (struct own *o = l->of_kind[OF_IO].first; o; o = o->next_of_kind)
             if (o->on_signal && o->number == number && !o->closing)
                 o->pending = true;
         wake(l);

@@ -64,8 +64,10 @@ struct sock {
     uint64_t count; /* EVENT_FD */
 };
 
-static struct sock *socks[MAX_SOCKS];
+static struct sock *socks[MAX_SOCKS]; /* by descriptor */
 static uint32_t n_socks;
+static struct sock *live[MAX_SOCKS]; /* those that were not closed yet, in the same order */
+static uint32_t n_live, n_closed;    /* and so many of them were */
 static uint16_t next_port = 20000;
 static uint64_t clogged_until[MAX_HOSTS][MAX_HOSTS];
 
@@ -92,10 +94,24 @@ static struct sock *sock_new(struct proc *p, enum kind kind)
     co_assert(s && n_socks < MAX_SOCKS);
     s->fd = FD_BASE + (int)n_socks;
     socks[n_socks++] = s;
+    live[n_live++] = s;
     s->kind = kind;
     s->owner = p;
     s->host = p ? p->host : 0;
     return s;
+}
+
+/* Before all of them are gone through. */
+static void drop_closed(void)
+{
+    uint32_t n = 0;
+    if (!n_closed)
+        return;
+    for (uint32_t i = 0; i < n_live; i++)
+        if (live[i]->kind != SOCK_CLOSED)
+            live[n++] = live[i];
+    n_live = n;
+    n_closed = 0;
 }
 
 struct sock *sock_of(int fd)
@@ -372,6 +388,7 @@ void sock_close(struct sock *s)
     s->n_backlog = 0;
     drop_all(&s->in);
     s->kind = SOCK_CLOSED;
+    n_closed++;
     memset(s->watcher, 0, sizeof s->watcher);
 }
 
@@ -395,9 +412,10 @@ struct sock *sock_listen(struct proc *p, uint16_t port)
 
 static struct sock *listener_at(uint32_t host, uint16_t port)
 {
-    for (uint32_t i = 0; i < n_socks; i++)
-        if (socks[i]->kind == SOCK_LISTENING && socks[i]->host == host && socks[i]->port == port)
-            return socks[i];
+    drop_closed();
+    for (uint32_t i = 0; i < n_live; i++)
+        if (live[i]->kind == SOCK_LISTENING && live[i]->host == host && live[i]->port == port)
+            return live[i];
     return NULL;
 }
 
@@ -473,8 +491,9 @@ struct sock *sock_accept(struct sock *l)
 /* silent: the host lost its power; nobody is told before they try. */
 void net_proc_died(struct proc *p, bool silent)
 {
-    for (uint32_t i = 0; i < n_socks; i++) {
-        struct sock *s = socks[i];
+    drop_closed();
+    for (uint32_t i = 0; i < n_live; i++) {
+        struct sock *s = live[i];
         if (s->owner != p || s->kind == SOCK_CLOSED)
             continue;
         if (silent) {
@@ -515,12 +534,13 @@ void net_clog(uint32_t a, uint32_t b, uint64_t us)
 static struct sock *any_open(void)
 {
     uint32_t n = 0, at;
-    for (uint32_t i = 0; i < n_socks; i++)
-        n += socks[i]->kind == SOCK_OPEN && socks[i]->peer && !socks[i]->reset;
+    drop_closed();
+    for (uint32_t i = 0; i < n_live; i++)
+        n += live[i]->kind == SOCK_OPEN && live[i]->peer && !live[i]->reset;
     at = below(R_NEMESIS, n);
-    for (uint32_t i = 0; i < n_socks; i++)
-        if (socks[i]->kind == SOCK_OPEN && socks[i]->peer && !socks[i]->reset && at-- == 0)
-            return socks[i];
+    for (uint32_t i = 0; i < n_live; i++)
+        if (live[i]->kind == SOCK_OPEN && live[i]->peer && !live[i]->reset && at-- == 0)
+            return live[i];
     return NULL;
 }
 

@@ -174,12 +174,25 @@ uint32_t size_at(struct timeline *t, lsn_t lsn)
     return r ? r->h.db_pages : 0;
 }
 
+static const struct image *newest_at(const struct versions *all, lsn_t lsn)
+{
+    uint32_t lo = 0, hi = all->n; /* those below lo are at or below lsn, those from hi on above */
+    if (hi && all->v[hi - 1]->lsn <= lsn)
+        return all->v[hi - 1];
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (all->v[mid]->lsn <= lsn)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo ? all->v[lo - 1] : NULL;
+}
+
 const uint8_t *page_at(struct timeline *t, pgno_t pgno, lsn_t lsn)
 {
     for (; t; t = t->parent) {
-        struct image *v = pgno < t->cap_pages ? t->pages[pgno] : NULL;
-        while (v && v->lsn > lsn)
-            v = v->older;
+        const struct image *v = pgno < t->cap_pages ? newest_at(&t->pages[pgno], lsn) : NULL;
         if (v)
             return v->data;
         if (t->base < lsn)
@@ -215,9 +228,15 @@ static void put_image(struct timeline *t, pgno_t pgno, lsn_t lsn, struct image *
         memset(t->pages + t->cap_pages, 0, (cap - t->cap_pages) * sizeof *t->pages);
         t->cap_pages = cap;
     }
+    struct versions *all = &t->pages[pgno];
+    if (all->n == all->cap) {
+        all->cap = all->cap ? all->cap * 2 : 4;
+        all->v = realloc(all->v, all->cap * sizeof(struct image *));
+        co_assert(all->v != NULL);
+    }
+    co_assert(all->n == 0 || all->v[all->n - 1]->lsn <= lsn);
     v->lsn = lsn;
-    v->older = t->pages[pgno];
-    t->pages[pgno] = v;
+    all->v[all->n++] = v;
 }
 
 /* W3, by the simulator's own copy of the pages. */
@@ -616,9 +635,9 @@ static void check_early(void)
 static lsn_t whose(struct timeline *t, pgno_t pgno, const uint8_t *data, uint32_t page_size)
 {
     for (; t; t = t->parent)
-        for (struct image *v = pgno < t->cap_pages ? t->pages[pgno] : NULL; v; v = v->older)
-            if (memcmp(v->data, data, page_size) == 0)
-                return v->lsn;
+        for (uint32_t i = pgno < t->cap_pages ? t->pages[pgno].n : 0; i > 0; i--)
+            if (memcmp(t->pages[pgno].v[i - 1]->data, data, page_size) == 0)
+                return t->pages[pgno].v[i - 1]->lsn;
     return 0;
 }
 

@@ -39,9 +39,14 @@ struct record {
 
 /* A committed version of a page. */
 struct image {
-    struct image *older;
     lsn_t lsn;
     uint8_t data[];
+};
+
+/* All of one page, the oldest first. */
+struct versions {
+    struct image **v;
+    uint32_t n, cap;
 };
 
 struct timeline {
@@ -52,7 +57,7 @@ struct timeline {
     struct wal_digest base_digest, end_digest;
     struct record **gold;
     uint32_t n_gold, cap_gold;
-    struct image **pages;
+    struct versions *pages;
     uint32_t cap_pages, page_size;
     bool moving;      /* a restore of it was asked for, and what came of it is not known */
     bool sealed;      /* a restore has put it aside */

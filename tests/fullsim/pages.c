@@ -4,8 +4,8 @@
  * takes over.
  *
  * LMDB opens an environment once a real process, and a virtual process that is killed leaves its
- * own behind. So each start of a pageserver gets a copy of the data file as it was at the end of
- * the one before: what a process finds after kill -9.
+ * own behind, which nobody uses any more. So each start of a pageserver moves the data file to a
+ * directory of its own, with what a process finds after kill -9, and a lock file that is new.
  *
  * Who loses the owner's disk says `--take-over`, as a person would: to the follower, or to the
  * empty directory. The former owner comes back as a follower, empty, or with what it had; then it
@@ -94,8 +94,7 @@ static void next_dir(struct pages *p)
     copy(from, to);
     name(p, p->boots - 1, "/store/data.mdb", from);
     name(p, p->boots, "/store/data.mdb", to);
-    copy(from, to);
-    __real_unlink(from);
+    (void)__real_rename(from, to); /* there is none yet */
 }
 
 /* A write transaction takes as long as a disk: a kill may come before it is there. */

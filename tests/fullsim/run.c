@@ -4,6 +4,8 @@
  */
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdarg.h>
@@ -90,6 +92,10 @@ static void child(const struct run_options *o)
         dup2(null, STDERR_FILENO);
         __real_close(null);
     }
+    /* Memory that was freed stays: the kernel would clear it anew each time. */
+    mallopt(M_MMAP_THRESHOLD, 1 << 21);
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    mallopt(M_TOP_PAD, 1 << 19);
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     signal(SIGABRT, on_abort);

@@ -118,7 +118,7 @@ struct event {
 
 static struct event *heap;
 static uint32_t n_heap, cap_heap;
-static ucontext_t scheduler;
+static struct coroutine scheduler;
 static struct task *tasks[MAX_TASKS];
 static struct task *waiters[MAX_TASKS]; /* those that wait on something */
 static uint32_t n_waiters;
@@ -195,7 +195,7 @@ static void resume(struct task *t)
     stop_waiting(t);
     sim.current = t;
     sim.switches++;
-    swapcontext(&scheduler, &t->ctx);
+    coroutine_switch(&scheduler, &t->stand);
     sim.current = NULL;
     bury();
 }
@@ -229,7 +229,7 @@ bool task_block(const void *on, uint64_t until)
         waiters[n_waiters++] = t;
     if (until != NEVER)
         after(until > sim.now ? until - sim.now : 0, on_wake, t, t->gen << 1 | 1);
-    swapcontext(&t->ctx, &scheduler);
+    coroutine_switch(&t->stand, &scheduler);
     return !t->timed_out;
 }
 
@@ -276,7 +276,7 @@ static void task_main(unsigned id)
     t->ended = true;
     task_wake_all(t);
     to_bury = t;
-    swapcontext(&t->ctx, &scheduler);
+    coroutine_switch(&t->stand, &scheduler);
     abort();
 }
 
@@ -297,11 +297,7 @@ struct task *task_new(struct proc *p, void *(*fn)(void *), void *arg)
         co_assert(t->stack != MAP_FAILED);
         mprotect(t->stack, 4096, PROT_NONE);
     }
-    getcontext(&t->ctx);
-    t->ctx.uc_stack.ss_sp = t->stack;
-    t->ctx.uc_stack.ss_size = STACK_BYTES;
-    t->ctx.uc_link = NULL;
-    makecontext(&t->ctx, (void (*)(void))task_main, 1, t->id);
+    coroutine_make(&t->stand, t->stack, STACK_BYTES, task_main, t->id);
     t->gen = 1;
     t->blocked = t->waking = true;
     after(below(R_SCHED, sim.w.wake_us + 1), on_wake, t, t->gen << 1);
@@ -338,7 +334,7 @@ void proc_kill(struct proc *p)
     if (!mine)
         return;
     to_bury = sim.current;
-    swapcontext(&sim.current->ctx, &scheduler);
+    coroutine_switch(&sim.current->stand, &scheduler);
     abort();
 }
 

@@ -114,12 +114,18 @@ struct flight {
 };
 
 struct event {
-    uint64_t t, seq;
+    uint64_t t;
     enum event_kind kind;
     uint32_t a, b;
     uint64_t n, staged;
     bool flag;
     struct flight *flight;
+};
+
+/* One is at event[at]; the heap moves only this. */
+struct due {
+    uint64_t t;
+    uint32_t seq, at;
 };
 
 /* ---- a safekeeper ---- */
@@ -257,8 +263,10 @@ struct sim {
     uint32_t fault_mask;
     uint64_t until_us; /* the healing begins here at the latest */
     bool trace, healed, quiet;
-    struct event *heap;
+    struct due *heap;
     uint32_t n_heap, cap_heap;
+    struct event *event; /* where the heap says; those of no use for now are in idle */
+    uint32_t *idle, n_idle;
     struct node node[N_SK];
     struct client client[N_CLIENTS];
     bool cut[N_SK + N_CLIENTS][N_SK + N_CLIENTS];
@@ -293,6 +301,8 @@ struct sim {
     struct content *content; /* what was written where: (term, LSN) -> digest */
     uint32_t content_epoch;
     uint64_t acked, acked_after_heal;
+    lsn_t healed_end,
+        reached[N_SK]; /* longest log at the healing; how near each came to it since */
     struct stats *st;
     char why[400];
     sigjmp_buf bad;

@@ -165,47 +165,65 @@ uint64_t global_time(const struct sim *s, uint32_t who, uint64_t local)
     return t <= s->now ? s->now + 1 : t;
 }
 
-static bool before(const struct event *a, const struct event *b)
+static bool before(const struct due *a, const struct due *b)
 {
     return a->t != b->t ? a->t < b->t : a->seq < b->seq;
 }
 
+static void more_events(struct sim *s)
+{
+    uint32_t cap = s->cap_heap ? 2 * s->cap_heap : 1024;
+    s->heap = realloc(s->heap, cap * sizeof *s->heap);
+    s->event = realloc(s->event, cap * sizeof *s->event);
+    s->idle = realloc(s->idle, cap * sizeof *s->idle);
+    co_assert(s->heap && s->event && s->idle);
+    for (uint32_t i = cap; i > s->cap_heap; i--) {
+        s->idle[s->n_idle++] = i - 1;
+    }
+    s->cap_heap = cap;
+}
+
+#define CHILDREN 4u /* of a node of the heap: their keys are one cache line */
+
 void push(struct sim *s, struct event e)
 {
-    if (s->n_heap == s->cap_heap) {
-        s->cap_heap = s->cap_heap ? 2 * s->cap_heap : 1024;
-        s->heap = realloc(s->heap, s->cap_heap * sizeof *s->heap);
-        co_assert(s->heap);
+    if (s->n_idle == 0) {
+        more_events(s);
     }
-    e.seq = s->seq++;
+    struct due d = {e.t, (uint32_t)s->seq++, s->idle[--s->n_idle]};
+    s->event[d.at] = e;
     uint32_t i = s->n_heap++;
-    while (i > 0 && before(&e, &s->heap[(i - 1) / 2])) {
-        s->heap[i] = s->heap[(i - 1) / 2];
-        i = (i - 1) / 2;
+    while (i > 0 && before(&d, &s->heap[(i - 1) / CHILDREN])) {
+        s->heap[i] = s->heap[(i - 1) / CHILDREN];
+        i = (i - 1) / CHILDREN;
     }
-    s->heap[i] = e;
+    s->heap[i] = d;
 }
 
 struct event pop(struct sim *s)
 {
-    struct event top = s->heap[0], e = s->heap[--s->n_heap];
+    struct due top = s->heap[0], d = s->heap[--s->n_heap];
     uint32_t i = 0;
     for (;;) {
-        uint32_t c = 2 * i + 1;
-        if (c >= s->n_heap) {
+        uint32_t first = CHILDREN * i + 1, end = first + CHILDREN;
+        if (first >= s->n_heap) {
             break;
         }
-        if (c + 1 < s->n_heap && before(&s->heap[c + 1], &s->heap[c])) {
-            c++;
+        uint32_t c = first;
+        for (uint32_t k = first + 1; k < end && k < s->n_heap; k++) {
+            if (before(&s->heap[k], &s->heap[c])) {
+                c = k;
+            }
         }
-        if (before(&e, &s->heap[c])) {
+        if (before(&d, &s->heap[c])) {
             break;
         }
         s->heap[i] = s->heap[c];
         i = c;
     }
-    s->heap[i] = e;
-    return top;
+    s->heap[i] = d;
+    s->idle[s->n_idle++] = top.at;
+    return s->event[top.at];
 }
 
 void fold(struct sim *s, uint64_t v)

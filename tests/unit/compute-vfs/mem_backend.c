@@ -415,7 +415,7 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
             asked = true;
             other->telling++;
             pthread_mutex_unlock(&G);
-            other->events.waiter(other->events.owner);
+            other->events.waiter(other->events.owner, true);
             pthread_mutex_lock(&G);
             other->telling--;
             continue;
@@ -440,7 +440,7 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
     *out = (struct cv_lead){log->term, db->end, db->digest, db->time_us};
     pthread_mutex_unlock(&G);
     if (mem.wait_at_lead)
-        log->events.waiter(log->events.owner);
+        log->events.waiter(log->events.owner, true);
     return 0;
 }
 
@@ -558,6 +558,7 @@ static void log_writing(struct cv_log *base)
         log->db->writing_until_us = co_now_us() + 250000;
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&G);
+    log->events.waiter(log->events.owner, false); /* as it is acknowledged */
 }
 
 static void log_abandon(struct cv_log *base, term_t term)

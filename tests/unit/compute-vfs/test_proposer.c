@@ -283,6 +283,19 @@ Test(proposer, that_the_lease_is_in_use_is_known_until_it_is_free)
     cr_assert_eq(view().in_use_until_us, 0);
 }
 
+Test(proposer, who_asks_for_the_lease_is_told_apart_from_who_waits_still)
+{
+    /* M9 */
+    lead(5000);
+    struct q_msg m = ack(view().tip_lsn);
+    m.waiters = 1;
+    receive(1, m);
+    cr_assert_not_null(told(PR_WAITER), "an ACK is all that says so to a leader who came later");
+    cr_assert_not(told(PR_WAITER)->anew);
+    receive(1, (struct q_msg){.type = FRAME_WAITER, .term = used_term});
+    cr_assert(told(PR_WAITER) && told(PR_WAITER)->anew);
+}
+
 Test(proposer, a_transaction_that_is_open_is_said_in_a_heartbeat)
 {
     /* M9: to those that have adopted us; the others know of no lease of ours */

@@ -106,7 +106,7 @@ Test(quorum_reign, progress_is_merged_and_endings_are_not)
     for (lsn_t lsn = 8; lsn <= 8000; lsn += 8) {
         cv_tales_add(&t, CV_TALE_DURABLE, 1, lsn, NULL);
         cv_tales_add(&t, CV_TALE_RECEIVED, 1, lsn + 8, NULL);
-        cv_tales_add(&t, CV_TALE_WAITER, 0, 0, NULL);
+        cv_tales_add_waiter(&t, lsn == 80);
     }
     cv_tales_add(&t, CV_TALE_LOST, 1, 0, "a newer term");
     cv_tales_add(&t, CV_TALE_RESOLVED, 1, 8000, NULL);
@@ -121,6 +121,7 @@ Test(quorum_reign, progress_is_merged_and_endings_are_not)
         cr_assert(cv_tales_take(&t, &tale));
         cr_assert_eq(tale.kind, want[i]);
         cr_assert_eq(tale.lsn, lsn[i]);
+        cr_assert_eq(tale.anew, tale.kind == CV_TALE_WAITER);
     }
     cr_assert_eq(t.grave, 0);
     cr_assert_not(cv_tales_take(&t, &tale));
@@ -132,12 +133,13 @@ Test(quorum_reign, what_follows_an_ending_is_not_merged_into_what_precedes_it)
     struct cv_tales t = {0};
     struct cv_tale tale;
 
-    cv_tales_add(&t, CV_TALE_WAITER, 0, 0, NULL);
+    cv_tales_add_waiter(&t, true);
     cv_tales_add(&t, CV_TALE_LOST, 1, 0, "x");
-    cv_tales_add(&t, CV_TALE_WAITER, 0, 0, NULL);
+    cv_tales_add_waiter(&t, false);
     cr_assert_eq(t.n, 3);
     for (unsigned i = 0; i < 3; i++) {
         cr_assert(cv_tales_take(&t, &tale));
         cr_assert_eq(tale.kind, i == 1 ? CV_TALE_LOST : CV_TALE_WAITER);
+        cr_assert_eq(tale.anew, i == 0);
     }
 }

@@ -103,10 +103,11 @@ static void on_resolved(void *owner, term_t term, lsn_t kept)
     pthread_mutex_unlock(&s->lock);
 }
 
-static void on_waiter(void *owner)
+static void on_waiter(void *owner, bool anew)
 {
     struct side *s = owner;
 
+    (void)anew;
     pthread_mutex_lock(&s->lock);
     s->n_waiter++;
     pthread_mutex_unlock(&s->lock);

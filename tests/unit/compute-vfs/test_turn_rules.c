@@ -318,6 +318,26 @@ Test(turn, an_open_transaction_elsewhere_is_busy_soon)
     sql_close(b);
 }
 
+Test(turn, an_open_transaction_is_told_of_ten_times_a_second)
+{
+    /* M9: "somebody waits" acknowledges what is told, and is no reason to tell it again at once */
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+
+    sql_do(a, "create table t(v)");
+    sql_do(a, "begin immediate");
+    cr_assert_eq(sql_rc(b, "insert into t values(2)"), SQLITE_BUSY);
+    cr_assert_geq(mem_count.writings, 1);
+    unsigned before = mem_count.writings;
+    uint64_t began = co_now_us();
+    usleep(1000000);
+    unsigned told = mem_count.writings - before;
+    cr_assert_leq(told, (co_now_us() - began) / 100000 + 2);
+    cr_assert_geq(told, 2, "and it goes on, since who waits may have come meanwhile");
+    sql_do(a, "rollback");
+    sql_close(a);
+    sql_close(b);
+}
+
 Test(turn, a_busy_timeout_counts_what_was_waited_for_the_lease_too)
 {
     /* M6: SQLite adds up its own pauses only, so each further try has to be a short one: what is
