@@ -158,7 +158,7 @@ class Cluster:
         if node == PAGESERVER:
             keepers = ",".join(f"{n}={self.host}:{self.port[n]}" for n in NODES)
             return [os.path.join(BIN, "corallite-pageserver"), *args, "--safekeepers", keepers,
-                    "--map-size", "64G"]
+                    "--map-size", os.environ.get("MAP_SIZE", "64G")]
         return [os.path.join(BIN, "corallite-safekeeper"), *args, "--node", str(node)]
 
     def start(self, node, wait=True, command=None):
@@ -179,6 +179,8 @@ class Cluster:
             raise Failure(f"{node} ended with status {code}: {self.last_words(node)}")
         try:
             socket.create_connection((self.host, self.port[node]), 0.2).close()
+            if self.host == "127.0.0.1":  # HTTP is there a moment later
+                socket.create_connection((self.host, self.http[node]), 0.2).close()
             return True
         except OSError:
             return False

@@ -1,10 +1,12 @@
 /* test_gc_daemon.c - what a whole pageserver keeps and gives up, against three fake safekeepers. */
 #include "tests/unit/pageserver/daemon_fixture.h"
+#include "tests/unit/slower.h"
 
 TestSuite(gc_daemon, .init = setup, .fini = teardown, .timeout = 60);
 
 #define N      12
-#define SECOND 1000000u
+#define SECOND (1000000ull * slower()) /* so that a cut is where the test wants it while it lasts  \
+                                        */
 
 static struct ps_meta tl;
 static lsn_t lsn[N];
@@ -63,7 +65,7 @@ static lsn_t cutoff_of(const char *branch)
 /* Waits for it, without reading there: who reads holds. */
 static void await_cutoff(const char *branch, lsn_t want)
 {
-    for (int i = 0; i < 1000 && cutoff_of(branch) < want; i++)
+    for (int i = 0; i < 1000 * (int)slower() && cutoff_of(branch) < want; i++)
         usleep(10000);
     cr_assert_eq(cutoff_of(branch), want);
 }
@@ -175,7 +177,7 @@ Test(gc_daemon, nothing_goes_before_the_readers_of_the_time_before_the_start_are
     start_daemon();
     cr_assert_eq(collect(false, NULL, &done), CO_ERR_BUSY);
     cr_assert(strstr(co_sentence(), "was started a moment ago"), "%s", co_sentence());
-    usleep(500000);
+    usleep(500000 * slower());
     cr_assert_eq(collect(false, NULL, &done), 0, "%s", co_sentence());
 }
 
@@ -186,7 +188,7 @@ Test(gc_daemon, who_reads_an_old_moment_holds_it)
     cr_assert_eq(read_at(&tl.id, lsn[1]), 0);
     cr_assert_eq(retain("main", 45 * SECOND), 0, "%s", co_sentence());
     for (int i = 0; i < 40; i++) {
-        usleep(50000);
+        usleep(50000 * slower());
         cr_assert_eq(read_at(&tl.id, lsn[1]), 0, "round %d: %s", i, co_sentence());
     }
     cr_assert_leq(cutoff_of("main"), lsn[1]);
@@ -203,7 +205,7 @@ Test(gc_daemon, what_is_erased_is_noted_on_the_safekeepers_and_stays_erased)
     shop();
     when_format(us[8] + SECOND, before);
     when_format(us[3] + SECOND, early);
-    usleep(900000);
+    usleep(900000 * slower());
     cr_assert_eq(collect(true, before, &dry), 0, "%s", co_sentence());
     cr_assert(dry.versions == 8 && dry.commits == 8, "%llu versions, %llu commits",
               (unsigned long long)dry.versions, (unsigned long long)dry.commits);
@@ -273,11 +275,12 @@ static void turn(void)
     second = s;
 }
 
-/* Retries while a follower has not heard yet. */
+/* Retries while a follower has not heard yet, of this timeline or of anything. */
 static void await_read(const struct co_id *id, lsn_t at)
 {
     int rc = CO_ERR_AGAIN;
-    for (int i = 0; i < 500 && rc == CO_ERR_AGAIN; i++) {
+    for (int i = 0; i < 500 * (int)slower() && (rc == CO_ERR_AGAIN || rc == CO_ERR_NO_QUORUM);
+         i++) {
         rc = read_at(id, at);
         usleep(10000);
     }
@@ -300,7 +303,7 @@ Test(gc_daemon, a_follower_cuts_where_the_owner_did_and_keeps_its_pins_and_branc
     cr_assert_eq(retain("main", 45 * SECOND), CO_ERR_FOLLOWER);
     cr_assert_eq(cutoff_of("main"), 0);
     turn();
-    usleep(900000); /* what was read above is out of mind */
+    usleep(900000 * slower()); /* what was read above is out of mind */
     cr_assert_eq(retain("main", 45 * SECOND), 0, "%s", co_sentence());
     await_cutoff("main", lsn[6]);
     turn();
@@ -319,7 +322,7 @@ Test(gc_daemon, a_follower_cuts_where_the_owner_did_and_keeps_its_pins_and_branc
         stop_second();
         start_second(true);
         turn();
-        for (int i = 0; i < 500 && pin("now", lsn[7]); i++)
+        for (int i = 0; i < 500 * (int)slower() && pin("now", lsn[7]); i++)
             usleep(10000);
     }
     cr_assert_eq(pin("more", lsn[8]), 0, "%s", co_sentence());
@@ -343,9 +346,9 @@ Test(gc_daemon, who_reads_at_the_follower_holds_back_the_owners_cut)
         cr_assert_eq(read_at(&tl.id, lsn[3]), 0, "after %d ms: %s", i * 100, co_sentence());
         turn();
         cr_assert_leq(cutoff_of("main"), lsn[3]);
-        usleep(100000);
+        usleep(100000 * slower());
     }
-    for (int i = 0; i < 1500 && cutoff_of("main") <= lsn[3]; i++)
+    for (int i = 0; i < 1500 * (int)slower() && cutoff_of("main") <= lsn[3]; i++)
         usleep(10000);
     cr_assert_geq(cutoff_of("main"), lsn[6], "nobody reads there any more");
     stop_second();
