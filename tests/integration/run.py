@@ -10,6 +10,7 @@ $B names the build directory. --slow gives the long tests the time that they hav
 --languages runs the tests of programs of others (preloaded, examples) instead of all the rest.
 """
 
+import argparse
 import importlib
 import os
 import shutil
@@ -134,10 +135,15 @@ def run(test):
 
 
 def main(argv):
-    only = [argv[i + 1] for i, word in enumerate(argv) if word == "--only" and i + 1 < len(argv)]
-    registry.SLOW = "--slow" in argv
-    modules = LANGUAGES if "--languages" in argv else MODULES
-    if only or "--list" in argv:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this test; may be given again")
+    for flag in ("--list", "--slow", "--languages"):
+        parser.add_argument(flag, action="store_true")
+    options = parser.parse_args(argv)
+    only = options.only
+    registry.SLOW = options.slow
+    modules = LANGUAGES if options.languages else MODULES
+    if only or options.list:
         modules = MODULES + LANGUAGES + TOOLCHAINS
     for module in modules:
         importlib.import_module(module)
@@ -146,7 +152,7 @@ def main(argv):
         print(f"there is no test {', '.join(unknown)}; see --list", file=sys.stderr)
         return 2
     tests = [t for t in registry.TESTS.values() if not only or t.name in only]
-    if "--list" in argv:
+    if options.list:
         for test in tests:
             print(f"{test.name:45} {test.shows}")
         return 0
