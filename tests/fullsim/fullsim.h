@@ -7,7 +7,8 @@
  * virtual process is a coroutine on one real thread; each blocking call gives the turn to an event
  * heap ordered by (virtual time, sequence). README.md has the map.
  *
- *   sched.c     time, randomness, coroutines, processes, the trace
+ *   sched.c     time, randomness, processes and their threads, the trace
+ *   coroutine.c stacks that take turns
  *   threads.c   pthread_*, clocks, random sources
  *   net.c       TCP between virtual hosts, poll, eventfd
  *   loop.c      libuv

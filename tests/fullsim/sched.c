@@ -1,4 +1,5 @@
-/* sched.c - virtual time, randomness, coroutines and the processes that they belong to. */
+/* sched.c - virtual time, randomness, threads as coroutines and the processes that they belong to.
+ */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
