@@ -79,6 +79,15 @@ static void on_tick(uv_timer_t *timer)
 {
     struct ps_server *s = timer->data;
     uint64_t open = 0;
+    if (ps_store_given_up()) {
+        co_fail(CO_ERR_IO,
+                "the disk of %s failed while the store was written, and it can be used again only "
+                "by a new start; "
+                "see the lines above, mend the disk or make space, then start the pageserver",
+                s->options->dir);
+        ps_server_fatal(s);
+        return;
+    }
     ps_catalog_tick(s);
     if (s->closing)
         return;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -22,6 +23,14 @@ static const char *const table_names[T_COUNT] = {"meta", "timeline", "progress",
 
 static int open_cursors(struct ps_txn *txn);
 static void close_cursors(struct ps_txn *txn);
+
+/* LMDB gave an environment up; there is one store in a process. */
+static atomic_bool given_up;
+
+bool ps_store_given_up(void)
+{
+    return atomic_load(&given_up);
+}
 
 /* A write that a full disk cut short LMDB calls EIO. */
 static int real_error(const char *dir, int rc)
@@ -46,9 +55,15 @@ int ps_lmdb_fail(const struct ps_store *store, int rc, const char *doing)
                        "%s in %s: data.mdb was written by another version of LMDB; use that "
                        "version, or move the directory away",
                        doing, dir);
+    case MDB_PANIC:
+        atomic_store(&given_up, true);
+        return co_fail(CO_ERR_IO,
+                       "%s in %s: the disk did not take the page that tells where the newest state "
+                       "is, and LMDB does nothing until the pageserver is started again; the file "
+                       "is as it was before",
+                       doing, dir);
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
-    case MDB_PANIC:
     case MDB_BAD_TXN:
         return co_fail(CO_ERR_CORRUPT,
                        "%s in %s: %s: the file is damaged; stop the pageserver and move the "

@@ -184,6 +184,41 @@ def sync_fails(t):
         check(got == str(next(numbers)), f"without safekeeper 2: {got} rows")
 
 
+@test("the disk does not take LMDB's newest state: the pageserver says so and ends, commits go on, and started again it "
+      "has everything", 90)
+def store_gives_up(t):
+    with t.cluster(start=False) as c:
+        flag = os.path.join(t.dir, "the-disk-is-bad")
+        shim = os.path.join(BIN, "tests", "integration", "fsync_fails.so")
+        for node in (1, 2, 3):
+            c.start(node, wait=False)
+        c.start(PAGESERVER, wait=False, command=["env", f"LD_PRELOAD={shim}", f"FSYNC_FAILS={flag}", *c.command(PAGESERVER)])
+        c.wait_ready()
+        db = c.connect(timeout=20.0)
+        db.execute("CREATE TABLE t(n INTEGER PRIMARY KEY)")
+        db.execute("INSERT INTO t VALUES(0)")
+        check(c.shell("SELECT count(*) FROM t;").stdout.strip() == "1", "rows")
+        open(flag, "w").close()
+        n = 1
+        while c.process[PAGESERVER].poll() is None and n < 5000:
+            db.execute("INSERT INTO t VALUES(?)", (n,))
+            n += 1
+            time.sleep(0.01)
+        check(c.process[PAGESERVER].wait(10) == 1, f"exit status {c.process[PAGESERVER].returncode}")
+        with open(c.log(PAGESERVER), errors="replace") as f:
+            log = f.read()
+        t.note(says(log, "did not take the page"))
+        says(log, "only by a new start", "mend the disk")
+        check("file is damaged" not in log, "it calls the file damaged, which it is not")
+        for _ in range(20):
+            db.execute("INSERT INTO t VALUES(?)", (n,))
+            n += 1
+        os.unlink(flag)
+        c.start(PAGESERVER)
+        got = c.shell("SELECT count(*), max(n) FROM t; PRAGMA integrity_check;").stdout.split()
+        check(got == [f"{n}|{n - 1}", "ok"], f"{got} of {n}")
+
+
 @test("not the disk it was: directories swapped, files of another node, control block rotten in one slot and in both",
       90)
 def not_the_disk_it_was(t):
