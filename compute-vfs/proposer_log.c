@@ -63,6 +63,7 @@ void pr_rewind(struct pr_node *n, bool forget)
     }
     n->sent_lsn = n->match_lsn;
     n->part_sent = n->part_have;
+    n->newest_end = n->before_end = 0; /* those APPENDs count as lost */
 }
 
 static int chunk_slot(struct pr_proposer *pr)
@@ -443,9 +444,11 @@ static void fetch_for(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 
 /* Two APPENDs are on their way, one that it syncs and one that it syncs next: a third would wait
  * there. Here it becomes one with what is committed meanwhile. An answer ends it, and so does a
- * rewind, after which the newest APPEND ends beyond what is sent. */
+ * rewind, after which none is on its way. What waits here waits for an answer to what was sent, so
+ * it is sent again when that does not come. */
 static bool gathers(const struct pr_proposer *pr, const struct pr_node *n)
 {
+    co_assert(n->before_end <= n->newest_end && n->newest_end <= n->sent_lsn);
     return n->before_end > larger(n->match_lsn, n->written_lsn) && n->newest_end == n->sent_lsn &&
            pr->tip_lsn - n->sent_lsn < PR_GATHER_BYTES;
 }

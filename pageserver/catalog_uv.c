@@ -270,22 +270,31 @@ static bool not_the_owner(struct ps_server *s)
     return false;
 }
 
+/* Takes over what is another pageserver's: at the start all of it, when told to, and later what is
+ * of the same ones. Returns a timeline that is still another one's, or NULL. */
+static struct ps_timeline *take_over(struct ps_server *s)
+{
+    bool all = s->options->take_over && !s->ready;
+    char other[CO_ID_TEXT];
+    struct ps_timeline *tl;
+    while ((tl = ps_reg_foreign(&s->reg)) && (all || ps_reg_was_taken(&s->reg, tl))) {
+        if (!ps_reg_was_taken(&s->reg, tl))
+            co_warn(MODULE, "taking the timelines over from the pageserver with disk %s",
+                    co_id_format(&tl->meta.pageserver, other));
+        ps_reg_take_over(&s->reg, tl);
+    }
+    return tl;
+}
+
 /* S13: one pageserver owns the catalog. True: we may go on. */
 static bool only_pageserver(struct ps_server *s)
 {
     if (s->reg.follows)
         return not_the_owner(s);
-    struct ps_timeline *tl = s->reg.heard ? ps_reg_foreign(&s->reg) : NULL;
+    struct ps_timeline *tl = s->reg.heard ? take_over(s) : NULL;
     if (!tl)
         return true;
     char name[PS_META_NAME_TEXT], other[CO_ID_TEXT], self[CO_ID_TEXT];
-    if (s->options->take_over && !s->ready) {
-        co_warn(MODULE, "taking the timelines over from the pageserver with disk %s",
-                co_id_format(&tl->meta.pageserver, other));
-        for (; tl; tl = ps_reg_foreign(&s->reg))
-            ps_reg_change(&s->reg, tl, tl->meta.state);
-        return true;
-    }
     co_fail(CO_ERR_NODE,
             "these safekeepers belong to another pageserver: %s is served from disk %s, this "
             "directory is disk %s; start this one with --follow, or, when that disk is lost, with "

@@ -309,6 +309,22 @@ struct ps_timeline *ps_reg_foreign(const struct ps_registry *reg)
     return NULL;
 }
 
+bool ps_reg_was_taken(const struct ps_registry *reg, const struct ps_timeline *tl)
+{
+    for (uint32_t i = 0; i < reg->n_taken; i++)
+        if (co_id_eq(&reg->taken[i], &tl->meta.pageserver))
+            return true;
+    return false;
+}
+
+void ps_reg_take_over(struct ps_registry *reg, struct ps_timeline *tl)
+{
+    co_assert(ps_reg_is_foreign(reg, tl));
+    if (!ps_reg_was_taken(reg, tl) && reg->n_taken < PS_TAKEN_MAX)
+        reg->taken[reg->n_taken++] = tl->meta.pageserver;
+    ps_reg_change(reg, tl, tl->meta.state);
+}
+
 /* -- Branches ---------------------------------------------------------------------------------- */
 
 struct ps_timeline *ps_reg_find_db(const struct ps_registry *reg, const char *db)

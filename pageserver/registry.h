@@ -79,8 +79,13 @@ struct ps_timeline {
     struct ps_timeline *next_id, *next_name, *next_db, *next; /* hash chains; list of all */
 };
 
+/* As many as a safekeeper knows (safekeeper/followers.h). */
+#define PS_TAKEN_MAX 8u
+
 struct ps_registry {
     struct co_id cluster, self;       /* our disk id */
+    struct co_id taken[PS_TAKEN_MAX]; /* disks whose timelines were taken over since this start */
+    uint32_t n_taken;
     bool follows;                     /* R6 */
     uint32_t n_nodes;                 /* slots of safekeepers in use or free again */
     uint32_t node_id[CO_MEMBERS_MAX]; /* of each slot; 0: free */
@@ -155,6 +160,11 @@ struct ps_timeline *ps_reg_sweep(struct ps_registry *reg);
 bool ps_reg_is_foreign(const struct ps_registry *reg, const struct ps_timeline *tl);
 /* A timeline that another pageserver owns, or NULL. To be asked once `heard`. */
 struct ps_timeline *ps_reg_foreign(const struct ps_registry *reg);
+/* A new version of a foreign one, that is ours. */
+void ps_reg_take_over(struct ps_registry *reg, struct ps_timeline *tl);
+/* Were timelines taken over from the pageserver that owns this one? What only a minority of the
+ * safekeepers knew then, as a creation that was cut off, comes later and is lost with them. */
+bool ps_reg_was_taken(const struct ps_registry *reg, const struct ps_timeline *tl);
 
 enum ps_next {
     PS_NEXT_NOTHING,

@@ -651,6 +651,61 @@ Test(proposer, behind_two_appends_commits_are_gathered_into_one)
     cr_assert_eq(sent(1, FRAME_APPEND)->payload.len, view().tip_lsn - a, "and all that came since");
 }
 
+Test(proposer, what_a_repetition_sends_in_pieces_is_not_held_back_by_what_was_sent_before)
+{
+    /* A batch takes one record. That two were on their way before a connection was lost, or before
+     * nobody answered, says nothing of what is sent again. */
+    struct pr_options o = options();
+    o.batch_bytes = 1;
+    make(o);
+    lead(5000);
+    lsn_t a = append();
+    lsn_t b = append();
+    lsn_t c = append();
+    event((struct pr_event){.kind = PR_EV_DOWN, .node = 1});
+    up(1);
+    cr_assert_eq(sent(1, FRAME_APPEND)->begin_lsn, 5000);
+    receive(1, ack(a));
+    cr_assert_not_null(sent(1, FRAME_APPEND), "the second one is on its way, and the third goes");
+    cr_assert_eq(sent(1, FRAME_APPEND)->begin_lsn, b);
+    wait_us(1000000);
+    cr_assert_eq(sent(2, FRAME_APPEND)->begin_lsn, 5000, "this one has not answered at all");
+    receive(2, ack(a));
+    cr_assert_not_null(sent(2, FRAME_APPEND));
+    cr_assert_eq(sent(2, FRAME_APPEND)->begin_lsn, b);
+    receive(1, ack(c));
+    receive(2, ack(c));
+    cr_assert_eq(view().commit_lsn, c);
+}
+
+Test(proposer, what_a_lost_term_sent_holds_back_nothing_of_the_next)
+{
+    /* Its LSNs come again: that two APPENDs ended there says nothing of those of this term. */
+    static const struct q_term h2[] = {{1, LSN_FIRST}, {2, 5000}};
+    lead(5000);
+    append();
+    append();
+    kind(PR_EV_ABANDON);
+    cr_assert_eq(told(PR_LOST)->term, 2);
+    kind(PR_EV_LEAD);
+    receive(1, pos(2, 0, LSN_FIRST, LSN_FIRST));
+    receive(2, pos(2, 0, LSN_FIRST, LSN_FIRST));
+    cr_assert_not_null(sent(1, FRAME_VOTE));
+    receive(1, voted(2, h2, 5000, 5000));
+    receive(2, voted(2, h2, 5000, 5000));
+    receive(1, ack(5000));
+    receive(2, ack(5000));
+    cr_assert_eq(view().state, PR_LEADER);
+    lsn_t a = append();
+    cr_assert_eq(sent(1, FRAME_APPEND)->begin_lsn, 5000);
+    lsn_t b = append();
+    cr_assert_not_null(sent(1, FRAME_APPEND), "one is on its way");
+    cr_assert_eq(sent(1, FRAME_APPEND)->begin_lsn, a);
+    receive(1, ack(b));
+    receive(2, ack(b));
+    cr_assert_eq(view().commit_lsn, b);
+}
+
 Test(proposer, acks_before_the_sync_are_asked_for_where_somebody_waits_for_them)
 {
     /* synchronous=NORMAL waits for a majority of memories; FULL has no use for the extra message.

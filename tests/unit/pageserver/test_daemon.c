@@ -292,6 +292,31 @@ Test(daemon, a_second_pageserver_refuses_and_takes_over_only_when_told)
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1, "the old one is not the one any more");
 }
 
+Test(daemon, what_a_lost_pageserver_left_at_one_safekeeper_is_taken_over_when_that_is_back)
+{
+    /* S13 */
+    struct ps_meta m = create("shop"), opened;
+    stop_daemon(SIGKILL);
+    m.id = ps_id(0x33), m.database = ps_id(0x34);
+    m.state = PS_CREATING, m.version = 1;
+    snprintf(m.database_name, sizeof m.database_name, "half");
+    fake_put(&fake, 2, &m);
+    fake_set_up(&fake, 2, false);
+    port = free_port();
+    daemon_pid = spawn("second", port, true);
+    reach(&client, port);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &opened), 0, "%s", co_sentence());
+    cr_assert_eq(name_call(FRAME_OPEN, "half", &opened), CO_ERR_NOT_FOUND);
+    fake_set_up(&fake, 2, true);
+    int rc = CO_ERR_NOT_FOUND;
+    for (int i = 0; i < 1000 * (int)slower() && rc == CO_ERR_NOT_FOUND; i++) {
+        usleep(10000);
+        rc = name_call(FRAME_OPEN, "half", &opened);
+    }
+    cr_assert_eq(rc, 0, "%s", co_sentence());
+    cr_assert_not(co_id_eq(&opened.pageserver, &m.pageserver));
+}
+
 Test(daemon, bad_requests_get_sentences_and_the_connection_lives)
 {
     /* Promise 7: no input on any socket crashes, hangs or bloats a daemon. */

@@ -152,6 +152,29 @@ Test(registry, another_pageservers_timeline_is_seen)
     cr_assert_eq(tl->meta.version, 4);
 }
 
+Test(registry, what_a_lost_pageserver_left_at_a_minority_is_taken_over_later)
+{
+    /* S13: its creation reached one safekeeper, which was away when its place was taken. */
+    struct ps_meta m = meta(9, "shop", PS_ACTIVE, 2), left = meta(10, "late", PS_CREATING, 1);
+    m.pageserver = left.pageserver = ps_id(66);
+    struct ps_timeline *tl = heard(0, m), *late;
+    cr_assert_not(ps_reg_list_done(&reg, 0));
+    cr_assert(ps_reg_list_done(&reg, 1));
+    cr_assert_not(ps_reg_was_taken(&reg, tl), "nobody has said so");
+    ps_reg_take_over(&reg, tl);
+    cr_assert_eq(tl->meta.version, 3);
+    cr_assert_null(ps_reg_foreign(&reg));
+    late = heard(2, left);
+    cr_assert_eq(ps_reg_foreign(&reg), late);
+    cr_assert(ps_reg_was_taken(&reg, late));
+    ps_reg_take_over(&reg, late);
+    cr_assert_null(ps_reg_foreign(&reg));
+    cr_assert_eq(late->meta.state, PS_CREATING, "it is driven on");
+    m.pageserver = ps_id(67), m.version = 4;
+    cr_assert_not(ps_reg_was_taken(&reg, heard(2, m)), "another one has taken over from us");
+    cr_assert_eq(ps_reg_foreign(&reg), tl);
+}
+
 Test(registry, many_timelines_are_found_by_id_and_name)
 {
     /* The indexes grow. */
