@@ -5,7 +5,6 @@ import shutil
 
 from lib.cluster import BIN, NODES, PAGESERVER, check, run, until
 from lib.registry import test
-from test_failures import caught_up
 from test_members import count, listed, new_node, replace, sound
 
 TOOL = os.path.join(BIN, "corallite")
@@ -139,4 +138,3 @@ def not_an_older_copy(t):
         for node in NODES:
             check(not regressed(c, node), f"node {node} is refused wrongly: {c.last_words(node)}")
             check("regressed" not in listed(c)[node], "listed as refused")
-        caught_up(c)
