@@ -23,11 +23,12 @@ static void on_written(struct sk_job *job)
 {
     struct sk_followers_write *w = job->owner;
     struct sk_server *s = w->server;
+    int rc = job->rc; /* the job goes with w */
     s->followers_write = NULL;
-    if (job->rc)
-        sk_server_fail(s, job->rc, job->sentence);
+    if (rc)
+        sk_server_fail(s, rc, job->sentence);
     free(w);
-    if (s->followers_changed && !job->rc && !s->stopping)
+    if (s->followers_changed && !rc && !s->stopping)
         save(s);
     sk_server_go_on_stopping(s);
 }

@@ -197,25 +197,33 @@ sanitize:
 .PHONY: sanitize-all tsan-all valgrind sanitizers
 SUITE_BINS = all unit-bins $(INTEGRATION_BINS) $(B)/tests/chaos-proxy $(B)/tests/branch-client $(B)/tests/s3-sign \
              $(B)/tests/integration/fsync_fails.so $(B)/tests/damage $(B)/tests/sim $(B)/tests/simc \
-             $(B)/tests/sanitized/canary $(B)/tests/sanitized/canaryextension.so $(B)/tests/canary
+             $(B)/tests/sanitized/canary $(B)/tests/sanitized/canaryextension.so $(B)/tests/sanitized/first.so \
+             $(B)/tests/canary
 $(B)/tests/sanitized/canaryextension.so: $(B)/obj/tests/sanitized/canary_extension.o
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -shared $^ -o $@
+$(B)/tests/sanitized/first.so: $(B)/obj/tests/sanitized/first.o
+	$(call say,LINK,$@)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -shared -Wl,-z,initfirst $^ -o $@
 .PHONY: suite-bins
 suite-bins: $(SUITE_BINS)
 # Goes into everything that is linked (tests/sanitized/ubsan_log.c).
 UBSAN_LOG = $(B)/sanitize/obj/tests/sanitized/ubsan_log.o
+# The same under TSan (tests/sanitized/tsan_close.c).
+TSAN_ALL = $(MAKE) $(JOBS) --no-print-directory B=$(B)/tsan-all SHIM=yes EXTRA='-fsanitize=thread -w' OPT=-O1
+TSAN_CLOSE = obj/tests/sanitized/tsan_close.o
 # tools/npm-sqlite: a compiler under a preloaded sanitizer takes many minutes, so what the tests would build is built before.
 SUITE = ONLY='$(ONLY)' RESUME='$(RESUME)' JOBS='$(or $(SUITE_JOBS),2)' /usr/bin/python3 tests/sanitized/suite.py
 sanitize-all:
 	@tools/deps build test examples sanitize sqlite
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 $(UBSAN_LOG)
-	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 LDFLAGS=$(UBSAN_LOG) suite-bins $(B)/sanitize/tests/fullsim sqlite-harness
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/sanitize EXTRA='$(SAN_FLAGS)' OPT=-O1 LDFLAGS=$(abspath $(UBSAN_LOG)) suite-bins $(B)/sanitize/tests/fullsim sqlite-harness
 	@tools/npm-sqlite $(B)/sanitize/npm >$(B)/sanitize/npm.log 2>&1 || :
 	@B=$(B)/sanitize $(SUITE) address $(PARTS)
 tsan-all:
 	@tools/deps build test examples sanitize
-	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/tsan-all SHIM=yes EXTRA='-fsanitize=thread -w' OPT=-O1 suite-bins
+	@$(TSAN_ALL) $(B)/tsan-all/$(TSAN_CLOSE)
+	@$(TSAN_ALL) LDFLAGS=$(abspath $(B)/tsan-all/$(TSAN_CLOSE)) suite-bins
 	@tools/npm-sqlite $(B)/tsan-all/npm >$(B)/tsan-all/npm.log 2>&1 || :
 	@B=$(B)/tsan-all $(SUITE) thread $(PARTS)
 valgrind:
@@ -232,7 +240,8 @@ $(B)/tests/sanitized/canary: $(B)/obj/tests/sanitized/canary.o
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@
 tsan:
 	@tools/deps build test sanitize
-	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/tsan EXTRA=-fsanitize=thread OPT=-O1 sanitized-bins
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/tsan EXTRA=-fsanitize=thread OPT=-O1 $(B)/tsan/$(TSAN_CLOSE)
+	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/tsan EXTRA=-fsanitize=thread OPT=-O1 LDFLAGS=$(abspath $(B)/tsan/$(TSAN_CLOSE)) sanitized-bins
 	@B=$(B)/tsan /usr/bin/python3 tests/sanitized/run.py thread
 
 # Every trick with instructions left out, as on a processor that has none: the formats must not change.

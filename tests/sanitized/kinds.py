@@ -28,12 +28,12 @@ class Kind:
         more = {name: f"log_path={log}:{text}" for name, text in {**self.options, **options}.items()}
         return dict(os.environ, SLOWER=str(self.patience), LSAN_OPTIONS="exitcode=0", MEMCHECK_LOG=log, **self.smaller, **more)
 
-    def preload(self):
-        """The same for stock programs that load something of ours: the tool's library comes first."""
+    def preload(self, bin_dir):
+        """The same for stock programs that load something of ours: the tool's library comes first, and begins first (first.c)."""
         if not self.library:
             return {}
         path = subprocess.run(["gcc", f"-print-file-name={self.library}"], capture_output=True, text=True, check=True).stdout
-        return {"LD_PRELOAD": os.path.realpath(path.strip())}
+        return {"LD_PRELOAD": os.path.realpath(path.strip()) + " " + os.path.join(bin_dir, "tests/sanitized/first.so")}
 
 
 NOWHERE = {

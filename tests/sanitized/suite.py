@@ -43,7 +43,7 @@ class Suite:
         """b: the build directory, seen from the root; for memcheck the wrapped one."""
         self.kind, self.b, self.run = kind, b, run
         self.bin = os.path.join(ROOT, b)
-        self.stock = {**kind.preload(), "B": b}
+        self.stock = {**kind.preload(self.bin), "B": b}
         if kind is kinds.MEMCHECK:
             self.stock["PATH"] = os.path.join(self.bin, "path") + ":" + os.environ["PATH"]
 

@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 
 #include "common/crc32c.h"
+#include "safekeeper/followers_file.h"
 #include "tests/unit/safekeeper/daemon_fixture.h"
 #include "tests/unit/slower.h"
 
@@ -427,6 +428,35 @@ Test(daemon, hello_of_another_cluster_node_or_disk_is_refused)
         cr_assert_eq(rc, want[i], "%d: %d %s", i, rc, co_sentence());
         psock_close(&s);
     }
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+}
+
+Test(daemon, who_comes_to_follow_while_the_file_is_written_is_in_it_too)
+{
+    /* One file at a time, the newest content each time. Under ASan: what was written is let go. */
+    struct sk_process p;
+    struct psock s[SK_FOLLOWERS_MAX];
+    struct sk_followers f = {0};
+    char dir[SK_PATH_MAX];
+    daemon_start(&p, fresh);
+    daemon_dir(dir);
+    for (uint8_t i = 0; i < SK_FOLLOWERS_MAX; i++) {
+        struct co_id cluster = cluster_id(), disk = {{0x50, i}};
+        Corallite__Hello hello = talk_hello(&cluster);
+        hello.role = CORALLITE__ROLE__ROLE_PAGESERVER;
+        hello.has_follower = 1;
+        hello.follower = msg_bytes16(disk.b);
+        s[i] = (struct psock){.fd = -1};
+        cr_assert_eq(psock_connect(&s[i], "127.0.0.1", p.port, &hello, in_5_s(), NULL), 0, "%s",
+                     co_sentence());
+    }
+    for (int i = 0; i < 500 && sk_followers_count(&f) < SK_FOLLOWERS_MAX; i++) {
+        usleep(10000);
+        cr_assert_eq(sk_followers_load(dir, &f), 0, "%s", co_sentence());
+    }
+    cr_assert_eq(sk_followers_count(&f), SK_FOLLOWERS_MAX);
+    for (int i = 0; i < (int)SK_FOLLOWERS_MAX; i++)
+        psock_close(&s[i]);
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
 }
 
