@@ -21,7 +21,7 @@ class Kind:
     tests: dict = field(default_factory=dict)  # of integration: the same
     library: str = ""
     options: dict = field(default_factory=dict)
-    smaller: dict = field(default_factory=dict)  # variables by which long unit tests are told to do less
+    smaller: dict = field(default_factory=dict)  # variables by which tests are told to do or take less
 
     def environment(self, log, **options):
         """For every process of a step, whose reports go to files that begin with `log`. options: instead of the kind's."""
@@ -29,11 +29,11 @@ class Kind:
         return dict(os.environ, SLOWER=str(self.patience), LSAN_OPTIONS="exitcode=0", MEMCHECK_LOG=log, **self.smaller, **more)
 
     def preload(self, bin_dir):
-        """The same for stock programs that load something of ours: the tool's library comes first, and begins first (first.c)."""
+        """The same for stock programs that load something of ours: the tool's library comes before that (and first.c before it)."""
         if not self.library:
             return {}
         path = subprocess.run(["gcc", f"-print-file-name={self.library}"], capture_output=True, text=True, check=True).stdout
-        return {"LD_PRELOAD": os.path.realpath(path.strip()) + " " + os.path.join(bin_dir, "tests/sanitized/first.so")}
+        return {"LD_PRELOAD": os.path.join(bin_dir, "tests/sanitized/first.so") + " " + os.path.realpath(path.strip())}
 
 
 NOWHERE = {
@@ -82,6 +82,6 @@ MEMCHECK = Kind(
     tests={
         "memory_runs_out": "it replaces malloc",
     },
-    smaller={"PAGE_DIFF_RUNS": "5"})
+    smaller={"PAGE_DIFF_RUNS": "5", "MAP_SIZE": "16G"})  # it has 128 GiB of addresses for the program and itself
 
 KINDS = {k.name: k for k in (ADDRESS, THREAD, MEMCHECK)}

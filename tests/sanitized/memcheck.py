@@ -13,8 +13,10 @@ import stat
 
 # Only what is lost for certain is a leak: libuv, SQLite and LMDB keep what they need until the process ends.
 VALGRIND = ("valgrind -q --error-exitcode=0 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite "
-            "--trace-children=no --num-callers=20 --keep-debuginfo=yes --log-file=${MEMCHECK_LOG:-/tmp/corallite-memcheck}.%p")
+            "--num-callers=20 --keep-debuginfo=yes --log-file=${MEMCHECK_LOG:-/tmp/corallite-memcheck}.%p")
 STOCK = ("sqlite3",)
+# A unit test starts itself as a daemon; what else it starts has a double, or is a tool of the system.
+UNIT = "--trace-children=yes '--trace-children-skip=/bin/*,/usr/bin/*,*/memcheck/*'"
 REPORT = re.compile(r"(Invalid|Conditional|Use of|Mismatched|Source and|Syscall|Process terminating|"
                     r"[\d,]+ (\(.*\) )?bytes in .* (definitely|indirectly) lost)")
 FRAME = re.compile(r"\(([\w.-]+\.[ch]):\d+\)")
@@ -23,8 +25,9 @@ MODULES = ("archive", "cli", "common", "compute-vfs", "pageserver", "proto", "sa
 
 
 def write(path, program):
+    more = UNIT if os.path.basename(path).startswith("unit-") else "--trace-children=no"
     with open(path, "w") as f:
-        f.write(f'#!/bin/sh\nexec {VALGRIND} "{program}" "$@"\n')
+        f.write(f'#!/bin/sh\nexec {VALGRIND} {more} "{program}" "$@"\n')
     os.chmod(path, 0o755)
 
 

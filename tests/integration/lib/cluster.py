@@ -158,7 +158,7 @@ class Cluster:
         if node == PAGESERVER:
             keepers = ",".join(f"{n}={self.host}:{self.port[n]}" for n in NODES)
             return [os.path.join(BIN, "corallite-pageserver"), *args, "--safekeepers", keepers,
-                    "--map-size", "64G"]
+                    "--map-size", os.environ.get("MAP_SIZE", "64G")]
         return [os.path.join(BIN, "corallite-safekeeper"), *args, "--node", str(node)]
 
     def start(self, node, wait=True, command=None):

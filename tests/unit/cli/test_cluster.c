@@ -8,6 +8,7 @@
 
 #include "cli/cluster.h"
 #include "cli/process_file.h"
+#include "tests/unit/slower.h"
 
 static char dir[64];
 
@@ -233,7 +234,7 @@ Test(cluster, a_started_program_is_alive_until_it_ends_and_its_last_words_are_ke
     cr_assert_eq(cluster_open_or_make(dir, 7400, NULL, &c, &made), 0);
     cr_assert_eq(process_start(&c, 0, argv, &pid, &offset), 0, "%s", co_sentence());
     cr_assert_eq(process_alive(&c, 0), pid);
-    for (int i = 0; i < 100 && process_alive(&c, 0); i++)
+    for (int i = 0; i < 100 * (int)slower() && process_alive(&c, 0); i++)
         usleep(50000);
     cr_assert_eq(process_alive(&c, 0), 0);
     process_last_words(&c, 0, offset, words);

@@ -12,6 +12,7 @@
 
 #include "common/daemon_http.h"
 #include "common/metrics.h"
+#include "tests/unit/slower.h"
 
 #define BODY_MAX 100u
 #define CHUNK    ((size_t)200000)
@@ -150,7 +151,7 @@ static int begin_wait(void)
 
 static void until(atomic_int *what, int value)
 {
-    for (int i = 0; i < 10000 && atomic_load(what) != value; i++)
+    for (int i = 0; i < 10000 * (int)slower() && atomic_load(what) != value; i++)
         usleep(1000);
     cr_assert_eq(atomic_load(what), value);
 }
@@ -223,7 +224,7 @@ Test(http_service, does_not_hold_up_the_quick_pages)
     for (int i = 2; i < 5; i++)
         waiting[i] = begin_wait();
     /* The three are read before the fourth, in the order in which they came. */
-    for (int i = 0; i < 2000 && !strstr(heard, "HTTP/1.1 503"); i++) {
+    for (int i = 0; i < 2000 * (int)slower() && !strstr(heard, "HTTP/1.1 503"); i++) {
         int fd = dial();
         say(fd, "GET /v1/more HTTP/1.1\r\n" HEAD "\r\n");
         struct pollfd p = {.fd = fd, .events = POLLIN};

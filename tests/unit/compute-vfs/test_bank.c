@@ -111,7 +111,7 @@ static void run_bank(unsigned writers, unsigned readers, unsigned ms, bool two_c
         pthread_create(&w[n].thread, NULL, n < writers ? write_on : read_on, &w[n]);
     }
     for (unsigned i = 0; i < ms; i++) {
-        usleep(1000);
+        usleep(1000 * slower()); /* as much is to happen between two faults, and in all */
         if (every_ms)
             every_ms(i);
     }

@@ -184,7 +184,7 @@ Test(turn, who_waits_before_the_election_has_returned_is_not_forgotten)
 
     mem.wait_at_lead = true;
     sql_do(a, "create table t(v)");
-    for (int i = 0; i < 300 && mem_count.releases == 0; i++)
+    for (int i = 0; i < 300 * (int)slower() && mem_count.releases == 0; i++)
         usleep(10000);
     cr_assert_eq(mem_count.releases, 1);
     sql_close(a);

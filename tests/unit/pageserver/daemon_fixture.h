@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@
 #include "proto/unpack.h"
 #include "tests/unit/pageserver/fake_keepers.h"
 #include "tests/unit/pageserver/ps_util.h"
+#include "tests/unit/slower.h"
 
 /* Not every file uses all of them. */
 #define FIXTURE __attribute__((unused))
@@ -102,13 +104,18 @@ FIXTURE static pid_t spawn(const char *sub, uint16_t at, bool take_over)
     char *argv[] = {(char[]){"pageserver"}, NULL};
     setenv(DAEMON_ENV, options, 1);
     int fd = open(log, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
+    /* By its name: under valgrind the link itself is valgrind. */
+    char self[PATH_MAX];
+    ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
+    cr_assert_gt(len, 0);
+    self[len] = 0;
     pid_t pid = fork();
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(fd, 1);
         dup2(fd, 2);
         close_range(3, ~0u, 0);
-        execv("/proc/self/exe", argv);
+        execv(self, argv);
         _exit(4);
     }
     unsetenv(DAEMON_ENV);
@@ -121,14 +128,14 @@ FIXTURE static int try_connect(struct psock *s, uint16_t at)
     Corallite__Hello hello = CORALLITE__HELLO__INIT;
     hello.has_protocol_min = hello.has_protocol_max = 1;
     hello.protocol_min = hello.protocol_max = CO_PROTOCOL_VERSION;
-    return psock_connect(s, "127.0.0.1", at, &hello, co_now_us() + 1000000, NULL);
+    return psock_connect(s, "127.0.0.1", at, &hello, co_now_us() + 1000000ull * slower(), NULL);
 }
 
 FIXTURE static void reach(struct psock *s, uint16_t at)
 {
     int rc = CO_ERR_CONNECT;
     *s = (struct psock){.fd = -1};
-    for (int i = 0; i < 500 && rc; i++) {
+    for (int i = 0; i < 500 * (int)slower() && rc; i++) {
         rc = try_connect(s, at);
         if (rc)
             usleep(10000);
@@ -190,8 +197,8 @@ FIXTURE static void reply_free(struct reply *r)
 FIXTURE static int call(unsigned type, const ProtobufCMessage *m, struct reply *r)
 {
     *r = (struct reply){0};
-    return psock_call(&client, type, m, NOTHING, co_now_us() + 20000000, &r->frame, &r->body,
-                      &r->error);
+    return psock_call(&client, type, m, NOTHING, co_now_us() + 20000000ull * slower(), &r->frame,
+                      &r->body, &r->error);
 }
 
 /* For a field of a message; never written through. */

@@ -483,7 +483,7 @@ Test(branch, an_expired_branch_is_dropped_unless_it_is_protected)
     cr_assert_eq(change("short", NULL, -1, co_wall_us() + 300000, false), 0, "%s", co_sentence());
     cr_assert_eq(change("kept", NULL, 1, co_wall_us() + 300000, false), 0, "%s", co_sentence());
     char text[500];
-    for (int i = 0; i < 1000 && strcmp(branches(text), "kept,main") != 0; i++)
+    for (int i = 0; i < 1000 * (int)slower() && strcmp(branches(text), "kept,main") != 0; i++)
         usleep(10000);
     expect_branches("kept,main");
 }
@@ -569,7 +569,8 @@ Test(branch, a_restore_that_a_crash_cut_off_is_driven_to_its_end)
     fake_put(&fake, 1, &intent);
     start_daemon();
     char text[500];
-    for (int i = 0; i < 1000 && strcmp(branches(text), "(was),main,probe") != 0; i++)
+    for (int i = 0; i < 1000 * (int)slower() && strcmp(branches(text), "(was),main,probe") != 0;
+         i++)
         usleep(5000);
     expect_branches("(was),main,probe");
     cr_assert_eq(open_branch("main", &now), 0);

@@ -242,7 +242,7 @@ Test(daemon, a_member_that_was_away_is_repaired)
     struct ps_meta m = create("shop");
     cr_assert_not(fake_holds(&fake, 2, "shop", &held));
     fake_set_up(&fake, 2, true);
-    for (int i = 0; i < 1000 && !fake_holds(&fake, 2, "shop", &held); i++)
+    for (int i = 0; i < 1000 * (int)slower() && !fake_holds(&fake, 2, "shop", &held); i++)
         usleep(10000);
     cr_assert(fake_holds(&fake, 2, "shop", &held));
     cr_assert(co_id_eq(&held.id, &m.id) && held.state == PS_ACTIVE);

@@ -1,5 +1,6 @@
 /* test_gc_daemon.c - what a whole pageserver keeps and gives up, against three fake safekeepers. */
 #include "tests/unit/pageserver/daemon_fixture.h"
+#include "tests/unit/slower.h"
 
 TestSuite(gc_daemon, .init = setup, .fini = teardown, .timeout = 60);
 
@@ -63,7 +64,7 @@ static lsn_t cutoff_of(const char *branch)
 /* Waits for it, without reading there: who reads holds. */
 static void await_cutoff(const char *branch, lsn_t want)
 {
-    for (int i = 0; i < 1000 && cutoff_of(branch) < want; i++)
+    for (int i = 0; i < 1000 * (int)slower() && cutoff_of(branch) < want; i++)
         usleep(10000);
     cr_assert_eq(cutoff_of(branch), want);
 }
@@ -277,7 +278,7 @@ static void turn(void)
 static void await_read(const struct co_id *id, lsn_t at)
 {
     int rc = CO_ERR_AGAIN;
-    for (int i = 0; i < 500 && rc == CO_ERR_AGAIN; i++) {
+    for (int i = 0; i < 500 * (int)slower() && rc == CO_ERR_AGAIN; i++) {
         rc = read_at(id, at);
         usleep(10000);
     }
@@ -319,7 +320,7 @@ Test(gc_daemon, a_follower_cuts_where_the_owner_did_and_keeps_its_pins_and_branc
         stop_second();
         start_second(true);
         turn();
-        for (int i = 0; i < 500 && pin("now", lsn[7]); i++)
+        for (int i = 0; i < 500 * (int)slower() && pin("now", lsn[7]); i++)
             usleep(10000);
     }
     cr_assert_eq(pin("more", lsn[8]), 0, "%s", co_sentence());
@@ -345,7 +346,7 @@ Test(gc_daemon, who_reads_at_the_follower_holds_back_the_owners_cut)
         cr_assert_leq(cutoff_of("main"), lsn[3]);
         usleep(100000);
     }
-    for (int i = 0; i < 1500 && cutoff_of("main") <= lsn[3]; i++)
+    for (int i = 0; i < 1500 * (int)slower() && cutoff_of("main") <= lsn[3]; i++)
         usleep(10000);
     cr_assert_geq(cutoff_of("main"), lsn[6], "nobody reads there any more");
     stop_second();

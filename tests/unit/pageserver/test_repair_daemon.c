@@ -1,6 +1,7 @@
 /* test_repair_daemon.c - a whole pageserver that fetches a timeline from the log again, against
  * three fake safekeepers. */
 #include "tests/unit/pageserver/daemon_fixture.h"
+#include "tests/unit/slower.h"
 
 TestSuite(repair_daemon, .init = setup, .fini = teardown, .timeout = 60);
 
@@ -134,7 +135,8 @@ Test(repair_daemon, nothing_is_collected_before_it_is_whole)
     int rc = CO_ERR_BUSY;
     shop(60);
     cr_assert_eq(branch_at("child", scribe.lsn, &child), 0, "%s", co_sentence());
-    for (int i = 0; i < 500 && rc == CO_ERR_BUSY; i++) { /* not so soon after a start */
+    for (int i = 0; i < 500 * (int)slower() && rc == CO_ERR_BUSY;
+         i++) { /* not so soon after a start */
         rc = collect(3000);
         usleep(rc ? 10000 : 0);
     }

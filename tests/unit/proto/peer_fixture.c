@@ -12,6 +12,7 @@
 #include "common/clock_file.h"
 #include "common/log.h"
 #include "proto/limits.h"
+#include "tests/unit/slower.h"
 
 /* -- The server -------------------------------------------------------------------------------- */
 
@@ -133,7 +134,7 @@ void served_stop(struct served *s)
 
 bool reached(_Atomic unsigned *counter, unsigned n)
 {
-    for (int i = 0; i < 2500 && *counter < n; i++)
+    for (int i = 0; i < 2500 * (int)slower() && *counter < n; i++)
         usleep(2000);
     return *counter >= n;
 }

@@ -12,6 +12,7 @@
 #include "proto/peer_sock.h"
 #include "proto/qmsg.h"
 #include "tests/unit/safekeeper/fixture.h"
+#include "tests/unit/slower.h"
 
 #define CLUSTER_TEXT "0102030405060708090a0b0c0d0e0f10"
 
@@ -74,7 +75,7 @@ static inline void daemon_spawn(struct sk_process *p, const char *const *extra)
 static inline bool daemon_listen(struct sk_process *p, const char *until)
 {
     size_t len = 0;
-    uint64_t deadline = co_now_us() + 10000000;
+    uint64_t deadline = co_now_us() + 10000000ull * slower();
     p->text[0] = 0;
     while (co_now_us() < deadline && len < sizeof p->text - 1) {
         struct pollfd pf = {.fd = p->log_fd, .events = POLLIN};
@@ -111,7 +112,7 @@ static inline int daemon_wait(struct sk_process *p)
     int status = 0;
     char sink[4096];
     fcntl(p->log_fd, F_SETFL, O_NONBLOCK);
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < 1000 * (int)slower(); i++) {
         while (read(p->log_fd, sink, sizeof sink) > 0)
             ;
         if (waitpid(p->pid, &status, WNOHANG) == p->pid) {
@@ -170,7 +171,7 @@ static inline Corallite__Hello talk_hello(const struct co_id *cluster)
 
 static inline uint64_t in_5_s(void)
 {
-    return co_now_us() + 5000000;
+    return co_now_us() + 5000000ull * slower();
 }
 
 static inline void talk_open_as(struct sk_talk *t, const struct sk_process *p, Corallite__Role role)
@@ -230,7 +231,7 @@ static inline void talk_expect(struct sk_talk *t, enum frame_type type, struct q
 {
     struct frame_header frame;
     struct co_span body;
-    cr_assert(talk_next(t, 5000, &frame, &body), "no answer within 5 s");
+    cr_assert(talk_next(t, 5000 * (int)slower(), &frame, &body), "no answer within 5 s");
     cr_assert_eq(frame.type, type, "%s came instead of %s", frame_type_name(frame.type),
                  frame_type_name(type));
     cr_assert_eq(qmsg_decode(&frame, body, &t->scratch, out), 0, "%s", co_sentence());

@@ -273,7 +273,7 @@ Test(daemon, unknown_and_dropped_timelines_get_typed_errors)
     for (int round = 0; round < 2; round++) {
         for (int i = 0; i < 2; i++) {
             talk_send(&t, &(struct q_msg){.type = types[i], .term = 2, .nonce = talk_nonce});
-            cr_assert(talk_next(&t, 5000, &frame, &body));
+            cr_assert(talk_next(&t, 5000 * (int)slower(), &frame, &body));
             cr_assert_eq(frame.type, FRAME_ERROR);
             Corallite__Error *e = corallite__error__unpack(NULL, frame.message_bytes, body.data);
             cr_assert(e && e->code == CO_ERR_DROPPED);
@@ -292,7 +292,7 @@ static void expect_error(struct sk_talk *t, int code, const char *word)
 {
     struct frame_header frame;
     struct co_span body;
-    cr_assert(talk_next(t, 5000, &frame, &body), "no answer");
+    cr_assert(talk_next(t, 5000 * (int)slower(), &frame, &body), "no answer");
     cr_assert_eq(frame.type, FRAME_ERROR, "%s", frame_type_name(frame.type));
     Corallite__Error *e = corallite__error__unpack(NULL, frame.message_bytes, body.data);
     cr_assert(e && e->sentence);
@@ -450,7 +450,7 @@ Test(daemon, who_comes_to_follow_while_the_file_is_written_is_in_it_too)
         cr_assert_eq(psock_connect(&s[i], "127.0.0.1", p.port, &hello, in_5_s(), NULL), 0, "%s",
                      co_sentence());
     }
-    for (int i = 0; i < 500 && sk_followers_count(&f) < SK_FOLLOWERS_MAX; i++) {
+    for (int i = 0; i < 500 * (int)slower() && sk_followers_count(&f) < SK_FOLLOWERS_MAX; i++) {
         usleep(10000);
         cr_assert_eq(sk_followers_load(dir, &f), 0, "%s", co_sentence());
     }

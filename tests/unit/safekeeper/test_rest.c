@@ -1,5 +1,6 @@
 /* test_rest.c - many timelines in the real process: few are open, and nobody notices. */
 #include "tests/unit/safekeeper/daemon_fixture.h"
+#include "tests/unit/slower.h"
 
 static void setup(void)
 {
@@ -188,7 +189,8 @@ Test(rest, watcher_is_told_where_a_commit_lsn_moved)
     while (told != tip.lsn) {
         struct frame_header frame;
         struct co_span body;
-        cr_assert(talk_next(&watcher, 5000, &frame, &body), "nothing was told within 5 s");
+        cr_assert(talk_next(&watcher, 5000 * (int)slower(), &frame, &body),
+                  "nothing was told within 5 s");
         cr_assert_eq(frame.type, FRAME_TIMELINE_LISTED);
         cr_assert_eq(frame.request_id, 0);
         Corallite__TimelineListed *m =
