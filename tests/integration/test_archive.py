@@ -37,7 +37,7 @@ class Archived(Cluster):
     def corallite(self, *args, ok=True, timeout=60):
         done = run([os.path.join(BIN, "corallite"), *args], "", timeout, self.env())
         if ok:
-            check(done.returncode == 0, f"corallite {' '.join(args)}: {done.stderr.strip()[-400:]}")
+            check(done.returncode == 0, f"corallite {' '.join(args)}: {(done.stderr or done.stdout).strip()[-400:]}")
         return done
 
     def archived(self, seconds=30):

@@ -12,7 +12,7 @@ from lib.registry import test
 def corallite(cluster, *args, ok=True, timeout=60):
     done = run([os.path.join(BIN, "corallite"), *args], "", timeout, cluster.env())
     if ok:
-        check(done.returncode == 0, f"corallite {' '.join(args)}: {done.stderr.strip()[-400:]}")
+        check(done.returncode == 0, f"corallite {' '.join(args)}: {(done.stderr or done.stdout).strip()[-400:]}")
     return done
 
 

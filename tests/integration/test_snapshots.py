@@ -1,5 +1,6 @@
 """Snapshots in the archive: a lost pageserver begins with them, and everything reads as before; and what is wrong with them."""
 
+import json
 import os
 import random
 import shutil
@@ -107,7 +108,10 @@ def lost_pageserver(t):
         same(before, c, "from the log", most)
         with open(c.log(PAGESERVER)) as f:
             check("cannot be used, the log is replayed instead" in f.read(), "no word of it")
-        c.corallite("check", "--deep")
+        c.archived()  # before, the archive is not looked at: it is still damaged, and nothing else is
+        found = json.loads(c.corallite("check", "--deep", "--json", ok=False).stdout)
+        wrong = [p for b in found["databases"] for p in b["problems"]] + found["store"]["findings"] + found["catalog"]["problems"]
+        check(all("/snap/" in str(p) for p in wrong), f"{wrong}")
     t.note(f"{len(before)} moments")
 
 

@@ -7,7 +7,8 @@
  * p11-kit, which curl and newsboat load, makes a locale then, and holds the lock that the sanitizer
  * takes too when it asks for dlerror(); the lock is spoilt, and the program hangs in its first
  * setlocale(). PHP loads its extensions with RTLD_DEEPBIND, for which the sanitizer ends the
- * program; without it they are loaded like any other's.
+ * program; without it they are loaded like any other's. And what is loaded stays to the end, so that
+ * a report can say whose memory it is about.
  */
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -23,5 +24,5 @@ __attribute__((constructor)) static void begin(void)
 __attribute__((visibility("default"))) void *dlopen(const char *file, int mode)
 {
     void *(*next)(const char *, int) = (void *(*)(const char *, int))dlsym(RTLD_NEXT, "dlopen");
-    return next(file, mode & ~RTLD_DEEPBIND);
+    return next(file, (mode & ~RTLD_DEEPBIND) | RTLD_NODELETE);
 }
