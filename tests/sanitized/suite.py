@@ -85,12 +85,10 @@ class Suite:
         yield pool.Step("simc", "simc " + " ".join(how), [self.path("tests/simc"), "--seed", "1", *how], runs=("tests/simc",))
 
     def fullsim(self):
-        # Its processes are coroutines and may be killed anywhere: what such a one had is not given back.
-        no_leaks = self.kind.options["ASAN_OPTIONS"].replace("detect_leaks=1", "detect_leaks=0")
         for seed in (1, 11):
             how = ["--seed", str(seed), "--runs", "10"]
             yield pool.Step("fullsim", "fullsim " + " ".join(how), [self.path("tests/fullsim"), *how],
-                            options={"ASAN_OPTIONS": no_leaks}, runs=("tests/fullsim",))
+                            options=self.kind.options_of("fullsim"), runs=("tests/fullsim",))
 
     def integration(self):
         listed = subprocess.run(["/usr/bin/python3", "tests/integration/run.py", "--list"], cwd=ROOT, capture_output=True,
@@ -102,7 +100,8 @@ class Suite:
                 self.run.count("integration", 0, 0, 1)
                 print(f"skip {name}: {why}", flush=True)
             else:
-                yield pool.Step("integration", name, ["/usr/bin/python3", "tests/integration/run.py", "--only", name], self.stock)
+                yield pool.Step("integration", name, ["/usr/bin/python3", "tests/integration/run.py", "--only", name], self.stock,
+                                options=self.kind.options_of(name))
 
     def cli(self):
         # man keeps its helpers from opening files, the tool's log among them, unless it is told not to.
