@@ -370,6 +370,7 @@ int __wrap_pr_new(const struct pr_options *options, struct pr_proposer **out)
         proposers[n_proposers].pr = *out;
         proposers[n_proposers++].timeline = options->timeline;
         /* The tool walks also what no compute knows yet: branches whose making was not answered. */
+        work_restore_seen(&options->timeline);
         if (here()->host != HOST_TOOL && !timeline_of(&options->timeline))
             timeline_make(&options->timeline, "main", NULL, 0);
     }

@@ -25,19 +25,25 @@ static struct restore {
 } restores[MAX_RESTORES];
 static uint32_t n_restores;
 
-static void done(struct restore *r, const Corallite__Branched *m)
+/* What the name goes to. */
+static void note_timeline(const struct restore *r)
 {
     struct timeline *t = r->from;
+    while (t->parent && r->lsn <= t->base)
+        t = t->parent;
+    timeline_make(&r->id, r->name, t, r->lsn);
+}
+
+static void done(struct restore *r, const Corallite__Branched *m)
+{
     if (m->lsn != r->lsn || strcmp(m->kept_as ? m->kept_as : "", r->keep) != 0)
         violation("branch %s was to be restored to %llx and kept as %s; it is at %llx, kept as %s",
                   r->name, (unsigned long long)r->lsn, r->keep, (unsigned long long)m->lsn,
                   m->kept_as ? m->kept_as : "nothing");
-    while (t->parent && r->lsn <= t->base)
-        t = t->parent;
     snprintf(r->old->branch, sizeof r->old->branch, "%s", r->keep);
     r->old->moving = false;
     r->old->sealed = true;
-    timeline_make(&r->id, r->name, t, r->lsn);
+    note_timeline(r);
     r->open = false;
     probe(P_RESTORE);
 }
@@ -92,6 +98,13 @@ void work_restore(struct conn *c)
     snprintf(r->keep, sizeof r->keep, "kept%u", n_restores++);
     t->moving = true;
     drive(c, r);
+}
+
+void work_restore_seen(const struct co_id *id)
+{
+    for (uint32_t i = 0; i < n_restores; i++)
+        if (restores[i].open && co_id_eq(&restores[i].id, id))
+            note_timeline(&restores[i]);
 }
 
 bool work_restores_open(void)

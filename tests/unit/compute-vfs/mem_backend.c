@@ -97,9 +97,15 @@ static void unlock_g(void)
     pthread_mutex_unlock(&G);
 }
 
+/* Threads that waited are not in the child, and a broadcast would wait for them to go. */
+static void unlock_g_in_child(void)
+{
+    changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+    unlock_g();
+}
 __attribute__((constructor)) static void watch_forks(void)
 {
-    pthread_atfork(lock_g, unlock_g, unlock_g);
+    pthread_atfork(lock_g, unlock_g, unlock_g_in_child);
 }
 static struct mem_db *dbs;
 
