@@ -1,8 +1,8 @@
 /*
- * tsan_close.c - ThreadSanitizer learns of the descriptors that libuv closes. It keeps by number who
- * used a descriptor, and forgets that at close(); but libuv closes by syscall(SYS_close), which it
- * does not see, and openat() it does not see either. So the next file of that number was reported
- * when another thread closed it: against a read of a socket that had long been gone.
+ * tsan_close.c - ThreadSanitizer learns of the descriptors that libuv closes. It keeps by number
+ * who used a descriptor, and forgets that at close(); but libuv closes by syscall(SYS_close), which
+ * it does not see, and openat() it does not see either. So the next file of that number was
+ * reported when another thread closed it: against a read of a socket that had long been gone.
  */
 #include <dlfcn.h>
 #include <stdarg.h>

@@ -179,6 +179,8 @@ class Cluster:
             raise Failure(f"{node} ended with status {code}: {self.last_words(node)}")
         try:
             socket.create_connection((self.host, self.port[node]), 0.2).close()
+            if self.host == "127.0.0.1":  # HTTP is there a moment later
+                socket.create_connection((self.host, self.http[node]), 0.2).close()
             return True
         except OSError:
             return False

@@ -8,6 +8,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* common/error.h's, where that is linked in: most often what a check's own message would say. */
+__attribute__((weak)) const char *co_sentence(void);
+
 #define LIMIT_S 60u /* of a test, times what $SLOWER says (tests/sanitized/kinds.py) */
 
 static struct shim_test *tests, **last = &tests;
@@ -30,7 +33,9 @@ void shim_check(int good, int fatal, const char *file, int line, const char *wha
 {
     if (good)
         return;
-    fprintf(stderr, "    %s:%d: %s\n", file, line, what);
+    const char *sentence = co_sentence ? co_sentence() : "";
+    fprintf(stderr, "    %s:%d: %s%s%s\n", file, line, what, *sentence ? "; the last error: " : "",
+            sentence);
     failed_checks++;
     if (fatal)
         _exit(1);

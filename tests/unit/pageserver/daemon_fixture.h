@@ -83,7 +83,7 @@ __attribute__((constructor)) static void become_daemon(void)
         o.nodes[i].port = (uint16_t)p[i];
         snprintf(o.nodes[i].host, sizeof o.nodes[i].host, "127.0.0.1");
     }
-    ps_ask_ms = 4000;
+    ps_ask_ms = 4000 * slower();
     ps_gc_ttl_us = ttl_ms * 1000ull;
     ps_gc_every_us = 50000;
     exit(ps_server_run(&o)); /* so that leaks of the daemon are reported too */
@@ -100,7 +100,7 @@ FIXTURE static pid_t spawn(const char *sub, uint16_t at, bool take_over)
     snprintf(log, sizeof log, "%s/%s.log", dir, sub);
     snprintf(options, sizeof options, "%s/%s %s %u %u %u %u %d %u %u", dir, sub,
              co_id_format(&cluster, id), at, fake.node[0].port, fake.node[1].port,
-             fake.node[2].port, take_over, spawn_follows, spawn_ttl_ms);
+             fake.node[2].port, take_over, spawn_follows, spawn_ttl_ms * slower());
     char *argv[] = {(char[]){"pageserver"}, NULL};
     setenv(DAEMON_ENV, options, 1);
     int fd = open(log, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);

@@ -176,7 +176,7 @@ Test(gc_daemon, nothing_goes_before_the_readers_of_the_time_before_the_start_are
     start_daemon();
     cr_assert_eq(collect(false, NULL, &done), CO_ERR_BUSY);
     cr_assert(strstr(co_sentence(), "was started a moment ago"), "%s", co_sentence());
-    usleep(500000);
+    usleep(500000 * slower());
     cr_assert_eq(collect(false, NULL, &done), 0, "%s", co_sentence());
 }
 
@@ -187,7 +187,7 @@ Test(gc_daemon, who_reads_an_old_moment_holds_it)
     cr_assert_eq(read_at(&tl.id, lsn[1]), 0);
     cr_assert_eq(retain("main", 45 * SECOND), 0, "%s", co_sentence());
     for (int i = 0; i < 40; i++) {
-        usleep(50000);
+        usleep(50000 * slower());
         cr_assert_eq(read_at(&tl.id, lsn[1]), 0, "round %d: %s", i, co_sentence());
     }
     cr_assert_leq(cutoff_of("main"), lsn[1]);
@@ -204,7 +204,7 @@ Test(gc_daemon, what_is_erased_is_noted_on_the_safekeepers_and_stays_erased)
     shop();
     when_format(us[8] + SECOND, before);
     when_format(us[3] + SECOND, early);
-    usleep(900000);
+    usleep(900000 * slower());
     cr_assert_eq(collect(true, before, &dry), 0, "%s", co_sentence());
     cr_assert(dry.versions == 8 && dry.commits == 8, "%llu versions, %llu commits",
               (unsigned long long)dry.versions, (unsigned long long)dry.commits);
@@ -301,7 +301,7 @@ Test(gc_daemon, a_follower_cuts_where_the_owner_did_and_keeps_its_pins_and_branc
     cr_assert_eq(retain("main", 45 * SECOND), CO_ERR_FOLLOWER);
     cr_assert_eq(cutoff_of("main"), 0);
     turn();
-    usleep(900000); /* what was read above is out of mind */
+    usleep(900000 * slower()); /* what was read above is out of mind */
     cr_assert_eq(retain("main", 45 * SECOND), 0, "%s", co_sentence());
     await_cutoff("main", lsn[6]);
     turn();
@@ -344,7 +344,7 @@ Test(gc_daemon, who_reads_at_the_follower_holds_back_the_owners_cut)
         cr_assert_eq(read_at(&tl.id, lsn[3]), 0, "after %d ms: %s", i * 100, co_sentence());
         turn();
         cr_assert_leq(cutoff_of("main"), lsn[3]);
-        usleep(100000);
+        usleep(100000 * slower());
     }
     for (int i = 0; i < 1500 * (int)slower() && cutoff_of("main") <= lsn[3]; i++)
         usleep(10000);

@@ -187,7 +187,7 @@ static void stand_still(useconds_t us)
 Test(peer_guard, does_not_blame_others_for_its_own_pause)
 {
     /* A daemon that was stopped counts none of that time against those who were sending. */
-    peer_limits.grace_ms = 200;
+    peer_limits.grace_ms = 200 * slower();
     struct co_buf frame = {0};
     int fd = naked_connect(served.port);
     naked_greet(fd);
@@ -195,7 +195,7 @@ Test(peer_guard, does_not_blame_others_for_its_own_pause)
                  0);
     naked_send(fd, frame.data, 10);
     usleep(50000);
-    stand_still(600000);
+    stand_still(600000 * slower());
     usleep(50000);
     naked_send(fd, frame.data + 10, frame.len - 10);
     struct frame_header h;
