@@ -2,7 +2,7 @@
 """suite.py address|thread|memcheck [PART...] - the whole suite under a sanitizer or valgrind's memcheck.
 
 $B is a build directory that was made for it. Parts: canary unit sim simc fullsim integration cli chaos sqlite; what does not
-run under a tool, and why, is in kinds.py and is printed. ONLY="name name" limits `integration`. Stock programs have the
+run under a tool, and why, is in kinds.py and is printed. ONLY="name module/suite" limits `integration` and `unit`. Stock programs have the
 sanitizer's library preloaded. A report with a frame of ours fails the step that it came in (reports.py); what stock programs
 do by themselves is counted and told. A test that fails without a report fails here too. $JOBS (2) steps run at a time; each is noted
 (steps.py), and RESUME=yes leaves out what has passed with this build. Ends with `N passed, N failed, N skipped`.
@@ -25,6 +25,7 @@ import reports  # noqa: E402
 import steps  # noqa: E402
 
 PARTS = ("canary", "unit", "sim", "simc", "fullsim", "integration", "cli", "chaos", "sqlite")
+ONLY = os.environ.get("ONLY", "").split()
 TEST = re.compile(r"^Test\(\s*(\w+)", re.M)
 
 
@@ -71,6 +72,8 @@ class Suite:
         for module in sorted(m for m in os.listdir(unit) if os.path.isdir(os.path.join(unit, m))):
             binary = self.path(f"tests/unit-{module}")
             for suite, n in sorted(suites_of(os.path.join(unit, module)).items()):
+                if ONLY and f"{module}/{suite}" not in ONLY:
+                    continue
                 # Under ASan these are Criterion's, else shim/ stands in its place.
                 which = ["--filter", suite + "/*"] if self.kind is kinds.ADDRESS else [suite + "/"]
                 yield pool.Step("unit", f"unit {module}/{suite}", [binary, *which], env, tests=n,
@@ -94,7 +97,7 @@ class Suite:
         listed = subprocess.run(["/usr/bin/python3", "tests/integration/run.py", "--list"], cwd=ROOT, capture_output=True,
                                 text=True, check=True).stdout
         names = [line.split()[0].rstrip(":") for line in listed.splitlines() if line.strip()]
-        for name in os.environ.get("ONLY", "").split() or names:
+        for name in (n for n in names if not ONLY or n in ONLY):
             why = self.kind.tests.get(name)
             if why:
                 self.run.count("integration", 0, 0, 1)
@@ -127,6 +130,9 @@ class Suite:
         for part in parts:
             if part != "canary" and part not in self.kind.parts:
                 todo += getattr(self, part)()
+        for name in sorted(set(ONLY) - {step.name.removeprefix("unit ") for step in todo} - set(self.kind.tests)):
+            self.run.count("only", 0, 1, 0)
+            print(f"not ok {name}: no part has it", flush=True)
         self.run.run_all(todo)
 
 
