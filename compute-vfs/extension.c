@@ -162,7 +162,7 @@ static int on_connection(sqlite3 *db, char **error, const sqlite3_api_routines *
 /* All our calls go through one table, so there is one SQLite a process for us: the first. */
 static int take_table(char **error, const sqlite3_api_routines *api)
 {
-    const sqlite3_api_routines *none = NULL;
+    const sqlite3_api_routines *taken = __atomic_load_n(&sqlite3_api, __ATOMIC_SEQ_CST);
 
     if (!api)
         return SQLITE_ERROR; /* an SQLite without loadable extensions: nothing can be called */
@@ -171,9 +171,11 @@ static int take_table(char **error, const sqlite3_api_routines *api)
                               api->libversion());
         return SQLITE_ERROR;
     }
-    if (__atomic_compare_exchange_n(&sqlite3_api, &none, api, false, __ATOMIC_SEQ_CST,
-                                    __ATOMIC_SEQ_CST) ||
-        none == api)
+    /* Written once only: connections read it while others load the extension again. */
+    if (!taken && __atomic_compare_exchange_n(&sqlite3_api, &taken, api, false, __ATOMIC_SEQ_CST,
+                                              __ATOMIC_SEQ_CST))
+        return SQLITE_OK;
+    if (taken == api)
         return SQLITE_OK;
     *error = api->mprintf("this process has two SQLite libraries, and Corallite serves the other "
                           "one (%s): open the database through that",
