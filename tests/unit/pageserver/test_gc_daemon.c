@@ -5,7 +5,8 @@
 TestSuite(gc_daemon, .init = setup, .fini = teardown, .timeout = 60);
 
 #define N      12
-#define SECOND 1000000u
+#define SECOND (1000000ull * slower()) /* so that a cut is where the test wants it while it lasts  \
+                                        */
 
 static struct ps_meta tl;
 static lsn_t lsn[N];
@@ -274,11 +275,12 @@ static void turn(void)
     second = s;
 }
 
-/* Retries while a follower has not heard yet. */
+/* Retries while a follower has not heard yet, of this timeline or of anything. */
 static void await_read(const struct co_id *id, lsn_t at)
 {
     int rc = CO_ERR_AGAIN;
-    for (int i = 0; i < 500 * (int)slower() && rc == CO_ERR_AGAIN; i++) {
+    for (int i = 0; i < 500 * (int)slower() && (rc == CO_ERR_AGAIN || rc == CO_ERR_NO_QUORUM);
+         i++) {
         rc = read_at(id, at);
         usleep(10000);
     }
