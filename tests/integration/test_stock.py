@@ -9,13 +9,17 @@ import subprocess
 import time
 
 from lib import pragmas_doc
-from lib.cluster import (BIN, EXTENSION, NODES, PAGESERVER, Failure, check, last_error, load_extension,
+from lib.cluster import (BIN, EXTENSION, NODES, PAGESERVER, SLOWER, Failure, check, last_error, load_extension,
                          popen, socket_bytes)
 from lib.registry import test
 from test_branches import corallite
 
 PROGRAMS = ("stock_calls", "stock_transactions")
 SECONDS = 120  # of a case
+
+
+# What a sanitizer cannot run (tests/sanitized/kinds.py has the reason).
+WITHOUT = os.environ.get("STOCK_WITHOUT", "").split()
 
 
 def cases(program):
@@ -78,6 +82,9 @@ def stock_programs(t):
     with t.cluster() as c:
         for program in PROGRAMS:
             for case in cases(os.path.join(BIN, "tests", "integration", program)):
+                if case in WITHOUT:
+                    t.note(f"{case} is left out")
+                    continue
                 folder = os.path.join(t.dir, f"plain-{case}")
                 os.makedirs(folder)
                 began = time.monotonic()
@@ -93,7 +100,7 @@ def stock_programs(t):
             wrong.append(f"'{key}' is not in docs/pragmas.md: {answers}")
         elif documented[key] != answers:
             wrong.append(f"'{key}': docs/pragmas.md says {documented[key]}, seen {answers}")
-    if not wrong:
+    if not wrong and not WITHOUT:
         wrong += [f"'{key}' of docs/pragmas.md was not seen" for key in documented if key not in seen]
     check(not wrong, " || ".join(wrong))
 
@@ -247,7 +254,7 @@ def staleness(t):
         after = sent(c)
         check(sum(before.values()) > 0, f"nothing was ever sent: {before}")
         # A sign of life to a daemon may fall in between.
-        check(sum(after.values()) - sum(before.values()) < 300, f"300 stale reads sent: {before}, {after}")
+        check(sum(after.values()) - sum(before.values()) < 300 * SLOWER, f"300 stale reads sent: {before}, {after}")
         shell = c.shell("INSERT INTO t VALUES('second'); PRAGMA corallite_last_commit; PRAGMA corallite_lsn;")
         commit, lsn = shell.stdout.split()
         check(stale.execute("SELECT count(*) FROM t").fetchone() == (1,), "staleness=1h has asked")
