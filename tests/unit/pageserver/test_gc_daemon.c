@@ -4,9 +4,10 @@
 
 TestSuite(gc_daemon, .init = setup, .fini = teardown, .timeout = 60);
 
-#define N      12
-#define SECOND (1000000ull * slower()) /* so that a cut is where the test wants it while it lasts  \
-                                        */
+#define N 12
+#define SECOND                                                                                     \
+    (1000000ull * slower()) /* so that a cut is where the test wants it while it lasts             \
+                             */
 
 static struct ps_meta tl;
 static lsn_t lsn[N];
