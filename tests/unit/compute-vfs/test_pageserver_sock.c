@@ -559,8 +559,8 @@ static void *ask_often(void *arg)
     p.data = bytes;
     page_bytes(3, 8192, want);
     for (unsigned i = 0; i < 200; i++) {
-        if (pages->ops->get(pages, &timeline, 8192, 0, PAGE, &p, 1, 10000) != 0 || p.status != 0 ||
-            memcmp(bytes, want, PAGE) != 0)
+        if (pages->ops->get(pages, &timeline, 8192, 0, PAGE, &p, 1, 10000 * slower()) != 0 ||
+            p.status != 0 || memcmp(bytes, want, PAGE) != 0)
             ++*failures;
     }
     return NULL;
