@@ -339,6 +339,13 @@ static int start(struct daemon *d, const struct options *o, struct co_identity *
     if (rc)
         return rc;
     uv_loop_init(&d->loop);
+    /* Before anybody can connect: who is answered may send SIGTERM, and means a clean stop. */
+    uv_signal_init(&d->loop, &d->terminate);
+    uv_signal_init(&d->loop, &d->interrupt);
+    d->terminate.data = d->interrupt.data = d;
+    uv_signal_start(&d->terminate, on_signal, SIGTERM);
+    uv_signal_start(&d->interrupt, on_signal, SIGINT);
+    co_stop_hold_signals();
     struct sk_server_options server = {.dir = o->dir,
                                        .identity = identity,
                                        .lives = &d->lives,
@@ -353,12 +360,6 @@ static int start(struct daemon *d, const struct options *o, struct co_identity *
         rc = co_http_start(o->http_host, o->http_port, answer_http, d, &d->http);
     if (rc)
         return rc;
-    uv_signal_init(&d->loop, &d->terminate);
-    uv_signal_init(&d->loop, &d->interrupt);
-    d->terminate.data = d->interrupt.data = d;
-    uv_signal_start(&d->terminate, on_signal, SIGTERM);
-    uv_signal_start(&d->interrupt, on_signal, SIGINT);
-    co_stop_hold_signals();
     return 0;
 }
 

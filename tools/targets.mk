@@ -89,7 +89,7 @@ $(B)/tests/damage: $(call objs,$(wildcard tests/damage/*.c)) $(B)/libpageserver.
 	$(call say,LINK,$@)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -pie $^ -o $@ $(DAEMON_LIBS) -llmdb -ljansson
 
-integration: all $(B)/tests/s3-sign $(INTEGRATION_BINS) $(B)/tests/integration/fsync_fails.so $(B)/tests/chaos-proxy $(B)/tests/branch-client $(B)/tests/damage
+integration: all $(B)/tests/s3-sign $(INTEGRATION_BINS) $(B)/tests/integration/fsync_fails.so $(B)/tests/chaos-proxy $(B)/tests/chaos-clock.so $(B)/tests/branch-client $(B)/tests/damage
 	@tools/deps test
 	@B=$(B) python3 tests/integration/run.py $(ARGS)
 
@@ -195,7 +195,7 @@ sanitize:
 # The whole suite under ASan and UBSan, under TSan, under valgrind's memcheck: by hand, an hour or more each.
 # PARTS='unit integration' ONLY='name ...' SUITE_JOBS=2 RESUME=yes: tests/sanitized/suite.py. sanitizers: one after the other.
 .PHONY: sanitize-all tsan-all valgrind sanitizers
-SUITE_BINS = all unit-bins $(INTEGRATION_BINS) $(B)/tests/chaos-proxy $(B)/tests/branch-client $(B)/tests/s3-sign \
+SUITE_BINS = all unit-bins $(INTEGRATION_BINS) $(B)/tests/chaos-proxy $(B)/tests/chaos-clock.so $(B)/tests/branch-client $(B)/tests/s3-sign \
              $(B)/tests/integration/fsync_fails.so $(B)/tests/damage $(B)/tests/sim $(B)/tests/simc \
              $(B)/tests/sanitized/canary $(B)/tests/sanitized/canaryextension.so $(B)/tests/sanitized/first.so \
              $(B)/tests/canary

@@ -119,7 +119,12 @@ def outcome_learned_late(t):
             one.execute("INSERT INTO t VALUES(1)")
             two.execute("INSERT INTO t VALUES(2)")
         t.note(f"{TERMS_KEPT + 100} terms in {time.monotonic() - began:.1f} s")
-        until(lambda: caught_up(c), 20, "all three have everything")
+
+        def write_and_look():  # what one lacks comes with a write
+            one.execute("INSERT INTO t VALUES(1)")
+            return caught_up(c)
+
+        until(write_and_look, 20, "all three have everything")
         c.shell("INSERT INTO t VALUES(3);")
         rows = c.shell("SELECT a FROM t;").stdout.split("\n")
         told = {word: one.execute("SELECT corallite_commit_status(?)", (i,)).fetchone()[0]
