@@ -296,7 +296,9 @@ static void reset_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
     n->adopted = n->broken = false;
     n->match_lsn = n->written_lsn = n->sent_lsn = 0;
     n->part_sent = n->part_have = 0;
-    n->newest_end = n->before_end = 0; /* its LSNs come again */
+    if (!co_mutated(APPENDS_REMEMBERED)) {
+        n->newest_end = n->before_end = 0; /* their LSNs come again */
+    }
     n->told_commit = 0;
     n->elected_us = n->sent_us = 0;
     n->progress_us = now;
