@@ -290,6 +290,8 @@ CO_MUST_CHECK int cv_turn_take(struct cv_database *db, struct cv_handle *h, bool
 bool cv_turn_expect(struct cv_database *db, struct cv_handle *h);
 /* It did not ask. */
 void cv_turn_forgo(struct cv_database *db, struct cv_handle *h);
+/* Somebody in this process waits for the turn, and nobody elsewhere for the lease. */
+bool cv_turn_is_wanted(struct cv_database *db);
 void cv_turn_give_back(struct cv_database *db, struct cv_handle *h);
 /* Sleeps up to `us`; returns early once the turn is reserved for the handle of this id. false: it
  * has not slept, since that handle is gone or is slept for already. */

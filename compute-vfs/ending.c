@@ -203,6 +203,11 @@ void cv_ending_unlock(struct cv_conn *c)
     c->shipped_frame = 0;
     cv_commit_discard(&c->commit);
     cv_shm_all_backfilled(&c->shm);
+    /* Whoever waits for the turn in this process is woken first, and runs while the record is sent.
+     * Where nobody does, or other processes ask for the lease, it is sent at once: a term that is
+     * lost meanwhile takes with it what the log has not got. */
+    if (committed && !cv_turn_is_wanted(c->db))
+        cv_commit_ship(c->db);
     cv_turn_give_back(c->db, &c->handle);
     if (committed)
         cv_commit_ship(c->db);

@@ -251,6 +251,16 @@ static void begin_release(struct cv_database *db)
     tell_keeper(db);
 }
 
+bool cv_turn_is_wanted(struct cv_database *db)
+{
+    bool wanted;
+
+    pthread_mutex_lock(&db->lock);
+    wanted = db->queue_first && !db->others_wait;
+    pthread_mutex_unlock(&db->lock);
+    return wanted;
+}
+
 void cv_turn_give_back(struct cv_database *db, struct cv_handle *h)
 {
     pthread_mutex_lock(&db->lock);

@@ -137,9 +137,8 @@ class Cluster:
         self.http = {PAGESERVER: ports[1], 1: ports[3], 2: ports[5], 3: ports[7]}
         self.process = {}
         if start:
-            for node in NODES + (PAGESERVER,):
-                self.start(node, wait=False)
-            self.wait_ready()
+            self.start_everything()
+            until(self.knows_all, 20, "the pageserver has connections to all three safekeepers")
 
     # -- daemons --------------------------------------------------------------------------------
 
@@ -217,6 +216,12 @@ class Cluster:
         for node in NODES + (PAGESERVER,):
             self.start(node, wait=False)
         self.wait_ready()
+
+    def knows_all(self):
+        """What is made earlier is made by two safekeepers, and the third hears of it later."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http[PAGESERVER]}/metrics", timeout=5) as answer:
+            found = re.findall(r'^corallite_pageserver_safekeeper_connected\{node="\d+"\} (\d)$', answer.read().decode(), re.M)
+        return found.count("1") == 3
 
     def close(self):
         for process in self.process.values():
