@@ -74,7 +74,7 @@ def pruned_archive(t):
         check({**would, "dry_run": False, "manifests": 0} == {**did, "manifests": 0}, f"said {would}, did {did}")
         check(not os.path.exists(stray) or not os.listdir(stray), "nobody's object is still there")
         check(c.log_bytes() == was - did["log_bytes"], "the log has not become smaller by that much")
-        check(c.begins(main)[0] != f"{0x1000:016x}", "the log's begin is still there")
+        check(f"{0x1000:016x}" not in c.begins(main), "the log's begin is still there")  # all may have gone, where the snapshot is that new
         t.note(f"{was >> 10} KiB of log, of which {did['log_bytes'] >> 10} KiB went with {did['log_objects']} objects")
         same(before, c, "after pruning")
         c.corallite("check", "--deep", timeout=120)
