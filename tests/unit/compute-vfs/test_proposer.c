@@ -1666,6 +1666,32 @@ Test(proposer, a_strict_position_reaches_what_one_of_the_majority_knows_to_be_co
     cr_assert_eq(told(PR_POSITION)->lsn, LSN_FIRST + 1600);
 }
 
+Test(proposer, answers_that_lie_a_lease_apart_do_not_count_together)
+{
+    /* Node 2 answered before it heard of a commit, and node 1 after its disk had gone back behind
+     * it: together they would not know of it, though each of them was honest. */
+    for (uint32_t k = 1; k <= 3; k++) {
+        up(k);
+    }
+    ask(9);
+    receive(2, answer_pos(1, LSN_FIRST + 800, LSN_FIRST + 800));
+    uint64_t first = now;
+    do {
+        wait_us(100000);
+    } while (now - first <= L_US || !sent(1, FRAME_READ_POS));
+    struct q_msg one = answer_pos(1, LSN_FIRST + 800, LSN_FIRST + 800), two = one;
+    receive(1, one);
+    cr_assert_null(told(PR_POSITION));
+    two.known_commit = LSN_FIRST + 1600;
+    receive(2, two);
+    cr_assert_null(told(PR_POSITION), "800 would miss a commit");
+    struct q_msg three_ = pos(1, 1, LSN_FIRST + 1600, LSN_FIRST + 1600);
+    three_.read_id = one.read_id;
+    receive(3, three_);
+    cr_assert_not_null(told(PR_POSITION));
+    cr_assert_eq(told(PR_POSITION)->lsn, LSN_FIRST + 1600);
+}
+
 Test(proposer, beside_the_vote_of_a_fresh_start_those_who_are_connected_are_heard_for_a_moment)
 {
     /* Nodes 1 and 2 are a majority, but node 1 may be an older image of which only node 3 knows. */
