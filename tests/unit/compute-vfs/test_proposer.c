@@ -1692,6 +1692,36 @@ Test(proposer, answers_that_lie_a_lease_apart_do_not_count_together)
     cr_assert_eq(told(PR_POSITION)->lsn, LSN_FIRST + 1600);
 }
 
+Test(proposer, what_a_new_member_has_is_never_cut_only_from_its_configuration_on)
+{
+    /* Below that the others may have collapsed their histories before it came: then the next leader
+     * finds nothing in common with it, and cuts it back to what it knows itself to be committed. */
+    lead(5000);
+    receive(3, ack(5000));
+    change(members(1, 3, 4));
+    up(4);
+    lsn_t joint = view().tip_lsn;
+    for (uint32_t k = 1; k <= 3; k++) {
+        receive(k, ack(joint));
+    }
+    cr_assert_eq(view().commit_lsn, joint);
+    change(members(1, 3, 4));
+    receive(4, ack(4800));
+    wait_us(1000000);
+    cr_assert_eq(known_of(sent(1, FRAME_APPEND), 4)->flush_lsn, 4800);
+    cr_assert_eq(known_of(sent(1, FRAME_APPEND), 4)->commit_lsn, 0, "it may come to nothing");
+    lsn_t end = view().tip_lsn;
+    receive(1, ack(end));
+    receive(3, ack(end));
+    cr_assert_not_null(told(PR_CONFIG));
+    wait_us(1000000);
+    cr_assert_eq(known_of(sent(1, FRAME_APPEND), 4)->commit_lsn, 0, "a member that lags");
+    cr_assert_eq(known_of(sent(1, FRAME_APPEND), 3)->commit_lsn, end);
+    receive(4, ack(end));
+    wait_us(1000000);
+    cr_assert_eq(known_of(sent(1, FRAME_APPEND), 4)->commit_lsn, end);
+}
+
 Test(proposer, beside_the_vote_of_a_fresh_start_those_who_are_connected_are_heard_for_a_moment)
 {
     /* Nodes 1 and 2 are a majority, but node 1 may be an older image of which only node 3 knows. */
