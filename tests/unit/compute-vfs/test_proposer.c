@@ -1692,6 +1692,41 @@ Test(proposer, answers_that_lie_a_lease_apart_do_not_count_together)
     cr_assert_eq(told(PR_POSITION)->lsn, LSN_FIRST + 1600);
 }
 
+/* The campaign is over; the next one sends VOTE. */
+static void campaign_again(void)
+{
+    while (!told(PR_REFUSED)) {
+        wait_us(10000);
+    }
+    for (uint32_t k = 1; !sent(1, FRAME_VOTE); k = 3 - k) {
+        wait_us(10000);
+        if (!sent(1, FRAME_VOTE)) {
+            receive(k, pos(1, 0, LSN_FIRST, LSN_FIRST));
+        }
+    }
+}
+
+Test(proposer, votes_that_lie_a_lease_apart_do_not_count_together)
+{
+    /* As with positions: node 2 voted before it heard of a commit, node 1 with a disk that had gone
+     * back behind it. A campaign takes as long as that only after some that nobody heard. */
+    campaign(1);
+    for (int unheard = 0; unheard < 3; unheard++) {
+        campaign_again();
+    }
+    receive(2, voted(1, h1, LSN_FIRST, LSN_FIRST));
+    for (uint64_t us = 0; us <= L_US; us += 10000) {
+        wait_us(10000);
+        cr_assert(!told(PR_REFUSED), "it is still waited for");
+    }
+    receive(1, voted(1, h1, LSN_FIRST, LSN_FIRST));
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+    campaign_again();
+    receive(1, voted(1, h1, LSN_FIRST, LSN_FIRST));
+    receive(2, voted(1, h1, LSN_FIRST, LSN_FIRST));
+    cr_assert_eq(view().state, PR_RECOVER, "asked again, both count");
+}
+
 Test(proposer, what_a_new_member_has_is_never_cut_only_from_its_configuration_on)
 {
     /* Below that the others may have collapsed their histories before it came: then the next leader
