@@ -123,7 +123,7 @@ static void ask_rest(struct pr_proposer *pr, uint64_t now)
 static void begin_round(struct pr_proposer *pr, uint64_t now)
 {
     bool again = pr->reask_us > PR_REASK_US;
-    pr->round++;
+    pr->round = now > pr->round ? now : pr->round + 1;
     pr->round_open = true;
     pr->round_us = now;
     pr->round_rest = pr->round_histories = false;
@@ -190,8 +190,17 @@ int pr_on_pos(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, 
     return 0;
 }
 
+/* A round's number is when it began, or a little more. Answers to rounds that lie further apart
+ * than a lease do not count together: one may be of before its node heard of a commit, the other of
+ * after its disk went back behind that. */
+static uint64_t recent(const struct pr_proposer *pr, uint64_t round, uint64_t now)
+{
+    uint64_t oldest = now > pr->o.lease_us ? now - pr->o.lease_us : 0;
+    return round > oldest ? round : oldest;
+}
+
 /* Answers to `round` or a later one. They need not be of one and the same: each was given after the
- * question came, and that is all that counts. */
+ * question came. */
 static bool answered(const struct pr_proposer *pr, const struct pr_node *n, uint64_t round)
 {
     (void)pr;
@@ -241,12 +250,13 @@ static lsn_t beyond(const struct pr_proposer *pr, uint64_t round, lsn_t lsn)
 }
 
 /* Now it is known for each question how far the log may have reached when it came. */
-static void learn_bounds(struct pr_proposer *pr)
+static void learn_bounds(struct pr_proposer *pr, uint64_t now)
 {
     for (uint32_t i = 0; i < pr->n_asks; i++) {
         struct pr_ask *a = &pr->asks[i];
-        const struct pr_pos *top = a->resolve ? NULL : quorum_since(pr, a->min_round);
-        lsn_t p = top ? beyond(pr, a->min_round, top->flush_lsn) : 0;
+        uint64_t since = recent(pr, a->min_round, now);
+        const struct pr_pos *top = a->resolve ? NULL : quorum_since(pr, since);
+        lsn_t p = top ? beyond(pr, since, top->flush_lsn) : 0;
         if (top && (!a->have_p || p < a->p)) {
             a->have_p = true;
             a->p = p;
@@ -470,10 +480,10 @@ static void end_settling(struct pr_proposer *pr, uint64_t now)
 void pr_ask_tick(struct pr_proposer *pr, uint64_t now)
 {
     if (pr->n_asks > 0) {
-        uint64_t since = pr->closed_round + 1;
+        uint64_t since = recent(pr, pr->closed_round + 1, now);
         const struct pr_pos *top = pr->round_open ? quorum_since(pr, since) : NULL;
         if (top) {
-            learn_bounds(pr);
+            learn_bounds(pr, now);
             close_round(pr, now);
         }
         answer(pr, now);

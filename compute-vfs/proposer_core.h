@@ -76,7 +76,8 @@ struct pr_node {
     /* campaign */
     uint64_t lease_info_us; /* when lease_held was learnt; 0: never */
     bool lease_held;
-    bool granted;     /* a vote in (term, nonce) */
+    uint64_t vote_us; /* the first VOTE in (term, nonce) was sent; 0: not yet */
+    bool granted;     /* a vote in it */
     bool answered;    /* granted or not */
     bool fresh;       /* it has followed no leader since its start */
     bool state_known; /* `state` is of this term */
@@ -150,6 +151,7 @@ struct pr_proposer {
     enum pr_phase phase;
     uint64_t phase_until_us;
     uint64_t voting_us;         /* when VOTE was sent */
+    uint64_t votes_since_us;    /* votes that were asked for before do not count (try_elect) */
     uint64_t grace_until_us;    /* see hears_others; 0: nothing is waited for */
     uint64_t campaign_since_us; /* the first of those that followed each other */
     uint64_t in_use_until_us;   /* the lease's holder has a transaction open; 0: not heard of */

@@ -93,6 +93,7 @@ void pr_send_vote(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
     struct q_msg *m = pr_send(pr, n, FRAME_VOTE);
     if (m) {
+        n->vote_us = n->vote_us ? n->vote_us : now;
         m->nonce = pr->nonce;
         m->waited_us = now - pr->campaign_since_us;
         pr->candidate_used = true;
@@ -113,6 +114,7 @@ static void new_candidate(struct pr_proposer *pr)
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         pr->nodes[i].granted = pr->nodes[i].answered = false;
         pr->nodes[i].state_known = false;
+        pr->nodes[i].vote_us = 0;
     }
 }
 
@@ -227,11 +229,17 @@ static struct q_history history_of(const struct pr_history *h)
     return (struct q_history){h->n, h->e};
 }
 
+/* Is it a vote, and no word against it? */
+static bool is_vote(const struct pr_proposer *pr, const struct pr_node *n)
+{
+    return n->granted && n->vote_us >= pr->votes_since_us && !pr_known_denies(pr, n);
+}
+
 /* A vote of one that may have forgotten what it acknowledged counts only for a donor (the node
  * `arg`) that has all of it: whose log is at least as advanced as the forgotten one was. */
 static bool is_granted(const struct pr_proposer *pr, const struct pr_node *n, uint64_t arg)
 {
-    if (!n->granted || pr_known_denies(pr, n)) {
+    if (!is_vote(pr, n)) {
         return false;
     }
     if (!n->state.suspect_lsn || co_mutated(SUSPECT_COUNTS)) {
@@ -278,7 +286,7 @@ static struct pr_node *pick_donor(struct pr_proposer *pr)
     term_t best = 0;
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         struct pr_node *n = &pr->nodes[i];
-        if (!n->granted || !n->state_known || pr_known_denies(pr, n)) {
+        if (!n->state_known || !is_vote(pr, n)) {
             continue;
         }
         struct q_history h = history_of(&n->state.history);
@@ -380,8 +388,12 @@ static bool hears_others(struct pr_proposer *pr, const struct wal_config *c, uin
     return pr->grace_until_us != 0;
 }
 
+/* Votes that lie further apart than a lease do not count together, as answers do not
+ * (proposer_ask.c): those that were asked for longer ago are asked for again, by the next campaign.
+ */
 static int try_elect(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
 {
+    pr->votes_since_us = now > pr->o.lease_us ? now - pr->o.lease_us : 0;
     struct pr_node *donor = pick_donor(pr);
     if (!donor || !pr_known_reaches(pr, donor->state.flush_lsn)) {
         return 0;

@@ -56,8 +56,11 @@ void pr_known_hear(struct pr_proposer *pr, struct pr_node *n, const struct q_msg
     }
 }
 
-/* What counts as acknowledged by a member is never cut. Of one that a change brought along, and
- * that came to nothing, it may be. */
+/* What a member acknowledged is never cut from where its configuration, that is committed, and the
+ * leader's start lie below it. Below that nothing of it has counted, and of one that a change
+ * brought along it may be cut: when the change comes to nothing, or when the others had collapsed
+ * their histories (M16) beyond it before it came, so that a leader finds nothing in common with it.
+ */
 void pr_known_collect(struct pr_proposer *pr)
 {
     for (uint32_t i = 0; i < pr->n_nodes && pr_leads(pr); i++) {
@@ -70,7 +73,7 @@ void pr_known_collect(struct pr_proposer *pr)
         learn(pr, &(struct q_known){.node = n->node,
                                     .term = pr->term,
                                     .flush_lsn = n->match_lsn,
-                                    .commit_lsn = member ? both : 0});
+                                    .commit_lsn = member && both >= pr->config_lsn ? both : 0});
     }
 }
 

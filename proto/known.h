@@ -27,7 +27,8 @@ struct q_known {
     uint64_t start_id; /*   and the random number of that start */
     uint64_t term;     /* it voted in this term or followed its leader, */
     lsn_t flush_lsn;   /*   and in this very term it acknowledged so much */
-    lsn_t commit_lsn;  /* it acknowledged so much that was committed: no leader ever cuts that */
+    /* it acknowledged so much that was committed, and counted for it: no leader ever cuts that */
+    lsn_t commit_lsn;
 };
 
 #define Q_KNOWN_MAX (2u * CO_MEMBERS_MAX)

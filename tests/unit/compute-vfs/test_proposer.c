@@ -1666,6 +1666,97 @@ Test(proposer, a_strict_position_reaches_what_one_of_the_majority_knows_to_be_co
     cr_assert_eq(told(PR_POSITION)->lsn, LSN_FIRST + 1600);
 }
 
+Test(proposer, answers_that_lie_a_lease_apart_do_not_count_together)
+{
+    /* Node 2 answered before it heard of a commit, and node 1 after its disk had gone back behind
+     * it: together they would not know of it, though each of them was honest. */
+    for (uint32_t k = 1; k <= 3; k++) {
+        up(k);
+    }
+    ask(9);
+    receive(2, answer_pos(1, LSN_FIRST + 800, LSN_FIRST + 800));
+    uint64_t first = now;
+    do {
+        wait_us(100000);
+    } while (now - first <= L_US || !sent(1, FRAME_READ_POS));
+    struct q_msg one = answer_pos(1, LSN_FIRST + 800, LSN_FIRST + 800), two = one;
+    receive(1, one);
+    cr_assert_null(told(PR_POSITION));
+    two.known_commit = LSN_FIRST + 1600;
+    receive(2, two);
+    cr_assert_null(told(PR_POSITION), "800 would miss a commit");
+    struct q_msg three_ = pos(1, 1, LSN_FIRST + 1600, LSN_FIRST + 1600);
+    three_.read_id = one.read_id;
+    receive(3, three_);
+    cr_assert_not_null(told(PR_POSITION));
+    cr_assert_eq(told(PR_POSITION)->lsn, LSN_FIRST + 1600);
+}
+
+/* The campaign is over; the next one sends VOTE. */
+static void campaign_again(void)
+{
+    while (!told(PR_REFUSED)) {
+        wait_us(10000);
+    }
+    for (uint32_t k = 1; !sent(1, FRAME_VOTE); k = 3 - k) {
+        wait_us(10000);
+        if (!sent(1, FRAME_VOTE)) {
+            receive(k, pos(1, 0, LSN_FIRST, LSN_FIRST));
+        }
+    }
+}
+
+Test(proposer, votes_that_lie_a_lease_apart_do_not_count_together)
+{
+    /* As with positions: node 2 voted before it heard of a commit, node 1 with a disk that had gone
+     * back behind it. A campaign takes as long as that only after some that nobody heard. */
+    campaign(1);
+    for (int unheard = 0; unheard < 3; unheard++) {
+        campaign_again();
+    }
+    receive(2, voted(1, h1, LSN_FIRST, LSN_FIRST));
+    for (uint64_t us = 0; us <= L_US; us += 10000) {
+        wait_us(10000);
+        cr_assert(!told(PR_REFUSED), "it is still waited for");
+    }
+    receive(1, voted(1, h1, LSN_FIRST, LSN_FIRST));
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+    campaign_again();
+    receive(1, voted(1, h1, LSN_FIRST, LSN_FIRST));
+    receive(2, voted(1, h1, LSN_FIRST, LSN_FIRST));
+    cr_assert_eq(view().state, PR_RECOVER, "asked again, both count");
+}
+
+Test(proposer, what_a_new_member_has_is_never_cut_only_from_its_configuration_on)
+{
+    /* Below that the others may have collapsed their histories before it came: then the next leader
+     * finds nothing in common with it, and cuts it back to what it knows itself to be committed. */
+    lead(5000);
+    receive(3, ack(5000));
+    change(members(1, 3, 4));
+    up(4);
+    lsn_t joint = view().tip_lsn;
+    for (uint32_t k = 1; k <= 3; k++) {
+        receive(k, ack(joint));
+    }
+    cr_assert_eq(view().commit_lsn, joint);
+    change(members(1, 3, 4));
+    receive(4, ack(4800));
+    wait_us(1000000);
+    cr_assert_eq(known_of(sent(1, FRAME_APPEND), 4)->flush_lsn, 4800);
+    cr_assert_eq(known_of(sent(1, FRAME_APPEND), 4)->commit_lsn, 0, "it may come to nothing");
+    lsn_t end = view().tip_lsn;
+    receive(1, ack(end));
+    receive(3, ack(end));
+    cr_assert_not_null(told(PR_CONFIG));
+    wait_us(1000000);
+    cr_assert_eq(known_of(sent(1, FRAME_APPEND), 4)->commit_lsn, 0, "a member that lags");
+    cr_assert_eq(known_of(sent(1, FRAME_APPEND), 3)->commit_lsn, end);
+    receive(4, ack(end));
+    wait_us(1000000);
+    cr_assert_eq(known_of(sent(1, FRAME_APPEND), 4)->commit_lsn, end);
+}
+
 Test(proposer, beside_the_vote_of_a_fresh_start_those_who_are_connected_are_heard_for_a_moment)
 {
     /* Nodes 1 and 2 are a majority, but node 1 may be an older image of which only node 3 knows. */
