@@ -61,12 +61,12 @@ static int tell_unknown(struct cv_conn *c)
     char missing[CV_MISSING_MAX];
 
     (void)c->db->log->ops->no_quorum_ms(c->db->log, sizeof missing, missing);
-    return cv_report(SQLITE_IOERR_FSYNC,
-                     "%s: outcome unknown: no majority of safekeepers answered for %u ms%s%s. "
-                     "Whether the transaction is in the database is told by SELECT "
-                     "corallite_commit_status('%s')",
-                     c->uri.db, c->uri.commit_timeout_ms, missing[0] != 0 ? "; missing: " : "",
-                     missing, c->last_id);
+    return cv_report(
+        SQLITE_IOERR_FSYNC,
+        "%s: outcome unknown: no majority of safekeepers answered for %u ms; missing: %s. "
+        "Whether the transaction is in the database is told by SELECT "
+        "corallite_commit_status('%s')",
+        c->uri.db, c->uri.commit_timeout_ms, missing[0] != 0 ? missing : "none now", c->last_id);
 }
 
 static int wait_for(struct cv_conn *c, const struct cv_ticket *t, enum cv_durability d)

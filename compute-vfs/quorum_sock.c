@@ -313,9 +313,13 @@ int cv_quorum_step(struct cv_quorum *q, struct pr_event *event)
     int rc = pr_step(q->pr, event, &q->actions);
     if (rc != 0)
         return rc;
+    /* Shown before anything goes out, and again with what came of it: others may lead from the
+     * moment that they hear of a release, and who is told that a commit is durable reads at it.
+     * Whoever looks without the lock must not see the state of before then. */
+    pr_view(q->pr, &q->view);
+    cv_quorum_show(q);
     for (uint32_t i = 0; i < q->actions.n; i++)
         carry_out(q, &q->actions.a[i]);
-    pr_view(q->pr, &q->view);
     cv_quorum_show(q);
     return 0;
 }
