@@ -39,7 +39,7 @@
     X(RESOLVE_FROM_ONE,    "UNKNOWN is resolved from one safekeeper's newer history",      33, 0) \
     X(RESOLVE_HISTORIES,   "UNKNOWN is resolved from a quorum of newer histories",       8262, 1) \
     X(FLOOR_OF_A_QUORUM,   "the history floor looks at a quorum, not at all members",    2000, 0) \
-    X(MARK_NOT_CLEARED,    "a lease is granted while the disk says that none is out",     200, 0) \
+    X(MARK_NOT_CLEARED,    "a lease is granted while the disk says that none is out",     600, 0) \
     X(READ_AFTER_RELEASE,  "a leader reads by a lease that it has given back",            200, 0) \
     X(STALE_CONNECTION_LEASE, "a leader keeps the lease of a connection that it closed", 2000, 0) \
     X(STAGED_COUNTS,       "staged bytes of a record count in the flush LSN",               5, 0) \
@@ -49,7 +49,7 @@
     X(CONFIG_ONCE_COMMITTED, "a configuration is used only once it is committed",         501, 0) \
     X(CONFIG_NOT_JOINT,    "members change without a joint phase",                        200, 0) \
     X(IMAGE_VOTES,         "a disk that went back in time votes at once",                 500, 0) \
-    X(WITNESS_FORGETS,     "what is known of other disks does not survive a restart",     500, 0) \
+    X(WITNESS_FORGETS,     "what is known of other disks does not survive a restart",    2200, 0) \
     X(CONFIG_OVERLAP,      "a change of members overlaps an uncommitted one",            1000, 0) \
     X(TRIM_UNARCHIVED,     "a log drops what no archive has",                              50, 0) \
     X(TRIM_UNFOLLOWED,     "a log drops what a pageserver that follows lacks",             50, 0) \
