@@ -41,7 +41,6 @@ int cli_archive_prune(const struct cli_args *args)
 {
     Corallite__ArchivePrune q = CORALLITE__ARCHIVE_PRUNE__INIT;
     Corallite__ArchivePruned *m = NULL;
-    static struct client_target target;
     struct client c;
     bool dry = cli_has(args, "--dry-run");
     int rc = dry ? 0
@@ -49,9 +48,7 @@ int cli_archive_prune(const struct cli_args *args)
                            "its snapshots are in these alone then.",
                            cli_has(args, "--yes"));
     if (!rc)
-        rc = client_target(args, &target);
-    if (!rc)
-        rc = client_open(&c, &target);
+        rc = client_open_args(&c, args);
     if (rc)
         return cli_report(rc);
     q.has_dry_run = 1;

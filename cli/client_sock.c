@@ -213,14 +213,18 @@ void client_close(struct client *c)
     psock_close(&c->sock);
 }
 
+int client_open_args(struct client *c, const struct cli_args *args)
+{
+    static struct client_target target; /* outlives *c */
+    int rc = client_target(args, &target);
+    return rc ? rc : client_open(c, &target);
+}
+
 int client_ask(const struct cli_args *args, unsigned type, const ProtobufCMessage *request,
                unsigned answer_type, const ProtobufCMessageDescriptor *answer, void *out)
 {
-    static struct client_target target;
     struct client c;
-    int rc = client_target(args, &target);
-    if (!rc)
-        rc = client_open(&c, &target);
+    int rc = client_open_args(&c, args);
     if (rc)
         return rc;
     rc = client_call(&c, type, request, answer_type, answer, CLIENT_CHANGE_TIMEOUT_MS, out);

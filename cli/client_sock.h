@@ -53,6 +53,8 @@ struct client {
  */
 CO_MUST_CHECK int client_connect(struct client *c, const char *host, uint16_t port,
                                  const struct co_id *cluster, uint32_t node, unsigned timeout_ms);
+/* To the pageserver that the arguments name. */
+CO_MUST_CHECK int client_open_args(struct client *c, const struct cli_args *args);
 /* To the pageserver of a target, the first of several that answers; `target` outlives `c`. */
 CO_MUST_CHECK int client_open(struct client *c, const struct client_target *target);
 /* Request and answer; *out (may be NULL) is the caller's, to free with

@@ -18,13 +18,6 @@
 #define CREATE_TIMEOUT_MS 30000u
 #define PURGE_TIMEOUT_MS  605000u /* longer than the pageserver waits */
 
-static int open_target(const struct cli_args *args, struct client *c)
-{
-    static struct client_target target;
-    int rc = client_target(args, &target);
-    return rc ? rc : client_open(c, &target);
-}
-
 /* -- create --------------------------------------------------------------------------------------
  */
 
@@ -51,7 +44,7 @@ int cli_db_create(const struct cli_args *args)
     if (!rc && (file || from))
         return cli_report(import_database(args, file, from, name));
     if (!rc)
-        rc = open_target(args, &c);
+        rc = client_open_args(&c, args);
     if (rc)
         return cli_report(rc);
     struct co_id id = co_id_random();
@@ -130,7 +123,7 @@ static void print_list(const Corallite__DbListed *m)
 int cli_db_list(const struct cli_args *args)
 {
     struct client c;
-    int rc = open_target(args, &c);
+    int rc = client_open_args(&c, args);
     if (rc)
         return cli_report(rc);
     Corallite__DbList request = CORALLITE__DB_LIST__INIT;
@@ -162,7 +155,7 @@ int cli_db_drop(const struct cli_args *args)
     snprintf(question, sizeof question, "Drop the database '%s' with all its history?", name);
     rc = confirm(question, cli_has(args, "--yes"));
     if (!rc)
-        rc = open_target(args, &c);
+        rc = client_open_args(&c, args);
     if (rc)
         return cli_report(rc);
     Corallite__Drop request = CORALLITE__DROP__INIT;

@@ -200,16 +200,13 @@ static int ask_before_erasing(const struct cli_args *args)
 
 int cli_gc(const struct cli_args *args)
 {
-    static struct client_target target;
     struct client c;
     struct collected sum = {0};
     int rc = args->n_words ? name_check(args->words[0]) : 0;
     if (!rc)
         rc = ask_before_erasing(args);
     if (!rc)
-        rc = client_target(args, &target);
-    if (!rc)
-        rc = client_open(&c, &target);
+        rc = client_open_args(&c, args);
     if (rc)
         return cli_report(rc);
     rc = args->n_words ? collect(&c, args, args->words[0], &sum) : collect_all(&c, args, &sum);

@@ -107,7 +107,6 @@ static int read_count(const char *text, uint64_t *out)
 
 int cli_log(const struct cli_args *args)
 {
-    static struct client_target target;
     struct ref r;
     struct client c;
     uint64_t wanted;
@@ -116,9 +115,7 @@ int cli_log(const struct cli_args *args)
     if (!rc)
         rc = read_count(cli_value(args, "--lines"), &wanted);
     if (!rc)
-        rc = client_target(args, &target);
-    if (!rc)
-        rc = client_open(&c, &target);
+        rc = client_open_args(&c, args);
     if (rc)
         return cli_report(rc);
     rc = print_log(&c, &r, wanted, &o);

@@ -386,15 +386,12 @@ static int repair(struct client *c, const struct cli_args *args, struct check_re
 
 int cli_repair(const struct cli_args *args)
 {
-    static struct client_target target;
     static struct check_report report;
     static struct plan plan;
     struct client c = {.sock.fd = -1};
     int rc = args->n_words ? name_check(args->words[0]) : 0;
     if (!rc)
-        rc = client_target(args, &target);
-    if (!rc)
-        rc = client_open(&c, &target);
+        rc = client_open_args(&c, args);
     if (!rc)
         rc = check_begin(&report);
     if (rc) {

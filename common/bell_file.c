@@ -1,9 +1,9 @@
 #include "common/bell_file.h"
 
 #include <errno.h>
-#include <time.h>
 
 #include "common/assert.h"
+#include "common/clock_file.h"
 
 void co_bell_init(struct co_bell *bell)
 {
@@ -25,12 +25,8 @@ void co_bell_ring(struct co_bell *bell)
 
 bool co_bell_wait(struct co_bell *bell, uint64_t us)
 {
-    struct timespec at;
+    struct timespec at = co_deadline(us);
 
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    us += (uint64_t)at.tv_nsec / 1000;
-    at.tv_sec += (time_t)(us / 1000000);
-    at.tv_nsec = (long)(us % 1000000) * 1000 + at.tv_nsec % 1000;
     while (sem_clockwait(&bell->sem, CLOCK_MONOTONIC, &at) != 0) {
         if (errno != EINTR)
             return false;

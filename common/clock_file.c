@@ -1,7 +1,6 @@
 #include "common/clock_file.h"
 
 #include <sys/random.h>
-#include <time.h>
 
 #include "common/assert.h"
 
@@ -29,6 +28,16 @@ void co_condition_init(pthread_cond_t *condition)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(condition, &attr);
     pthread_condattr_destroy(&attr);
+}
+
+struct timespec co_deadline(uint64_t us)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    us += (uint64_t)at.tv_nsec / 1000;
+    at.tv_sec += (time_t)(us / 1000000);
+    at.tv_nsec = (long)(us % 1000000) * 1000 + at.tv_nsec % 1000;
+    return at;
 }
 
 void co_random_bytes(void *out, unsigned len)

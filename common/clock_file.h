@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "common/id.h"
 
@@ -14,6 +15,8 @@ uint64_t co_now_us(void);
 uint64_t co_wall_us(void);
 /* A condition whose timed waits go by CLOCK_MONOTONIC, which nobody sets. */
 void co_condition_init(pthread_cond_t *condition);
+/* When `us` from now have passed, for timed waits that go by CLOCK_MONOTONIC. */
+struct timespec co_deadline(uint64_t us);
 /* From the kernel; aborts if it has none to give. */
 void co_random_bytes(void *out, unsigned len);
 struct co_id co_id_random(void);

@@ -9,8 +9,7 @@
  *             transaction sees. `known.txn` is the newest transaction at or below it: configuration
  *             records never move a reader (S2).
  *   tip       end of what this process has written as leader, durable or not (== known otherwise)
- *   returned  newest commit whose COMMIT said OK or is about to; no pin of this process is older
- * (M10)
+ *   returned  newest commit whose COMMIT said OK, or is about to; no pin here is older (M10)
  *
  * Epochs (M8): an LSN above `known` may come to hold another record after a lost term. So the epoch
  * counts up whenever the tip moves back. Versions above known are dropped with it, handles whose
@@ -19,9 +18,10 @@
  *
  * Invariants
  *   D1 known <= tip; tip == known whenever the pipeline is empty and the tip is settled.
- *   D2 pipeline: dense, ascending, all of `term`, the first begins at or after known.pos. It goes
- * to the log in this order, and the lease is not released before the log has it. D3 at most one
- * handle has the turn; only it publishes. D4 the cache has every change up to tip.
+ *   D2 pipeline: dense, ascending, all of `term`, the first begins at or after known.pos.
+ *   D3 at most one handle has the turn; only it publishes.
+ *   D4 the cache has every change up to tip.
+ *   D5 the log gets the pipeline in its order, all of it before the lease is released.
  *
  * Threads: everything below the line "guarded" is guarded by `lock`. No call to the log, the pages
  * or SQLite is made with it held. Events of the log come on the log's thread. One background thread

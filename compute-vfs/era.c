@@ -1,8 +1,6 @@
 /* era.c - what became of the commits on their way: events of the log, and waiting for them. */
 #include "compute-vfs/database.h"
 
-#include <time.h>
-
 #include "common/assert.h"
 #include "common/bell_file.h"
 #include "common/clock_file.h"
@@ -30,10 +28,7 @@ bool cv_wait_on(struct cv_database *db, pthread_cond_t *condition, uint64_t unti
 
     if (left == 0)
         return false;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    left += (uint64_t)at.tv_nsec / 1000;
-    at.tv_sec += (time_t)(left / 1000000);
-    at.tv_nsec = (long)(left % 1000000) * 1000 + at.tv_nsec % 1000;
+    at = co_deadline(left);
     pthread_cond_timedwait(condition, &db->lock, &at);
     return true;
 }
@@ -103,6 +98,15 @@ void cv_era_returns(struct cv_database *db, const struct cv_ticket *ticket)
     pthread_mutex_unlock(&db->lock);
 }
 
+/* Lock held. */
+static struct cv_waiter *take_decided(struct cv_database *db)
+{
+    struct cv_waiter *w = db->decided;
+
+    db->decided = NULL;
+    return w;
+}
+
 /* Wakes those whose commit is decided. With or without the lock: without it they do not run into
  * it. */
 static void ring(struct cv_waiter *w)
@@ -117,11 +121,10 @@ static void ring(struct cv_waiter *w)
 
 static void unlock_and_ring(struct cv_database *db)
 {
-    struct cv_waiter *decided = db->decided;
+    struct cv_waiter *w = take_decided(db);
 
-    db->decided = NULL;
     pthread_mutex_unlock(&db->lock);
-    ring(decided);
+    ring(w);
 }
 
 /* Everybody whose commit has an outcome now is to be woken by whoever gives the lock back; whoever
@@ -213,8 +216,7 @@ void cv_era_end(struct cv_database *db, bool give_up)
             kill_handles(db);
     }
     decided(db);
-    ring(db->decided);
-    db->decided = NULL;
+    ring(take_decided(db));
 }
 
 void cv_era_hurry(struct cv_database *db)
@@ -351,8 +353,7 @@ static bool give_up(struct cv_database *db, const struct cv_ticket *t)
     if (era)
         era->given_up = true;
     decided(db);
-    ring(db->decided);
-    db->decided = NULL;
+    ring(take_decided(db));
     return false;
 }
 

@@ -79,7 +79,7 @@ static void on_tick(uv_timer_t *timer)
 {
     struct ps_server *s = timer->data;
     uint64_t open = 0;
-    if (ps_store_given_up()) {
+    if (ps_store_given_up(s->store)) {
         co_fail(CO_ERR_IO,
                 "the disk of %s failed while the store was written, and it can be used again only "
                 "by a new start; "

@@ -3,6 +3,7 @@
 #define CORALLITE_PAGESERVER_STORE_INT_LMDB_H
 
 #include <lmdb.h>
+#include <stdatomic.h>
 
 #include "pageserver/store_lmdb.h"
 
@@ -49,6 +50,7 @@ struct ps_store {
     char dir[512];
     uint64_t map_bytes;
     uint32_t chunk_max;
+    atomic_bool given_up; /* by LMDB */
 };
 
 struct ps_txn {
@@ -66,7 +68,7 @@ struct ps_txn {
 };
 
 /* LMDB's code as ours, with a sentence: "<doing> in <dir>: <why>; <what to do>". */
-int ps_lmdb_fail(const struct ps_store *store, int rc, const char *doing);
+int ps_lmdb_fail(struct ps_store *store, int rc, const char *doing);
 /* mdb_put with the transaction's cost kept. */
 int ps_put(struct ps_txn *txn, enum ps_table table, struct co_span key, struct co_span value);
 /* mdb_del likewise. *had: there was one. */

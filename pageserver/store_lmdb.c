@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -24,12 +23,9 @@ static const char *const table_names[T_COUNT] = {"meta", "timeline", "progress",
 static int open_cursors(struct ps_txn *txn);
 static void close_cursors(struct ps_txn *txn);
 
-/* LMDB gave an environment up; there is one store in a process. */
-static atomic_bool given_up;
-
-bool ps_store_given_up(void)
+bool ps_store_given_up(const struct ps_store *store)
 {
-    return atomic_load(&given_up);
+    return atomic_load(&store->given_up);
 }
 
 /* A write that a full disk cut short LMDB calls EIO. */
@@ -41,7 +37,7 @@ static int real_error(const char *dir, int rc)
     return rc;
 }
 
-int ps_lmdb_fail(const struct ps_store *store, int rc, const char *doing)
+int ps_lmdb_fail(struct ps_store *store, int rc, const char *doing)
 {
     const char *dir = store->dir;
     switch (real_error(dir, rc)) {
@@ -56,7 +52,7 @@ int ps_lmdb_fail(const struct ps_store *store, int rc, const char *doing)
                        "version, or move the directory away",
                        doing, dir);
     case MDB_PANIC:
-        atomic_store(&given_up, true);
+        atomic_store(&store->given_up, true);
         return co_fail(CO_ERR_IO,
                        "%s in %s: the disk did not take the page that tells where the newest state "
                        "is, and LMDB does nothing until the pageserver is started again; the file "
@@ -93,7 +89,7 @@ int ps_lmdb_fail(const struct ps_store *store, int rc, const char *doing)
 }
 
 /* A file that was cut short raises SIGBUS at the first touch behind its end: found here instead. */
-static int check_length(const struct ps_store *store)
+static int check_length(struct ps_store *store)
 {
     char path[600];
     struct stat st;

@@ -69,7 +69,7 @@ struct ps_store_stats {
 void ps_store_stats(struct ps_store *store, struct ps_store_stats *out);
 /* A write of the disk failed in a place after which LMDB answers every call with an error: the
  * process has to end and begin anew. Nothing that was committed is lost. Any thread. */
-bool ps_store_given_up(void);
+bool ps_store_given_up(const struct ps_store *store);
 /* Makes what was committed durable, the newest transaction too. The writer's thread. CO_ERR_IO. */
 CO_MUST_CHECK int ps_store_sync(struct ps_store *store);
 /* Frees what readers of processes that died hold: until then LMDB uses no page again that was freed

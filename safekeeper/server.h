@@ -124,11 +124,11 @@ void sk_server_measure(struct sk_server *s, uint32_t n);
 /* Looks at what is open: does the begin of a log go? */
 void sk_trim_tick(struct sk_server *s);
 void sk_trim_register_metrics(void);
-/* A pageserver says how far the archive has a log. Believed of the one that owns the catalog. */
 /* A timeline is closed to rest. */
 void sk_trim_closed(struct sk_entry *entry, struct sk_timeline *t);
 /* A pageserver told how far it, or the archive, has a timeline. */
 void sk_trim_told(struct sk_entry *entry);
+/* A pageserver says how far the archive has a log. Believed of the one that owns the catalog. */
 void sk_archived_told(struct sk_server *s, uint32_t slot, const struct co_id *timeline,
                       lsn_t archived);
 

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import time
 
-from lib.cluster import BIN, PAGESERVER, check, last_error, run, until
+from lib.cluster import BIN, NODES, PAGESERVER, check, last_error, run, until
 from lib.registry import test
 from test_failures import caught_up
 from test_wrong_input import first_segment, refuses, says
@@ -144,18 +144,23 @@ def two_disks_full(t):
                 disk.close()
 
 
+def start_on_bad_disk(t, c, bad):
+    """All daemons; the disk of one is bad (lib/fsync_fails.c) while the file is there whose path this returns."""
+    flag = os.path.join(t.dir, "the-disk-is-bad")
+    shim = os.path.join(BIN, "tests", "integration", "fsync_fails.so")
+    check(os.path.exists(shim), f"{shim} is not built")
+    for node in NODES + (PAGESERVER,):
+        preloaded = ["env", f"LD_PRELOAD={shim}", f"FSYNC_FAILS={flag}", *c.command(node)]
+        c.start(node, wait=False, command=preloaded if node == bad else None)
+    c.wait_ready()
+    return flag
+
+
 @test("a sync that fails: the safekeeper says so and ends, commits go on; its next start writes the unsealed tail "
       "again", 90)
 def sync_fails(t):
     with t.cluster(start=False) as c:
-        flag = os.path.join(t.dir, "the-disk-is-bad")
-        shim = os.path.join(BIN, "tests", "integration", "fsync_fails.so")
-        check(os.path.exists(shim), f"{shim} is not built")
-        c.start(2, wait=False)
-        c.start(3, wait=False)
-        c.start(PAGESERVER, wait=False)
-        c.start(1, wait=False, command=["env", f"LD_PRELOAD={shim}", f"FSYNC_FAILS={flag}", *c.command(1)])
-        c.wait_ready()
+        flag = start_on_bad_disk(t, c, 1)
         db = c.connect(timeout=20.0)
         db.execute("CREATE TABLE t(n INTEGER PRIMARY KEY)")
         numbers = itertools.count()
@@ -188,12 +193,7 @@ def sync_fails(t):
       "has everything", 90)
 def store_gives_up(t):
     with t.cluster(start=False) as c:
-        flag = os.path.join(t.dir, "the-disk-is-bad")
-        shim = os.path.join(BIN, "tests", "integration", "fsync_fails.so")
-        for node in (1, 2, 3):
-            c.start(node, wait=False)
-        c.start(PAGESERVER, wait=False, command=["env", f"LD_PRELOAD={shim}", f"FSYNC_FAILS={flag}", *c.command(PAGESERVER)])
-        c.wait_ready()
+        flag = start_on_bad_disk(t, c, PAGESERVER)
         db = c.connect(timeout=20.0)
         db.execute("CREATE TABLE t(n INTEGER PRIMARY KEY)")
         db.execute("INSERT INTO t VALUES(0)")
