@@ -13,8 +13,8 @@
  * sent_lsn, part_have what the safekeeper says it has staged of the one at match_lsn. That much
  * need not be sent again; for what is committed it counts for nothing.
  *
- * R3: match counts only from an ACK of this term and nonce, that is after adoption; q is the
- * largest LSN that a quorum has; it is committed only from our own start on.
+ * R3: match counts only from an ACK of this term, nonce and connection, that is after adoption; q
+ * is the largest LSN that a quorum has; it is committed only from our own start on.
  */
 #include "compute-vfs/proposer_core.h"
 
@@ -835,6 +835,7 @@ void pr_on_ack(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m,
     if (!n->adopted) {
         n->adopted = true;
         n->match_lsn = n->sent_lsn = flush;
+        n->written_lsn = 0;
         n->part_sent = n->part_have = 0;
         n->progress_us = pr->moved_us = now;
     } else if (flush > n->match_lsn) {
