@@ -58,8 +58,9 @@ static void skip_what_it_has(struct pr_node *n)
 
 void pr_rewind(struct pr_node *n, bool forget)
 {
-    if (forget) {
-        n->part_have = 0; /* it may have started anew, and then has nothing staged */
+    if (forget) { /* it may have started anew, and then has what is on its disk, nothing staged */
+        n->written_lsn = 0;
+        n->part_have = 0;
     }
     n->sent_lsn = n->match_lsn;
     n->part_sent = n->part_have;
@@ -835,7 +836,6 @@ void pr_on_ack(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m,
     if (!n->adopted) {
         n->adopted = true;
         n->match_lsn = n->sent_lsn = flush;
-        n->written_lsn = 0;
         n->part_sent = n->part_have = 0;
         n->progress_us = pr->moved_us = now;
     } else if (flush > n->match_lsn) {

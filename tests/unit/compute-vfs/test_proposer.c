@@ -729,6 +729,21 @@ Test(proposer, acks_before_the_sync_are_asked_for_where_somebody_waits_for_them)
     cr_assert_null(told(PR_RECEIVED), "DURABLE says it");
 }
 
+Test(proposer, what_one_that_went_away_had_only_in_memory_counts_no_more)
+{
+    /* A majority of memories at one time: its process may have ended with the connection. */
+    lead(5000);
+    lsn_t end = append_wanting(true);
+    struct q_msg in_memory = ack(5000);
+    in_memory.write_lsn = end;
+    receive(1, in_memory);
+    event((struct pr_event){.kind = PR_EV_DOWN, .node = 1});
+    receive(2, in_memory);
+    cr_assert_null(told(PR_RECEIVED));
+    receive(3, in_memory);
+    cr_assert_eq(told(PR_RECEIVED)->lsn, end);
+}
+
 Test(proposer, the_window_bounds_what_is_in_flight)
 {
     /* G8 */
