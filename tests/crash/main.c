@@ -355,7 +355,8 @@ static void spell(const char *text)
 /* Rot: a life that is at rest, and one whose last records are not sealed. */
 static bool flips(uint64_t seed, uint32_t lives)
 {
-    static const char *const texts[] = {"eaasciibsiivpii", "eabcatiiiabs", "eaAsceatscaiiiippp"};
+    static const char *const texts[] = {"eaasciibsiivpiiw", "eabcatwiiiabws",
+                                        "eaAscweatwscaiiiipppww"};
     for (uint32_t k = 0; k < lives; k++) {
         spell(texts[k % 3]);
         if (!live(seed + k, start_of(k), 0, false, true))
@@ -543,10 +544,10 @@ int main(int argc, char **argv)
         "simc: %s lives=%llu crash-points=%llu in-starts=%llu kills=%llu io-errors=%llu deep=%llu "
         "points-with-every-subset=%llu sampled=%llu most-atoms=%llu flips=%llu refused=%llu "
         "same=%llu "
-        "above-seal=%llu points/h/core=%.0f\n",
+        "above-seal=%llu one-write-before=%llu points/h/core=%.0f\n",
         fine ? "PASS" : "FAIL", U(h.lives), U(h.crash_points), U(h.nested), U(h.kills),
         U(h.io_errors), U(h.deep), U(h.all_subsets), U(h.sampled), U(h.atoms_max), U(h.flips.bytes),
-        U(h.flips.refused), U(h.flips.same), U(h.flips.residual),
+        U(h.flips.refused), U(h.flips.same), U(h.flips.residual), U(h.flips.older),
         (double)(h.crash_points + h.flips.bytes) / cpu * 3600);
     return !fine || !h.crash_points;
 }
