@@ -83,8 +83,7 @@ int sk_witness_read(const char *dir, const struct co_id *timeline, struct sk_wit
     return rc;
 }
 
-static int put(const char *dir, const struct co_id *timeline, const struct sk_witness_file *f,
-               bool made)
+static int put(const char *dir, const struct co_id *timeline, const struct sk_witness_file *f)
 {
     uint8_t slot[SK_WITNESS_SLOT_BYTES];
     char path[SK_PATH_MAX];
@@ -100,12 +99,20 @@ static int put(const char *dir, const struct co_id *timeline, const struct sk_wi
     if (!rc)
         rc = sk_io_sync(fd, path);
     close(fd);
-    return !rc && made ? sk_io_sync_dir(dir) : rc;
+    return !rc && f->sequence == 1 ? sk_io_sync_dir(dir) : rc; /* it was made */
 }
 
+/* Not into its place: where a sync has failed, the kernel may show a file that is longer than the
+ * one on the disk, and no later sync makes that longer (decision 25). */
 int sk_witness_renew(const char *dir, const struct co_id *timeline, struct sk_witness_file *f)
 {
-    int rc = put(dir, timeline, f, true);
+    uint8_t both[2][SK_WITNESS_SLOT_BYTES];
+    struct sk_witness_file before = *f;
+    co_assert(f->sequence > 0);
+    before.sequence--;
+    encode(f, timeline, both[f->sequence & 1]);
+    encode(&before, timeline, both[before.sequence & 1]);
+    int rc = sk_io_replace(dir, "witness", co_span_of(both[0], sizeof both));
     f->unsure = rc != 0;
     return rc;
 }
@@ -113,7 +120,6 @@ int sk_witness_renew(const char *dir, const struct co_id *timeline, struct sk_wi
 int sk_witness_store(const char *dir, const struct co_id *timeline,
                      const struct q_known_list *known, struct sk_witness_file *f)
 {
-    bool made = f->sequence == 0;
     int rc = f->unsure ? sk_witness_renew(dir, timeline, f) : 0;
     if (rc)
         return rc;
@@ -121,5 +127,5 @@ int sk_witness_store(const char *dir, const struct co_id *timeline,
     memmove(f->known, known->e, known->n * sizeof *known->e);
     f->n = known->n;
     f->sequence++;
-    return put(dir, timeline, f, made);
+    return put(dir, timeline, f);
 }
