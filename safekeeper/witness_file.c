@@ -6,6 +6,7 @@
 #include "common/assert.h"
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "common/mutation.h"
 
 static const uint8_t magic[8] = {'C', 'O', 'R', 'A', 'L', 'W', 'I', 'T'};
 enum { FORMAT = 1, AT_ENTRIES = 40, ENTRY_BYTES = 48, AT_CRC = SK_WITNESS_SLOT_BYTES - 4 };
@@ -120,7 +121,7 @@ int sk_witness_renew(const char *dir, const struct co_id *timeline, struct sk_wi
 int sk_witness_store(const char *dir, const struct co_id *timeline,
                      const struct q_known_list *known, struct sk_witness_file *f)
 {
-    int rc = f->unsure ? sk_witness_renew(dir, timeline, f) : 0;
+    int rc = f->unsure && !co_mutated(WITNESS_FROM_CACHE) ? sk_witness_renew(dir, timeline, f) : 0;
     if (rc)
         return rc;
     co_assert(known->n <= Q_KNOWN_MAX && f->sequence < UINT64_MAX);
