@@ -150,3 +150,29 @@ def prune_is_refused(t):
         check(done.returncode == 1 and "another pageserver archives" in done.stderr, done.stderr)
         check(c.log_bytes() == was, "log went")
         same(before, c, "afterwards")
+
+
+@test("archive prune took all of a log, up to its end, and every disk was lost: check finds the restored cluster sound", 120)
+def checked_without_a_log(t):
+    archive = t.dir + "/archive"
+    with Pruned(t.dir + "/a", archive) as c:
+        for _ in range(6):
+            write(c, 4)
+            c.settled()
+            c.prune("--yes")
+            if not c.begins(timeline_of(c, "shop")):
+                break
+        check(not c.begins(timeline_of(c, "shop")), "the newest snapshot never was at the log's end")
+        before = moments(c, 2)
+        c.kill9_everything()
+        first = c
+    back, said = restore(t.dir + "/b", archive, like=first)
+    check(back, f"the restore failed: {getattr(said, 'stderr', '')[-500:]}")
+    back.more = ["--take-over"]
+    with back:
+        back.start_everything()
+        same(before, back, "restored", 2)
+        said = back.corallite("check").stdout
+        check("keeps nothing below LSN" in said, said)
+        write(back, 2)
+        check("on 3 of 3 safekeepers" in back.corallite("check").stdout, "there is a log to compare now")
