@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import random
-import shutil
 import ssl
 import subprocess
 
@@ -107,36 +106,10 @@ class Bucket:
         return json.loads(self.ask("GET", "/_objects"))
 
 
-class InBucket(Archived):
-    def __init__(self, directory, bucket, start=True):
-        self.bucket = bucket
-        super().__init__(directory, os.path.join(directory, "unused"), start=start)
-
-    def command(self, node):
-        command = super().command(node)
-        return [self.bucket.url if word.startswith("dir:") else word for word in command]
-
-    def lose_everything(self):
-        self.kill9_everything()
-        for node in (*NODES, PAGESERVER):
-            shutil.rmtree(self.data(node))
-
-    def come_back(self, directory):
-        """A cluster of new directories, made of the bucket; it does not run."""
-        back = type(self)(directory, self.bucket, start=False)
-        back.id = self.id
-        for node in NODES:
-            done = run([os.path.join(BIN, "corallite-safekeeper"), "--restore", self.bucket.url, "--dir", back.data(node), "--node", str(node)],
-                       "", 60)
-            check(done.returncode == 0, f"restore: {done.stderr.strip()[-500:]}")
-        back.more.append("--take-over")
-        return back
-
-
 def out_and_back(t, name, bucket, rounds):
     """Writes while the store fails, loses every disk, comes back from the bucket: the same rows."""
     kinds = ("503 SlowDown", "lost", "500 InternalError", "reset", "cut")
-    with InBucket(os.path.join(t.dir, name + "old"), bucket) as c:
+    with Archived(os.path.join(t.dir, name + "old"), bucket) as c:
         c.shell("CREATE TABLE t(a INTEGER PRIMARY KEY, b);")
         for n in range(rounds):
             bucket.misbehave((".", 3, kinds[n % len(kinds)]))
@@ -193,9 +166,9 @@ def archive_in_a_bucket(t):
         out_and_back(t, "simple", Bucket(conditions="ignore", page=3), 15)
 
 
-class PrunedInBucket(InBucket, Pruned):
+class PrunedInBucket(Pruned):
     def log_bytes(self):
-        return sum(size for key, size in self.bucket.objects().items() if f"/{self.id}/log/" in key)
+        return sum(size for key, size in self.archive.objects().items() if f"/{self.id}/log/" in key)
 
 
 @test("archive prune in a bucket whose store stumbles and lists three names a page: the log below a snapshot goes, and an object of nobody; "
