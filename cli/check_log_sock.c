@@ -290,31 +290,38 @@ static int verify_piece(struct tail *t, struct wal_stream *s, struct co_span pie
     return rc;
 }
 
+static int stream(struct client *c, const struct tail *t, lsn_t at, uint64_t fragment_at,
+                  Corallite__StreamData **out, struct co_buf *records)
+{
+    Corallite__Stream q = CORALLITE__STREAM__INIT;
+    struct co_id id = t->timeline;
+    q.has_timeline = q.has_from_lsn = q.has_max_bytes = q.has_wait_ms = q.has_fragment_at = 1;
+    q.timeline = (ProtobufCBinaryData){.len = sizeof id.b, .data = id.b};
+    q.from_lsn = at;
+    q.fragment_at = fragment_at;
+    q.max_bytes = CO_BATCH_BYTES;
+    q.wait_ms = TAIL_WAIT_MS;
+    return client_call_payload(c, FRAME_STREAM, &q.base, FRAME_STREAM_DATA,
+                               &corallite__stream_data__descriptor, ASK_TIMEOUT_MS, out, records);
+}
+
 /* One answer of a safekeeper: whole records from `at` on, or a piece of the one that begins there.
  * *ended: it has no more. */
 static int fetch_some(struct client *c, struct tail *t, struct wal_stream *s, lsn_t *at,
                       struct wal_digest *digest, bool *found, bool *ended)
 {
-    Corallite__Stream q = CORALLITE__STREAM__INIT;
     Corallite__StreamData *m = NULL;
     struct co_buf records = {0};
-    struct co_id id = t->timeline;
-    q.has_timeline = q.has_from_lsn = q.has_max_bytes = q.has_wait_ms = q.has_fragment_at = 1;
-    q.timeline = (ProtobufCBinaryData){.len = sizeof id.b, .data = id.b};
-    q.from_lsn = *at;
-    q.fragment_at = wal_stream_got(s);
-    q.max_bytes = CO_BATCH_BYTES;
-    q.wait_ms = TAIL_WAIT_MS;
-    int rc = client_call_payload(c, FRAME_STREAM, &q.base, FRAME_STREAM_DATA,
-                                 &corallite__stream_data__descriptor, ASK_TIMEOUT_MS, &m, &records);
+    uint64_t fragment_at = wal_stream_got(s);
+    int rc = stream(c, t, *at, fragment_at, &m, &records);
     if (rc)
         return rc;
-    bool piece = m->has_fragment && m->fragment, fits = m->fragment_at == q.fragment_at;
+    bool piece = m->has_fragment && m->fragment, fits = m->fragment_at == fragment_at;
     corallite__stream_data__free_unpacked(m, NULL);
     *ended = records.len == 0;
     if (*ended)
         rc = 0;
-    else if (piece ? !fits : q.fragment_at > 0)
+    else if (piece ? !fits : fragment_at > 0)
         rc = co_fail(CO_ERR_PROTOCOL, "its log at %016llx does not go on where it was read to",
                      (unsigned long long)*at);
     else if (piece)
@@ -345,12 +352,25 @@ static int fetch_tail(struct client *c, struct tail *t, struct wal_digest *diges
     return rc;
 }
 
+/* The log of one that answered CO_ERR_TRUNCATED may begin where the last transaction ends: all of
+ * it is archived, and was dropped there or never brought back. It knows the end to be committed. */
+static bool has_dropped(struct client *c, const struct tail *t)
+{
+    Corallite__StreamData *m = NULL;
+    struct co_buf records = {0};
+    bool has = stream(c, t, t->to, 0, &m, &records) == 0 && m->commit_lsn >= t->to;
+    if (m)
+        corallite__stream_data__free_unpacked(m, NULL);
+    co_buf_free(&records);
+    return has;
+}
+
 static void compare_logs(struct check_report *r, struct check_branch *b, struct tail *t)
 {
     struct wal_digest first = {{0}}, digest;
     bool found;
     char lsn[LSN_TEXT];
-    uint32_t answered = 0, of_first = 0;
+    uint32_t answered = 0, of_first = 0, dropped = 0;
     lsn_format(t->to, lsn);
     for (uint32_t i = 0; i < r->n_nodes; i++) {
         unsigned node = (unsigned)r->nodes[i].node;
@@ -362,7 +382,13 @@ static void compare_logs(struct check_report *r, struct check_branch *b, struct 
             continue;
         }
         answered++;
-        if (rc) {
+        if (rc == CO_ERR_TRUNCATED && has_dropped(&keepers[i], t)) {
+            dropped++;
+            check_say(r->notes,
+                      "%s/%s: safekeeper %u keeps nothing below LSN %s, so there was nothing to "
+                      "compare; the archive has it",
+                      b->database, b->branch, node, lsn);
+        } else if (rc) {
             check_problem(b, "safekeeper %u: %s", node, co_sentence());
         } else if (!found) {
             check_say(
@@ -378,7 +404,7 @@ static void compare_logs(struct check_report *r, struct check_branch *b, struct 
             b->copies++;
         }
     }
-    if (b->copies * 2 <= r->n_nodes && answered * 2 > r->n_nodes)
+    if ((b->copies + dropped) * 2 <= r->n_nodes && answered * 2 > r->n_nodes)
         check_problem(
             b,
             "the pageserver has LSN %s, and %u of the %u safekeepers that answered have it "

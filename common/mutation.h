@@ -74,6 +74,7 @@
     X(REGISTRY_UNSYNCED,   "a change of the registry is answered before it is synced", 25000) \
     X(REGISTRY_FROM_CACHE, "a start trusts changes of the registry that only the cache may hold", 90000) \
     X(REGISTRY_ONE_COPY,   "a change of the registry with one rotten copy is taken for cut off", 60000) \
+    X(WITNESS_FROM_CACHE,  "what was read of other disks is written over before it is durable", 120000) \
     X(DROP_BEFORE_BLOCK,   "segments go before the control block says where the log begins", 60000) \
     X(EMPTIED_UNTOLD,      "a log is emptied without a word in the control block",      60000)
 

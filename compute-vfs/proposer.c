@@ -160,8 +160,12 @@ static void on_up(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
     n->up = true;
     pr_rewind(n, true); /* what was on the way before is lost, or will be skipped */
+    /* R3: what was acknowledged on another connection is what the disk held then. It is asked anew,
+     * by ELECTED at once; so it also learns where its lease holder is now. */
+    pr_known_collect(pr);
+    n->adopted = false;
     n->elected_us = 0;
-    n->sent_us = 0; /* a heartbeat at once: the safekeeper learns where its lease holder is now */
+    n->sent_us = 0;
     n->fetch_node = 0;
     n->known_us = 0;
     if (pr->round_open) {

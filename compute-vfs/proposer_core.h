@@ -83,7 +83,7 @@ struct pr_node {
     bool state_known; /* `state` is of this term */
     struct pr_state_seen state;
 
-    /* leadership; match counts only after adoption (R3) */
+    /* leadership; match counts only after adoption, on this connection (R3) */
     bool adopted;
     bool broken; /* its log ends within a record of ours: nothing of it counts in this term */
     lsn_t match_lsn, written_lsn, sent_lsn;

@@ -13,8 +13,8 @@
  * sent_lsn, part_have what the safekeeper says it has staged of the one at match_lsn. That much
  * need not be sent again; for what is committed it counts for nothing.
  *
- * R3: match counts only from an ACK of this term and nonce, that is after adoption; q is the
- * largest LSN that a quorum has; it is committed only from our own start on.
+ * R3: match counts only from an ACK of this term, nonce and connection, that is after adoption; q
+ * is the largest LSN that a quorum has; it is committed only from our own start on.
  */
 #include "compute-vfs/proposer_core.h"
 
@@ -58,8 +58,9 @@ static void skip_what_it_has(struct pr_node *n)
 
 void pr_rewind(struct pr_node *n, bool forget)
 {
-    if (forget) {
-        n->part_have = 0; /* it may have started anew, and then has nothing staged */
+    if (forget) { /* it may have started anew, and then has what is on its disk, nothing staged */
+        n->written_lsn = 0;
+        n->part_have = 0;
     }
     n->sent_lsn = n->match_lsn;
     n->part_sent = n->part_have;

@@ -151,9 +151,11 @@ json_t *v1_json_pageserver(const Corallite__ServerStatus *s, const char *address
 json_t *v1_json_safekeeper(const Corallite__Safekeeper *node, const Corallite__NodeStatus *s,
                            const char *trouble)
 {
-    json_t *o = json_pack("{s:I,s:o,s:b,s:b,s:s?}", "node", (json_int_t)node->node, "address",
-                          address_of(node), "connected", (int)node->connected, "up", s != NULL,
-                          "trouble", s ? NULL : trouble);
+    const char *regressed = s ? s->regressed : NULL;
+    json_t *o =
+        json_pack("{s:I,s:o,s:b,s:b,s:s?,s:s?}", "node", (json_int_t)node->node, "address",
+                  address_of(node), "connected", (int)node->connected, "up", (int)(s && !regressed),
+                  "trouble", s ? regressed : trouble, "regressed", regressed);
     json_t *more =
         !s ? json_object()
            : json_pack("{s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o}", "disk", v1_json_id(s->disk),

@@ -6,6 +6,7 @@
 #include "common/assert.h"
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "common/mutation.h"
 
 static const uint8_t magic[8] = {'C', 'O', 'R', 'A', 'L', 'W', 'I', 'T'};
 enum { FORMAT = 1, AT_ENTRIES = 40, ENTRY_BYTES = 48, AT_CRC = SK_WITNESS_SLOT_BYTES - 4 };
@@ -83,8 +84,7 @@ int sk_witness_read(const char *dir, const struct co_id *timeline, struct sk_wit
     return rc;
 }
 
-static int put(const char *dir, const struct co_id *timeline, const struct sk_witness_file *f,
-               bool made)
+static int put(const char *dir, const struct co_id *timeline, const struct sk_witness_file *f)
 {
     uint8_t slot[SK_WITNESS_SLOT_BYTES];
     char path[SK_PATH_MAX];
@@ -100,12 +100,20 @@ static int put(const char *dir, const struct co_id *timeline, const struct sk_wi
     if (!rc)
         rc = sk_io_sync(fd, path);
     close(fd);
-    return !rc && made ? sk_io_sync_dir(dir) : rc;
+    return !rc && f->sequence == 1 ? sk_io_sync_dir(dir) : rc; /* it was made */
 }
 
+/* Not into its place: where a sync has failed, the kernel may show a file that is longer than the
+ * one on the disk, and no later sync makes that longer (decision 25). */
 int sk_witness_renew(const char *dir, const struct co_id *timeline, struct sk_witness_file *f)
 {
-    int rc = put(dir, timeline, f, true);
+    uint8_t both[2][SK_WITNESS_SLOT_BYTES];
+    struct sk_witness_file before = *f;
+    co_assert(f->sequence > 0);
+    before.sequence--;
+    encode(f, timeline, both[f->sequence & 1]);
+    encode(&before, timeline, both[before.sequence & 1]);
+    int rc = sk_io_replace(dir, "witness", co_span_of(both[0], sizeof both));
     f->unsure = rc != 0;
     return rc;
 }
@@ -113,13 +121,12 @@ int sk_witness_renew(const char *dir, const struct co_id *timeline, struct sk_wi
 int sk_witness_store(const char *dir, const struct co_id *timeline,
                      const struct q_known_list *known, struct sk_witness_file *f)
 {
-    bool made = f->sequence == 0;
-    int rc = f->unsure ? sk_witness_renew(dir, timeline, f) : 0;
+    int rc = f->unsure && !co_mutated(WITNESS_FROM_CACHE) ? sk_witness_renew(dir, timeline, f) : 0;
     if (rc)
         return rc;
     co_assert(known->n <= Q_KNOWN_MAX && f->sequence < UINT64_MAX);
     memmove(f->known, known->e, known->n * sizeof *known->e);
     f->n = known->n;
     f->sequence++;
-    return put(dir, timeline, f, made);
+    return put(dir, timeline, f);
 }

@@ -39,7 +39,7 @@ struct sk_witness_file {
 /* dir: of the timeline. CO_ERR_IO; what is missing or damaged is empty, with a word in the log. */
 CO_MUST_CHECK int sk_witness_read(const char *dir, const struct co_id *timeline,
                                   struct sk_witness_file *out);
-/* Writes what was read once more into its own slot. */
+/* Writes the file anew, with what was read in both slots. Only of what is unsure. */
 CO_MUST_CHECK int sk_witness_renew(const char *dir, const struct co_id *timeline,
                                    struct sk_witness_file *file);
 /* The next sequence; what was read is renewed before, so that a crash in this write leaves it.

@@ -80,10 +80,6 @@ static const char *check_log(const struct life *l, struct expect *x, const struc
     if (f->control.commit_lsn < x->commit || f->control.commit_lsn > log->end_lsn)
         return wrong("commit LSN %llx was written, %llx was found, the log ends at %llx",
                      U(x->commit), U(f->control.commit_lsn), U(log->end_lsn));
-    uint64_t known = f->witness.n ? f->witness.known[0].term : 0;
-    if (known < x->known_lo || known > x->known_hi)
-        return wrong("of another safekeeper term %llu was known, and now %llu", U(x->known_lo),
-                     U(known));
     lsn_t doubt = f->control.suspect_lsn;
     if (doubt < x->doubt)
         return wrong("a doubt about the log up to %llx was forgotten", U(x->doubt));
@@ -95,6 +91,19 @@ static const char *check_log(const struct life *l, struct expect *x, const struc
     x->cut_tip = x->base_tip = -1;
     x->promised = log->end_lsn;
     x->commit = f->control.commit_lsn;
+    return NULL;
+}
+
+static const char *check_known(const struct expect *x, const struct sk_witness_file *w)
+{
+    struct q_known all[KNOWN_OF];
+    uint64_t at = w->n ? w->known[0].term : 0;
+    if (at < x->known_lo || at > x->known_hi)
+        return wrong("of other safekeepers what was known with write %llu is, and %llu was", U(at),
+                     U(x->known_lo));
+    life_known(at, all);
+    if (at && (w->n != KNOWN_OF || memcmp(w->known, all, sizeof all)))
+        return wrong("of other safekeepers something is known that was never written");
     return NULL;
 }
 
@@ -145,6 +154,8 @@ const char *check_start(const struct life *l, struct expect *x, struct sk_files 
     bad = check_state(x, f);
     if (!bad)
         bad = check_log(l, x, f);
+    if (!bad)
+        bad = check_known(x, &f->witness);
     if (bad || !out)
         sk_files_close(f);
     else

@@ -1,7 +1,8 @@
 /*
  * flips.c - rot: every byte of every file, one at a time, on a disk that is at rest. A start must
  * refuse with a sentence that names the file, or find exactly what was there. Bytes of the log at
- * and above the seal may be taken for a write that was cut off, and no others.
+ * and above the seal may be taken for a write that was cut off, and no others. What is known of
+ * other safekeepers refuses no start: in the newer slot it is what was known one write before.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,11 +15,11 @@ static char text[900];
 
 struct file {
     char path[160];
-    const char *name; /* what a refusal must name */
+    const char *name; /* what a refusal must name; NULL: there must be none */
 };
 
 static const char *flip_one(const struct life *l, const struct disk *d, const struct file *file,
-                            uint64_t off, uint8_t bits, lsn_t sealed, struct flips *count)
+                            uint64_t off, uint8_t bits, bool newest_known, struct flips *count)
 {
     uint32_t dir;
     const char *name;
@@ -32,11 +33,13 @@ static const char *flip_one(const struct life *l, const struct disk *d, const st
     lsn_t promised = x.promised;
     /* Rot at or above the seal: what was told there may be lost, which check_start must not mind.
      */
-    x.promised = sealed < promised ? sealed : promised;
+    x.promised = l->sealed < promised ? l->sealed : promised;
+    if (newest_known)
+        x.known_lo = --x.known_hi;
     const char *said = check_start(l, &x, &f, NULL);
     if (said) {
         if (strstr(said, "does not start") || strstr(said, "registry does not open")) {
-            if (!strstr(said, file->name))
+            if (!file->name || !strstr(said, file->name))
                 bad = said;
             count->refused++;
         } else {
@@ -46,6 +49,8 @@ static const char *flip_one(const struct life *l, const struct disk *d, const st
         bad = check_deep(l, f, &x);
         if (!bad && x.promised < promised)
             count->residual++; /* above the seal */
+        else if (newest_known)
+            count->older++;
         else
             count->same++;
         sk_files_close(f);
@@ -62,23 +67,47 @@ static const char *flip_one(const struct life *l, const struct disk *d, const st
     return bad;
 }
 
-/* Every byte of [from, to) of the file. */
-static const char *flip_range(const struct life *l, const struct disk *d, const char *name,
-                              uint64_t from, uint64_t to, struct flips *count)
+static struct file file_of(const struct life *l, const char *name)
 {
     struct file file;
     char id[CO_ID_TEXT];
     struct sk_birth birth = life_owner(l);
-    const char *bad = NULL, *slash = strrchr(name, '/');
     /* A record may lie in two segments; the one that it begins in is named. */
-    file.name = slash ? ".seg" : name;
+    file.name = strrchr(name, '/') ? ".seg" : name;
     if (!strcmp(name, "registry"))
         snprintf(file.path, sizeof file.path, DATA_DIR "/registry");
     else
         snprintf(file.path, sizeof file.path, DATA_DIR "/timelines/%s/%s",
                  co_id_format(&birth.owner.timeline, id), name);
+    return file;
+}
+
+static uint8_t bits_of(uint64_t off)
+{
+    return off & 1 ? 0x10 : 0xff;
+}
+
+/* Every byte of [from, to) of the file. */
+static const char *flip_range(const struct life *l, const struct disk *d, const char *name,
+                              uint64_t from, uint64_t to, struct flips *count)
+{
+    struct file file = file_of(l, name);
+    const char *bad = NULL;
     for (uint64_t off = from; off < to && !bad; off++)
-        bad = flip_one(l, d, &file, off, off & 1 ? 0x10 : 0xff, l->sealed, count);
+        bad = flip_one(l, d, &file, off, bits_of(off), false, count);
+    return bad;
+}
+
+/* Every byte of both slots of what is known of others. */
+static const char *flip_known(const struct life *l, const struct disk *d, struct flips *count)
+{
+    struct file file = file_of(l, "witness");
+    const char *bad = NULL;
+    file.name = NULL;
+    for (uint64_t off = 0; off < 2 * SK_WITNESS_SLOT_BYTES && !bad; off++) {
+        bool newest = off / SK_WITNESS_SLOT_BYTES == l->x.known_hi % 2;
+        bad = flip_one(l, d, &file, off, bits_of(off), newest, count);
+    }
     return bad;
 }
 
@@ -108,5 +137,7 @@ const char *flip_all(const struct life *l, const struct disk *d, struct flips *c
     co_assert(ino > 0);
     if (!bad)
         bad = flip_range(l, d, "registry", 0, d->inode[ino].cache.size, count);
+    if (!bad && l->x.known_hi > 0)
+        bad = flip_known(l, d, count);
     return bad;
 }

@@ -366,10 +366,22 @@ static int put(struct life *l)
     return rc;
 }
 
+void life_known(uint64_t at, struct q_known out[KNOWN_OF])
+{
+    for (uint32_t i = 0; i < KNOWN_OF; i++)
+        out[i] = (struct q_known){.node = 2 + i,
+                                  .starts = 3 * at + i,
+                                  .start_id = at << 40 | i,
+                                  .term = at,
+                                  .flush_lsn = 8 * at,
+                                  .commit_lsn = 16 * at};
+}
+
 static int witness(struct life *l)
 {
-    struct q_known known = {.node = 2, .term = ++l->x.known_hi, .commit_lsn = l->start};
-    int rc = sk_files_witness(l->files, &(struct q_known_list){1, &known});
+    struct q_known known[KNOWN_OF];
+    life_known(++l->x.known_hi, known);
+    int rc = sk_files_witness(l->files, &(struct q_known_list){KNOWN_OF, known});
     if (!rc)
         l->x.known_lo = l->x.known_hi;
     return rc;

@@ -65,7 +65,7 @@ struct expect {
     lsn_t promised;              /* told to be durable: a restart's log ends here or later */
     lsn_t commit;                /* in the control block */
     uint64_t put_lo, put_hi;     /* version of the registry's entry */
-    uint64_t known_lo, known_hi; /* what is known of another safekeeper: its term */
+    uint64_t known_lo, known_hi; /* what is known of other safekeepers: which (life_known) */
     lsn_t doubt;                 /* noted in the control block */
     lsn_t others; /* what writers that are known here know to be committed elsewhere */
 };
@@ -107,6 +107,9 @@ int life_birth(struct life *l);
 void life_kill(struct life *l);
 uint64_t life_random(struct life *l);
 struct sk_birth life_owner(const struct life *l);
+/* What is known of other safekeepers with the write `at`; 0: nothing. */
+#define KNOWN_OF 2u
+void life_known(uint64_t at, struct q_known out[KNOWN_OF]);
 /* PUT of this version; CREATE if it is not listed. */
 int life_put(const struct life *l, struct sk_registry *r, uint64_t version);
 
@@ -121,7 +124,7 @@ const char *check_deep(const struct life *l, struct sk_files *files, struct expe
 
 /* flips.c: rot of every byte of every file of a life's end; returns NULL or what is wrong. */
 struct flips {
-    uint64_t bytes, refused, same, residual;
+    uint64_t bytes, refused, same, residual, older;
 };
 const char *flip_all(const struct life *l, const struct disk *d, struct flips *count);
 

@@ -123,6 +123,15 @@ def environment(source):
     yield from both_ways(CONFIGURATION, "variable", documented, real)
 
 
+def local_cluster(source):
+    """What `corallite up` passes to its daemons where that is not their default."""
+    told = section(source.read(CONFIGURATION), "A local cluster")
+    for name, words in (("CLUSTER_KEEP_LOG", "`--keep-log {}`"), ("CLUSTER_PORT_BASE", "`--port-base P` ({})")):
+        value = re.search(rf'#define {name} +"?(\w+?)u?"?(?: |$)', source.read("cli/cluster.h"), re.M)[1]
+        if not any(words.format(value) in line for _, line in told):
+            yield f"{CONFIGURATION}:{told[0][0]}: a local cluster has {words.format(value)}, which is not described"
+
+
 # -- limits.md -------------------------------------------------------------------------------------
 
 LIMITS = "docs/limits.md"
@@ -383,7 +392,7 @@ def tests_named(source):
         yield f"{page}:1: only {seen} tests are named"
 
 
-CHECKS = (("options of the daemons", daemon_options), ("parameters of the URI", parameters),
+CHECKS = (("options of the daemons", daemon_options), ("a local cluster", local_cluster), ("parameters of the URI", parameters),
           ("environment variables", environment), ("limits", limits), ("error classes", classes),
           ("SQLite's result codes", sqlite_codes), ("sentences", sentences), ("types of frames", frame_types),
           ("bounds of frames", frame_bounds), ("links", links),
@@ -400,6 +409,7 @@ def check_all(root, build):
 MISTAKES = (("docs/configuration.md", r"^\| `--map-size.*\n", "", daemon_options),
             ("docs/configuration.md", r"`--take-over`", "`--take-all`", daemon_options),
             ("docs/configuration.md", r"\| info \|", "| warn |", daemon_options),
+            ("docs/configuration.md", r"--keep-log 256M", "--keep-log 64M", local_cluster),
             ("docs/configuration.md", r"^\| `staleness`.*\n", "", parameters),
             ("docs/configuration.md", r"^\| `create`", "| `creat`", parameters),
             ("docs/configuration.md", r"\| 64 \|", "| 65 |", parameters),

@@ -16,22 +16,20 @@ from lib.registry import test
 
 
 class Archived(Cluster):
-    """A cluster whose pageserver archives, twice a second."""
+    """A cluster whose pageserver archives, twice a second; to a directory, or to a bucket (test_archive_s3.py)."""
 
-    def __init__(self, directory, archive, cluster=None, start=True):
+    def __init__(self, directory, archive, start=True):
         self.archive = archive
         self.more = []
-        os.makedirs(archive, exist_ok=True)
-        super().__init__(directory, start=False)
-        if cluster:
-            self.id = cluster
-        if start:
-            self.start_everything()
+        if isinstance(archive, str):
+            os.makedirs(archive, exist_ok=True)
+        self.url = f"dir:{archive}" if isinstance(archive, str) else archive.url
+        super().__init__(directory, start=start)
 
     def command(self, node):
         command = super().command(node)
         if node == PAGESERVER:
-            command += ["--archive", f"dir:{self.archive}", "--archive-every", "500ms", *self.more]
+            command += ["--archive", self.url, "--archive-every", "500ms", *self.more]
         return command
 
     def corallite(self, *args, ok=True, timeout=60):
@@ -50,6 +48,28 @@ class Archived(Cluster):
         time.sleep(1.2)
         until(all_there, seconds, "everything is archived")
 
+    def take_over(self, wait=True):
+        """The pageserver's disk is lost, and a new one takes over."""
+        self.kill9(PAGESERVER)
+        shutil.rmtree(self.data(PAGESERVER))
+        self.more = ["--take-over"]
+        self.start(PAGESERVER, wait=wait)
+
+    def lose_everything(self):
+        self.kill9_everything()
+        shutil.rmtree(self.dir)
+
+    def come_back(self, directory):
+        """A cluster like this one, of new directories, made of the archive; it does not run."""
+        back = type(self)(directory, self.archive, start=False)
+        back.id = self.id
+        back.more = ["--take-over"]
+        for node in NODES:
+            done = restore(back, node)
+            check(done.returncode == 0, f"the restore failed: {done.stderr[-500:]}")
+            back.said = done.stdout
+        return back
+
     def objects(self, kind):
         return sorted(glob.glob(f"{self.archive}/{self.id}/{kind}/**/*", recursive=True), key=os.path.basename)
 
@@ -57,19 +77,9 @@ class Archived(Cluster):
         return [p for p in self.objects("log") if os.path.isfile(p)]
 
 
-def restore(directory, archive, like=None, nodes=NODES):
-    """A cluster of new directories, made of the archive; it does not run. What was said, too."""
-    c = Archived(directory, archive, start=False)
-    said = None
-    for node in nodes:
-        done = run([os.path.join(BIN, "corallite-safekeeper"), "--restore", f"dir:{archive}", "--dir", c.data(node),
-                    "--node", str(node)], "", 60)
-        if done.returncode:
-            return None, done
-        said = done.stdout
-    if like:
-        c.id = like.id
-    return c, said
+def restore(c, node):
+    """Makes the directory of a safekeeper of the archive, and says what was said."""
+    return run([os.path.join(BIN, "corallite-safekeeper"), "--restore", c.url, "--dir", c.data(node), "--node", str(node)], "", 60)
 
 
 def sum_of(c, db, **at):
@@ -147,16 +157,11 @@ def everything_lost(t):
         before = moments(c)
         pins = pins_of(c, "shop")
         c.archived()
-        c.kill9_everything()
-        first = c
-    shutil.rmtree(first.dir)
+        c.lose_everything()
     for round_ in ("b", "c") if t.slow() else ("b",):
-        c, said = restore(t.dir + "/c-" + round_, archive, like=first)
-        check(c, f"the restore failed: {getattr(said, 'stderr', '')[-500:]}")
-        check("shop/main" in said and "may be missing" in said, said)
-        check("MISSING" not in said and "NOT THERE" not in said, said)
-        c.more = ["--take-over"]
-        with c:
+        with c.come_back(t.dir + "/c-" + round_) as c:
+            check("shop/main" in c.said and "may be missing" in c.said, c.said)
+            check("MISSING" not in c.said and "NOT THERE" not in c.said, c.said)
             c.start_everything()
             same(before, c, f"restored ({round_})")
             check(pins_of(c, "shop") == pins, "the pins are others")
@@ -169,8 +174,7 @@ def everything_lost(t):
             c.archived()
             before = moments(c)
             pins = pins_of(c, "shop")
-            c.kill9_everything()
-        shutil.rmtree(c.dir)
+            c.lose_everything()
     t.note(f"{len(before)} moments compared")
 
 
@@ -190,23 +194,19 @@ def pageserver_lost(t):
             check(b"three" in f.read(), "a pin was answered that the archive has not")
         before, pins = moments(c), pins_of(c, "shop")
         check([p["name"] for p in pins] == ["one", "three", "two"], pins)
-        c.kill9(PAGESERVER)
-        shutil.rmtree(c.data(PAGESERVER))
-        c.more = ["--take-over"]
-        c.start(PAGESERVER)
+        c.take_over()
         same(before, c, "after the take-over")
         check(pins_of(c, "shop") == pins, "the pins are others")
         c.shell("INSERT INTO t VALUES (9)")
         c.archived()
-        check("generation 2" in c.corallite("archive", "check", f"dir:{c.archive}").stdout, "no generation of its own")
+        check("generation 2" in c.corallite("archive", "check", c.url).stdout, "no generation of its own")
 
         # Pins that cannot be read are not given up in silence.
         c.kill9(PAGESERVER)
-        shutil.rmtree(c.data(PAGESERVER))
         state = c.objects("state")[-1]
         os.chmod(state, 0o600)
         os.truncate(state, os.path.getsize(state) - 1)
-        c.start(PAGESERVER, wait=False)
+        c.take_over(wait=False)
         check(c.process[PAGESERVER].wait(10) == 1, "it started without the pins")
         check(os.path.basename(state) in c.last_words(PAGESERVER) and "is cut" in c.last_words(PAGESERVER),
               c.last_words(PAGESERVER))
@@ -238,7 +238,7 @@ def killed_while_archiving(t):
             time.sleep(rng.choice((0.1, 0.6, 1.1, 1.6)) * rng.uniform(0.8, 1.2))
             c.kill9(PAGESERVER)
             c.start(PAGESERVER)
-            checked = c.corallite("archive", "check", f"dir:{c.archive}", ok=False)
+            checked = c.corallite("archive", "check", c.url, ok=False)
             check(checked.returncode == 0 or "no manifest" in checked.stderr or "nothing of any" in checked.stderr,
                   checked.stderr)
         stop.set()
@@ -247,13 +247,8 @@ def killed_while_archiving(t):
         c.archived()
         before = moments(c)
         n = len(c.logs())
-        c.kill9_everything()
-        first = c
-    shutil.rmtree(first.dir)
-    c, said = restore(t.dir + "/d", first.archive, like=first)
-    check(c, f"the restore failed: {getattr(said, 'stderr', '')[-500:]}")
-    c.more = ["--take-over"]
-    with c:
+        c.lose_everything()
+    with c.come_back(t.dir + "/d") as c:
         c.start_everything()
         check(c.shell("SELECT count(*) FROM t").stdout.strip() == str(rows[0]), "rows are missing")
         same(before, c, "after the kills")
@@ -295,7 +290,7 @@ def damage_is_named(t):
         else:
             spoil(what, how)
             name = os.path.basename(what)
-        _, done = restore(t.dir + "/d", archive, nodes=(1,))
+        done = restore(Archived(t.dir + "/d", archive, start=False), 1)
         check(done.returncode == 1 and how in done.stderr and name in done.stderr, f"{how} {name}: {done.stderr}")
         check(not os.path.exists(t.dir + "/d/safekeeper-1"), "a directory is there")
         shutil.rmtree(t.dir + "/d")
@@ -382,4 +377,4 @@ def deposed(t):
         check(os.path.basename(c.objects("state")[-1]).startswith("0000000000000002-"), "the older one wrote a manifest")
         old.kill()
         old.wait(10)
-        check("sound" in c.corallite("archive", "check", f"dir:{c.archive}").stdout, "the archive is not sound")
+        check("sound" in c.corallite("archive", "check", c.url).stdout, "the archive is not sound")

@@ -5,14 +5,15 @@ import http.client
 import json
 import os
 import random
-import shutil
 import ssl
 import subprocess
 
 from lib import s3_signer
 from lib.cluster import BIN, NODES, PAGESERVER, check, popen, run
 from lib.registry import test
-from test_archive import Archived, sum_of
+from test_archive import Archived, moments, pins_of, same, sum_of
+from test_prune import Pruned
+from test_truncate import write
 
 PARTS = [b"a", b"Z", b"0", b" ", b"+", b"%", b"%2F", b"/", b"//", b"~", b"-", b"_", b".", b"..", b"\xc3\xa4", b"\xe6\x97\xa5", b"\xf0\x9f\x90\xa0",
          b"\xff", b"=", b"&", b"?", b"#", b";", b":", b",", b"'", b'"', b"\\", b"*", b"(", b")", b"$", b"@", b"!", b"\t", b"\n", b"\x01", b"\x7f"]
@@ -101,21 +102,14 @@ class Bucket:
     def requests(self):
         return self.ask("GET", "/_log").splitlines()
 
-
-class InBucket(Archived):
-    def __init__(self, directory, bucket, start=True):
-        self.bucket = bucket
-        super().__init__(directory, os.path.join(directory, "unused"), start=start)
-
-    def command(self, node):
-        command = super().command(node)
-        return [self.bucket.url if word.startswith("dir:") else word for word in command]
+    def objects(self):
+        return json.loads(self.ask("GET", "/_objects"))
 
 
 def out_and_back(t, name, bucket, rounds):
     """Writes while the store fails, loses every disk, comes back from the bucket: the same rows."""
     kinds = ("503 SlowDown", "lost", "500 InternalError", "reset", "cut")
-    with InBucket(os.path.join(t.dir, name + "old"), bucket) as c:
+    with Archived(os.path.join(t.dir, name + "old"), bucket) as c:
         c.shell("CREATE TABLE t(a INTEGER PRIMARY KEY, b);")
         for n in range(rounds):
             bucket.misbehave((".", 3, kinds[n % len(kinds)]))
@@ -133,19 +127,10 @@ def out_and_back(t, name, bucket, rounds):
             with open(c.log(node), errors="replace") as f:
                 said += f.read()
             check("se/cr+et" not in said and "to+ken" not in said, f"{node} tells a secret")
-        c.kill9_everything()
-        shutil.rmtree(c.data(PAGESERVER))
-        for node in NODES:
-            shutil.rmtree(c.data(node))
+        c.lose_everything()
 
     bucket.misbehave((".", 4, "503 SlowDown"))
-    back = InBucket(os.path.join(t.dir, name + "new"), bucket, start=False)
-    back.id = c.id
-    for node in NODES:
-        done = run([os.path.join(BIN, "corallite-safekeeper"), "--restore", bucket.url, "--dir", back.data(node), "--node", str(node)], "", 60)
-        check(done.returncode == 0, f"restore: {done.stderr.strip()[-500:]}")
-    with back:
-        back.more.append("--take-over")
+    with c.come_back(os.path.join(t.dir, name + "new")) as back:
         back.start_everything()
         check(sum_of(back, "shop") == wanted, "what came back is not what was there")
         back.shell("INSERT INTO t(b) VALUES('after');")
@@ -179,3 +164,44 @@ def archive_in_a_bucket(t):
     out_and_back(t, "", bucket, 15 if t.slow() else 5)
     if t.slow():
         out_and_back(t, "simple", Bucket(conditions="ignore", page=3), 15)
+
+
+class PrunedInBucket(Pruned):
+    def log_bytes(self):
+        return sum(size for key, size in self.archive.objects().items() if f"/{self.id}/log/" in key)
+
+
+@test("archive prune in a bucket whose store stumbles and lists three names a page: the log below a snapshot goes, and an object of nobody; "
+      "every moment, pin and branch is there, and comes back when every disk is lost", 180)
+def prune_in_a_bucket(t):
+    bucket = Bucket(page=3)
+    with PrunedInBucket(t.dir + "/old", bucket) as c:
+        c.shell("CREATE TABLE first(x); INSERT INTO first VALUES ('a');")
+        c.corallite("pin", "create", "shop", "early")
+        write(c, 12)
+        c.corallite("branch", "create", "shop/late", "--at", "pin:early")
+        c.shell("INSERT INTO first VALUES ('late')", db="shop/late")
+        write(c, 8)
+        c.settled()
+        before, pins, was = moments(c, 4), pins_of(c, "shop"), c.log_bytes()
+        stray = f"a/place/{c.id}/log/{'ab' * 16}/{0x1000:016x}-{0x1008:016x}-{'0' * 32}"
+        bucket.ask("PUT", "/_objects/" + stray, b"nobody's")
+        would = c.prune("--dry-run")
+        check(would["log_bytes"] > 4 << 20 and would["stray_objects"] == 1, f"a dry run: {would}")
+        check(c.log_bytes() == was + 8, "a dry run took something away")
+        bucket.misbehave(("^DELETE", 2, "503 SlowDown"), ("^DELETE", 2, "lost"), ("^GET", 2, "cut"), ("^PUT", 1, "500 InternalError"))
+        did = c.prune("--yes")
+        check({**would, "dry_run": False, "manifests": 0} == {**did, "manifests": 0}, f"said {would}, did {did}")
+        bucket.misbehave()
+        check(stray not in bucket.objects(), "nobody's object is still there")
+        check(c.log_bytes() == was - did["log_bytes"], "the log has not become smaller by that much")
+        same(before, c, "after pruning", 4)
+        c.corallite("archive", "check", bucket.url, timeout=120)
+        c.lose_everything()
+    with c.come_back(t.dir + "/new") as back:
+        back.start_everything()
+        same(before, back, "every disk lost", 4)
+        check(pins_of(back, "shop") == pins, "the pins are others")
+        back.corallite("check", "--deep", timeout=120)
+    t.note(f"{was >> 10} KiB of log, of which {did['log_bytes'] >> 10} KiB went with {did['log_objects']} objects; "
+           f"{sum(line.startswith('DELETE') for line in bucket.requests())} DELETE")

@@ -4,6 +4,7 @@ import os
 import shutil
 
 from lib.cluster import BIN, NODES, PAGESERVER, check, run, until
+from lib.openapi import Api
 from lib.registry import test
 from test_members import count, listed, new_node, replace, sound
 
@@ -35,6 +36,10 @@ def told(c, node):
     check("takes no part: " in shown.stdout, f"list: {shown.stdout}")
     status = run([TOOL, "status", "--server", c.server()], "", 20)
     check("went back in time" in status.stdout and status.returncode != 0, f"status: {status.stdout}")
+    shown = Api(c).get("/status")
+    one = next(k for k in shown["safekeepers"] if k["node"] == node)
+    check(one["regressed"] == one["trouble"] == text and not one["up"] and not shown["all_up"], f"/v1/status: {shown}")
+    check(all(k["up"] and k["regressed"] is None for k in shown["safekeepers"] if k is not one), f"/v1/status: {shown}")
     check("went back in time" in open(c.log(node), errors="replace").read(), "the log says it")
 
 

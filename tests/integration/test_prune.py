@@ -2,11 +2,10 @@
 
 import json
 import os
-import shutil
 
 from lib.cluster import NODES, PAGESERVER, check, until
 from lib.registry import test
-from test_archive import moments, pins_of, restore, same
+from test_archive import moments, pins_of, same
 from test_damage import damage, timeline_of
 from test_truncate import Trimmed, write
 
@@ -78,7 +77,7 @@ def pruned_archive(t):
         t.note(f"{was >> 10} KiB of log, of which {did['log_bytes'] >> 10} KiB went with {did['log_objects']} objects")
         same(before, c, "after pruning")
         c.corallite("check", "--deep", timeout=120)
-        c.corallite("archive", "check", f"dir:{archive}", timeout=120)
+        c.corallite("archive", "check", c.url, timeout=120)
 
         c.stop(PAGESERVER)
         damage("page-missing", c.data(PAGESERVER), main)
@@ -91,23 +90,14 @@ def pruned_archive(t):
         check("begins with the archive's snapshot" in text and "snapshot loaded" in text, "by what was it repaired?")
         c.corallite("check", "--deep", timeout=120)
 
-        c.kill9(PAGESERVER)
-        shutil.rmtree(c.data(PAGESERVER))
-        c.more = ["--take-over"]
-        c.start(PAGESERVER)
+        c.take_over()
         same(before, c, "after the loss of the pageserver's disk")
         check(pins_of(c, "shop") == pins, "the pins are others")
         write(c, 2)
         c.settled()
         before = moments(c)
-        c.kill9_everything()
-        first = c
-    shutil.rmtree(first.dir)
-    c, said = restore(t.dir + "/b", archive, like=first)
-    check(c, f"the restore failed: {getattr(said, 'stderr', '')[-500:]}")
-    c.__class__ = Pruned
-    c.more = ["--take-over"]
-    with c:
+        c.lose_everything()
+    with c.come_back(t.dir + "/b") as c:
         c.start_everything()
         same(before, c, "every disk lost")
         check(pins_of(c, "shop") == pins, "the pins are others")
@@ -150,3 +140,24 @@ def prune_is_refused(t):
         check(done.returncode == 1 and "another pageserver archives" in done.stderr, done.stderr)
         check(c.log_bytes() == was, "log went")
         same(before, c, "afterwards")
+
+
+@test("archive prune took all of a log, up to its end, and every disk was lost: check finds the restored cluster sound", 120)
+def checked_without_a_log(t):
+    with Pruned(t.dir + "/a", t.dir + "/archive") as c:
+        for _ in range(6):
+            write(c, 4)
+            c.settled()
+            c.prune("--yes")
+            if not c.begins(timeline_of(c, "shop")):
+                break
+        check(not c.begins(timeline_of(c, "shop")), "the newest snapshot never was at the log's end")
+        before = moments(c, 2)
+        c.lose_everything()
+    with c.come_back(t.dir + "/b") as back:
+        back.start_everything()
+        same(before, back, "restored", 2)
+        said = back.corallite("check").stdout
+        check("keeps nothing below LSN" in said, said)
+        write(back, 2)
+        check("on 3 of 3 safekeepers" in back.corallite("check").stdout, "there is a log to compare now")

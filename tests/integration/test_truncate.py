@@ -8,7 +8,7 @@ import time
 
 from lib.cluster import NODES, PAGESERVER, check, until
 from lib.registry import test
-from test_archive import Archived, moments, restore, same, sum_of
+from test_archive import Archived, moments, same, sum_of
 from test_damage import ROWS, damage, rows_come_back, timeline_of
 from test_members import new_node, replace
 
@@ -76,25 +76,17 @@ def segments_go(t):
         c.archived()
         before = moments(c)
 
-        c.kill9(PAGESERVER)
-        shutil.rmtree(c.data(PAGESERVER))
-        c.more = ["--take-over"]
-        c.start(PAGESERVER)
+        c.take_over()
         same(before, c, "after the loss of the pageserver's disk")
         check(sum_of(c, "shop", at="pin:early") == early, "the oldest moment is another")
         write(c, 2)
         c.archived()
         before = moments(c)
-        c.kill9_everything()
-        first = c
+        c.lose_everything()
     t.note(f"{len(before)} moments; the safekeepers had {max(sizes) >> 20} MiB each of some {60 if t.slow() else 40} MiB of log")
     if not t.slow():
         return
-    shutil.rmtree(first.dir)
-    c, said = restore(t.dir + "/b", archive, like=first)
-    check(c, f"the restore failed: {getattr(said, 'stderr', '')[-500:]}")
-    c.more = ["--take-over"]
-    with c:
+    with c.come_back(t.dir + "/b") as c:
         c.start_everything()
         same(before, c, "restored")
         write(c, 2)

@@ -12,6 +12,7 @@ session token (wanted only if it comes) `to+ken/=`. POST /_control takes JSON, w
 KIND: a status with a code ("503 SlowDown"); `reset` (the connection is cut before an answer), `lost` (the request takes place, its
 answer is cut), `cut` (half of the answer's body comes), `mangle` (one byte of the body is wrong), `200 CODE` (an error in a good
 answer), `stale` (a list that misses what came last), `slow` (an answer after 30 s). GET /_log: the requests so far, a line each.
+GET /_objects: {key: bytes} of what is there; PUT /_objects/KEY puts one there, without a signature.
 """
 
 import hashlib
@@ -107,6 +108,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(200)
         if self.path == "/_log":
             return self.answer(200, "\n".join(STORE.log).encode())
+        if self.path.startswith("/_objects"):
+            with STORE.lock:
+                if self.command == "PUT":
+                    self.store(self.path[len("/_objects/"):], body, hashlib.md5(body).hexdigest(), {})
+                return self.answer(200, json.dumps({key: len(found[0]) for key, found in STORE.objects.items()}).encode())
         line = f"{self.command} {self.path}"
         with STORE.lock:
             STORE.log.append(line)

@@ -664,6 +664,7 @@ Test(proposer, what_a_repetition_sends_in_pieces_is_not_held_back_by_what_was_se
     lsn_t c = append();
     event((struct pr_event){.kind = PR_EV_DOWN, .node = 1});
     up(1);
+    receive(1, ack(5000));
     cr_assert_eq(sent(1, FRAME_APPEND)->begin_lsn, 5000);
     receive(1, ack(a));
     cr_assert_not_null(sent(1, FRAME_APPEND), "the second one is on its way, and the third goes");
@@ -726,6 +727,21 @@ Test(proposer, acks_before_the_sync_are_asked_for_where_somebody_waits_for_them)
     receive(2, ack(end));
     cr_assert_eq(told(PR_DURABLE)->lsn, end);
     cr_assert_null(told(PR_RECEIVED), "DURABLE says it");
+}
+
+Test(proposer, what_one_that_went_away_had_only_in_memory_counts_no_more)
+{
+    /* A majority of memories at one time: its process may have ended with the connection. */
+    lead(5000);
+    lsn_t end = append_wanting(true);
+    struct q_msg in_memory = ack(5000);
+    in_memory.write_lsn = end;
+    receive(1, in_memory);
+    event((struct pr_event){.kind = PR_EV_DOWN, .node = 1});
+    receive(2, in_memory);
+    cr_assert_null(told(PR_RECEIVED));
+    receive(3, in_memory);
+    cr_assert_eq(told(PR_RECEIVED)->lsn, end);
 }
 
 Test(proposer, the_window_bounds_what_is_in_flight)
@@ -931,6 +947,9 @@ Test(proposer, a_new_connection_starts_again_from_what_was_acknowledged)
     append();
     cr_assert_null(sent(2, FRAME_APPEND));
     up(2);
+    cr_assert_null(sent(2, FRAME_APPEND), "where it is now, it is asked first");
+    cr_assert_not_null(sent(2, FRAME_ELECTED));
+    receive(2, ack(5000));
     cr_assert_eq(sent(2, FRAME_APPEND)->begin_lsn, 5000);
 }
 
@@ -1469,18 +1488,18 @@ Test(proposer, after_a_reconnect_it_goes_on_where_the_safekeeper_is)
     make_small_fragments(1u << 20);
     append_spilled();
     receive(1, ack_staged(5000, 100));
-    event((struct pr_event){.kind = PR_EV_DOWN, .node = 1});
-    up(1);
-    const struct q_msg *m = sent(1, FRAME_APPEND);
-    cr_assert(m && m->fragment && m->fragment_at == 0, "what it has now is not known yet");
+    for (uint64_t staged = 0; staged <= 100; staged += 100) {
+        event((struct pr_event){.kind = PR_EV_DOWN, .node = 1});
+        up(1);
+        cr_assert_null(sent(1, FRAME_APPEND), "what it has now is not known yet");
+        receive(1, ack_staged(5000, staged));
+        const struct q_msg *m = sent(1, FRAME_APPEND);
+        cr_assert(m && m->fragment && m->fragment_at == staged, "what is staged is not sent again");
+    }
     receive(1, ack_staged(5000, 0));
     wait_us(1000001); /* nothing moved: once more from the begin */
-    m = sent(1, FRAME_APPEND);
+    const struct q_msg *m = sent(1, FRAME_APPEND);
     cr_assert(m && m->fragment_at == 0);
-    receive(1, ack_staged(5000, 100));
-    wait_us(1000001);
-    m = sent(1, FRAME_APPEND);
-    cr_assert(m && m->fragment_at == 100, "what is staged is not sent again");
 }
 
 Test(proposer, moving_bytes_are_progress)
@@ -1645,6 +1664,53 @@ Test(proposer, what_a_refused_safekeeper_acknowledged_counts_no_more)
     receive(1, (struct q_msg){.type = FRAME_REGRESSED, .term = used_term});
     receive(2, ack(end));
     cr_assert_eq(view().commit_lsn, LSN_FIRST + 800, "one copy is no majority");
+}
+
+static void reconnect(uint32_t node)
+{
+    event((struct pr_event){.kind = PR_EV_DOWN, .node = node});
+    up(node);
+}
+
+Test(proposer, what_was_acknowledged_on_an_earlier_connection_counts_once_it_is_said_again)
+{
+    /* R3: behind the new connection may be an older disk, or a log that has lost its end. */
+    lead(5000);
+    lsn_t end = append();
+    receive(1, ack(end));
+    reconnect(1);
+    receive(2, ack(end));
+    cr_assert_null(told(PR_DURABLE), "node 1 may not have it any more");
+    receive(1, ack(end));
+    cr_assert_eq(told(PR_DURABLE)->lsn, end);
+}
+
+Test(proposer, what_was_acknowledged_is_told_to_one_that_comes_back)
+{
+    /* It may have forgotten, and then this is the proof. */
+    lead(5000);
+    lsn_t end = append();
+    receive(1, ack(end));
+    reconnect(1);
+    cr_assert_eq(known_of(sent(1, FRAME_ELECTED), 1)->flush_lsn, end);
+    receive(1, ack(5000));
+    wait_us(1000001);
+    cr_assert_eq(known_of(sent(1, FRAME_APPEND), 1)->flush_lsn, end, "and is not forgotten");
+}
+
+Test(proposer, one_that_comes_back_with_less_than_it_acknowledged_is_given_what_it_lacks)
+{
+    /* A log in doubt (decision 24) goes on, and needs a leader that brings it back. */
+    lead(5000);
+    lsn_t end = append();
+    receive(1, ack(end));
+    receive(2, ack(end));
+    reconnect(1);
+    receive(1, ack(5000));
+    const struct q_msg *m = sent(1, FRAME_APPEND);
+    cr_assert(m && m->begin_lsn == 5000 && m->payload.len == end - 5000);
+    cr_assert_eq(view().member[0].match_lsn, 5000);
+    cr_assert_eq(view().commit_lsn, end, "what is committed stays that");
 }
 
 Test(proposer, a_strict_position_reaches_what_one_of_the_majority_knows_to_be_committed)

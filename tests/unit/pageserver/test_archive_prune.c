@@ -5,119 +5,34 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "archive/report.h"
 #include "archive/store_int.h"
-#include "pageserver/archiver_int.h"
-#include "pageserver/registry.h"
-#include "tests/unit/pageserver/ps_util.h"
+#include "tests/unit/pageserver/archive_rig.h"
 
-#define SIZE  4096u
-#define PAGES 40u
-
-static char dir[64], path[96], archive[96], url[120];
-static struct ps_archiver a;
-static struct ps_archive_task task;
-static struct ps_archive_line tline;
-static struct ps_store *store;
-static struct ps_txn *wr;
-static struct ps_line line = {.no = 1, .id = {{0x11}}};
-static struct ps_chain chain;
-static struct ps_partial partial;
-static struct ps_scribe scribe;
-static uint64_t seed;
-static uint8_t processes;
-
-/* What a process that has just started knows. */
-static void process_begins(void)
-{
-    a = (struct ps_archiver){.url = url, .cluster = ps_id(1), .pages = store, .task = &task};
-    a.by_id = calloc(4096, sizeof *a.by_id);
-    a.snapshot_every = 100 * 1024;
-    a.nonce = ps_id(++processes);
-    a.sock.fd = -1;
-}
-
-static void process_ends(void)
-{
-    ar_close(a.store);
-    ps_snaps_free(&a);
-    ps_archived_forget(&a);
-    free(a.by_id);
-}
-
-static void setup(void)
-{
-    ps_tmp(dir);
-    struct ps_store_options o = ps_test_store(dir, path);
-    cr_assert_eq(ps_store_open(&o, &store), 0, "%s", co_sentence());
-    cr_assert_eq(ps_write_new(store, &wr), 0);
-    ps_scribe_init(&scribe, SIZE, PAGES);
-    chain = ps_scribe_chain(&scribe);
-    line.id = chain.timeline;
-    snprintf(archive, sizeof archive, "%s/archive", dir);
-    snprintf(url, sizeof url, "dir:%s", archive);
-    cr_assert_eq(mkdir(archive, 0700), 0);
-    tline = (struct ps_archive_line){.no = 1};
-    tline.meta.id = line.id;
-    tline.meta.state = PS_ACTIVE;
-    tline.meta.start_lsn = LSN_FIRST;
-    tline.last = tline.known = LSN_FIRST;
-    snprintf(tline.meta.database_name, sizeof tline.meta.database_name, "shop");
-    snprintf(tline.meta.branch, sizeof tline.meta.branch, "main");
-    tline.meta.database = ps_id(9);
-    task = (struct ps_archive_task){.lines = &tline, .n_lines = 1};
-    process_begins();
-}
-
-static void teardown(void)
-{
-    process_ends();
-    ps_partial_free(&partial);
-    ps_scribe_free(&scribe);
-    ps_write_free(wr);
-    ps_store_close(store);
-    ps_tmp_remove(dir);
-}
-TestSuite(archive_prune, .init = setup, .fini = teardown, .timeout = 120);
+TestSuite(archive_prune, .init = rig_begin, .fini = rig_end, .timeout = 120);
 
 static int round_of(enum ps_prune prune)
 {
-    task.prune = prune;
-    task.prune_again = false;
-    task.deposed = false;
-    task.pruned = (struct ps_pruned){0};
-    return ps_archive_work(&a);
-}
-
-static struct ps_archived *archived(void)
-{
-    return ps_archived_find(&a, &line.id, true);
+    rig.task.prune = prune;
+    rig.task.prune_again = false;
+    rig.task.deposed = false;
+    rig.task.pruned = (struct ps_pruned){0};
+    return ps_archive_work(&rig.a);
 }
 
 /* So many bytes of log, at least; ingested, and as objects of some 40 KiB in the archive. */
 static void grow(uint64_t bytes)
 {
-    struct ps_archived *t = archived();
-    for (lsn_t from = chain.last_lsn; chain.last_lsn < from + bytes; seed++) {
+    for (lsn_t from = rig.chain.last_lsn; rig.chain.last_lsn < from + bytes;) {
         struct co_buf records = {0};
-        pgno_t pgnos[PAGES];
-        uint32_t taken, n;
-        lsn_t begin = chain.last_lsn;
-        for (n = 0; n < (seed ? 10 : PAGES); n++)
-            pgnos[n] = seed ? 1 + n * 4 + seed % 4 : 1 + n;
-        ps_scribe_txn(&scribe, &records, pgnos, n, FILL_NOISE, seed);
-        if (seed % 3 == 1)
-            ps_scribe_config(&scribe, &records);
-        cr_assert_eq(ps_ingest_store(wr, &line, &chain, &partial, co_buf_span(&records), &taken), 0,
-                     "%s", co_sentence());
-        cr_assert_eq(ps_chunks_put(&a, t, begin, co_buf_span(&records)), 0, "%s", co_sentence());
+        lsn_t begin = rig.chain.last_lsn;
+        rig_write(10, &records);
+        cr_assert_eq(ps_chunks_put(&rig.a, rig_archived(), begin, co_buf_span(&records)), 0, "%s",
+                     co_sentence());
         co_buf_free(&records);
-        t->end = chain.last_lsn;
-        t->digest = chain.digest;
+        rig_reached();
     }
-    tline.last = tline.known = chain.last_lsn;
 }
 
 /* An archive with a snapshot, log before it and log behind it; the newest manifest tells of all. */
@@ -127,7 +42,7 @@ static void fill(void)
     grow(260 * 1024);
     cr_assert_eq(round_of(PS_PRUNE_NONE), 0, "%s", co_sentence());
     cr_assert_eq(round_of(PS_PRUNE_NONE), 0, "%s", co_sentence());
-    cr_assert_gt(archived()->snap.lsn, LSN_FIRST);
+    cr_assert_gt(rig_archived()->snap.lsn, LSN_FIRST);
     grow(60 * 1024);
     cr_assert_eq(round_of(PS_PRUNE_NONE), 0, "%s", co_sentence());
 }
@@ -137,29 +52,21 @@ static void expect_whole(lsn_t *from)
 {
     struct ar_store *s;
     Corallite__ArchiveState *state;
-    Corallite__ArchiveSnapshot *index;
     struct ar_line l;
     struct ar_walk walk;
-    struct co_buf rows = {0};
-    cr_assert_eq(ar_open(url, &(struct ar_options){.read_only = true}, &s), 0);
-    cr_assert_eq(ar_newest_state(s, &a.cluster, NULL, &state), 0, "%s", co_sentence());
-    cr_assert(ar_line_find(state, &line.id, &l));
-    cr_assert_eq(l.end, chain.last_lsn);
+    cr_assert_eq(ar_open(rig.url, &(struct ar_options){.read_only = true}, &s), 0);
+    cr_assert_eq(ar_newest_state(s, &rig.a.cluster, NULL, &state), 0, "%s", co_sentence());
+    cr_assert(ar_line_find(state, &rig.line.id, &l));
+    cr_assert_eq(l.end, rig.chain.last_lsn);
     *from = ar_line_from(&l);
     cr_assert_leq(*from, l.snap.lsn);
-    ar_walk_line(&walk, &a.cluster, &l);
-    cr_assert_eq(ar_read_log(s, &a.cluster, &l, &walk, NULL), 0, "%s", co_sentence());
-    cr_assert_eq(walk.term, scribe.term);
+    ar_walk_line(&walk, &rig.a.cluster, &l);
+    cr_assert_eq(ar_read_log(s, &rig.a.cluster, &l, &walk, NULL), 0, "%s", co_sentence());
+    cr_assert_eq(walk.term, rig.scribe.term);
     cr_assert_neq(walk.config.version, 0, "the configuration below was forgotten");
     ar_walk_free(&walk);
-    cr_assert_eq(ar_snap_index_get(s, &a.cluster, &line.id, &l.snap, &index), 0, "%s",
-                 co_sentence());
-    for (uint32_t i = 0; i < index->n_parts; i++)
-        cr_assert_eq(ar_snap_part_get(s, &a.cluster, &line.id, &l.snap, index, i, &rows), 0, "%s",
-                     co_sentence());
-    corallite__archive_snapshot__free_unpacked(index, NULL);
+    rig_expect_snapshot(s, &l.snap);
     corallite__archive_state__free_unpacked(state, NULL);
-    co_buf_free(&rows);
     ar_close(s);
 }
 
@@ -189,7 +96,7 @@ static struct count objects(lsn_t below)
 {
     struct count c = {.below = below};
     struct ar_store *s;
-    cr_assert_eq(ar_open(url, &(struct ar_options){.read_only = true}, &s), 0);
+    cr_assert_eq(ar_open(rig.url, &(struct ar_options){.read_only = true}, &s), 0);
     cr_assert_eq(ar_list(s, "", NULL, count_one, &c), 0);
     ar_close(s);
     return c;
@@ -200,11 +107,11 @@ Test(archive_prune, log_below_the_snapshot_goes_and_all_that_is_kept_can_be_read
     /* V7; first what a dry run says, which changes nothing. */
     lsn_t from, snap;
     fill();
-    snap = archived()->snap.lsn;
+    snap = rig_archived()->snap.lsn;
     struct count before = objects(snap);
     cr_assert_gt(before.log_below, 1u);
     cr_assert_eq(round_of(PS_PRUNE_DRY), 0, "%s", co_sentence());
-    struct ps_pruned would = task.pruned;
+    struct ps_pruned would = rig.task.pruned;
     struct count after = objects(snap);
     cr_assert_eq(after.log, before.log);
     expect_whole(&from);
@@ -213,8 +120,8 @@ Test(archive_prune, log_below_the_snapshot_goes_and_all_that_is_kept_can_be_read
     cr_assert_eq(would.branches, 1u);
     cr_assert_eq(would.log_bytes, snap - LSN_FIRST);
     cr_assert_eq(round_of(PS_PRUNE_DO), 0, "%s", co_sentence());
-    cr_assert_eq(memcmp(&task.pruned, &would, offsetof(struct ps_pruned, manifests)), 0);
-    cr_assert_eq(task.pruned.n_notes, 0u, "%s", task.pruned.notes[0]);
+    cr_assert_eq(memcmp(&rig.task.pruned, &would, offsetof(struct ps_pruned, manifests)), 0);
+    cr_assert_eq(rig.task.pruned.n_notes, 0u, "%s", rig.task.pruned.notes[0]);
     after = objects(snap);
     cr_assert_eq(after.log_below, 0u);
     cr_assert_eq(after.log, before.log - before.log_below);
@@ -223,7 +130,8 @@ Test(archive_prune, log_below_the_snapshot_goes_and_all_that_is_kept_can_be_read
     cr_assert_eq(from, snap);
     /* Once is enough. */
     cr_assert_eq(round_of(PS_PRUNE_DO), 0);
-    cr_assert(!task.pruned.branches && !task.pruned.log_objects && !task.pruned.stray_objects);
+    cr_assert(!rig.task.pruned.branches && !rig.task.pruned.log_objects &&
+              !rig.task.pruned.stray_objects);
 }
 
 Test(archive_prune, a_process_that_starts_goes_on_where_the_log_begins_and_prunes_again)
@@ -231,20 +139,20 @@ Test(archive_prune, a_process_that_starts_goes_on_where_the_log_begins_and_prune
     lsn_t from, first;
     fill();
     cr_assert_eq(round_of(PS_PRUNE_DO), 0, "%s", co_sentence());
-    first = archived()->kept.lsn;
-    process_ends();
-    process_begins();
+    first = rig_archived()->kept.lsn;
+    rig_process_ends();
+    rig_process_begins();
     cr_assert_eq(round_of(PS_PRUNE_NONE), 0, "%s", co_sentence());
-    cr_assert_eq(archived()->kept.lsn, first);
+    cr_assert_eq(rig_archived()->kept.lsn, first);
     grow(400 * 1024);
     for (int i = 0; i < 3; i++)
         cr_assert_eq(round_of(PS_PRUNE_NONE), 0, "%s", co_sentence());
-    cr_assert_gt(archived()->snap.lsn, first);
+    cr_assert_gt(rig_archived()->snap.lsn, first);
     expect_whole(&from);
     cr_assert_eq(from, first);
     cr_assert_eq(round_of(PS_PRUNE_DO), 0, "%s", co_sentence());
     expect_whole(&from);
-    cr_assert_eq(from, archived()->snap.lsn);
+    cr_assert_eq(from, rig_archived()->snap.lsn);
     cr_assert_eq(objects(from).log_below, 0u);
 }
 
@@ -252,7 +160,7 @@ static void spoil(const char *of, const char *how)
 {
     char command[300];
     snprintf(command, sizeof command, "f=$(find '%s' -path '*/%s/*' -type f | sort | head -1); %s",
-             archive, of, how);
+             rig.archive, of, how);
     cr_assert_eq(system(command), 0);
 }
 
@@ -261,17 +169,17 @@ Test(archive_prune, a_snapshot_that_is_not_sound_takes_no_log_away)
     /* V7: every byte of it is read before; the note says why. */
     lsn_t snap, from;
     fill();
-    snap = archived()->snap.lsn;
+    snap = rig_archived()->snap.lsn;
     unsigned before = objects(snap).log_below;
     spoil("snap", "printf x | dd of=\"$f\" bs=1 seek=200 conv=notrunc status=none");
     cr_assert_eq(round_of(PS_PRUNE_DO), 0, "%s", co_sentence());
-    cr_assert_eq(task.pruned.n_notes, 1u);
-    cr_assert(strstr(task.pruned.notes[0], "its log stays"), "%s", task.pruned.notes[0]);
-    cr_assert(!task.pruned.branches && !task.pruned.log_objects);
+    cr_assert_eq(rig.task.pruned.n_notes, 1u);
+    cr_assert(strstr(rig.task.pruned.notes[0], "its log stays"), "%s", rig.task.pruned.notes[0]);
+    cr_assert(!rig.task.pruned.branches && !rig.task.pruned.log_objects);
     cr_assert_eq(objects(snap).log_below, before);
     spoil("snap", "rm \"$f\"");
     cr_assert_eq(round_of(PS_PRUNE_DO), 0, "%s", co_sentence());
-    cr_assert_eq(task.pruned.n_notes, 1u);
+    cr_assert_eq(rig.task.pruned.n_notes, 1u);
     cr_assert_eq(objects(snap).log_below, before);
     (void)from;
 }
@@ -280,11 +188,11 @@ Test(archive_prune, log_that_does_not_lead_to_the_snapshot_is_not_taken_away)
 {
     /* V7: nor is what is damaged itself; somebody has to look at it. */
     fill();
-    lsn_t snap = archived()->snap.lsn;
+    lsn_t snap = rig_archived()->snap.lsn;
     unsigned before = objects(snap).log_below;
     spoil("log", "printf x | dd of=\"$f\" bs=1 seek=200 conv=notrunc status=none");
     cr_assert_eq(round_of(PS_PRUNE_DO), 0, "%s", co_sentence());
-    cr_assert_eq(task.pruned.n_notes, 1u);
+    cr_assert_eq(rig.task.pruned.n_notes, 1u);
     cr_assert_eq(objects(snap).log_below, before);
 }
 
@@ -292,19 +200,19 @@ Test(archive_prune, what_the_store_promises_beyond_the_snapshot_keeps_the_log)
 {
     /* V7: its cut is above the store's; or the store is being rebuilt, or is behind it. */
     fill();
-    lsn_t snap = archived()->snap.lsn;
+    lsn_t snap = rig_archived()->snap.lsn;
     unsigned before = objects(snap).log_below;
-    struct ps_archive_line good = tline;
+    struct ps_archive_line good = rig.tline;
     for (int how = 0; how < 3; how++) {
-        tline = good;
-        archived()->snap.cutoff = how == 0 ? LSN_FIRST + 8 : 0;
-        tline.rebuilding = how == 1;
-        tline.last = how == 2 ? snap - 8 : tline.last;
+        rig.tline = good;
+        rig_archived()->snap.cutoff = how == 0 ? LSN_FIRST + 8 : 0;
+        rig.tline.rebuilding = how == 1;
+        rig.tline.last = how == 2 ? snap - 8 : rig.tline.last;
         cr_assert_eq(round_of(PS_PRUNE_DO), 0, "%s", co_sentence());
-        cr_assert_eq(task.pruned.n_notes, 1u, "%d", how);
+        cr_assert_eq(rig.task.pruned.n_notes, 1u, "%d", how);
         cr_assert_eq(objects(snap).log_below, before, "%d", how);
     }
-    tline = good;
+    rig.tline = good;
 }
 
 Test(archive_prune, whoever_was_replaced_takes_nothing_away)
@@ -312,12 +220,12 @@ Test(archive_prune, whoever_was_replaced_takes_nothing_away)
     /* V3, V7: a later generation was claimed, before the round and between manifest and removal. */
     char name[AR_NAME_TEXT];
     fill();
-    lsn_t snap = archived()->snap.lsn;
+    lsn_t snap = rig_archived()->snap.lsn;
     unsigned before = objects(snap).log_below;
-    ar_name_writer(&a.cluster, a.generation + 1, name);
-    cr_assert_eq(ar_put(a.store, name, co_span_of("x", 1)), 0);
+    ar_name_writer(&rig.a.cluster, rig.a.generation + 1, name);
+    cr_assert_eq(ar_put(rig.a.store, name, co_span_of("x", 1)), 0);
     cr_assert_eq(round_of(PS_PRUNE_DO), CO_ERR_STALE_TERM);
-    cr_assert(task.deposed);
+    cr_assert(rig.task.deposed);
     cr_assert_eq(round_of(PS_PRUNE_DRY), CO_ERR_STALE_TERM);
     cr_assert_eq(objects(snap).log_below, before);
 }
@@ -330,24 +238,27 @@ Test(archive_prune, what_no_manifest_tells_of_goes_and_nothing_else)
     struct co_id gone = ps_id(77);
     struct ar_chunk chunk = {.begin = LSN_FIRST, .end = LSN_FIRST + 8};
     struct ar_snap_name part = {.lsn = 4096, .generation = 1},
-                        later = {.lsn = 4096, .generation = a.generation + 1};
+                        later = {.lsn = 4096, .generation = rig.a.generation + 1};
     struct count before = objects(0);
-    cr_assert_eq(
-        ar_put(a.store, ar_name_log(&a.cluster, &gone, &chunk, name), co_span_of("12345678", 8)),
-        0);
-    cr_assert_eq(ar_put(a.store, ar_name_snap(&a.cluster, &gone, &part, name), co_span_of("a", 1)),
+    cr_assert_eq(ar_put(rig.a.store, ar_name_log(&rig.a.cluster, &gone, &chunk, name),
+                        co_span_of("12345678", 8)),
                  0);
     cr_assert_eq(
-        ar_put(a.store, ar_name_snap(&a.cluster, &line.id, &part, name), co_span_of("b", 1)), 0);
-    cr_assert_eq(
-        ar_put(a.store, ar_name_snap(&a.cluster, &line.id, &later, name), co_span_of("c", 1)), 0);
+        ar_put(rig.a.store, ar_name_snap(&rig.a.cluster, &gone, &part, name), co_span_of("a", 1)),
+        0);
+    cr_assert_eq(ar_put(rig.a.store, ar_name_snap(&rig.a.cluster, &rig.line.id, &part, name),
+                        co_span_of("b", 1)),
+                 0);
+    cr_assert_eq(ar_put(rig.a.store, ar_name_snap(&rig.a.cluster, &rig.line.id, &later, name),
+                        co_span_of("c", 1)),
+                 0);
     cr_assert_eq(round_of(PS_PRUNE_DRY), 0);
-    cr_assert_eq(task.pruned.stray_objects, 3u);
-    cr_assert_eq(task.pruned.stray_bytes, 10u);
+    cr_assert_eq(rig.task.pruned.stray_objects, 3u);
+    cr_assert_eq(rig.task.pruned.stray_bytes, 10u);
     cr_assert_eq(objects(0).snap, before.snap + 3);
-    archived()->snap.cutoff = 0;
+    rig_archived()->snap.cutoff = 0;
     cr_assert_eq(round_of(PS_PRUNE_DO), 0, "%s", co_sentence());
-    cr_assert_eq(task.pruned.stray_objects, 3u);
+    cr_assert_eq(rig.task.pruned.stray_objects, 3u);
     cr_assert_eq(objects(0).snap, before.snap + 1,
                  "a later generation's was taken away, or one that is told of");
     expect_whole(&from);
@@ -422,21 +333,21 @@ static void make_flaky(int left, bool after)
 {
     struct flaky *f = calloc(1, sizeof *f);
     f->base.ops = &flaky_ops;
-    snprintf(f->base.url, sizeof f->base.url, "%s", url);
-    f->in = a.store;
+    snprintf(f->base.url, sizeof f->base.url, "%s", rig.url);
+    f->in = rig.a.store;
     f->left = left;
     f->after = after;
-    a.store = &f->base;
+    rig.a.store = &f->base;
 }
 
 static void keep_copy(bool back)
 {
     char command[400];
     if (back)
-        snprintf(command, sizeof command, "rm -rf '%s'; cp -a '%s.kept' '%s'", archive, archive,
-                 archive);
+        snprintf(command, sizeof command, "rm -rf '%s'; cp -a '%s.kept' '%s'", rig.archive,
+                 rig.archive, rig.archive);
     else
-        snprintf(command, sizeof command, "cp -a '%s' '%s.kept'", archive, archive);
+        snprintf(command, sizeof command, "cp -a '%s' '%s.kept'", rig.archive, rig.archive);
     cr_assert_eq(system(command), 0);
 }
 
@@ -445,14 +356,14 @@ Test(archive_prune, a_crash_at_any_step_leaves_no_hole_and_the_next_takes_the_re
     /* V1, V6, V7: each change of the place in turn is the last; the answer comes, or not. */
     lsn_t from;
     fill();
-    lsn_t snap = archived()->snap.lsn;
+    lsn_t snap = rig_archived()->snap.lsn;
     unsigned crashes = 0, before_manifest = 0;
     keep_copy(false);
     for (int step = 0; step < 200; step++)
         for (int after = 0; after < 2; after++) {
-            process_ends();
+            rig_process_ends();
             keep_copy(true);
-            process_begins();
+            rig_process_begins();
             cr_assert_eq(round_of(PS_PRUNE_NONE), 0, "%s", co_sentence());
             make_flaky(step, after);
             int rc = round_of(PS_PRUNE_DO);
@@ -464,8 +375,8 @@ Test(archive_prune, a_crash_at_any_step_leaves_no_hole_and_the_next_takes_the_re
                 return;
             }
             crashes++;
-            process_ends();
-            process_begins();
+            rig_process_ends();
+            rig_process_begins();
             cr_assert_eq(round_of(PS_PRUNE_DO), 0, "step %d: %s", step, co_sentence());
             expect_whole(&from);
             cr_assert_eq(from, snap);
@@ -482,7 +393,7 @@ Test(archive_prune, a_crash_at_any_step_leaves_no_hole_and_the_next_takes_the_re
 static void remove_manifests(void)
 {
     char command[200];
-    snprintf(command, sizeof command, "rm -r '%s'/*/state", archive);
+    snprintf(command, sizeof command, "rm -r '%s'/*/state", rig.archive);
     cr_assert_eq(system(command), 0);
 }
 
@@ -491,9 +402,9 @@ Test(archive_prune, an_archive_that_lost_its_manifests_is_not_begun_anew)
     /* V9: what lies beyond the manifest goes (V4), and without one that would be all. */
     fill();
     unsigned before = objects(0).log;
-    process_ends();
+    rig_process_ends();
     remove_manifests();
-    process_begins();
+    rig_process_begins();
     cr_assert_eq(round_of(PS_PRUNE_NONE), CO_ERR_CORRUPT);
     cr_assert(strstr(co_sentence(), "no manifest that tells of it"), "%s", co_sentence());
     cr_assert_eq(round_of(PS_PRUNE_DO), CO_ERR_CORRUPT);
@@ -504,14 +415,14 @@ Test(archive_prune, the_first_object_behind_a_claim_is_a_manifest)
 {
     /* V9: also where it could not be put at first. */
     cr_assert_eq(round_of(PS_PRUNE_NONE), 0, "%s", co_sentence());
-    process_ends();
+    rig_process_ends();
     remove_manifests();
-    process_begins();
-    cr_assert_eq(ar_open(url, NULL, &a.store), 0);
+    rig_process_begins();
+    cr_assert_eq(ar_open(rig.url, NULL, &rig.a.store), 0);
     make_flaky(1, false); /* the claim, and nothing more */
     cr_assert_eq(round_of(PS_PRUNE_NONE), CO_ERR_IO);
     cr_assert_eq(objects(0).states, 0u);
-    ((struct flaky *)a.store)->left = 1;
+    ((struct flaky *)rig.a.store)->left = 1;
     cr_assert_eq(round_of(PS_PRUNE_NONE), 0, "%s", co_sentence());
     cr_assert_eq(objects(0).states, 1u);
 }

@@ -276,6 +276,33 @@ Test(witness_file, the_newest_sound_slot_counts_and_nothing_else)
     cr_assert_eq(got.n, 0, "of another timeline");
 }
 
+Test(witness_file, what_a_start_has_read_is_written_anew_and_survives_rot_of_either_slot)
+{
+    /* Decision 25 */
+    const char *dir = fixture()->dir;
+    char path[SK_PATH_MAX];
+    struct sk_witness_file f = {0}, got;
+    struct q_known known = {.node = 2, .term = 4};
+    cr_assert_eq(sk_io_path(path, "%s/witness", dir), 0);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(sk_witness_store(dir, &timeline, &(struct q_known_list){1, &known}, &f), 0);
+        known.term++;
+    }
+    cr_assert_eq(sk_witness_read(dir, &timeline, &f), 0);
+    cr_assert(f.unsure);
+    cr_assert_eq(sk_witness_renew(dir, &timeline, &f), 0);
+    cr_assert_not(f.unsure);
+    for (off_t slot = 0; slot < 2; slot++) {
+        put_byte(path, slot * 1024 + 100, 1);
+        cr_assert_eq(sk_witness_read(dir, &timeline, &got), 0);
+        cr_assert(got.n == 1 && got.known[0].term == 5);
+        put_byte(path, slot * 1024 + 100, 1);
+    }
+    cr_assert_eq(sk_witness_store(dir, &timeline, &(struct q_known_list){1, &known}, &f), 0);
+    cr_assert_eq(sk_witness_read(dir, &timeline, &got), 0);
+    cr_assert_eq(got.known[0].term, 6);
+}
+
 Test(witness_file, each_start_is_counted_and_a_refusal_stays)
 {
     const char *dir = fixture()->dir;
