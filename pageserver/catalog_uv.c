@@ -738,20 +738,13 @@ void ps_catalog_close(struct ps_server *s)
     uv_close((uv_handle_t *)&s->purge, NULL);
 }
 
-/* The members that a new timeline is born with: all safekeepers, with the disks that are known. */
+/* The disks of those that were reached. */
 static void know_disks(const struct ps_server *s, struct wal_member *members, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t k = 0; k < s->reg.n_nodes; k++)
             if (s->nodes[k].id == members[i].node_id && !co_id_is_zero(&s->nodes[k].disk))
                 members[i].disk_uuid = s->nodes[k].disk;
-}
-
-static void birth_config(const struct ps_server *s, struct wal_config *out)
-{
-    *out = s->reg.config;
-    know_disks(s, out->members, out->n);
-    know_disks(s, out->new_members, out->n_new);
 }
 
 int ps_catalog_create(struct ps_server *s, const char *db, const char *branch,
@@ -766,11 +759,14 @@ int ps_catalog_create(struct ps_server *s, const char *db, const char *branch,
 
 int ps_catalog_begin(struct ps_server *s, struct ps_meta *meta, struct ps_timeline **out)
 {
+    if (s->list_waits)
+        return CO_ERR_AGAIN;
     meta->state = PS_CREATING;
     meta->version = 1;
     meta->created_us = co_wall_us();
     meta->pageserver = s->identity.disk;
-    birth_config(s, &meta->config);
+    ps_reg_birth_config(&s->reg, &meta->config);
+    know_disks(s, meta->config.members, meta->config.n);
     int rc = ps_reg_create(&s->reg, meta, out);
     if (!rc)
         ps_catalog_drive(s, *out);

@@ -4,6 +4,9 @@
  * wins. So a pageserver that is started with an old --safekeepers finds the members through any of
  * them that is one still, and one that runs follows a replacement within a second.
  *
+ * A newer list waits for what is being made with the members before (R7 of registry.h), and what is
+ * to be made waits for the list: so that ends.
+ *
  * A safekeeper has a slot (its index in s->nodes and in the registry's arrays) from when it is
  * named until it is named no more; then the slot is free for another.
  */
@@ -136,6 +139,7 @@ static void adopt(struct ps_server *s, const struct nodes *nodes)
 
 int ps_nodes_told(struct ps_node *node, const struct frame_header *frame, struct co_span message)
 {
+    struct ps_server *s = node->s;
     struct nodes nodes;
     if (frame->request_id != node->nodes_request)
         return 0;
@@ -144,7 +148,10 @@ int ps_nodes_told(struct ps_node *node, const struct frame_header *frame, struct
         return CO_ERR_PROTOCOL;
     int rc = nodes_read(m, &nodes);
     corallite__nodes__free_unpacked(m, NULL);
-    if (!rc && nodes.config.version > node->s->reg.config.version)
-        adopt(node->s, &nodes);
-    return rc;
+    if (rc || nodes.config.version <= s->reg.config.version)
+        return rc;
+    s->list_waits = ps_reg_holds_up(&s->reg, &nodes.config);
+    if (!s->list_waits)
+        adopt(s, &nodes);
+    return 0;
 }

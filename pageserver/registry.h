@@ -34,6 +34,10 @@
  *   R5 DROPPED is for ever; SEALED is never ACTIVE again.
  *   R6 a pageserver that follows decides nothing: it makes no version and sends none, and of a
  *      timeline it stores what a majority holds.
+ *   R7 what is made is born with the members that the list of safekeepers ends with, never with one
+ *      that leaves (decision 67). A newer list is not taken while one is CREATING that was born
+ * with others: who changes the members looks at the registries once this pageserver has the list,
+ *      and what comes later has the new members.
  */
 #ifndef CORALLITE_PAGESERVER_REGISTRY_H
 #define CORALLITE_PAGESERVER_REGISTRY_H
@@ -144,6 +148,10 @@ void ps_reg_list_begins(struct ps_registry *reg, uint32_t node);
 /* It has told all. True when a majority has by this. */
 bool ps_reg_list_done(struct ps_registry *reg, uint32_t node);
 
+/* The members that a new timeline is born with (R7); their disks are those that the list names. */
+void ps_reg_birth_config(const struct ps_registry *reg, struct wal_config *out);
+/* Is one being made that has other members than this newer list ends with? (R7) */
+bool ps_reg_holds_up(const struct ps_registry *reg, const struct wal_config *list);
 /* A new timeline of ours, CREATING. */
 CO_MUST_CHECK int ps_reg_create(struct ps_registry *reg, const struct ps_meta *meta,
                                 struct ps_timeline **out);

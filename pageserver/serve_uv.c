@@ -241,7 +241,7 @@ static bool try_create(struct ps_server *s, struct ps_ask *ask)
         return refuse(ask, ps_follow_refuse(s, "a new database"));
     int rc = ps_catalog_create(s, ask->db, ask->branch, &ask->database, &tl);
     /* Else answered once it is active on a majority and stored here. */
-    return rc ? refuse(ask, rc) : false;
+    return rc && rc != CO_ERR_AGAIN ? refuse(ask, rc) : false;
 }
 
 /* Which database, and may it be dropped? */

@@ -178,6 +178,7 @@ struct ps_server {
     struct ps_registry reg;
     tlno_t next_no;
     struct ps_node nodes[CO_MEMBERS_MAX];
+    bool list_waits; /* a newer list of safekeepers is not taken yet (R7), nor anything begun */
     uint64_t feeding_bytes; /* of the log in memory: pending, and with the writer */
     uint64_t last_request;  /* of ours, to safekeepers */
     struct peer_server *listener;
@@ -236,7 +237,8 @@ bool ps_fresh(const struct ps_server *s, uint64_t round);
 /* Does what is due for a timeline: sends it to those that lack it, stores it. */
 void ps_catalog_drive(struct ps_server *s, struct ps_timeline *tl);
 /* Begins a creation: of this timeline (ids, names and origin are the caller's; state, version,
- * times and configuration are filled in), or of a new database. */
+ * times and configuration are filled in), or of a new database. CO_ERR_AGAIN: not while a list of
+ * safekeepers waits to be taken. */
 CO_MUST_CHECK int ps_catalog_begin(struct ps_server *s, struct ps_meta *meta,
                                    struct ps_timeline **out);
 CO_MUST_CHECK int ps_catalog_create(struct ps_server *s, const char *db, const char *branch,

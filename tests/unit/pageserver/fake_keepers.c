@@ -144,6 +144,16 @@ static void put(struct fake_node *n, struct peer *peer, uint64_t request, struct
     peer_send(peer, FRAME_TIMELINE_PUT_OK, request, &ok.base, NOTHING);
 }
 
+static void tell_nodes(struct fake_node *n, struct peer *peer, uint64_t request)
+{
+    struct nodes_message m;
+    if (n->fake->nodes.config.version == 0)
+        return;
+    nodes_fill(&n->fake->nodes, &m);
+    peer_send(peer, FRAME_NODES_OK, request, &m.pb.base, NOTHING);
+    n->told_nodes++;
+}
+
 static void stream(struct fake_node *n, struct peer *peer, uint64_t request, struct co_span message)
 {
     struct fake *f = n->fake;
@@ -201,6 +211,8 @@ static int on_frame(void *owner, struct peer *peer, const struct frame_header *f
         ;
     else if (frame->type == FRAME_TIMELINE_LIST)
         list(n, peer, frame->request_id, message);
+    else if (frame->type == FRAME_NODES)
+        tell_nodes(n, peer, frame->request_id);
     else if (frame->type == FRAME_TIMELINE_PUT)
         put(n, peer, frame->request_id, message);
     else if (frame->type == FRAME_STREAM)
@@ -334,6 +346,19 @@ void fake_set_silent(struct fake *f, uint32_t node, bool silent)
     f->node[node].silent = silent;
     uv_mutex_unlock(&f->mutex);
     uv_async_send(&f->async);
+}
+
+void fake_tell_nodes(struct fake *f, uint32_t by, const struct nodes *nodes)
+{
+    uv_mutex_lock(&f->mutex);
+    f->nodes = *nodes;
+    f->node[by].told_nodes = 0;
+    uv_mutex_unlock(&f->mutex);
+    for (bool told = false; !told; usleep(1000)) {
+        uv_mutex_lock(&f->mutex);
+        told = f->node[by].told_nodes >= 2; /* what it told first was looked at */
+        uv_mutex_unlock(&f->mutex);
+    }
 }
 
 void fake_set_frozen(struct fake *f, uint32_t node, bool frozen)

@@ -1,12 +1,13 @@
 /*
  * fake_keepers.h - three safekeepers that only a pageserver talks to: TIMELINE_LIST, TIMELINE_PUT,
- * STREAM and READ_POS, on a loop in a thread of the test. Their logs are one buffer for each
+ * NODES, STREAM and READ_POS, on a loop in a thread of the test. Their logs are one buffer for each
  * timeline, which the test appends to; everything below a node's commit is committed there.
  */
 #ifndef CORALLITE_TEST_FAKE_KEEPERS_H
 #define CORALLITE_TEST_FAKE_KEEPERS_H
 
 #include "pageserver/timeline_meta.h"
+#include "proto/nodes.h"
 #include "proto/peer_uv.h"
 
 #define FAKE_NODES 3
@@ -20,6 +21,7 @@ struct fake_node {
     struct peer_server *server;
     uint16_t port;
     bool up, silent, frozen; /* frozen: hears of no new commits */
+    uint32_t told_nodes;     /* how often it told who they are */
     bool want_up;
     uint32_t n;
     struct ps_meta meta[FAKE_LINES];
@@ -40,6 +42,7 @@ struct fake {
     uv_async_t async;
     uv_mutex_t mutex; /* all below */
     struct co_id cluster;
+    struct nodes nodes; /* what all of them tell of who they are; version 0: nothing */
     bool stop;
     struct fake_node node[FAKE_NODES];
     uint32_t n_lines;
@@ -61,6 +64,8 @@ void fake_append(struct fake *f, const struct co_id *timeline, const struct co_b
 void fake_set_up(struct fake *f, uint32_t node, bool up); /* returns when it is so */
 void fake_set_silent(struct fake *f, uint32_t node, bool silent);
 void fake_set_frozen(struct fake *f, uint32_t node, bool frozen);
+/* The list of who they are, from now on; and waits until node `by` has told it. */
+void fake_tell_nodes(struct fake *f, uint32_t by, const struct nodes *nodes);
 /* Sets an open tail of the timeline's log. */
 void fake_set_tail(struct fake *f, const struct co_id *timeline, lsn_t bytes);
 /* What a node's registry holds of this timeline; false: nothing. */

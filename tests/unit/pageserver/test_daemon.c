@@ -248,6 +248,92 @@ Test(daemon, a_member_that_was_away_is_repaired)
     cr_assert(co_id_eq(&held.id, &m.id) && held.state == PS_ACTIVE);
 }
 
+/* -- While a safekeeper is replaced ------------------------------------------------------------ */
+
+/* Safekeeper 3 leaves, 4 comes; nobody is there. */
+static struct nodes three_by_four(void)
+{
+    struct nodes list = {.config = {.version = 2, .n = 3, .n_new = 3}, .n = 4};
+    for (uint32_t i = 0; i < 4; i++) {
+        list.at[i].node = i + 1;
+        list.at[i].port = i < 3 ? fake.node[i].port : free_port();
+        snprintf(list.at[i].host, sizeof list.at[i].host, "127.0.0.1");
+        if (i < 3)
+            list.config.members[i].node_id = i + 1;
+        if (i != 2)
+            list.config.new_members[i < 2 ? i : 2].node_id = i + 1;
+    }
+    return list;
+}
+
+static size_t safekeepers_of_the_daemon(void)
+{
+    struct reply r;
+    cr_assert_eq(call(FRAME_SERVER_STATUS, NULL, &r), 0, "%s", co_sentence());
+    Corallite__ServerStatus *st = message_of(&corallite__server_status__descriptor, &r);
+    size_t n = st->n_safekeepers;
+    protobuf_c_message_free_unpacked(&st->base, NULL);
+    reply_free(&r);
+    return n;
+}
+
+static int ask_for(const char *db)
+{
+    Corallite__Create m = CORALLITE__CREATE__INIT;
+    struct reply r;
+    m.database = TEXT(db);
+    int rc = call(FRAME_CREATE, &m.base, &r);
+    reply_free(&r);
+    return rc;
+}
+
+static void expect_members(const struct ps_meta *m, uint32_t last)
+{
+    cr_assert_eq(m->config.n, 3);
+    cr_assert_eq(m->config.n_new, 0, "not one that is leaving");
+    cr_assert_eq(m->config.members[0].node_id, 1);
+    cr_assert_eq(m->config.members[1].node_id, 2);
+    cr_assert_eq(m->config.members[2].node_id, last);
+}
+
+Test(daemon, what_is_made_while_a_safekeeper_is_replaced_is_born_with_those_that_stay)
+{
+    /* Decision 67: it need not be moved, and nobody who leaves is ever needed for it. */
+    struct nodes list = three_by_four();
+    struct ps_meta held;
+    fake_tell_nodes(&fake, 0, &list);
+    cr_assert_eq(safekeepers_of_the_daemon(), 4);
+    cr_assert_eq(ask_for("shop"), 0, "%s", co_sentence());
+    cr_assert(fake_holds(&fake, 0, "shop", &held));
+    expect_members(&held, 4);
+}
+
+Test(daemon, a_new_list_of_safekeepers_waits_for_what_was_begun_with_the_old_one)
+{
+    /* Decision 67: who replaces a safekeeper waits until the pageserver has the list, and looks
+     * then: nothing may come later that knows the old members only. */
+    struct nodes list = three_by_four();
+    struct ps_meta held;
+    fake_set_up(&fake, 1, false);
+    fake_set_up(&fake, 2, false);
+    cr_assert_eq(ask_for("shop"), CO_ERR_NO_QUORUM, "begun, and on one of three");
+    cr_assert(fake_holds(&fake, 0, "shop", &held) && held.state == PS_CREATING);
+    fake_tell_nodes(&fake, 0, &list);
+    cr_assert_eq(safekeepers_of_the_daemon(), 3, "the list is not taken");
+    cr_assert_eq(ask_for("later"), CO_ERR_NO_QUORUM);
+    cr_assert_not(fake_holds(&fake, 0, "later", &held), "nothing is begun meanwhile");
+    fake_set_up(&fake, 1, true);
+    fake_tell_nodes(&fake, 0, &list);
+    for (int i = 0; i < 1000 * (int)slower() && safekeepers_of_the_daemon() != 4; i++)
+        usleep(10000);
+    cr_assert_eq(safekeepers_of_the_daemon(), 4, "taken as soon as it is made");
+    cr_assert(fake_holds(&fake, 0, "shop", &held) && held.state == PS_ACTIVE);
+    expect_members(&held, 3);
+    cr_assert_eq(ask_for("later"), 0, "%s", co_sentence());
+    cr_assert(fake_holds(&fake, 0, "later", &held));
+    expect_members(&held, 4);
+}
+
 Test(daemon, a_creation_that_a_crash_cut_off_is_driven_on)
 {
     /* M18: whoever finds a CREATING database drives it on. */

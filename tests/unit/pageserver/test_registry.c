@@ -175,6 +175,62 @@ Test(registry, what_a_lost_pageserver_left_at_a_minority_is_taken_over_later)
     cr_assert_eq(ps_reg_foreign(&reg), tl);
 }
 
+static struct wal_config members(uint32_t version, uint32_t a, uint32_t b, uint32_t c)
+{
+    return (struct wal_config){
+        .version = version, .n = 3, .members = {{.node_id = a}, {.node_id = b}, {.node_id = c}}};
+}
+
+static struct wal_config joint(uint32_t version, uint32_t a, uint32_t b, uint32_t c)
+{
+    struct wal_config to = members(version, a, b, c), from = members(version, 1, 2, 3);
+    from.n_new = to.n;
+    memcpy(from.new_members, to.members, sizeof from.new_members);
+    return from;
+}
+
+Test(registry, what_is_made_has_the_members_that_the_list_ends_with)
+{
+    /* R7 */
+    struct wal_config born;
+    reg.config = members(1, 1, 2, 3);
+    ps_reg_birth_config(&reg, &born);
+    cr_assert(born.version == 1 && born.n == 3 && born.members[1].node_id == 2);
+    reg.config = joint(2, 1, 3, 4);
+    reg.config.new_members[2].disk_uuid = ps_id(44);
+    ps_reg_birth_config(&reg, &born);
+    cr_assert(born.version == 2 && born.n == 3 && born.n_new == 0);
+    cr_assert(born.members[0].node_id == 1 && born.members[1].node_id == 3);
+    cr_assert(born.members[2].node_id == 4);
+    struct co_id disk = ps_id(44);
+    cr_assert(co_id_eq(&born.members[2].disk_uuid, &disk));
+}
+
+Test(registry, a_list_waits_while_one_is_made_that_has_other_members)
+{
+    /* R7: until it is ACTIVE, and so was on a majority for whoever looks; not for one that has the
+     * members already, and not before anything is decided here. */
+    struct wal_config next = joint(2, 1, 3, 4), last = members(3, 1, 3, 4);
+    struct ps_meta m = meta(9, "shop", PS_CREATING, 1), n = meta(10, "new", PS_CREATING, 1);
+    m.config = members(1, 1, 2, 3);
+    n.config = members(2, 1, 3, 4);
+    struct ps_timeline *tl = heard(0, m);
+    cr_assert_not(ps_reg_holds_up(&reg, &next), "a majority may be had by the new list only");
+    all_listed();
+    cr_assert(ps_reg_holds_up(&reg, &next));
+    heard(1, m);
+    cr_assert_eq(ps_reg_next(&reg, tl), PS_NEXT_CHANGED);
+    cr_assert_not(ps_reg_holds_up(&reg, &next));
+    heard(0, n);
+    cr_assert_not(ps_reg_holds_up(&reg, &next));
+    cr_assert_not(ps_reg_holds_up(&reg, &last));
+    reg.follows = true;
+    m = meta(11, "late", PS_CREATING, 1);
+    m.config = members(1, 1, 2, 3);
+    heard(0, m);
+    cr_assert_not(ps_reg_holds_up(&reg, &next), "R6: it decides nothing");
+}
+
 Test(registry, many_timelines_are_found_by_id_and_name)
 {
     /* The indexes grow. */
