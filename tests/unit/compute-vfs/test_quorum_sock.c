@@ -333,8 +333,9 @@ Test(quorum_sock, a_second_call_of_lead_costs_nothing)
     /* log.h: becomes, or is, leader */
     cr_assert_eq(lead(&a, 3000), 0);
     term_t term = a.lead.term;
-    uint64_t votes = fc.sk[0].votes;
     append(&a);
+    cr_assert(is_everywhere(&a, 5000), "the vote of the third, too, has been asked for");
+    uint64_t votes = fc.sk[0].votes;
     lsn_t tip = a.tip;
     cr_assert_eq(lead(&a, 3000), 0);
     cr_assert_eq(a.lead.term, term);
