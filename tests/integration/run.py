@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Tests on real processes and the stock SQLite.
 
-    run.py [--only NAME]... [--list] [--slow] [--languages]
+    run.py [--only NAME]... [--jobs N] [--list] [--slow] [--languages]
 
 One line a test: `ok NAME (s)`, `not ok NAME: why`, `skip NAME: why`; what a test measured follows it
 as `#` lines. Ends with `N passed, N failed, N skipped`; exit status 1 when a test failed. Each test
@@ -69,19 +69,6 @@ def run_in_child(test, directory, out):
     os._exit(status)
 
 
-def wait_for(pid, seconds):
-    """Exit status; None when the time was over (then it is killed, and with it what it started)."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return status
-        time.sleep(0.02)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return None
-
-
 def logs_of(directory, lines=4):
     for folder, _, files in os.walk(directory):
         for name in sorted(files):
@@ -91,52 +78,90 @@ def logs_of(directory, lines=4):
                         yield f"# {name}: {line[:300]}"
 
 
-def run(test):
-    """One of "ok", "not ok", "skip", and prints the lines of the test."""
-    directory = tempfile.mkdtemp(prefix="corallite-test-")
-    note = os.path.join(directory, "note")
-    began = time.monotonic()
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        with open(note, "w") as out:
-            run_in_child(test, os.path.join(directory, "cluster"), out)
+class Running:
+    """A test in its process and its directory."""
+
+    def __init__(self, test):
+        self.test = test
+        self.directory = tempfile.mkdtemp(prefix="corallite-test-")
+        self.note = os.path.join(self.directory, "note")
+        self.began = time.monotonic()
+        self.status = None  # of waitpid; stays None where the time was over
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            with open(self.note, "w") as out:
+                run_in_child(test, os.path.join(self.directory, "cluster"), out)
+
+    def over(self):
+        """Has it ended? One whose time is over is killed, and with it what it started."""
+        done, status = os.waitpid(self.pid, os.WNOHANG)
+        if done:
+            self.status = status
+        elif time.monotonic() < self.began + self.test.seconds * cluster.SLOWER:
+            return False
+        else:
+            self.kill()
+        return True
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+    def told(self):
+        """One of "ok", "not ok", "skip", and prints the lines of the test."""
+        test, status, took = self.test, self.status, time.monotonic() - self.began
+        with open(self.note) as f:
+            lines = f.read().splitlines()
+        reason = " ".join(line[7:] for line in lines if line.startswith("REASON "))
+        notes = [line for line in lines if line.startswith("#")]
+        if status is None:
+            result, text = "not ok", f"not ok {test.name}: not finished after {test.seconds} s"
+        elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+            result, text = "ok", f"ok {test.name} ({took:.1f} s)"
+        elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == 3:
+            result, text = "skip", f"skip {test.name}: {reason}"
+        elif os.WIFEXITED(status):
+            result, text = "not ok", f"not ok {test.name}: {reason or 'no reason given'}"
+        else:
+            result, text = "not ok", f"not ok {test.name}: killed by signal {os.WTERMSIG(status)}"
+        print(text)
+        print("".join(line + "\n" for line in notes), end="")
+        if result == "not ok":
+            print("\n".join(logs_of(self.directory)))
+        sys.stdout.flush()
+        if os.environ.get("KEEP") and result == "not ok":
+            print(f"# kept: {self.directory}")
+        else:
+            self.remove()
+        return result
+
+    def remove(self):
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def run_all(tests, jobs):
+    """What each came to, as many as `jobs` at a time."""
+    results, running, waiting = [], [], list(tests)
     try:
-        status = wait_for(pid, test.seconds * cluster.SLOWER)
-    except BaseException:
-        os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-    took = time.monotonic() - began
-    with open(note) as f:
-        lines = f.read().splitlines()
-    reason = " ".join(line[7:] for line in lines if line.startswith("REASON "))
-    notes = [line for line in lines if line.startswith("#")]
-    if status is None:
-        result, text = "not ok", f"not ok {test.name}: not finished after {test.seconds} s"
-    elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
-        result, text = "ok", f"ok {test.name} ({took:.1f} s)"
-    elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == 3:
-        result, text = "skip", f"skip {test.name}: {reason}"
-    elif os.WIFEXITED(status):
-        result, text = "not ok", f"not ok {test.name}: {reason or 'no reason given'}"
-    else:
-        result, text = "not ok", f"not ok {test.name}: killed by signal {os.WTERMSIG(status)}"
-    print(text)
-    print("".join(line + "\n" for line in notes), end="")
-    if result == "not ok":
-        print("\n".join(logs_of(directory)))
-    sys.stdout.flush()
-    if os.environ.get("KEEP") and result == "not ok":
-        print(f"# kept: {directory}")
-    else:
-        shutil.rmtree(directory, ignore_errors=True)
-    return result
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                running.append(Running(waiting.pop(0)))
+            time.sleep(0.02)
+            for r in [r for r in running if r.over()]:
+                running.remove(r)
+                results.append(r.told())
+    finally:
+        for r in running:  # interrupted
+            r.kill()
+            r.remove()
+    return results
 
 
 def main(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this test; may be given again")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many tests at a time (1)")
     for flag in ("--list", "--slow", "--languages"):
         parser.add_argument(flag, action="store_true")
     options = parser.parse_args(argv)
@@ -163,7 +188,7 @@ def main(argv):
             print(f"not ok {test.name}: {', '.join(missing)} not in {cluster.BIN}; run make")
         print(f"0 passed, {len(tests)} failed, 0 skipped")
         return 1
-    results = [run(test) for test in tests]
+    results = run_all(tests, options.jobs)
     passed, failed, skipped = (results.count(w) for w in ("ok", "not ok", "skip"))
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed or not passed else 0
