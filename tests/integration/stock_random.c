@@ -425,6 +425,11 @@ static void close_one(struct conn *c, int i)
     int rc;
 
     end_backup(c, i);
+    /* One that has expired (0 bytes) does not keep its connection, and would lock what is freed. */
+    if (late && sqlite3_blob_bytes(c->blob) == 0) {
+        say("%d blob at the end %d", i, sqlite3_blob_close(c->blob));
+        c->blob = NULL;
+    }
     if (late) {
         say("%d close_v2 %d", i, sqlite3_close_v2(c->db));
         for (int k = 0; k < STMTS; k++)
