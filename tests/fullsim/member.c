@@ -7,8 +7,7 @@
  * OLD may be away when it begins and come back at any time: before, within, long after. Its disk is
  * as it was; to lose it for good beside a byte that rots on another would be one loss too many.
  *
- * No branch is made meanwhile, or shortly before: one that is under way at the pageserver when the
- * tool looks for the last time is born with the members that were (README.md).
+ * Branches are made meanwhile, also just before: decision 67 says with which members.
  *
  * Only one replacement at a time: cli/safekeeper_sock.c keeps what it knows in a static variable,
  * which is one process's here as there.
