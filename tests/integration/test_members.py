@@ -380,6 +380,18 @@ def replace_takes_stragglers_along(t):
         sound(c)
 
 
+@test("safekeeper replace waits for nothing that one safekeeper alone knows: the pageserver hears of it and makes it", 60)
+def replace_with_a_creation_at_a_minority(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a);")
+        put_by_hand(c, (3,), "late", (1, 2, 3))  # by a pageserver that is no more, after this one had asked
+        answer = replace(c, 2, new_node(c, 4), timeout=30)
+        check(answer["timelines"] == 2, f"{answer}")
+        c.kill9(1)
+        c.shell("CREATE TABLE t(a); INSERT INTO t VALUES(1);", db="late")
+        check(count(c, "late") == 1, "late")
+
+
 @test("safekeeper replace says which safekeepers a branch waits for, and what they say", 60)
 def replace_says_what_it_waits_for(t):
     with t.cluster() as c:
