@@ -11,18 +11,23 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/member_plan.h"
 #include "cli/members.h"
 #include "common/clock_file.h"
 #include "compute-vfs/proposer.h"
 #include "proto/qhist.h"
 #include "proto/unpack.h"
 
-#define LEAD_US    5000000u
-#define STEP_US    5000000u
-#define FEED_US    300000u /* with the lease, for a new member that lags */
-#define TELL_US    500000u /* for the one that has left */
-#define RETRY_US   2000000u
-#define CONNECT_MS 1000u
+#define LEAD_US          5000000u
+#define STEP_US          5000000u
+#define FEED_US          300000u   /* with the lease, for a new member that lags */
+#define HOLD_US          2000000u  /* so long at most while somebody else wants the lease, */
+#define FRUITLESS_POLITE 3u        /* after so many moments in which it got nothing */
+#define FRUITLESS_MAX    6u        /* and no longer than this many make it: 19 s */
+#define SILENT_US        10000000u /* who says nothing for so long is not waited for */
+#define TELL_US          500000u   /* for the one that has left */
+#define RETRY_US         2000000u
+#define CONNECT_MS       1000u
 
 struct walk {
     struct members *m;
@@ -36,6 +41,7 @@ struct walk {
     bool sealed, dropped;
     struct wal_config config;
     char why[CO_SENTENCE_MAX];
+    char refusal[CO_SENTENCE_MAX]; /* what a safekeeper says of this timeline; "": nothing */
 };
 
 static int step(struct walk *w, struct pr_event ev);
@@ -110,12 +116,15 @@ static int step(struct walk *w, struct pr_event ev)
 }
 
 /* An error names no timeline: it may be of the one before. What matters comes again. */
-static void on_error(struct walk *w, struct co_span message)
+static void on_error(struct walk *w, struct member *x, struct co_span message)
 {
+    char id[CO_ID_TEXT];
     Corallite__Error *e = message_unpack(&corallite__error__descriptor, message);
     if (!e)
         return;
     snprintf(w->why, sizeof w->why, "%s", e->sentence ? e->sentence : "refused");
+    if (strstr(w->why, co_id_format(&w->t->id, id)))
+        snprintf(w->refusal, sizeof w->refusal, "safekeeper %u says: %.400s", x->node, w->why);
     w->sealed |= e->code == CO_ERR_READONLY;
     w->dropped |= e->code == CO_ERR_DROPPED;
     corallite__error__free_unpacked(e, NULL);
@@ -129,8 +138,9 @@ static int read_from(struct walk *w, struct member *x)
     int rc, in = psock_pump_in(&x->log.sock);
     while ((rc = psock_next(&x->log.sock, &frame, &body)) == 0) {
         x->heard = true;
+        x->heard_us = co_now_us();
         if (frame.type == FRAME_ERROR) {
-            on_error(w, co_span_of(body.data, frame.message_bytes));
+            on_error(w, x, co_span_of(body.data, frame.message_bytes));
             continue;
         }
         if (frame.type < FRAME_VOTE || frame.type > FRAME_FREE)
@@ -232,13 +242,92 @@ static int change(struct walk *w, const struct wal_config *target)
     return rc ? rc : wait_for(w, &w->told, STEP_US);
 }
 
+/* The new members of the joint configuration that have all, and the most that one of them lacks. */
+static uint32_t fed_of(const struct walk *w, uint32_t fed[CO_MEMBERS_MAX], uint64_t *behind)
+{
+    uint32_t n = 0;
+    *behind = 0;
+    for (uint32_t i = 0; i < w->config.n_new; i++) {
+        uint32_t node = w->config.new_members[i].node_id;
+        uint64_t lag = lag_of(w, node);
+        *behind = lag > *behind ? lag : *behind;
+        if (match_of(w, node) > 0 && lag == 0)
+            fed[n++] = node;
+    }
+    return n;
+}
+
+static bool is_fed(const struct walk *w, uint32_t node, uint64_t *behind)
+{
+    uint32_t fed[CO_MEMBERS_MAX], n = fed_of(w, fed, behind);
+    return member_plan_fed(&w->config, node, fed, n);
+}
+
+static struct member_feed *feed_of(struct members *m, const struct co_id *timeline)
+{
+    struct member_feed *oldest = m->feed;
+    for (uint32_t i = 0; i < MEMBER_FEEDS; i++) {
+        if (co_id_eq(&m->feed[i].timeline, timeline))
+            return &m->feed[i];
+        if (m->feed[i].used_us < oldest->used_us)
+            oldest = &m->feed[i];
+    }
+    *oldest = (struct member_feed){.timeline = *timeline};
+    return oldest;
+}
+
+/* Those that come, and lack something. */
+struct coming {
+    lsn_t has;     /* all that come, summed */
+    bool up, here; /* one has a connection; and has said something lately */
+};
+
+static struct coming coming(const struct walk *w)
+{
+    struct coming c = {0};
+    for (uint32_t i = 0; i < w->view.n_members; i++) {
+        uint32_t node = w->view.member[i].node;
+        if (!q_in_group(w->config.new_members, w->config.n_new, node) ||
+            q_in_group(w->config.members, w->config.n, node))
+            continue;
+        bool lacks = match_of(w, node) == 0 || lag_of(w, node) > 0;
+        c.has += match_of(w, node);
+        const struct member *x = members_find(w->m, node);
+        c.up |= lacks && x && w->view.member[i].up;
+        c.here |= lacks && x && w->view.member[i].up && co_now_us() - x->heard_us < SILENT_US;
+    }
+    return c;
+}
+
+/* Feeds the new members with the lease, for a moment, and no longer than nobody else wants it:
+ * every writer feeds them, too. But an answer from far away takes its time, a large record comes
+ * whole in one term or not at all, and so does what is asked of a second safekeeper when the first
+ * cannot give it. So where a new one that is up got nothing in several moments they become longer,
+ * and if it is not silent, others wait for it. */
 static int feed(struct walk *w, uint32_t node)
 {
-    uint64_t until = co_now_us() + FEED_US;
+    struct member_feed *f = feed_of(w->m, &w->t->id);
+    uint64_t began = co_now_us(), at = began, behind;
+    uint64_t longer = (uint64_t)FEED_US << f->fruitless;
+    uint64_t held = f->fruitless < FRUITLESS_POLITE ? 0 : longer < HOLD_US ? longer : HOLD_US;
+    struct coming c = coming(w);
     int rc = 0;
-    while (!rc && !w->lost && !w->waiter && co_now_us() < until &&
-           (match_of(w, node) == 0 || lag_of(w, node) > 0))
-        rc = turn(w, until);
+    while (!rc && !w->lost && !is_fed(w, node, &behind)) {
+        if (at >= began + (c.up ? longer : FEED_US) ||
+            (w->waiter && (!c.here || at >= began + held)))
+            break;
+        rc = turn(w, began + longer);
+        at = co_now_us();
+        c = coming(w);
+    }
+    if (is_fed(w, node, &behind))
+        f->fruitless = 0;
+    else if (c.has <= f->has)
+        f->fruitless += f->fruitless < FRUITLESS_MAX;
+    else
+        f->fruitless -= f->fruitless > 0;
+    f->has = c.has > f->has ? c.has : f->has;
+    f->used_us = at;
     return rc;
 }
 
@@ -253,58 +342,27 @@ static int tell(struct walk *w)
     return rc;
 }
 
-static void make_target(const struct wal_config *from, const struct wal_member *new, uint32_t old,
-                        struct wal_config *to)
-{
-    *to = (struct wal_config){0};
-    bool in = false;
-    for (uint32_t i = 0; i < from->n; i++) {
-        if (!in && new->node_id < from->members[i].node_id) {
-            to->members[to->n++] = *new;
-            in = true;
-        }
-        if (from->members[i].node_id != old)
-            to->members[to->n++] = from->members[i];
-    }
-    if (!in)
-        to->members[to->n++] = *new;
-}
-
 /* The steps, with the lease. */
-static int proceed(struct walk *w, const struct wal_member *new, uint32_t old,
-                   enum member_step *state, uint64_t *behind)
+static int proceed(struct walk *w, uint32_t node, enum member_step *state, uint64_t *behind)
 {
     struct wal_config target;
-    bool gone = !q_in_group(w->config.members, w->config.n, old);
-    bool here = q_in_group(w->config.members, w->config.n, new->node_id);
-    if (w->config.n_new == 0 && gone && here) {
-        *state = MEMBER_DONE;
-        return 0;
+    int rc = 0;
+    while (!rc && !w->lost && member_plan(&w->config, &w->m->book.config, &target)) {
+        if (w->config.n_new > 0) {
+            *state = MEMBER_JOINT;
+            rc = feed(w, node);
+            if (!is_fed(w, node, behind))
+                return rc;
+        }
+        if (!rc && !w->lost)
+            rc = change(w, &target);
+        if (!w->told)
+            return rc; /* the next step finds it in the log, or not */
+        if (!rc && w->config.n_new == 0)
+            rc = tell(w);
     }
-    if (gone || here)
-        return co_fail(
-            CO_ERR_INVAL,
-            "%s has other members than the cluster (safekeeper %u %s, safekeeper %u %s); "
-            "finish the replacement that was begun there first",
-            w->t->name, old, gone ? "is none" : "is one", new->node_id,
-            here ? "is one" : "is none");
-    make_target(&w->config, new, old, &target);
-    int rc = w->config.n_new == 0 ? change(w, &target) : 0;
-    if (rc || w->config.n_new == 0)
-        return rc;
-    if (!q_same_group(target.members, target.n, w->config.new_members, w->config.n_new))
-        return co_fail(CO_ERR_INVAL, "%s is on the way to other members; finish that first",
-                       w->t->name);
-    *state = MEMBER_JOINT;
-    rc = feed(w, new->node_id);
-    *behind = lag_of(w, new->node_id);
-    if (rc || w->lost || match_of(w, new->node_id) == 0 || *behind > 0)
-        return rc;
-    rc = change(w, &target);
-    if (!rc && w->told && w->config.n_new == 0) {
+    if (!rc && !w->lost)
         *state = MEMBER_DONE;
-        rc = tell(w);
-    }
     return rc;
 }
 
@@ -357,9 +415,27 @@ static void end(struct walk *w)
     pr_actions_free(&w->actions);
 }
 
-int member_log_step(struct members *m, const struct member_timeline *t,
-                    const struct wal_member *new, uint32_t old, enum member_step *state,
-                    uint64_t *behind)
+/* Why it is not led now: what the proposer says, who of its members is missing, and what one says.
+ */
+static void say_why(struct walk *w, char *out, size_t size)
+{
+    size_t n = (size_t)snprintf(out, size, "%.200s",
+                                w->why[0] ? w->why : "a majority did not answer in time");
+    const char *before = "; not reached: ";
+    for (uint32_t i = 0; !w->ready && i < w->view.n_members && n < size; i++) {
+        const struct member *x = members_find(w->m, w->view.member[i].node);
+        if (w->view.member[i].up)
+            continue;
+        n += (size_t)snprintf(out + n, size - n, "%ssafekeeper %u%s", before,
+                              w->view.member[i].node, x ? "" : " (it has left)");
+        before = ", ";
+    }
+    if (!w->ready && w->refusal[0] && n < size)
+        snprintf(out + n, size - n, "; %s", w->refusal);
+}
+
+int member_log_step(struct members *m, const struct member_timeline *t, uint32_t node,
+                    enum member_step *state, uint64_t *behind)
 {
     struct walk w = {.m = m, .t = t, .timer_us = UINT64_MAX};
     *state = MEMBER_BUSY;
@@ -368,16 +444,16 @@ int member_log_step(struct members *m, const struct member_timeline *t,
     if (!rc)
         rc = wait_for(&w, &w.ready, LEAD_US);
     if (!rc && w.ready)
-        rc = proceed(&w, new, old, state, behind);
+        rc = proceed(&w, node, state, behind);
     if (!rc && (w.sealed || w.dropped))
         *state = MEMBER_SEALED; /* or dropped, and kept for branches or not: the registry tells */
-    char why[CO_SENTENCE_MAX], sentence[CO_SENTENCE_MAX];
-    snprintf(why, sizeof why, "%s", w.why[0] ? w.why : "a majority did not answer in time");
+    char why[2 * CO_SENTENCE_MAX], sentence[CO_SENTENCE_MAX];
+    say_why(&w, why, sizeof why);
     snprintf(sentence, sizeof sentence, "%s", co_sentence());
     end(&w);
     if (rc)
         return co_fail(rc, "%s", sentence);
     if (*state == MEMBER_BUSY)
-        (void)co_fail(CO_ERR_BUSY, "%s: %.300s", t->name, why);
+        (void)co_fail(CO_ERR_BUSY, "%s: %s", t->name, why);
     return 0;
 }

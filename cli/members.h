@@ -1,6 +1,7 @@
 /*
  * members.h - what the safekeeper verbs know of a cluster's safekeepers, and how they talk to them.
  *
+ *   member_plan.h       which members a log gets next
  *   members_sock.c      finding them, their list of who they are (proto/nodes.h), their registries
  *   member_log_sock.c   one timeline: the tool as its proposer, one step towards other members
  *   member_sealed_sock.c  one that is sealed: the new member is filled with what is committed
@@ -27,9 +28,20 @@ struct member {
     bool up;              /* `admin` stands */
     bool regressed;       /* it answers, and takes no part: its disk went back in time */
     bool heard;           /* on `log`, in this step of a timeline */
+    uint64_t heard_us;    /* on `log`, ever */
     uint64_t retry_at_us; /* of `log` */
     char why[CO_SENTENCE_MAX];
 };
+
+/* How the one that a timeline's new member is fed with gets on; a place is taken from the one that
+ * was used longest ago. */
+struct member_feed {
+    struct co_id timeline;
+    lsn_t has;          /* the new member, when it was fed last (several: their sum) */
+    uint32_t fruitless; /* times that it got nothing, less those that it got something */
+    uint64_t used_us;
+};
+#define MEMBER_FEEDS 16u
 
 struct members {
     struct client_target target; /* the pageserver */
@@ -37,6 +49,7 @@ struct members {
     struct nodes book; /* the newest that anybody keeps; version 1: as the pageserver has it */
     struct member at[NODES_MAX];
     uint32_t n;
+    struct member_feed feed[MEMBER_FEEDS];
     struct qmsg_scratch scratch;
     struct co_buf frame;
 };
@@ -85,12 +98,12 @@ CO_MUST_CHECK int members_put_timeline(struct member *on, const struct member_ti
 
 enum member_step { MEMBER_DONE, MEMBER_JOINT, MEMBER_BUSY, MEMBER_SEALED };
 
-/* Takes the lease of a timeline for a moment and takes it as far as it can towards `old` out and
- * `new` in: joint, and when the new one has all of it, alone. *state: DONE; JOINT: the new one lags
- * (*behind bytes), come again; BUSY: the lease or a majority was not to be had (co_sentence() says
- * why); SEALED: it takes no records any more, or was dropped. */
-CO_MUST_CHECK int member_log_step(struct members *m, const struct member_timeline *t,
-                                  const struct wal_member *new, uint32_t old,
+/* Takes the lease of a timeline for a moment and takes it as far as it can towards the members that
+ * the list (m->book) ends with, from whatever it has (member_plan.h): joint, and when `node`, the
+ * new one, has all of it, alone. *state: DONE; JOINT: a new one lags (*behind bytes), come again;
+ * BUSY: the lease or a majority was not to be had (co_sentence() says why); SEALED: it takes no
+ * records any more, or was dropped. */
+CO_MUST_CHECK int member_log_step(struct members *m, const struct member_timeline *t, uint32_t node,
                                   enum member_step *state, uint64_t *behind);
 
 /* member_sealed_sock.c */

@@ -10,7 +10,8 @@
  *   3  each timeline: joint, fed, NEW alone (member_log_sock.c), or filled where it is sealed
  *      (member_sealed_sock.c); again until all are done, those that came meanwhile too
  *   4  the list becomes that of the new members; the pageserver lets OLD go
- *   5  step 3 once more: a branch whose making had begun before is born with the old members
+ *   5  step 3 once more: a branch whose making had begun before is born with the old members. The
+ *      pageserver takes the list when nothing is being made with those (decision 67)
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -370,7 +371,8 @@ static int copy_registry(struct replace *r)
             rc = members_put_timeline(r->new, &r->all.e[i]);
         if (rc == CO_ERR_DROPPED || rc == CO_ERR_READONLY)
             rc = 0; /* the pageserver was faster with a newer one */
-        say(r, false, "registry: %u of %u timelines", i + 1, r->all.n);
+        if (!has)
+            say(r, false, "registry: %u of %u timelines", i + 1, r->all.n);
     }
     member_timelines_free(&held);
     return rc;
@@ -408,10 +410,9 @@ static int note_finished(struct finished *f, const struct co_id *id)
 static int step(struct replace *r, const struct member_timeline *t, enum member_step *state,
                 uint64_t *lag)
 {
-    const struct wal_member new = {.node_id = r->new->node, .disk_uuid = r->new->disk};
     if (t->state == CORALLITE__TIMELINE_STATE__TIMELINE_SEALED)
         return member_sealed_step(&r->m, t, r->new, state, lag);
-    int rc = member_log_step(&r->m, t, &new, r->old, state, lag);
+    int rc = member_log_step(&r->m, t, r->new->node, state, lag);
     if (!rc && *state == MEMBER_SEALED) {
         *state = MEMBER_BUSY;
         (void)co_fail(CO_ERR_BUSY, "%s: it is being reset or dropped at this moment", t->name);

@@ -5,7 +5,9 @@
  * them that is one still, and one that runs follows a replacement within a second.
  *
  * A newer list waits for what is being made with the members before (R7 of registry.h), and what is
- * to be made waits for the list: so that ends.
+ * to be made waits for the list: so that ends. Then all are asked once more what they hold: a
+ * creation that another life of this pageserver had sent to one of them may have arrived since, and
+ * whoever replaces a safekeeper waits until it is made.
  *
  * A safekeeper has a slot (its index in s->nodes and in the registry's arrays) from when it is
  * named until it is named no more; then the slot is free for another.
@@ -133,6 +135,7 @@ static void adopt(struct ps_server *s, const struct nodes *nodes)
             nodes->config.n_new ? "yes" : "no");
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
         ps_catalog_drive(s, tl);
+    (void)ps_fresh_round(s);
     ps_health_update(s);
     ps_serve_asks(s);
 }

@@ -230,8 +230,9 @@ void ps_nodes_ask(struct ps_node *node);
 CO_MUST_CHECK int ps_nodes_told(struct ps_node *node, const struct frame_header *frame,
                                 struct co_span message);
 void ps_node_connect(struct ps_node *node); /* catalog_uv.c */
-/* A follower hears of a change of the catalog when it asks the safekeepers. A round of listings
- * that begins now; and have a majority told what they hold since that one began? */
+/* A follower hears of a change of the catalog when it asks the safekeepers (the owner asks again
+ * when their list changes). A round of listings that begins now; and have a majority told what they
+ * hold since that one began? */
 uint64_t ps_fresh_round(struct ps_server *s);
 bool ps_fresh(const struct ps_server *s, uint64_t round);
 /* Does what is due for a timeline: sends it to those that lack it, stores it. */

@@ -126,6 +126,7 @@ bool fault_now(enum fault f);
     X(SPILLED, "a transaction was committed that had been built in a file")                        \
     X(RESTORE, "a branch was restored")                                                            \
     X(RESTORE_AGAIN, "a restore whose answer was lost was asked for again")                        \
+    X(RESTORE_MOVING, "a branch was restored while a safekeeper was replaced")                     \
     X(RESTORE_WRITER, "a writer met the restore of its branch")                                    \
     X(SEALED_READ, "what a restore put aside was read")                                            \
     X(ROT, "a byte rotted in a segment of one safekeeper")                                         \
@@ -321,8 +322,6 @@ void pages_uri(uint32_t server, char out[64]);
 void member_replace(void); /* begins one, if none is under way */
 bool member_kill_tool(void);
 bool member_busy(void);
-/* A timeline was asked for: none begins for a while. */
-void member_hold_off(void);
 bool member_is(uint32_t host);  /* as far as the tool has said */
 struct proc *member_tool(void); /* NULL: there is none */
 

@@ -7,8 +7,7 @@
  * OLD may be away when it begins and come back at any time: before, within, long after. Its disk is
  * as it was; to lose it for good beside a byte that rots on another would be one loss too many.
  *
- * No branch is made meanwhile, or shortly before: one that is under way at the pageserver when the
- * tool looks for the last time is born with the members that were (README.md).
+ * Branches and restores are made meanwhile, also just before: decision 67 says with which members.
  *
  * Only one replacement at a time: cli/safekeeper_sock.c keeps what it knows in a static variable,
  * which is one process's here as there.
@@ -26,18 +25,12 @@ static struct {
     bool busy;         /* begun and not done */
     bool lost, killed; /* OLD was away when it began; a tool of this one was killed */
     uint32_t old, new;
-    uint64_t not_before;
     uint32_t members[N_KEEPERS];
 } m = {.members = {1, 2, 3}};
 
 bool member_busy(void)
 {
     return m.busy;
-}
-
-void member_hold_off(void)
-{
-    m.not_before = sim.now + 10000000;
 }
 
 bool member_is(uint32_t host)
@@ -141,8 +134,7 @@ bool member_kill_tool(void)
 
 void member_replace(void)
 {
-    if (m.busy || m.tool || sim.now < m.not_before || daemon_keepers() == MAX_KEEPERS ||
-        !fault_now(F_MEMBER))
+    if (m.busy || m.tool || daemon_keepers() == MAX_KEEPERS || !fault_now(F_MEMBER))
         return;
     m.busy = true;
     m.killed = false;

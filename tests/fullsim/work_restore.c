@@ -46,6 +46,8 @@ static void done(struct restore *r, const Corallite__Branched *m)
     note_timeline(r);
     r->open = false;
     probe(P_RESTORE);
+    if (member_busy())
+        probe(P_RESTORE_MOVING);
 }
 
 static void drive(struct conn *c, struct restore *r)
@@ -53,7 +55,6 @@ static void drive(struct conn *c, struct restore *r)
     Corallite__Restore q = CORALLITE__RESTORE__INIT;
     Corallite__Branched *m = NULL;
     char at[64], digits[LSN_TEXT];
-    member_hold_off();
     snprintf(at, sizeof at, "lsn:%s", lsn_format(r->lsn, digits));
     q.database = (char *)(uintptr_t) "shop";
     q.branch = r->name;
@@ -89,8 +90,8 @@ void work_restore(struct conn *c)
             t = &timelines[i];
     struct timeline *from = t->parent && below(R_WORK, 2) ? t->parent : t;
     lsn_t lsn = any_lsn(from);
-    if (t == &timelines[0] || t->moving || member_busy() || t->sealed || from->moving ||
-        lsn < setup_lsn || n_restores == MAX_RESTORES || n_timelines >= MAX_TIMELINES_WANTED)
+    if (t == &timelines[0] || t->moving || t->sealed || from->moving || lsn < setup_lsn ||
+        n_restores == MAX_RESTORES || n_timelines >= MAX_TIMELINES_WANTED)
         return;
     struct restore *r = &restores[n_restores];
     *r = (struct restore){.open = true, .old = t, .from = from, .id = co_id_random(), .lsn = lsn};
@@ -118,7 +119,7 @@ bool work_restores_open(void)
 void work_settle_restores(struct conn *c)
 {
     for (uint32_t i = 0; i < n_restores; i++)
-        if (restores[i].open && !restores[i].asker && !member_busy())
+        if (restores[i].open && !restores[i].asker)
             drive(c, &restores[i]);
 }
 

@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import time
 
-from lib import hosts
+from lib import frames, hosts
 from lib.cluster import BIN, PAGESERVER, Cluster, check, free_ports, line, popen, run, until
+from lib.proxy import Proxy
 from lib.registry import test
 
 TOOL = os.path.join(BIN, "corallite")
@@ -334,6 +335,104 @@ def replace_refuses(t):
         c.kill9(1)
         c.kill9(3)
         refused(c, 4, fresh, "majority", "safekeeper 1", "safekeeper 3")
+
+
+def put_by_hand(c, on, name, members, new_members=()):
+    """A database whose making was broken off, with these members, as these safekeepers have it."""
+    def group(number, nodes):
+        return b"".join(frames.field(number, frames.field(1, n)) for n in nodes)
+    config = frames.field(1, 1 if not new_members else 2) + group(2, members) + group(3, new_members)
+    timeline = (frames.field(1, random.randbytes(16)) + frames.field(2, random.randbytes(16)) +
+                frames.field(3, name.encode()) + frames.field(4, b"main") + frames.field(8, 4096) +
+                frames.field(9, config) + frames.field(10, 1) + frames.field(11, 1) +
+                frames.field(12, int(time.time() * 1e6)))
+    for node in on:
+        peer = frames.Rude((c.host, c.port[node]))
+        check(peer.greet(cluster=bytes.fromhex(c.id)) == frames.HELLO_OK, f"hello of {node}")
+        peer.send(frames.frame(42, frames.field(1, timeline)))
+        answer = peer.receive()
+        check(answer and answer[0] == 43, f"safekeeper {node} does not take {name}: {answer}")
+        peer.close()
+
+
+@test("safekeeper replace takes along what was born with members of an earlier replacement, or in the middle of one", 90)
+def replace_takes_stragglers_along(t):
+    names = ("late", "half", "written")
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a);")
+        replace(c, 1, new_node(c, 4))
+        put_by_hand(c, (2, 3, 4), "late", (1, 2, 3))
+        put_by_hand(c, (2, 3, 4), "half", (1, 2, 3), (2, 3, 4))
+        put_by_hand(c, (2, 3, 4), "written", (1, 2, 3))
+        c.kill9(PAGESERVER)
+        c.start(PAGESERVER)
+        until(lambda: run(c.shell_args("written"), "CREATE TABLE t(a);", 30, c.env()).returncode == 0, 20,
+              "the pageserver drives them on")
+        c.kill9(1)
+        answer = replace(c, 2, new_node(c, 5))
+        check(answer["timelines"] == 4, f"{answer}")
+        c.kill9(2)
+        c.kill9(3)  # 4 and 5 are needed, and enough
+        for name in names:
+            c.shell("PRAGMA busy_timeout=20000; CREATE TABLE IF NOT EXISTS t(a); INSERT INTO t VALUES(1);", db=name)
+            check(count(c, name) == 1, name)
+        c.start(3)
+        sound(c)
+
+
+@test("safekeeper replace waits for nothing that one safekeeper alone knows: the pageserver hears of it and makes it", 60)
+def replace_with_a_creation_at_a_minority(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a);")
+        put_by_hand(c, (3,), "late", (1, 2, 3))  # by a pageserver that is no more, after this one had asked
+        answer = replace(c, 2, new_node(c, 4), timeout=30)
+        check(answer["timelines"] == 2, f"{answer}")
+        c.kill9(1)
+        c.shell("CREATE TABLE t(a); INSERT INTO t VALUES(1);", db="late")
+        check(count(c, "late") == 1, "late")
+
+
+@test("safekeeper replace says which safekeepers a branch waits for, and what they say", 60)
+def replace_says_what_it_waits_for(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a);")
+        replace(c, 1, new_node(c, 4))
+        put_by_hand(c, (2, 3, 4), "late", (1, 2, 3))
+        c.kill9(PAGESERVER)
+        c.start(PAGESERVER)
+        until(lambda: c.shell("CREATE TABLE t(a);", db="late", timeout=30).returncode == 0, 20, "late is made")
+        c.kill9(1)
+        address = new_node(c, 5)
+        c.kill9(2)  # of late only 3 is left: nothing can be done before 2 is back
+        process = popen(replace_args(c, 2, address), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        said = ""
+        while "waiting for late/main" not in said:
+            said = process.stderr.readline()
+            check(said, "the tool ended without a word")
+        check("safekeeper 1" in said and "safekeeper 2" in said and "not reached" in said, said)
+        c.start(2)
+        out, err = process.communicate(timeout=40)
+        check(process.returncode == 0, f"{err[-400:]}")
+        t.note(said.strip())
+
+
+@test("safekeeper replace: a large transaction reaches a new safekeeper behind a slow link, whether others "
+      "write meanwhile or nobody does", 120)
+def replace_behind_a_slow_link(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a, b); INSERT INTO t(b) VALUES(randomblob(3000000));")
+        for old, new, n in ((1, 4, 0), (2, 6, 2)):
+            new_node(c, new)
+            with Proxy(c.port[new]) as slow:
+                slow.do("delay 250")
+                writers = Writers(c, n)
+                answer = replace(c, old, f"127.0.0.1:{slow.port}", timeout=60)
+                ended = writers.end()
+                t.note(f"{n} writers: {answer['seconds']:.1f} s, {sum(e[0] for e in ended)} commits meanwhile, "
+                       f"the longest {max([e[1] for e in ended], default=0):.2f} s")
+                check(listed(c)[new]["behind_bytes"] == 0 or n, "it has all")
+                replace(c, new, new_node(c, new + 1))  # the slow one leaves again
+                sound(c)
 
 
 @test("safekeeper replace with many branches (--slow: 1,000) while one of them is written", 900)
