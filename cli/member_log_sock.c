@@ -357,6 +357,29 @@ static void end(struct walk *w)
     pr_actions_free(&w->actions);
 }
 
+/* Until there is the lease, an end that is for good, or the time is over. */
+static int lead(struct walk *w)
+{
+    int rc = begin(w);
+    return rc ? rc : wait_for(w, &w->ready, LEAD_US);
+}
+
+/* rc: of what was done with the lease. */
+static int finish(struct walk *w, int rc, enum member_step *state)
+{
+    char why[CO_SENTENCE_MAX], sentence[CO_SENTENCE_MAX];
+    if (!rc && (w->sealed || w->dropped))
+        *state = MEMBER_SEALED; /* or dropped, and kept for branches or not: the registry tells */
+    snprintf(why, sizeof why, "%s", w->why[0] ? w->why : "a majority did not answer in time");
+    snprintf(sentence, sizeof sentence, "%s", co_sentence());
+    end(w);
+    if (rc)
+        return co_fail(rc, "%s", sentence);
+    if (*state == MEMBER_BUSY)
+        (void)co_fail(CO_ERR_BUSY, "%s: %.300s", w->t->name, why);
+    return 0;
+}
+
 int member_log_step(struct members *m, const struct member_timeline *t,
                     const struct wal_member *new, uint32_t old, enum member_step *state,
                     uint64_t *behind)
@@ -364,20 +387,41 @@ int member_log_step(struct members *m, const struct member_timeline *t,
     struct walk w = {.m = m, .t = t, .timer_us = UINT64_MAX};
     *state = MEMBER_BUSY;
     *behind = 0;
-    int rc = begin(&w);
-    if (!rc)
-        rc = wait_for(&w, &w.ready, LEAD_US);
+    int rc = lead(&w);
     if (!rc && w.ready)
         rc = proceed(&w, new, old, state, behind);
-    if (!rc && (w.sealed || w.dropped))
-        *state = MEMBER_SEALED; /* or dropped, and kept for branches or not: the registry tells */
-    char why[CO_SENTENCE_MAX], sentence[CO_SENTENCE_MAX];
-    snprintf(why, sizeof why, "%s", w.why[0] ? w.why : "a majority did not answer in time");
-    snprintf(sentence, sizeof sentence, "%s", co_sentence());
-    end(&w);
-    if (rc)
-        return co_fail(rc, "%s", sentence);
-    if (*state == MEMBER_BUSY)
-        (void)co_fail(CO_ERR_BUSY, "%s: %.300s", t->name, why);
-    return 0;
+    return finish(&w, rc, state);
+}
+
+/* Of the members that are there, the one that lacks most; all of it when it has not followed yet.
+ */
+static uint64_t most_behind(const struct walk *w)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < w->view.n_members; i++) {
+        uint64_t lag = w->view.member[i].up ? lag_of(w, w->view.member[i].node) : 0;
+        most = lag > most ? lag : most;
+    }
+    return most;
+}
+
+int member_log_feed(struct members *m, const struct member_timeline *t, enum member_step *state,
+                    uint64_t *behind)
+{
+    struct walk w = {.m = m, .t = t, .timer_us = UINT64_MAX};
+    uint64_t until = 0;
+    *state = MEMBER_BUSY;
+    *behind = UINT64_MAX;
+    int rc = lead(&w);
+    while (!rc && w.ready && !w.lost) {
+        uint64_t lag = most_behind(&w);
+        if (lag < *behind)
+            until = co_now_us() + STEP_US;
+        *behind = lag;
+        *state = lag ? MEMBER_JOINT : MEMBER_DONE;
+        if (!lag || w.waiter || co_now_us() >= until)
+            break;
+        rc = turn(&w, until);
+    }
+    return finish(&w, rc, state);
 }
