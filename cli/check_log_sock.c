@@ -391,10 +391,10 @@ static void compare_logs(struct check_report *r, struct check_branch *b, struct 
         } else if (rc) {
             check_problem(b, "safekeeper %u: %s", node, co_sentence());
         } else if (!found) {
-            check_say(
-                r->notes,
-                "%s/%s: the log of safekeeper %u ends before LSN %s; the next write brings it up",
-                b->database, b->branch, node, lsn);
+            check_say(r->notes,
+                      "%s/%s: the log of safekeeper %u ends before LSN %s; the next write brings "
+                      "it up, or `corallite safekeeper catch-up`",
+                      b->database, b->branch, node, lsn);
         } else if (b->copies && memcmp(first.b, digest.b, sizeof first.b) != 0) {
             check_problem(b, "safekeepers %u and %u have different logs up to LSN %s",
                           (unsigned)of_first, node, lsn);

@@ -89,6 +89,7 @@ int cli_pageserver_promote(const struct cli_args *args);
 int cli_pageserver_remove(const struct cli_args *args);
 int cli_pageserver_forget(const struct cli_args *args);
 int cli_safekeeper_add(const struct cli_args *args);
+int cli_safekeeper_catch_up(const struct cli_args *args);
 int cli_safekeeper_list(const struct cli_args *args);
 int cli_safekeeper_replace(const struct cli_args *args);
 int cli_restore(const struct cli_args *args);

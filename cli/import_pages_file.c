@@ -47,14 +47,8 @@ static bool is_whole(sqlite3 *from)
            journal->pMethods->xFileSize(journal, &size) == SQLITE_OK && size == 0;
 }
 
-static void unlink_beside(const char *name, const char *suffix)
-{
-    char beside[540];
-    snprintf(beside, sizeof beside, "%s%s", name, suffix);
-    unlink(beside);
-}
-
-/* A copy of it in an unlinked file: *out is held. With the file's mode it has a WAL of its own. */
+/* A copy of it, in a file that has no name while there is anything in it. Nothing is asked of it by
+ * SQL: as a file that has a WAL it would want one beside its name. */
 static int copy_aside(sqlite3 *from, const char *path, sqlite3 **out)
 {
     char name[512];
@@ -67,16 +61,10 @@ static int copy_aside(sqlite3 *from, const char *path, sqlite3 **out)
                        path, name);
     close(fd);
     int rc = sqlite_open(name, SQLITE_OPEN_READWRITE, out);
+    unlink(name);
     if (!rc)
         rc = sqlite_exec(*out, "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF", name);
-    if (!rc)
-        rc = sqlite_copy(from, *out, "copying the file and its WAL", &bytes);
-    if (!rc)
-        rc = sqlite_hold(*out, name);
-    unlink(name);
-    unlink_beside(name, "-wal");
-    unlink_beside(name, "-shm");
-    return rc;
+    return rc ? rc : sqlite_copy(from, *out, "copying the file and its WAL", &bytes);
 }
 
 static int read_source(const struct import *i, pgno_t first, uint32_t n, uint8_t *out)
@@ -225,11 +213,11 @@ int import_pages(sqlite3 *from, const char *path, const char *uri, struct import
     struct import i = {.from = from, .path = path};
     sqlite3 *aside = NULL;
     *out = (struct import_pages){0};
-    int rc = is_whole(from) ? 0 : copy_aside(from, path, &aside);
-    if (!rc && aside)
+    int rc = measure(&i, out);
+    if (!rc && !is_whole(from))
+        rc = copy_aside(from, path, &aside);
+    if (aside)
         i.from = aside;
-    if (!rc)
-        rc = measure(&i, out);
     if (!rc)
         rc = sqlite_open(uri, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, &i.to);
     if (!rc)

@@ -434,26 +434,70 @@ static void say_why(struct walk *w, char *out, size_t size)
         snprintf(out + n, size - n, "; %s", w->refusal);
 }
 
+/* Until there is the lease, an end that is for good, or the time is over. */
+static int lead(struct walk *w)
+{
+    int rc = begin(w);
+    return rc ? rc : wait_for(w, &w->ready, LEAD_US);
+}
+
+/* rc: of what was done with the lease. */
+static int finish(struct walk *w, int rc, enum member_step *state)
+{
+    char why[2 * CO_SENTENCE_MAX], sentence[CO_SENTENCE_MAX];
+    if (!rc && (w->sealed || w->dropped))
+        *state = MEMBER_SEALED; /* or dropped, and kept for branches or not: the registry tells */
+    say_why(w, why, sizeof why);
+    snprintf(sentence, sizeof sentence, "%s", co_sentence());
+    end(w);
+    if (rc)
+        return co_fail(rc, "%s", sentence);
+    if (*state == MEMBER_BUSY)
+        (void)co_fail(CO_ERR_BUSY, "%s: %s", w->t->name, why);
+    return 0;
+}
+
 int member_log_step(struct members *m, const struct member_timeline *t, uint32_t node,
                     enum member_step *state, uint64_t *behind)
 {
     struct walk w = {.m = m, .t = t, .timer_us = UINT64_MAX};
     *state = MEMBER_BUSY;
     *behind = 0;
-    int rc = begin(&w);
-    if (!rc)
-        rc = wait_for(&w, &w.ready, LEAD_US);
+    int rc = lead(&w);
     if (!rc && w.ready)
         rc = proceed(&w, node, state, behind);
-    if (!rc && (w.sealed || w.dropped))
-        *state = MEMBER_SEALED; /* or dropped, and kept for branches or not: the registry tells */
-    char why[2 * CO_SENTENCE_MAX], sentence[CO_SENTENCE_MAX];
-    say_why(&w, why, sizeof why);
-    snprintf(sentence, sizeof sentence, "%s", co_sentence());
-    end(&w);
-    if (rc)
-        return co_fail(rc, "%s", sentence);
-    if (*state == MEMBER_BUSY)
-        (void)co_fail(CO_ERR_BUSY, "%s: %s", t->name, why);
-    return 0;
+    return finish(&w, rc, state);
+}
+
+/* Of the members that are there, the one that lacks most; all of it when it has not followed yet.
+ */
+static uint64_t most_behind(const struct walk *w)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < w->view.n_members; i++) {
+        uint64_t lag = w->view.member[i].up ? lag_of(w, w->view.member[i].node) : 0;
+        most = lag > most ? lag : most;
+    }
+    return most;
+}
+
+int member_log_feed(struct members *m, const struct member_timeline *t, enum member_step *state,
+                    uint64_t *behind)
+{
+    struct walk w = {.m = m, .t = t, .timer_us = UINT64_MAX};
+    uint64_t until = 0;
+    *state = MEMBER_BUSY;
+    *behind = UINT64_MAX;
+    int rc = lead(&w);
+    while (!rc && w.ready && !w.lost) {
+        uint64_t lag = most_behind(&w);
+        if (lag < *behind)
+            until = co_now_us() + STEP_US;
+        *behind = lag;
+        *state = lag ? MEMBER_JOINT : MEMBER_DONE;
+        if (!lag || w.waiter || co_now_us() >= until)
+            break;
+        rc = turn(&w, until);
+    }
+    return finish(&w, rc, state);
 }

@@ -5,7 +5,8 @@
  *   members_sock.c      finding them, their list of who they are (proto/nodes.h), their registries
  *   member_log_sock.c   one timeline: the tool as its proposer, one step towards other members
  *   member_sealed_sock.c  one that is sealed: the new member is filled with what is committed
- *   safekeeper_sock.c   the verbs
+ *   catch_up_sock.c     `safekeeper catch-up`
+ *   safekeeper_sock.c   the other verbs
  *
  * The tool drives the proposer core of the compute (the one part of compute-vfs that the command
  * may include). It keeps nothing on its own disk: how far a replacement is stands in the list that
@@ -50,6 +51,7 @@ struct members {
     struct member at[NODES_MAX];
     uint32_t n;
     struct member_feed feed[MEMBER_FEEDS];
+    bool watch; /* lists tell how far each timeline is committed, and go on telling */
     struct qmsg_scratch scratch;
     struct co_buf frame;
 };
@@ -64,6 +66,7 @@ struct member_timeline {
     Corallite__Timeline *wire; /* owned */
     bool done;
     uint32_t sealed_by[NODES_MAX], n_sealed_by; /* nodes whose registry says SEALED */
+    lsn_t commit[NODES_MAX]; /* as members.at[] tell it, where `watch`; 0: not known there */
 };
 struct member_timelines {
     struct member_timeline *e; /* ascending by id */
@@ -104,6 +107,11 @@ enum member_step { MEMBER_DONE, MEMBER_JOINT, MEMBER_BUSY, MEMBER_SEALED };
  * BUSY: the lease or a majority was not to be had (co_sentence() says why); SEALED: it takes no
  * records any more, or was dropped. */
 CO_MUST_CHECK int member_log_step(struct members *m, const struct member_timeline *t, uint32_t node,
+                                  enum member_step *state, uint64_t *behind);
+
+/* Takes the lease of a timeline for a moment and brings up every member that is there. *state:
+ * DONE; JOINT: one lags still (*behind bytes), come again; BUSY and SEALED as above. */
+CO_MUST_CHECK int member_log_feed(struct members *m, const struct member_timeline *t,
                                   enum member_step *state, uint64_t *behind);
 
 /* member_sealed_sock.c */

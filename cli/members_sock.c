@@ -283,8 +283,9 @@ static void note_sealed(struct member_timeline *e, uint32_t node, const Corallit
         e->sealed_by[e->n_sealed_by++] = node;
 }
 
-/* *wire is taken (NULLed) when it is kept. */
-static int merge(struct member_timelines *t, uint32_t node, Corallite__Timeline **wire)
+/* What the member `at` says. *wire is taken (NULLed) when it is kept. */
+static int merge(struct member_timelines *t, const struct members *m, uint32_t at, lsn_t commit,
+                 Corallite__Timeline **wire)
 {
     struct co_id id;
     bool found;
@@ -292,7 +293,8 @@ static int merge(struct member_timelines *t, uint32_t node, Corallite__Timeline 
     struct member_timeline *e = rc ? NULL : place(t, &id, &found);
     if (!e)
         return rc ? rc : co_fail(CO_ERR_NOMEM, "no memory for a list of timelines");
-    note_sealed(e, node, *wire);
+    note_sealed(e, m->at[at].node, *wire);
+    e->commit[at] = commit;
     if (found && e->version >= (*wire)->version)
         return 0;
     if (e->wire)
@@ -311,10 +313,10 @@ int members_list(struct members *m, struct member *of, struct member_timelines *
 {
     struct co_id after = {{0}};
     bool more = true;
-    (void)m;
     for (bool first = true; more; first = false) {
         Corallite__TimelineList ask = CORALLITE__TIMELINE_LIST__INIT;
         Corallite__TimelineListed *listed = NULL;
+        ask.has_watch = ask.watch = m->watch;
         if (!first) {
             ask.has_after = 1;
             ask.after = msg_bytes16(after.b);
@@ -331,7 +333,9 @@ int members_list(struct members *m, struct member *of, struct member_timelines *
                 rc = msg_get16("timeline", listed->timelines[i]->has_id, &listed->timelines[i]->id,
                                after.b);
             if (!rc)
-                rc = merge(out, of->node, &listed->timelines[i]);
+                rc = merge(out, m, (uint32_t)(of - m->at),
+                           i < listed->n_commit_lsn ? listed->commit_lsn[i] : 0,
+                           &listed->timelines[i]);
             if (!listed->timelines[i]) { /* taken: the array may have no hole */
                 listed->timelines[i] = calloc(1, sizeof(Corallite__Timeline));
                 if (!listed->timelines[i])

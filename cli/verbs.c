@@ -608,6 +608,17 @@ const struct cli_verb cli_verbs[] = {
                  "corallite safekeeper replace 2 127.0.0.1:6404\n",
      .options = local_options,
      .run = cli_safekeeper_add},
+    {.name = "safekeeper catch-up",
+     .synopsis = "[--server HOST:PORT | --dir D] [--json]",
+     .summary = "bring up safekeepers that were away, in logs that nobody writes",
+     .details =
+         "A safekeeper that comes back is brought up by whoever writes. Logs that nobody writes "
+         "keep two copies of what it missed until somebody does, or until this command leads "
+         "each of them for a moment. Nothing is written, applications go on. It ends with 1 and "
+         "names what is left.",
+     .examples = "corallite safekeeper catch-up\n",
+     .options = target_options,
+     .run = cli_safekeeper_catch_up},
     {.name = "safekeeper list",
      .synopsis = "[--server HOST:PORT | --dir D] [--json]",
      .summary = "the safekeepers of the cluster",

@@ -72,6 +72,7 @@ def keys_as_documented(room):
     take("pin create", "js", "good")
     take("pin list", "js")
     take("safekeeper list")
+    take("safekeeper catch-up")
     take("pageserver list")
     take("pageserver forget", "0" * 31 + "1")
     take("pin drop", "js", "good")

@@ -13,7 +13,7 @@ RIGHT = {
     "import": ["a.db", "b"], "check": ["shop"], "repair": ["shop", "--dry-run"], "diff": ["shop", "shop/x"], "connect": ["shop", "--lang", "c"],
     "sql": ["shop", "SELECT 1"], "exec": ["true"], "db name": ["/a.db"],
     "pageserver list": [], "pageserver forget": ["0" * 32], "pageserver promote": [], "pageserver remove": [],
-    "safekeeper list": [], "safekeeper add": [], "safekeeper replace": ["2", "127.0.0.1:1"],
+    "safekeeper list": [], "safekeeper catch-up": [], "safekeeper add": [], "safekeeper replace": ["2", "127.0.0.1:1"],
     "env": [], "logs": [], "completion": ["bash"], "version": [], "help": []}
 
 # Verbs that never speak to a server, though they name one.

@@ -239,6 +239,50 @@ def import_interrupted(t):
         t.note(f"{n} commits to the source while it was imported; the copy has the first {x}")
 
 
+def copying(process):
+    """Is it writing a copy of its source? By its descriptors."""
+    fds = f"/proc/{process.pid}/fd"
+    try:
+        return any("/corallite-import-" in os.readlink(f"{fds}/{fd}") and os.stat(f"{fds}/{fd}").st_size > 0
+                   for fd in os.listdir(fds))
+    except FileNotFoundError:  # one that was closed, or the process, meanwhile
+        return False
+
+
+@test("an import of a file whose WAL has content copies it first; killed while it does, it leaves nothing in $TMPDIR", 60)
+def import_copies_killed(t):
+    with t.cluster() as c:
+        path, aside = os.path.join(t.dir, "source.db"), os.path.join(t.dir, "aside")
+        os.mkdir(aside)
+        db = sqlite3.connect(path, isolation_level=None)
+        db.executescript("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t(a, b);"
+                         "WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < 60000)"
+                         " INSERT INTO t SELECT x, randomblob(1200) FROM i;")
+        command = [os.path.join(BIN, "corallite"), "import", path, "big"]
+        kills = 0
+        for _ in range(20):
+            process = popen(command, env=c.env(TMPDIR=aside), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while process.poll() is None and not copying(process):
+                pass
+            if process.poll() is not None:
+                break
+            process.kill()
+            process.wait()
+            kills += 1
+            check(not os.listdir(aside), f"left behind: {os.listdir(aside)}")
+            if kills == 3:
+                break
+        check(kills, "it was never seen to copy")
+        corallite(c, "db", "drop", "big", "--yes", ok=False)
+        done = run(command, "", 60, c.env(TMPDIR=aside))
+        check(done.returncode == 0, done.stderr)
+        check(c.shell("SELECT count(*), count(DISTINCT a) FROM t; PRAGMA integrity_check;", db="big").stdout.split() ==
+              ["60000|60000", "ok"], "another content")
+        check(not os.listdir(aside), f"left behind: {os.listdir(aside)}")
+        db.close()
+        t.note(f"killed {kills} times while it copied")
+
+
 def content(cluster, db):
     return cluster.shell(".sha3sum --schema", db=db, timeout=120).stdout
 

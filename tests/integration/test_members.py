@@ -83,6 +83,74 @@ def count(c, db="shop"):
     return int(c.shell("SELECT count(*) FROM t;", db=db).stdout)
 
 
+def catch_up(c, code=0):
+    done = run([TOOL, "safekeeper", "catch-up", "--server", c.server(), "--json"], "", 60)
+    check(done.returncode == code, f"catch-up ended with {done.returncode}: {done.stdout[-500:]} {done.stderr[-500:]}")
+    return json.loads(done.stdout), done.stderr
+
+
+def checked(c):
+    done = run([TOOL, "check", "--server", c.server(), "--json"], "", 60)
+    check(done.returncode == 0, f"check: {done.stdout[-500:]}")
+    told = json.loads(done.stdout)
+    return sorted(d["copies"] for d in told["databases"]), " ".join(told["notes"])
+
+
+@test("safekeeper catch-up: logs that nobody writes and that a safekeeper missed the end of, one of them sealed, one of records in "
+      "fragments, get their third copy; who is away is named; a second time there is nothing to do", 90)
+def safekeeper_catches_up(t):
+    with t.cluster() as c:
+        for db in ("shop", "large", "same"):
+            c.shell("CREATE TABLE t(a); INSERT INTO t VALUES(1);", db=db)
+        done = run([TOOL, "pin", "create", "shop", "one", "--server", c.server()], "", 20)
+        check(done.returncode == 0, done.stderr)
+        answer, _ = catch_up(c)
+        check(answer["lagged"] == 0 and answer["timelines"] == 3, f"{answer}")
+        c.stop(3)
+        for i in range(20):
+            c.shell(f"INSERT INTO t VALUES({i})")
+        c.shell("INSERT INTO t VALUES(zeroblob(3000000)), (randomblob(9000000))", db="large")
+        done = run([TOOL, "restore", "shop", "--to", "pin:one", "--keep-as", "old", "--yes", "--server", c.server()], "", 20)
+        check(done.returncode == 0, done.stderr)
+        c.shell("INSERT INTO t VALUES(2)")
+        answer, said = catch_up(c)
+        check(answer["lagged"] == 0 and "safekeeper 3 is not there" in said, f"{answer} {said}")
+
+        c.start(3)
+        until(lambda: listed(c)[3]["timelines"] == 4, 30, "it has heard of the restored branch")
+        until(lambda: checked(c)[0] == [2, 2, 2, 3], 20, f"two copies of three logs: {checked(c)}")
+        check("catch-up" in checked(c)[1], f"check tells how to mend that: {checked(c)[1]}")
+        answer, _ = catch_up(c)
+        check(answer["lagged"] == answer["caught_up"] == 3 and answer["left"] == [] and answer["bytes"] > 9000000, f"{answer}")
+        until(lambda: checked(c)[0] == [3, 3, 3, 3], 20, f"three copies: {checked(c)}")
+        check(catch_up(c)[0]["lagged"] == 0, "there is something left")
+
+        c.stop(1)
+        shutil.rmtree(c.data(1))
+        c.stop(2)
+        c.start(2)  # 2 and 3 have all
+        check(count(c) == 2 and count(c, "large") == 3 and count(c, "same") == 1, "rows are missing")
+        c.shell("INSERT INTO t VALUES(3)")
+        check(int(c.shell("SELECT count(*) FROM t;", db="shop/old").stdout) == 21, "rows of the kept branch are missing")
+
+
+@test("safekeeper catch-up beside writers: none of them fails, and what they write is not held up", 60)
+def catch_up_beside_writers(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a, b);")
+        c.shell("CREATE TABLE t(a);", db="idle")
+        c.kill9(3)
+        c.shell("INSERT INTO t VALUES(1);", db="idle")
+        writers = Writers(c, 2)
+        c.start(3)
+        for _ in range(5):
+            catch_up(c)
+            writers.go_on("beside it")
+        check(all(copies == 3 for copies in checked(c)[0]), f"copies: {checked(c)}")
+        for commits, longest in writers.end():
+            t.note(f"{commits} commits, the longest {longest * 1000:.0f} ms")
+
+
 @test("safekeeper replace: 4 writers commit without a failure while the tool is killed at random, the "
       "old one comes back, all start again", 150)
 def safekeeper_replaced_under_load(t):
