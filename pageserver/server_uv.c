@@ -108,6 +108,17 @@ static void on_tick(uv_timer_t *timer)
     ps_health_update(s);
 }
 
+static void say_if_small(const struct ps_server *s)
+{
+    struct ps_store_stats st;
+    ps_store_stats(s->store, &st);
+    if (!s->options->map_bytes && st.map_bytes < PS_MAP_BYTES)
+        co_warn(MODULE,
+                "the address space is limited, so the store may grow to less than the 1 TiB of "
+                "the default; a higher `ulimit -v` helps map_bytes=%llu",
+                (unsigned long long)st.map_bytes);
+}
+
 static int open_store(struct ps_server *s)
 {
     const struct ps_options *o = s->options;
@@ -122,6 +133,8 @@ static int open_store(struct ps_server *s)
                                   .cluster = s->identity.cluster,
                                   .disk = s->identity.disk};
     rc = ps_store_open(&so, &s->store);
+    if (!rc)
+        say_if_small(s);
     if (!rc)
         rc = ps_read_new(s->store, &s->read);
     if (!rc)

@@ -207,6 +207,24 @@ abort:
     return rc;
 }
 
+/* An LMDB code. Again after a failure: LMDB wants a new environment then. */
+static int open_env(struct ps_store *store, unsigned flags)
+{
+    if (store->env)
+        mdb_env_close(store->env);
+    store->env = NULL;
+    int rc = mdb_env_create(&store->env);
+    if (!rc)
+        rc = mdb_env_set_maxdbs(store->env, T_COUNT);
+    if (!rc)
+        rc = mdb_env_set_maxreaders(store->env, MAX_READERS);
+    if (!rc)
+        rc = mdb_env_set_mapsize(store->env, store->map_bytes);
+    if (!rc)
+        rc = mdb_env_open(store->env, store->dir, flags, 0600);
+    return rc;
+}
+
 int ps_store_open(const struct ps_store_options *options, struct ps_store **out)
 {
     struct ps_store *store = calloc(1, sizeof *store);
@@ -221,15 +239,13 @@ int ps_store_open(const struct ps_store_options *options, struct ps_store **out)
         rc = co_fail_errno(CO_ERR_IO, errno, "%s cannot be made", store->dir);
         goto fail;
     }
-    rc = mdb_env_create(&store->env);
-    if (!rc)
-        rc = mdb_env_set_maxdbs(store->env, T_COUNT);
-    if (!rc)
-        rc = mdb_env_set_maxreaders(store->env, MAX_READERS);
-    if (!rc)
-        rc = mdb_env_set_mapsize(store->env, store->map_bytes);
-    if (!rc)
-        rc = mdb_env_open(store->env, store->dir, flags, 0600);
+    rc = open_env(store, flags);
+    /* A limited address space: the default says how much would be good, not how much there must be.
+     */
+    while (rc == ENOMEM && !options->map_bytes && store->map_bytes > PS_MAP_LEAST_BYTES) {
+        store->map_bytes /= 2;
+        rc = open_env(store, flags);
+    }
     if (rc) {
         rc = ps_lmdb_fail(store, rc, "opening the store");
         goto fail;

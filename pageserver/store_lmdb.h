@@ -45,14 +45,16 @@
 #include "pageserver/timeline_meta.h"
 
 /* 2: packs, and table usage. A store of format 1 becomes one of format 2 when it is opened. */
-#define PS_STORE_FORMAT 2u
-#define PS_MAP_BYTES    (1024 * CO_GIB)
+#define PS_STORE_FORMAT    2u
+#define PS_MAP_BYTES       (1024 * CO_GIB)
+#define PS_MAP_LEAST_BYTES CO_GIB
 
 struct ps_store;
 
 struct ps_store_options {
     const char *dir;          /* made when absent (its parent exists) */
-    uint64_t map_bytes;       /* 0: PS_MAP_BYTES. Address space, not disk; never changed live */
+    uint64_t map_bytes;       /* Address space, not disk; never changed live. 0: PS_MAP_BYTES, or,
+                               * where that is not to be had, half as much until it is */
     struct co_id cluster;     /* checked against the store's */
     struct co_id disk;        /* identity of the data directory, checked too */
     uint32_t chunk_max_bytes; /* 0: PS_CHUNK_MAX; others for the benchmark */

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -421,6 +422,27 @@ Test(store, a_damaged_page_is_an_error_that_names_timeline_page_and_lsn)
     cr_assert(strstr(co_sentence(), "page 42 of timeline 77"), "%s", co_sentence());
     cr_assert(strstr(co_sentence(), "0000000000001a40"), "%s", co_sentence());
     expect(&line, 41, 99999, 4096, FILL_NOISE, 1, 0x1a40);
+}
+
+Test(store, a_limited_address_space_makes_the_default_map_smaller)
+{
+    close_store();
+    struct ps_store_options o = ps_test_store(dir, path);
+    struct ps_store_stats st;
+    struct rlimit limit = {100 * CO_GIB, 100 * CO_GIB};
+    cr_assert_eq(setrlimit(RLIMIT_AS, &limit), 0);
+    o.map_bytes = 0;
+    cr_assert_eq(ps_store_open(&o, &store), 0, "%s", co_sentence());
+    ps_store_stats(store, &st);
+    cr_assert_eq(st.map_bytes, 64 * CO_GIB);
+    ps_store_close(store);
+    o.map_bytes = PS_MAP_BYTES; /* who says how much gets that, or a sentence */
+    cr_assert_eq(ps_store_open(&o, &store), CO_ERR_NOMEM);
+    cr_assert(strstr(co_sentence(), "--map-size"), "%s", co_sentence());
+    o.map_bytes = 0;
+    cr_assert_eq(ps_store_open(&o, &store), 0, "%s", co_sentence());
+    cr_assert_eq(ps_write_new(store, &wr), 0);
+    cr_assert_eq(ps_read_new(store, &rd), 0);
 }
 
 Test(store, a_full_map_is_full_and_what_is_there_stays_readable)
