@@ -26,6 +26,11 @@ def preloaded(c, globs, *command, ok=True, options=(), cwd=None):
     return corallite(c, "exec", *default, *options, "--", *command, ok=ok, cwd=cwd)
 
 
+def behind(*libraries):
+    """LD_PRELOAD: a sanitizer's library stays the first."""
+    return " ".join(filter(None, (os.environ.get("LD_PRELOAD"), *libraries)))
+
+
 def name_of(c, path):
     return corallite(c, "db", "name", path).stdout.strip()
 
@@ -209,14 +214,14 @@ def preload_refuses(t):
         python = ("import sqlite3, sys\ndb = sqlite3.connect(':memory:')\n"
                   "db.enable_load_extension(True)\ndb.load_extension(sys.argv[1])\n")
         done = run(["/usr/bin/python3", "-c", python, EXTENSION], "", 30,
-                   c.env(LD_PRELOAD=os.path.abspath(stub)))
+                   c.env(LD_PRELOAD=behind(os.path.abspath(stub))))
         check(done.returncode != 0 and wanted in done.stderr, done.stderr)
         opens = "import sqlite3\nsqlite3.connect('app.db').execute('CREATE TABLE t(a)')\n"
         done = run(["/usr/bin/python3", "-c", opens], "", 30,
-                   c.env(LD_PRELOAD=f"{preload}:{os.path.abspath(stub)}", CORALLITE_DEFAULT="*.db"))
+                   c.env(LD_PRELOAD=behind(preload, os.path.abspath(stub)), CORALLITE_DEFAULT="*.db"))
         check(done.returncode != 0 and wanted in done.stderr, done.stderr)
         done = run(["/usr/bin/python3", "-c", opens], "", 30,
-                   c.env(LD_PRELOAD=preload, CORALLITE_DEFAULT="x/*.db"))
+                   c.env(LD_PRELOAD=behind(preload), CORALLITE_DEFAULT="x/*.db"))
         check(done.returncode != 0 and "CORALLITE_DEFAULT in the environment" in done.stderr,
               done.stderr)
         check(not os.path.exists("app.db"), "an ordinary file was written")

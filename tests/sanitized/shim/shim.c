@@ -1,10 +1,12 @@
 /*
- * shim.c [NAME...] - runs unit tests that were compiled against the shim of Criterion: all, or
- * those whose "suite/name" begins with a NAME. Each in a child process; a line for what fails; ends
- * with `N passed, N failed, N skipped`. A binary without tests fails.
+ * shim.c [NAME... | --filter PATTERN] - runs unit tests that were compiled against the shim of
+ * Criterion: all, or those whose "suite/name" begins with a NAME, or is like the pattern. Each in a
+ * child process; a line for what fails; ends with `N passed, N failed, N skipped`. A binary without
+ * tests fails.
  */
 #include <criterion/criterion.h>
 #include <criterion/redirect.h>
+#include <fnmatch.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -103,7 +105,9 @@ static int wanted(const struct shim_test *t, int n, char **names)
     char full[256];
     snprintf(full, sizeof full, "%s/%s", t->suite, t->name);
     for (int i = 0; i < n; i++)
-        if (strncmp(full, names[i], strlen(names[i])) == 0)
+        if (strcmp(names[i], "--filter") == 0) /* as Criterion's */
+            return i + 1 < n && fnmatch(names[i + 1], full, FNM_EXTMATCH) == 0;
+        else if (strncmp(full, names[i], strlen(names[i])) == 0)
             return 1;
     return n == 0;
 }
