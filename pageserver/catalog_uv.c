@@ -759,7 +759,7 @@ int ps_catalog_create(struct ps_server *s, const char *db, const char *branch,
 
 int ps_catalog_begin(struct ps_server *s, struct ps_meta *meta, struct ps_timeline **out)
 {
-    if (s->list_waits)
+    if (s->list_waits_ms)
         return CO_ERR_AGAIN;
     meta->state = PS_CREATING;
     meta->version = 1;

@@ -5,9 +5,10 @@
  * them that is one still, and one that runs follows a replacement within a second.
  *
  * A newer list waits for what is being made with the members before (R7 of registry.h), and what is
- * to be made waits for the list: so that ends. Then all are asked once more what they hold: a
- * creation that another life of this pageserver had sent to one of them may have arrived since, and
- * whoever replaces a safekeeper waits until it is made.
+ * to be made waits for the list: so that ends, at the latest after ps_list_wait_ms: what cannot be
+ * made, as where a disk is full, must not keep a safekeeper from being replaced. Then all are asked
+ * once more what they hold: a creation that another life of this pageserver had sent to one of them
+ * may have arrived since, and whoever replaces a safekeeper waits until it is made.
  *
  * A safekeeper has a slot (its index in s->nodes and in the registry's arrays) from when it is
  * named until it is named no more; then the slot is free for another.
@@ -108,6 +109,13 @@ static bool admit(struct ps_server *s, const struct node_address *a)
     return true;
 }
 
+uint32_t ps_list_wait_ms = 10000;
+
+static bool waits_too_long(const struct ps_server *s)
+{
+    return s->list_waits_ms && uv_now(&s->loop) - s->list_waits_ms >= ps_list_wait_ms;
+}
+
 static void adopt(struct ps_server *s, const struct nodes *nodes)
 {
     bool all = true;
@@ -131,6 +139,7 @@ static void adopt(struct ps_server *s, const struct nodes *nodes)
     if (!all)
         return; /* is looked at again with the next answer */
     s->reg.config = nodes->config;
+    s->list_waits_ms = 0;
     co_info(MODULE, "members version=%u n=%u joint=%s", nodes->config.version, nodes->config.n,
             nodes->config.n_new ? "yes" : "no");
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
@@ -153,8 +162,9 @@ int ps_nodes_told(struct ps_node *node, const struct frame_header *frame, struct
     corallite__nodes__free_unpacked(m, NULL);
     if (rc || nodes.config.version <= s->reg.config.version)
         return rc;
-    s->list_waits = ps_reg_holds_up(&s->reg, &nodes.config);
-    if (!s->list_waits)
+    if (!ps_reg_holds_up(&s->reg, &nodes.config) || waits_too_long(s))
         adopt(s, &nodes);
+    else if (!s->list_waits_ms)
+        s->list_waits_ms = uv_now(&s->loop);
     return 0;
 }

@@ -178,7 +178,8 @@ struct ps_server {
     struct ps_registry reg;
     tlno_t next_no;
     struct ps_node nodes[CO_MEMBERS_MAX];
-    bool list_waits; /* a newer list of safekeepers is not taken yet (R7), nor anything begun */
+    uint64_t list_waits_ms; /* loop time since when a newer list of safekeepers is not taken (R7),
+                             * nor anything begun; 0: none waits */
     uint64_t feeding_bytes; /* of the log in memory: pending, and with the writer */
     uint64_t last_request;  /* of ours, to safekeepers */
     struct peer_server *listener;
@@ -224,6 +225,7 @@ void ps_catalog_tick(struct ps_server *s);
 void ps_catalog_close(struct ps_server *s);
 uint32_t ps_nodes_ready(const struct ps_server *s);
 bool ps_nodes_enough(const struct ps_server *s);
+extern uint32_t ps_list_wait_ms; /* a list waits no longer; tests set it */
 /* nodes_uv.c: slots of safekeepers follow what they tell of who they are (proto/nodes.h). */
 void ps_nodes_start(struct ps_server *s);
 void ps_nodes_ask(struct ps_node *node);

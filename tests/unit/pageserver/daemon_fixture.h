@@ -84,6 +84,7 @@ __attribute__((constructor)) static void become_daemon(void)
         snprintf(o.nodes[i].host, sizeof o.nodes[i].host, "127.0.0.1");
     }
     ps_ask_ms = 4000 * slower();
+    ps_list_wait_ms *= slower();
     ps_gc_ttl_us = ttl_ms * 1000ull;
     ps_gc_every_us = 50000;
     exit(ps_server_run(&o)); /* so that leaks of the daemon are reported too */

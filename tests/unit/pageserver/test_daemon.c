@@ -334,6 +334,20 @@ Test(daemon, a_new_list_of_safekeepers_waits_for_what_was_begun_with_the_old_one
     expect_members(&held, 4);
 }
 
+Test(daemon, a_new_list_of_safekeepers_does_not_wait_for_ever)
+{
+    /* Decision 67: what cannot be made, as on a full disk, holds nobody up for good. */
+    struct nodes list = three_by_four();
+    fake_set_up(&fake, 1, false);
+    fake_set_up(&fake, 2, false);
+    cr_assert_eq(ask_for("shop"), CO_ERR_NO_QUORUM, "begun, and on one of three");
+    fake_tell_nodes(&fake, 0, &list);
+    cr_assert_eq(safekeepers_of_the_daemon(), 3, "it waits");
+    for (int i = 0; i < 3000 * (int)slower() && safekeepers_of_the_daemon() != 4; i++)
+        usleep(10000);
+    cr_assert_eq(safekeepers_of_the_daemon(), 4);
+}
+
 Test(daemon, a_creation_that_a_crash_cut_off_is_driven_on)
 {
     /* M18: whoever finds a CREATING database drives it on. */
