@@ -270,17 +270,21 @@ static bool not_the_owner(struct ps_server *s)
     return false;
 }
 
-/* Takes over what is another pageserver's: at the start all of it, when told to, and later what is
- * of the same ones. Returns a timeline that is still another one's, or NULL. */
+/* Takes over what is another pageserver's: at the start all of it, when told to, and later what
+ * was left by one that was the owner before (R8). Returns a timeline that is another one's, or
+ * NULL. */
 static struct ps_timeline *take_over(struct ps_server *s)
 {
-    bool all = s->options->take_over && !s->ready;
+    struct co_id last = {{0}};
     char other[CO_ID_TEXT];
     struct ps_timeline *tl;
-    while ((tl = ps_reg_foreign(&s->reg)) && (all || ps_reg_was_taken(&s->reg, tl))) {
-        if (!ps_reg_was_taken(&s->reg, tl))
-            co_warn(MODULE, "taking the timelines over from the pageserver with disk %s",
+    if (s->options->take_over && !s->ready)
+        ps_reg_outdo(&s->reg);
+    while ((tl = ps_reg_foreign(&s->reg)) && ps_reg_left_behind(&s->reg, tl)) {
+        if (!co_id_eq(&tl->meta.pageserver, &last))
+            co_warn(MODULE, "taking timelines over from the pageserver with disk %s",
                     co_id_format(&tl->meta.pageserver, other));
+        last = tl->meta.pageserver;
         ps_reg_take_over(&s->reg, tl);
     }
     return tl;
@@ -679,14 +683,38 @@ int ps_catalog_load_progress(struct ps_server *s, struct ps_timeline *tl)
     return rc;
 }
 
+/* R8: the word to take over is in the store before anything is done by it. */
+static int note_take_over(struct ps_server *s)
+{
+    uint64_t now = co_wall_us();
+    struct ps_txn *txn;
+    int rc = ps_write_new(s->store, &txn);
+    if (rc)
+        return rc;
+    s->reg.taken_us = now > s->reg.taken_us ? now : s->reg.taken_us + 1;
+    rc = ps_write_begin(txn);
+    if (!rc)
+        rc = ps_taken_put(txn, s->reg.taken_us);
+    if (!rc)
+        rc = ps_write_commit(txn);
+    if (!rc)
+        rc = ps_store_sync(s->store);
+    ps_write_free(txn);
+    return rc;
+}
+
 int ps_catalog_load(struct ps_server *s)
 {
+    uint64_t taken_us = 0;
     int rc = ps_reg_init(&s->reg, &s->identity.cluster, &s->identity.disk, s->options->n_nodes);
     s->reg.follows = s->options->follow;
     if (!rc)
         rc = ps_read_renew(s->read);
     if (!rc)
         rc = ps_timeline_next_no(s->read, &s->next_no);
+    if (!rc)
+        rc = ps_taken_get(s->read, &taken_us);
+    s->reg.taken_us = taken_us;
     if (!rc)
         rc = ps_timeline_each(s->read, load_one, s);
     for (struct ps_timeline *tl = s->reg.all; !rc && tl; tl = tl->next)
@@ -695,7 +723,7 @@ int ps_catalog_load(struct ps_server *s)
         if (ps_state_readable(tl->stored_state))
             rc = ps_catalog_load_progress(s, tl);
     ps_read_reset(s->read);
-    return rc;
+    return !rc && s->options->take_over ? note_take_over(s) : rc;
 }
 
 int ps_catalog_start(struct ps_server *s)
@@ -765,6 +793,7 @@ int ps_catalog_begin(struct ps_server *s, struct ps_meta *meta, struct ps_timeli
     meta->version = 1;
     meta->created_us = co_wall_us();
     meta->pageserver = s->identity.disk;
+    meta->taken_us = s->reg.taken_us;
     ps_reg_birth_config(&s->reg, &meta->config);
     know_disks(s, meta->config.members, meta->config.n);
     int rc = ps_reg_create(&s->reg, meta, out);

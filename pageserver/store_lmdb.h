@@ -5,6 +5,7 @@
  * Tables (keys: keys.h)
  *   meta      "store": magic "CORALPS1", u32 format version, u32 0, cluster id, disk id
  *             "next":  u32, the number that the next timeline gets
+ *             "taken": u64, wall clock in us when this pageserver took the catalog over; absent: never
  *             "rebuild", timeline no. u32 (big-endian): u8 how (enum ps_rebuild): what came from
  * the log is being taken away, or what a snapshot has is being written timeline  timeline id -> u8
  * format 1, u8 purged, u16 0, u32 number, packed Timeline progress  line key -> u64 last-record
@@ -184,6 +185,9 @@ CO_MUST_CHECK int ps_timeline_put(struct ps_txn *txn, tlno_t no, bool purged,
 typedef int (*ps_timeline_fn)(void *arg, tlno_t no, bool purged, const struct ps_meta *meta);
 CO_MUST_CHECK int ps_timeline_each(struct ps_txn *txn, ps_timeline_fn fn, void *arg);
 CO_MUST_CHECK int ps_timeline_next_no(struct ps_txn *txn, tlno_t *out);
+/* When this pageserver took the catalog over (registry.h, R8); 0: it never did. */
+CO_MUST_CHECK int ps_taken_put(struct ps_txn *txn, uint64_t us);
+CO_MUST_CHECK int ps_taken_get(struct ps_txn *txn, uint64_t *us);
 
 /* -- Pins -------------------------------------------------------------------------------------- */
 
