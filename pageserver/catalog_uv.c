@@ -254,10 +254,10 @@ static void drive_all(struct ps_server *s)
     }
 }
 
-/* Who follows does not own the catalog. */
+/* Who follows does not own the catalog: nothing is its own, or another one took over later. */
 static bool not_the_owner(struct ps_server *s)
 {
-    const struct ps_timeline *tl = s->reg.heard ? s->reg.all : NULL;
+    const struct ps_timeline *tl = s->reg.heard && !ps_reg_outdone(&s->reg) ? s->reg.all : NULL;
     char self[CO_ID_TEXT], name[PS_META_NAME_TEXT];
     while (tl && (tl->meta.state == PS_DROPPED || !co_id_eq(&tl->meta.pageserver, &s->reg.self)))
         tl = tl->next;

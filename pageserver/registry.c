@@ -355,6 +355,14 @@ bool ps_reg_left_behind(const struct ps_registry *reg, const struct ps_timeline 
     return ps_reg_is_foreign(reg, tl) && tl->meta.taken_us < reg->taken_us;
 }
 
+bool ps_reg_outdone(const struct ps_registry *reg)
+{
+    for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next)
+        if (ps_reg_is_foreign(reg, tl) && tl->meta.taken_us > reg->taken_us)
+            return true;
+    return false;
+}
+
 void ps_reg_outdo(struct ps_registry *reg)
 {
     for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next)

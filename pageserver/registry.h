@@ -171,6 +171,8 @@ bool ps_reg_is_foreign(const struct ps_registry *reg, const struct ps_timeline *
 struct ps_timeline *ps_reg_foreign(const struct ps_registry *reg);
 /* Did another pageserver own it that took over before us? (R8) */
 bool ps_reg_left_behind(const struct ps_registry *reg, const struct ps_timeline *tl);
+/* Has another pageserver taken over after us? (R8) */
+bool ps_reg_outdone(const struct ps_registry *reg);
 /* We take over now: our moment is after that of every foreign one, should a clock be behind. That
  * is durable with the first version that is ours: ours tell our moment. */
 void ps_reg_outdo(struct ps_registry *reg);

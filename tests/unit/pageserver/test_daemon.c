@@ -530,6 +530,41 @@ Test(daemon, of_two_that_took_over_from_each_other_the_later_one_is_the_owner)
     cr_assert(co_id_eq(&opened.pageserver, &m.pageserver), "nobody has taken it");
 }
 
+static size_t connected_safekeepers(void)
+{
+    struct reply r;
+    size_t n = 0;
+    cr_assert_eq(call(FRAME_SERVER_STATUS, NULL, &r), 0, "%s", co_sentence());
+    Corallite__ServerStatus *st = message_of(&corallite__server_status__descriptor, &r);
+    for (size_t i = 0; i < st->n_safekeepers; i++)
+        n += st->safekeepers[i]->connected != 0;
+    protobuf_c_message_free_unpacked(&st->base, NULL);
+    reply_free(&r);
+    return n;
+}
+
+Test(daemon, who_follows_is_not_the_owner_by_what_it_left_itself)
+{
+    /* S13: the former owner follows, and a safekeeper comes back with what it was about to make. */
+    struct ps_meta m = create("shop"), opened;
+    stop_daemon(SIGKILL);
+    leave_half(m);
+    start_on("second", true);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &opened), 0, "%s", co_sentence());
+    spawn_follows = port;
+    stop_daemon(SIGKILL); /* or it would take that over at once */
+    start_on("ps", false);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &opened), 0, "%s", co_sentence());
+    fake_set_up(&fake, 2, true);
+    for (int i = 0; i < 1000 * (int)slower() && connected_safekeepers() < 3; i++)
+        usleep(10000);
+    cr_assert_eq(connected_safekeepers(), 3);
+    for (int i = 0; i < 30; i++) {
+        usleep(10000);
+        cr_assert_eq(name_call(FRAME_OPEN, "shop", &opened), 0, "%s", co_sentence());
+    }
+}
+
 Test(daemon, bad_requests_get_sentences_and_the_connection_lives)
 {
     /* Promise 7: no input on any socket crashes, hangs or bloats a daemon. */

@@ -189,7 +189,9 @@ Test(registry, who_took_over_last_is_the_owner_whatever_was_before)
     reg.taken_us = 1000;
     ps_reg_take_over(&reg, tl);
     m.version = 4, m.taken_us = 2000;
+    cr_assert_not(ps_reg_outdone(&reg));
     cr_assert_not(ps_reg_left_behind(&reg, heard(1, m)), "it has taken over from us");
+    cr_assert(ps_reg_outdone(&reg));
     reg.taken_us = 3000; /* we are told to */
     cr_assert(ps_reg_left_behind(&reg, tl));
     ps_reg_take_over(&reg, tl);
