@@ -68,6 +68,8 @@ struct sk_store {
     uint64_t tended_ns;
     uint32_t wary;    /* rounds that the loop thread leaves to the store thread */
     uint64_t sync_us; /* the longest of this round */
+    /* From the one that failed on: nobody carries them out, and what they hold stays theirs. */
+    struct sk_job *undone;
 };
 
 static inline void sk_jobs_push(struct sk_job_list *list, struct sk_job *job)
@@ -88,7 +90,7 @@ static inline struct sk_job *sk_jobs_take(struct sk_job_list *list)
 extern struct co_metric sk_m_direct_rounds;
 
 /* Whoever has the files: carries the jobs out, syncs what they wrote, reports. An error ends the
- * service: sk_store_fail follows. */
+ * service, and the jobs from there on stay in `undone`. */
 CO_MUST_CHECK int sk_round(struct sk_store *s, struct sk_job *jobs);
 /* One step of idle work, then the next timeline's turn; *more: there is another. */
 CO_MUST_CHECK int sk_round_idle(struct sk_store *s, bool *more);

@@ -293,8 +293,10 @@ int sk_round(struct sk_store *s, struct sk_job *job)
         struct sk_stored *t = job->timeline;
         job->rc = 0;
         int rc = carry_out(job);
-        if (rc)
+        if (rc) {
+            s->undone = job;
             return rc;
+        }
         if (t)
             tend(t);
         report(s, job);

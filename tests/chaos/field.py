@@ -24,7 +24,7 @@ import time
 
 sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "integration"))
 
-from lib.cluster import BIN, NODES, PAGESERVER, Cluster, Failure, Skip, free_ports  # noqa: E402
+from lib.cluster import BIN, NODES, PAGESERVER, Cluster, Failure, Skip, free_ports, preload_of  # noqa: E402
 from lib.proxy import Proxy  # noqa: E402
 
 HUB = "hub"
@@ -127,7 +127,7 @@ class Clocks:
         return self.at[whose]
 
     def env(self, whose):
-        return {"LD_PRELOAD": os.path.join(BIN, "tests", "chaos-clock.so"), "CHAOS_CLOCK": self.of(whose)[0]}
+        return {"LD_PRELOAD": preload_of(os.path.join(BIN, "tests", "chaos-clock.so")), "CHAOS_CLOCK": self.of(whose)[0]}
 
     def jump(self, whose, seconds):
         memory = self.of(whose)[1]

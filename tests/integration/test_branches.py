@@ -1,6 +1,7 @@
 """Branches, restore, export and import: through the command, compared by .sha3sum."""
 
 import json
+import math
 import os
 import random
 import re
@@ -78,7 +79,8 @@ def drop_table_restore_undo(t):
     with t.cluster() as c:
         c.shell(SALES)
         before = sha3(c, "shop")
-        time.sleep(2.1)
+        back_s = math.ceil(2 * SLOWER)
+        time.sleep(back_s + 0.1)
         c.shell("DROP TABLE item;")
         after = sha3(c, "shop")
         check(before != after, "DROP TABLE did nothing")
@@ -86,7 +88,7 @@ def drop_table_restore_undo(t):
         line = re.search(r"^\s*(corallite restore shop --to \S+)", readme, re.M)
         check(line, "the README has no line that restores")
         # The README goes back a minute; this test has not waited so long.
-        out = pasted(c, line[1].replace("-1m", "-2s") + " --yes").stdout
+        out = pasted(c, line[1].replace("-1m", f"-{back_s}s") + " --yes").stdout
         check(sha3(c, "shop") == before, "the table is not what it was")
         undo = re.search(r"^undo: +(.*)$", out, re.M)
         check(undo, f"no line that undoes it: {out}")

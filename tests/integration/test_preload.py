@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 
-from lib.cluster import BIN, EXTENSION, check, popen, run
+from lib.cluster import BIN, EXTENSION, check, popen, preload_of, run
 from lib.registry import test
 
 CORALLITE = os.path.join(BIN, "corallite")
@@ -24,11 +24,6 @@ def preloaded(c, globs, *command, ok=True, options=(), cwd=None):
     """A program under `corallite exec`; its CompletedProcess."""
     default = ("--default", globs) if globs else ()
     return corallite(c, "exec", *default, *options, "--", *command, ok=ok, cwd=cwd)
-
-
-def behind(*libraries):
-    """LD_PRELOAD: a sanitizer's library stays the first."""
-    return " ".join(filter(None, (os.environ.get("LD_PRELOAD"), *libraries)))
 
 
 def name_of(c, path):
@@ -214,14 +209,14 @@ def preload_refuses(t):
         python = ("import sqlite3, sys\ndb = sqlite3.connect(':memory:')\n"
                   "db.enable_load_extension(True)\ndb.load_extension(sys.argv[1])\n")
         done = run(["/usr/bin/python3", "-c", python, EXTENSION], "", 30,
-                   c.env(LD_PRELOAD=behind(os.path.abspath(stub))))
+                   c.env(LD_PRELOAD=preload_of(os.path.abspath(stub))))
         check(done.returncode != 0 and wanted in done.stderr, done.stderr)
         opens = "import sqlite3\nsqlite3.connect('app.db').execute('CREATE TABLE t(a)')\n"
         done = run(["/usr/bin/python3", "-c", opens], "", 30,
-                   c.env(LD_PRELOAD=behind(preload, os.path.abspath(stub)), CORALLITE_DEFAULT="*.db"))
+                   c.env(LD_PRELOAD=preload_of(preload, os.path.abspath(stub)), CORALLITE_DEFAULT="*.db"))
         check(done.returncode != 0 and wanted in done.stderr, done.stderr)
         done = run(["/usr/bin/python3", "-c", opens], "", 30,
-                   c.env(LD_PRELOAD=behind(preload), CORALLITE_DEFAULT="x/*.db"))
+                   c.env(LD_PRELOAD=preload_of(preload), CORALLITE_DEFAULT="x/*.db"))
         check(done.returncode != 0 and "CORALLITE_DEFAULT in the environment" in done.stderr,
               done.stderr)
         check(not os.path.exists("app.db"), "an ordinary file was written")

@@ -89,6 +89,7 @@ MEMCHECK = Kind(
     },
     tests={
         "memory_runs_out": "it replaces malloc",
+        "diff_and_patch": "the tool has 80-bit floats with 64 bits, and SQLite's reals do not come back from their text",
     },
     smaller={"PAGE_DIFF_RUNS": "5", "MAP_SIZE": "16G"})  # it has 128 GiB of addresses for the program and itself
 

@@ -12,7 +12,7 @@ import shutil
 import stat
 
 # Only what is lost for certain is a leak: libuv, SQLite and LMDB keep what they need until the process ends.
-VALGRIND = ("valgrind -q --error-exitcode=0 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite "
+VALGRIND = ("valgrind -q --vgdb=no --error-exitcode=0 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite "
             "--num-callers=20 --keep-debuginfo=yes --log-file=${MEMCHECK_LOG:-/tmp/corallite-memcheck}.%p")
 STOCK = ("sqlite3",)
 # A unit test starts itself as a daemon; what else it starts has a double, or is a tool of the system.

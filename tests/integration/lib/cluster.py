@@ -333,6 +333,11 @@ def last_error():
     return _loaded[0].execute("SELECT corallite_last_error()").fetchone()[0]
 
 
+def preload_of(*libraries):
+    """LD_PRELOAD with these behind what is there: a sanitizer's library has to be the first."""
+    return " ".join(filter(None, (os.environ.get("LD_PRELOAD"), *libraries)))
+
+
 def run(args, text, timeout, env=None):
     """A whole process within a bound: input text, output text."""
     process = popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

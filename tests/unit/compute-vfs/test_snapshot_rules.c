@@ -223,6 +223,7 @@ Test(snapshot, no_row_of_a_commit_in_flight_is_shown_to_a_reader)
     sql_do(a, "create table z(v); insert into z values(1)");
     sql_do(c, "pragma corallite_commit_timeout = 300");
     sql_int(c, "select v from z");
+    sqlite3_busy_timeout(b, 5000); /* A, having appended, may not have given its turn back yet */
     t = start_commit(a, "update z set v = 777");
     sql_do(b, "begin immediate");
     cr_assert_eq(sql_rc(c, "update z set v = 5"), SQLITE_BUSY);
