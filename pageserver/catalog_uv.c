@@ -254,61 +254,6 @@ static void drive_all(struct ps_server *s)
     }
 }
 
-/* Who follows does not own the catalog: nothing is its own, or another one took over later. */
-static bool not_the_owner(struct ps_server *s)
-{
-    const struct ps_timeline *tl = s->reg.heard && !ps_reg_outdone(&s->reg) ? s->reg.all : NULL;
-    char self[CO_ID_TEXT], name[PS_META_NAME_TEXT];
-    while (tl && (tl->meta.state == PS_DROPPED || !co_id_eq(&tl->meta.pageserver, &s->reg.self)))
-        tl = tl->next;
-    if (!tl)
-        return true;
-    co_fail(CO_ERR_NODE,
-            "this directory (disk %s) owns the catalog, %s among it: start it without --follow",
-            co_id_format(&s->reg.self, self), ps_meta_name(&tl->meta, name));
-    ps_server_fatal(s);
-    return false;
-}
-
-/* Takes over what is another pageserver's: at the start all of it, when told to, and later what
- * was left by one that was the owner before (R8). Returns a timeline that is another one's, or
- * NULL. */
-static struct ps_timeline *take_over(struct ps_server *s)
-{
-    struct co_id last = {{0}};
-    char other[CO_ID_TEXT];
-    struct ps_timeline *tl;
-    if (s->options->take_over && !s->ready)
-        ps_reg_outdo(&s->reg);
-    while ((tl = ps_reg_foreign(&s->reg)) && ps_reg_left_behind(&s->reg, tl)) {
-        if (!co_id_eq(&tl->meta.pageserver, &last))
-            co_warn(MODULE, "taking timelines over from the pageserver with disk %s",
-                    co_id_format(&tl->meta.pageserver, other));
-        last = tl->meta.pageserver;
-        ps_reg_take_over(&s->reg, tl);
-    }
-    return tl;
-}
-
-/* S13: one pageserver owns the catalog. True: we may go on. */
-static bool only_pageserver(struct ps_server *s)
-{
-    if (s->reg.follows)
-        return not_the_owner(s);
-    struct ps_timeline *tl = s->reg.heard ? take_over(s) : NULL;
-    if (!tl)
-        return true;
-    char name[PS_META_NAME_TEXT], other[CO_ID_TEXT], self[CO_ID_TEXT];
-    co_fail(CO_ERR_NODE,
-            "these safekeepers belong to another pageserver: %s is served from disk %s, this "
-            "directory is disk %s; start this one with --follow, or, when that disk is lost, with "
-            "--take-over",
-            ps_meta_name(&tl->meta, name), co_id_format(&tl->meta.pageserver, other),
-            co_id_format(&s->reg.self, self));
-    ps_server_fatal(s);
-    return false;
-}
-
 /* -- Listing ----------------------------------------------------------------------------------- */
 
 static void ask_list(struct ps_node *node, const struct co_id *after)
@@ -356,7 +301,7 @@ static void list_complete(struct ps_node *node)
     node->round_told = node->round;
     if (s->reg.listed[node->index]) { /* once more */
         node->list_request = 0;
-        if (!only_pageserver(s))
+        if (!ps_owner_check(s))
             return;
         if (s->fresh > node->round)
             ask_list(node, NULL);
@@ -377,7 +322,7 @@ static void list_complete(struct ps_node *node)
     if (!heard)
         co_info(MODULE, "waiting for a majority of the safekeepers connected=%u needed=%u",
                 ps_nodes_ready(s), ps_reg_majority(&s->reg));
-    if (!only_pageserver(s))
+    if (!ps_owner_check(s))
         return;
     if (heard && !heard_before) {
         s->ready = true;
@@ -464,7 +409,7 @@ static int on_put_ok(struct ps_node *node, const struct frame_header *frame, str
         return rc;
     if (tl->asked[node->index] == frame->request_id)
         tl->asked[node->index] = 0;
-    if (!ps_reg_is_foreign(&s->reg, tl) || only_pageserver(s)) {
+    if (!ps_reg_is_foreign(&s->reg, tl) || ps_owner_check(s)) {
         ps_catalog_drive(s, tl);
         ps_serve_asks(s);
     }
@@ -683,26 +628,6 @@ int ps_catalog_load_progress(struct ps_server *s, struct ps_timeline *tl)
     return rc;
 }
 
-/* R8: the word to take over is in the store before anything is done by it. */
-static int note_take_over(struct ps_server *s)
-{
-    uint64_t now = co_wall_us();
-    struct ps_txn *txn;
-    int rc = ps_write_new(s->store, &txn);
-    if (rc)
-        return rc;
-    s->reg.taken_us = now > s->reg.taken_us ? now : s->reg.taken_us + 1;
-    rc = ps_write_begin(txn);
-    if (!rc)
-        rc = ps_taken_put(txn, s->reg.taken_us);
-    if (!rc)
-        rc = ps_write_commit(txn);
-    if (!rc)
-        rc = ps_store_sync(s->store);
-    ps_write_free(txn);
-    return rc;
-}
-
 int ps_catalog_load(struct ps_server *s)
 {
     uint64_t taken_us = 0;
@@ -723,7 +648,7 @@ int ps_catalog_load(struct ps_server *s)
         if (ps_state_readable(tl->stored_state))
             rc = ps_catalog_load_progress(s, tl);
     ps_read_reset(s->read);
-    return !rc && s->options->take_over ? note_take_over(s) : rc;
+    return !rc && s->options->take_over ? ps_owner_note(s) : rc;
 }
 
 int ps_catalog_start(struct ps_server *s)

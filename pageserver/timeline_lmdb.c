@@ -1,4 +1,5 @@
-/* timeline_lmdb.c - table timeline, when the pageserver took over, and the deletion of what was dropped. */
+/* timeline_lmdb.c - table timeline, when the pageserver took over, and the deletion of what was
+ * dropped. */
 #include "common/assert.h"
 #include "pageserver/store_int_lmdb.h"
 

@@ -9,8 +9,8 @@
  *
  * Who loses the owner's disk says `--take-over`, as a person would: to the follower, or to the
  * empty directory. The former owner comes back as a follower, empty, or with what it had; then it
- * refuses to start until the other one has taken over, and is started again. The word is given once:
- * who has run for WORD_US since has it in the store, and is started again without.
+ * refuses to start until the other one has taken over, and is started again. The word is given
+ * once: who has run for WORD_US since has it in the store, and is started again without.
  */
 #include <fcntl.h>
 #include <signal.h>
