@@ -639,7 +639,6 @@ int ps_catalog_load(struct ps_server *s)
         rc = ps_timeline_next_no(s->read, &s->next_no);
     if (!rc)
         rc = ps_taken_get(s->read, &taken_us);
-    s->reg.taken_us = taken_us;
     if (!rc)
         rc = ps_timeline_each(s->read, load_one, s);
     for (struct ps_timeline *tl = s->reg.all; !rc && tl; tl = tl->next)
@@ -648,7 +647,7 @@ int ps_catalog_load(struct ps_server *s)
         if (ps_state_readable(tl->stored_state))
             rc = ps_catalog_load_progress(s, tl);
     ps_read_reset(s->read);
-    return !rc && s->options->take_over ? ps_owner_note(s) : rc;
+    return rc ? rc : ps_owner_note(s, taken_us);
 }
 
 int ps_catalog_start(struct ps_server *s)

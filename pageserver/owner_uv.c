@@ -11,23 +11,38 @@
 
 #define MODULE "pageserver/owner"
 
-int ps_owner_note(struct ps_server *s)
+static int put_moment(struct ps_server *s, uint64_t us)
 {
-    uint64_t now = co_wall_us();
     struct ps_txn *txn;
     int rc = ps_write_new(s->store, &txn);
     if (rc)
         return rc;
-    s->reg.taken_us = now > s->reg.taken_us ? now : s->reg.taken_us + 1;
     rc = ps_write_begin(txn);
     if (!rc)
-        rc = ps_taken_put(txn, s->reg.taken_us);
+        rc = ps_taken_put(txn, us);
     if (!rc)
         rc = ps_write_commit(txn);
     if (!rc)
         rc = ps_store_sync(s->store);
     ps_write_free(txn);
     return rc;
+}
+
+int ps_owner_note(struct ps_server *s, uint64_t stored_us)
+{
+    uint64_t now = co_wall_us();
+    if (s->options->follow) {
+        if (stored_us && put_moment(s, 0)) /* a full disk: it serves all the same */
+            co_warn(MODULE, "that it was told to take over once stays in the store: %s",
+                    co_sentence());
+        return 0;
+    }
+    if (stored_us > s->reg.taken_us)
+        s->reg.taken_us = stored_us;
+    if (!s->options->take_over)
+        return 0;
+    s->reg.taken_us = now > s->reg.taken_us ? now : s->reg.taken_us + 1;
+    return put_moment(s, s->reg.taken_us);
 }
 
 /* Who follows does not own the catalog: nothing is its own, or another one took over later. */

@@ -416,9 +416,10 @@ bool ps_gc_cutting(const struct ps_server *s);
 
 /* -- owner_uv.c: who owns the catalog (S13) ------------------------------------------------------
  */
-/* We were told to take over: makes that durable, with the moment. Before the writer begins. Loop
- * thread. CO_ERR_IO, CO_ERR_FULL, CO_ERR_NOMEM with a sentence. */
-CO_MUST_CHECK int ps_owner_note(struct ps_server *s);
+/* Once the registry is loaded, with the moment that the store has: it is ours, or, when we were
+ * told to take over, there is a new one, durable by this. Who follows has no word of before. Before
+ * the writer begins. CO_ERR_IO, CO_ERR_FULL, CO_ERR_NOMEM with a sentence. */
+CO_MUST_CHECK int ps_owner_note(struct ps_server *s, uint64_t stored_us);
 /* After anything was heard of the registries: takes over what is to be taken over. False: another
  * pageserver owns the catalog, or, for one that follows, this one; it ends. */
 bool ps_owner_check(struct ps_server *s);

@@ -530,6 +530,31 @@ Test(daemon, of_two_that_took_over_from_each_other_the_later_one_is_the_owner)
     cr_assert(co_id_eq(&opened.pageserver, &m.pageserver), "nobody has taken it");
 }
 
+Test(daemon, who_follows_has_been_told_to_take_over_no_more)
+{
+    /* Told to, and killed before it could; then it follows: that word is not kept for a later
+     * start that was forgotten to be told anything. */
+    struct ps_meta m = create("shop"), held;
+    pid_t owner = daemon_pid;
+    uint16_t at = port;
+    psock_close(&client);
+    fake_set_up(&fake, 1, false);
+    fake_set_up(&fake, 2, false);
+    start_on("second", true);
+    stop_daemon(SIGKILL);
+    fake_set_up(&fake, 1, true);
+    fake_set_up(&fake, 2, true);
+    spawn_follows = at;
+    start_on("second", false);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &held), 0, "%s", co_sentence());
+    stop_daemon(SIGKILL);
+    spawn_follows = 0;
+    expect_end(spawn("second", free_port(), false));
+    cr_assert(fake_holds(&fake, 0, "shop", &held));
+    cr_assert(co_id_eq(&held.pageserver, &m.pageserver), "nobody has taken it");
+    daemon_pid = owner;
+}
+
 static size_t connected_safekeepers(void)
 {
     struct reply r;
