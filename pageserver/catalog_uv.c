@@ -254,57 +254,6 @@ static void drive_all(struct ps_server *s)
     }
 }
 
-/* Who follows does not own the catalog. */
-static bool not_the_owner(struct ps_server *s)
-{
-    const struct ps_timeline *tl = s->reg.heard ? s->reg.all : NULL;
-    char self[CO_ID_TEXT], name[PS_META_NAME_TEXT];
-    while (tl && (tl->meta.state == PS_DROPPED || !co_id_eq(&tl->meta.pageserver, &s->reg.self)))
-        tl = tl->next;
-    if (!tl)
-        return true;
-    co_fail(CO_ERR_NODE,
-            "this directory (disk %s) owns the catalog, %s among it: start it without --follow",
-            co_id_format(&s->reg.self, self), ps_meta_name(&tl->meta, name));
-    ps_server_fatal(s);
-    return false;
-}
-
-/* Takes over what is another pageserver's: at the start all of it, when told to, and later what is
- * of the same ones. Returns a timeline that is still another one's, or NULL. */
-static struct ps_timeline *take_over(struct ps_server *s)
-{
-    bool all = s->options->take_over && !s->ready;
-    char other[CO_ID_TEXT];
-    struct ps_timeline *tl;
-    while ((tl = ps_reg_foreign(&s->reg)) && (all || ps_reg_was_taken(&s->reg, tl))) {
-        if (!ps_reg_was_taken(&s->reg, tl))
-            co_warn(MODULE, "taking the timelines over from the pageserver with disk %s",
-                    co_id_format(&tl->meta.pageserver, other));
-        ps_reg_take_over(&s->reg, tl);
-    }
-    return tl;
-}
-
-/* S13: one pageserver owns the catalog. True: we may go on. */
-static bool only_pageserver(struct ps_server *s)
-{
-    if (s->reg.follows)
-        return not_the_owner(s);
-    struct ps_timeline *tl = s->reg.heard ? take_over(s) : NULL;
-    if (!tl)
-        return true;
-    char name[PS_META_NAME_TEXT], other[CO_ID_TEXT], self[CO_ID_TEXT];
-    co_fail(CO_ERR_NODE,
-            "these safekeepers belong to another pageserver: %s is served from disk %s, this "
-            "directory is disk %s; start this one with --follow, or, when that disk is lost, with "
-            "--take-over",
-            ps_meta_name(&tl->meta, name), co_id_format(&tl->meta.pageserver, other),
-            co_id_format(&s->reg.self, self));
-    ps_server_fatal(s);
-    return false;
-}
-
 /* -- Listing ----------------------------------------------------------------------------------- */
 
 static void ask_list(struct ps_node *node, const struct co_id *after)
@@ -352,7 +301,7 @@ static void list_complete(struct ps_node *node)
     node->round_told = node->round;
     if (s->reg.listed[node->index]) { /* once more */
         node->list_request = 0;
-        if (!only_pageserver(s))
+        if (!ps_owner_check(s))
             return;
         if (s->fresh > node->round)
             ask_list(node, NULL);
@@ -373,7 +322,7 @@ static void list_complete(struct ps_node *node)
     if (!heard)
         co_info(MODULE, "waiting for a majority of the safekeepers connected=%u needed=%u",
                 ps_nodes_ready(s), ps_reg_majority(&s->reg));
-    if (!only_pageserver(s))
+    if (!ps_owner_check(s))
         return;
     if (heard && !heard_before) {
         s->ready = true;
@@ -460,7 +409,7 @@ static int on_put_ok(struct ps_node *node, const struct frame_header *frame, str
         return rc;
     if (tl->asked[node->index] == frame->request_id)
         tl->asked[node->index] = 0;
-    if (!ps_reg_is_foreign(&s->reg, tl) || only_pageserver(s)) {
+    if (!ps_reg_is_foreign(&s->reg, tl) || ps_owner_check(s)) {
         ps_catalog_drive(s, tl);
         ps_serve_asks(s);
     }
@@ -681,12 +630,15 @@ int ps_catalog_load_progress(struct ps_server *s, struct ps_timeline *tl)
 
 int ps_catalog_load(struct ps_server *s)
 {
+    uint64_t taken_us = 0;
     int rc = ps_reg_init(&s->reg, &s->identity.cluster, &s->identity.disk, s->options->n_nodes);
     s->reg.follows = s->options->follow;
     if (!rc)
         rc = ps_read_renew(s->read);
     if (!rc)
         rc = ps_timeline_next_no(s->read, &s->next_no);
+    if (!rc)
+        rc = ps_taken_get(s->read, &taken_us);
     if (!rc)
         rc = ps_timeline_each(s->read, load_one, s);
     for (struct ps_timeline *tl = s->reg.all; !rc && tl; tl = tl->next)
@@ -695,7 +647,7 @@ int ps_catalog_load(struct ps_server *s)
         if (ps_state_readable(tl->stored_state))
             rc = ps_catalog_load_progress(s, tl);
     ps_read_reset(s->read);
-    return rc;
+    return rc ? rc : ps_owner_note(s, taken_us);
 }
 
 int ps_catalog_start(struct ps_server *s)
@@ -765,6 +717,7 @@ int ps_catalog_begin(struct ps_server *s, struct ps_meta *meta, struct ps_timeli
     meta->version = 1;
     meta->created_us = co_wall_us();
     meta->pageserver = s->identity.disk;
+    meta->taken_us = s->reg.taken_us;
     ps_reg_birth_config(&s->reg, &meta->config);
     know_disks(s, meta->config.members, meta->config.n);
     int rc = ps_reg_create(&s->reg, meta, out);

@@ -206,12 +206,20 @@ static void settle_name(struct ps_registry *reg, struct ps_timeline *tl)
 
 /* -- What is heard ----------------------------------------------------------------------------- */
 
+/* R8: what is ours tells our moment. */
+static void learn_moment(struct ps_registry *reg, const struct ps_meta *meta)
+{
+    if (co_id_eq(&meta->pageserver, &reg->self) && meta->taken_us > reg->taken_us)
+        reg->taken_us = meta->taken_us;
+}
+
 int ps_reg_load(struct ps_registry *reg, tlno_t no, bool purged, const struct ps_meta *meta,
                 struct ps_timeline **out)
 {
     int rc = add(reg, meta, out);
     if (rc)
         return rc;
+    learn_moment(reg, meta);
     (*out)->line.no = no;
     (*out)->purged = purged;
     (*out)->stored = meta->version;
@@ -225,6 +233,7 @@ static void adopt(struct ps_registry *reg, struct ps_timeline *tl, const struct 
     tl->meta.state = meta->state;
     tl->meta.version = meta->version;
     tl->meta.pageserver = meta->pageserver;
+    tl->meta.taken_us = meta->taken_us;
     tl->meta.config = meta->config;
     tl->meta.is_protected = meta->is_protected;
     tl->meta.hidden = meta->hidden;
@@ -247,6 +256,7 @@ int ps_reg_heard(struct ps_registry *reg, uint32_t node, const struct ps_meta *m
         return rc;
     if (meta->version > tl->meta.version)
         adopt(reg, tl, meta);
+    learn_moment(reg, meta);
     tl->held[node] = meta->version;
     *out = tl;
     if (late && !reg->follows) /* R4 */
@@ -324,6 +334,7 @@ void ps_reg_change(struct ps_registry *reg, struct ps_timeline *tl, enum ps_stat
     tl->meta.state = state;
     tl->meta.version++;
     tl->meta.pageserver = reg->self;
+    tl->meta.taken_us = reg->taken_us;
 }
 
 bool ps_reg_is_foreign(const struct ps_registry *reg, const struct ps_timeline *tl)
@@ -339,19 +350,29 @@ struct ps_timeline *ps_reg_foreign(const struct ps_registry *reg)
     return NULL;
 }
 
-bool ps_reg_was_taken(const struct ps_registry *reg, const struct ps_timeline *tl)
+bool ps_reg_left_behind(const struct ps_registry *reg, const struct ps_timeline *tl)
 {
-    for (uint32_t i = 0; i < reg->n_taken; i++)
-        if (co_id_eq(&reg->taken[i], &tl->meta.pageserver))
+    return ps_reg_is_foreign(reg, tl) && tl->meta.taken_us < reg->taken_us;
+}
+
+bool ps_reg_outdone(const struct ps_registry *reg)
+{
+    for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next)
+        if (ps_reg_is_foreign(reg, tl) && tl->meta.taken_us > reg->taken_us)
             return true;
     return false;
 }
 
+void ps_reg_outdo(struct ps_registry *reg)
+{
+    for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next)
+        if (ps_reg_is_foreign(reg, tl) && tl->meta.taken_us >= reg->taken_us)
+            reg->taken_us = tl->meta.taken_us + 1;
+}
+
 void ps_reg_take_over(struct ps_registry *reg, struct ps_timeline *tl)
 {
-    co_assert(ps_reg_is_foreign(reg, tl));
-    if (!ps_reg_was_taken(reg, tl) && reg->n_taken < PS_TAKEN_MAX)
-        reg->taken[reg->n_taken++] = tl->meta.pageserver;
+    co_assert(ps_reg_left_behind(reg, tl));
     ps_reg_change(reg, tl, tl->meta.state);
 }
 

@@ -38,6 +38,11 @@
  *      that leaves (decision 67). A newer list is not taken while one is CREATING that was born
  * with others: who changes the members looks at the registries once this pageserver has the list,
  *      and what comes later has the new members.
+ *   R8 every version says which pageserver made it, and when that one took over (decision 69). Of
+ *      two pageservers the one that took over later owns the catalog. What an earlier one made and
+ *      only a minority knew, as a creation that was cut off, comes later and is lost with that
+ *      minority: it is taken over when it comes. A version of a later one, or of the same moment,
+ *      says that we are not the owner.
  */
 #ifndef CORALLITE_PAGESERVER_REGISTRY_H
 #define CORALLITE_PAGESERVER_REGISTRY_H
@@ -83,13 +88,9 @@ struct ps_timeline {
     struct ps_timeline *next_id, *next_name, *next_db, *next; /* hash chains; list of all */
 };
 
-/* As many as a safekeeper knows (safekeeper/followers.h). */
-#define PS_TAKEN_MAX 8u
-
 struct ps_registry {
     struct co_id cluster, self;       /* our disk id */
-    struct co_id taken[PS_TAKEN_MAX]; /* disks whose timelines were taken over since this start */
-    uint32_t n_taken;
+    uint64_t taken_us;                /* R8: when this one took over; 0: never */
     bool follows;                     /* R6 */
     uint32_t n_nodes;                 /* slots of safekeepers in use or free again */
     uint32_t node_id[CO_MEMBERS_MAX]; /* of each slot; 0: free */
@@ -168,11 +169,15 @@ struct ps_timeline *ps_reg_sweep(struct ps_registry *reg);
 bool ps_reg_is_foreign(const struct ps_registry *reg, const struct ps_timeline *tl);
 /* A timeline that another pageserver owns, or NULL. To be asked once `heard`. */
 struct ps_timeline *ps_reg_foreign(const struct ps_registry *reg);
-/* A new version of a foreign one, that is ours. */
+/* Did another pageserver own it that took over before us? (R8) */
+bool ps_reg_left_behind(const struct ps_registry *reg, const struct ps_timeline *tl);
+/* Has another pageserver taken over after us? (R8) */
+bool ps_reg_outdone(const struct ps_registry *reg);
+/* We take over now: our moment is after that of every foreign one, should a clock be behind. That
+ * is durable with the first version that is ours: ours tell our moment. */
+void ps_reg_outdo(struct ps_registry *reg);
+/* A new version of one that was left behind, that is ours. */
 void ps_reg_take_over(struct ps_registry *reg, struct ps_timeline *tl);
-/* Were timelines taken over from the pageserver that owns this one? What only a minority of the
- * safekeepers knew then, as a creation that was cut off, comes later and is lost with them. */
-bool ps_reg_was_taken(const struct ps_registry *reg, const struct ps_timeline *tl);
 
 enum ps_next {
     PS_NEXT_NOTHING,

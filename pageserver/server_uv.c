@@ -140,9 +140,9 @@ static int open_store(struct ps_server *s)
     if (!rc)
         rc = ps_archive_recover(s);
     if (!rc)
-        rc = ps_writer_start(&s->loop, s->store, &s->writer);
-    if (!rc)
         rc = ps_catalog_load(s);
+    if (!rc)
+        rc = ps_writer_start(&s->loop, s->store, &s->writer);
     if (!rc)
         rc = ps_pins_load(s);
     if (!rc)

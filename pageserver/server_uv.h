@@ -414,6 +414,16 @@ lsn_t ps_gc_oldest_read(const struct ps_server *s, const struct ps_timeline *tl)
 /* Are cuts being moved right now? Pins below them may still be on their way to the store. */
 bool ps_gc_cutting(const struct ps_server *s);
 
+/* -- owner_uv.c: who owns the catalog (S13) ------------------------------------------------------
+ */
+/* Once the registry is loaded, with the moment that the store has: it is ours, or, when we were
+ * told to take over, there is a new one, durable by this. Who follows has no word of before. Before
+ * the writer begins. CO_ERR_IO, CO_ERR_FULL, CO_ERR_NOMEM with a sentence. */
+CO_MUST_CHECK int ps_owner_note(struct ps_server *s, uint64_t stored_us);
+/* After anything was heard of the registries: takes over what is to be taken over. False: another
+ * pageserver owns the catalog, or, for one that follows, this one; it ends. */
+bool ps_owner_check(struct ps_server *s);
+
 /* -- archive_uv.c: what the archiver (archiver.h) is told, and what is told of it ---------------
  */
 /* Of a store that has nothing yet, whose pageserver is lost (--take-over): brings back what only

@@ -3,18 +3,23 @@
  * environment.
  *
  * Tables (keys: keys.h)
- *   meta      "store": magic "CORALPS1", u32 format version, u32 0, cluster id, disk id
- *             "next":  u32, the number that the next timeline gets
- *             "rebuild", timeline no. u32 (big-endian): u8 how (enum ps_rebuild): what came from
- * the log is being taken away, or what a snapshot has is being written timeline  timeline id -> u8
- * format 1, u8 purged, u16 0, u32 number, packed Timeline progress  line key -> u64 last-record
- * LSN, 16 digest there page      page key -> chunk of an encoded page, or (chunk 255) a pack
- * (page_codec.h) commit    commit key -> chunk of {u64 time us, u32 pages in the database, u32 page
- * size, 16 digest, page list (proto/changes.h)} time      time key -> nothing pin       database
- * id, name -> u8 format 1, u8[7] 0, timeline id, u64 LSN, u64 time us, u64 created us. Of this
- * store alone: nothing else holds pins usage     line key -> u64 versions, images among them, bytes
- * of table page, commits, bytes of tables commit and time; bytes are those of keys, values and
- * LMDB's 8 an entry gc        line key -> u64 LSN from which on the timeline is read (gc_lmdb.h)
+ * - meta, "store": magic "CORALPS1", u32 format version, u32 0, cluster id, disk id
+ * - meta, "next": u32, the number that the next timeline gets
+ * - meta, "taken": u64, wall clock in us when this pageserver took the catalog over (registry.h,
+ *   R8); absent or 0: never
+ * - meta, "rebuild", timeline no. u32 (big-endian): u8 how (enum ps_rebuild): what came from the
+ *   log is being taken away, or what a snapshot has is being written
+ * - timeline, timeline id: u8 format 1, u8 purged, u16 0, u32 number, packed Timeline
+ * - progress, line key: u64 last-record LSN, 16 digest there
+ * - page, page key: chunk of an encoded page, or (chunk 255) a pack (page_codec.h)
+ * - commit, commit key: chunk of {u64 time us, u32 pages in the database, u32 page size, 16 digest,
+ *   page list (proto/changes.h)}
+ * - time, time key: nothing
+ * - pin, database id, name: u8 format 1, u8[7] 0, timeline id, u64 LSN, u64 time us, u64 created
+ *   us. Of this store alone: nothing else holds pins
+ * - usage, line key: u64 versions, images among them, bytes of table page, commits, bytes of tables
+ *   commit and time; bytes are those of keys, values and LMDB's 8 an entry
+ * - gc, line key: u64 LSN from which on the timeline is read (gc_lmdb.h)
  *
  * Invariants
  *   P1 one write transaction holds whole records: pages, commit and time row, and the progress that
@@ -184,6 +189,9 @@ CO_MUST_CHECK int ps_timeline_put(struct ps_txn *txn, tlno_t no, bool purged,
 typedef int (*ps_timeline_fn)(void *arg, tlno_t no, bool purged, const struct ps_meta *meta);
 CO_MUST_CHECK int ps_timeline_each(struct ps_txn *txn, ps_timeline_fn fn, void *arg);
 CO_MUST_CHECK int ps_timeline_next_no(struct ps_txn *txn, tlno_t *out);
+/* When this pageserver took the catalog over (registry.h, R8); 0: it never did. */
+CO_MUST_CHECK int ps_taken_put(struct ps_txn *txn, uint64_t us);
+CO_MUST_CHECK int ps_taken_get(struct ps_txn *txn, uint64_t *us);
 
 /* -- Pins -------------------------------------------------------------------------------------- */
 

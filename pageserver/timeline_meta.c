@@ -65,6 +65,7 @@ int ps_meta_from_wire(const Corallite__Timeline *wire, struct ps_meta *out)
     out->state = (enum ps_state)state;
     out->version = wire->version;
     out->created_us = wire->created_us;
+    out->taken_us = wire->taken_us;
     return 0;
 }
 
@@ -107,6 +108,8 @@ void ps_meta_to_wire(const struct ps_meta *meta, struct ps_meta_wire *out)
         w->has_pageserver = 1;
         w->pageserver = msg_bytes16(meta->pageserver.b);
     }
+    w->has_taken_us = meta->taken_us != 0;
+    w->taken_us = meta->taken_us;
     if (!co_id_is_zero(&meta->replaces)) {
         w->has_replaces = 1;
         w->replaces = msg_bytes16(meta->replaces.b);

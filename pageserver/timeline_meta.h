@@ -32,6 +32,7 @@ struct ps_meta {
     uint64_t version;
     uint64_t created_us;
     struct co_id pageserver; /* disk of the one pageserver; zero: not told */
+    uint64_t taken_us;       /* wall clock: when that one took over; 0: it never did */
     struct co_id replaces;   /* a restore: the timeline whose name this one takes; zero: none */
     char keep_as[CO_NAME_MAX_BYTES + 1]; /* what that one is called then */
     bool is_protected;                   /* not dropped, not restored */

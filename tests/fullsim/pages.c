@@ -9,7 +9,8 @@
  *
  * Who loses the owner's disk says `--take-over`, as a person would: to the follower, or to the
  * empty directory. The former owner comes back as a follower, empty, or with what it had; then it
- * refuses to start until the other one has taken over, and is started again.
+ * refuses to start until the other one has taken over, and is started again. The word is given
+ * once: who has run for WORD_US since has it in the store, and is started again without.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -26,7 +27,7 @@
 static struct pages {
     uint32_t host;
     struct proc *proc;
-    uint64_t boots;
+    uint64_t boots, begun_us;
     bool restarting;
     bool empty;     /* its disk was lost: the next start finds nothing */
     bool was_owner; /* it may refuse to follow, as long as the other has not taken over */
@@ -36,6 +37,7 @@ static uint32_t n_all, owner, n_lost;
 
 /* A safekeeper knows eight at most; nobody gives `corallite pageserver forget` here. */
 #define MAX_LOST 5u
+#define WORD_US  2000000u
 
 static void start(void *a, uint64_t b);
 
@@ -118,6 +120,8 @@ static void end(struct pages *p)
         return;
     net_proc_died(proc, false);
     loop_forget(proc);
+    if (sim.now - p->begun_us > WORD_US)
+        p->options.take_over = false;
     p->boots++;
     if (!p->restarting) {
         p->restarting = true;
@@ -179,6 +183,7 @@ static void start(void *a, uint64_t b)
     char title[24];
     (void)b;
     p->restarting = false;
+    p->begun_us = sim.now;
     name_members(&p->options);
     choose_role(p);
     next_dir(p);
@@ -234,6 +239,7 @@ void pages_lose_one(void)
         p->was_owner = true;
         all[owner].was_owner = false;
         all[owner].options.take_over = true;
+        all[owner].begun_us = sim.now; /* it has not been started with it yet */
         probe(n_all == 1 ? P_REBUILT : P_TAKE_OVER);
     }
     trace("the disk of the pageserver at host %u is lost; %u owns the catalog", p->host,

@@ -211,6 +211,52 @@ def listed(c, server=None):
             ["pageservers"]}
 
 
+def names(c, server):
+    return sorted(d["name"] for d in json.loads(corallite(c, "db", "list", "--json", server=server).stdout))
+
+
+@test("a database that the lost owner had begun at one safekeeper is made by the one that took over, which was restarted since without the word; "
+      "the catalog goes there and back: who took over last owns it, the other refuses, or follows", 90)
+def pair_who_took_over_last(t):
+    with Pair(t.dir) as c:
+        fill(c, rows=10)
+        c.caught_up()
+        owner, follower = c.only(PAGESERVER), c.only(FOLLOWER)
+        c.kill9(1)
+        c.kill9(2)
+        done = corallite(c, "db", "create", "half", server=owner, ok=False)
+        check(done.returncode != 0, "a database was made by one safekeeper of three")
+        c.kill9(PAGESERVER)
+        c.kill9(FOLLOWER)
+        c.kill9(3)
+        c.start(1)
+        c.start(2)
+        c.start(FOLLOWER, command=c.command(FOLLOWER, promote=True))
+        check(names(c, follower) == ["shop"], "what only safekeeper 3 knows is known")
+        c.kill9(FOLLOWER)
+        c.start(FOLLOWER, command=c.command(FOLLOWER, owner=FOLLOWER))
+        c.start(3)
+        until(lambda: names(c, follower) == ["half", "shop"], 20, "the database is made")
+        c.connect("half", server=follower).execute("CREATE TABLE h(x)")
+
+        # And back. The one that is the owner no more took over from this very disk before.
+        c.start(PAGESERVER, command=c.command(PAGESERVER, owner=FOLLOWER))
+        c.caught_up(PAGESERVER)
+        c.stop(FOLLOWER)
+        c.stop(PAGESERVER)
+        c.start(PAGESERVER, command=c.command(PAGESERVER, promote=True))
+        corallite(c, "branch", "create", "shop/back", server=owner)
+        c.start(FOLLOWER, wait=False, command=c.command(FOLLOWER, owner=FOLLOWER))
+        until(lambda: c.process[FOLLOWER].poll() is not None, 20, "the other one does not start as an owner")
+        check("belong to another pageserver" in c.last_words(FOLLOWER), c.last_words(FOLLOWER))
+        c.stop(PAGESERVER)
+        c.start(PAGESERVER)
+        c.start(FOLLOWER)
+        c.caught_up()
+        corallite(c, "branch", "create", "shop/still", server=owner)
+        c.connect("shop/still", server=follower).execute("SELECT count(*) FROM t").fetchone()
+
+
 @test("a follower that is started late has all history and every branch; it hears of branches, restores, drops and pins "
       "at once; safekeepers keep who follows and how far each is, over their own kill -9; it is promoted with its pins "
       "when the owner is gone, and the old owner follows; a follower's lost disk is made again", 120)

@@ -417,6 +417,179 @@ Test(daemon, what_a_lost_pageserver_left_at_one_safekeeper_is_taken_over_when_th
     cr_assert_not(co_id_eq(&opened.pageserver, &m.pageserver));
 }
 
+/* What the pageserver of `owner` was about to make, on a safekeeper that is away. */
+static void leave_half(struct ps_meta owner)
+{
+    owner.id = ps_id(0x33), owner.database = ps_id(0x34);
+    owner.state = PS_CREATING, owner.version = 1;
+    snprintf(owner.database_name, sizeof owner.database_name, "half");
+    fake_put(&fake, 2, &owner);
+    fake_set_up(&fake, 2, false);
+}
+
+static void start_on(const char *sub, bool take_over)
+{
+    port = free_port();
+    daemon_pid = spawn(sub, port, take_over);
+    reach(&client, port);
+}
+
+static void expect_found(const char *db, struct ps_meta *opened)
+{
+    int rc = CO_ERR_NOT_FOUND;
+    for (int i = 0; i < 1000 * (int)slower() && rc == CO_ERR_NOT_FOUND; i++) {
+        usleep(10000);
+        rc = name_call(FRAME_OPEN, db, opened);
+    }
+    cr_assert_eq(rc, 0, "%s", co_sentence());
+}
+
+Test(daemon, what_a_lost_pageserver_left_is_taken_over_after_a_restart_too)
+{
+    /* S13: the word was given once; the store remembers it. */
+    struct ps_meta m = create("shop"), opened, half;
+    stop_daemon(SIGKILL);
+    leave_half(m);
+    start_on("second", true);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &opened), 0, "%s", co_sentence());
+    stop_daemon(SIGKILL);
+    start_on("second", false);
+    cr_assert_eq(name_call(FRAME_OPEN, "half", &half), CO_ERR_NOT_FOUND);
+    fake_set_up(&fake, 2, true);
+    expect_found("half", &half);
+    cr_assert_not(co_id_eq(&half.pageserver, &m.pageserver));
+}
+
+Test(daemon, a_take_over_that_a_crash_cut_off_needs_no_second_word)
+{
+    /* It is in the store before anything of it is in a registry. */
+    struct ps_meta m = create("shop"), opened;
+    stop_daemon(SIGKILL);
+    fake_set_up(&fake, 1, false);
+    fake_set_up(&fake, 2, false);
+    start_on("second", true); /* no majority has told it anything */
+    stop_daemon(SIGKILL);
+    fake_set_up(&fake, 1, true);
+    fake_set_up(&fake, 2, true);
+    start_on("second", false);
+    expect_found("shop", &opened);
+    cr_assert(co_id_eq(&opened.id, &m.id));
+    cr_assert_not(co_id_eq(&opened.pageserver, &m.pageserver));
+}
+
+Test(daemon, a_take_over_that_only_a_minority_heard_of_is_taken_over)
+{
+    /* S13: one disk took over from this one and was lost; one safekeeper alone knows of it, and
+     * comes back when its place has been taken again. */
+    struct ps_meta m = create("shop"), other = m, held;
+    stop_daemon(SIGKILL);
+    other.pageserver = ps_id(0x66), other.version++, other.taken_us = 1000;
+    fake_put(&fake, 2, &other);
+    fake_set_up(&fake, 2, false);
+    start_on("ps", true);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &held), 0, "%s", co_sentence());
+    fake_set_up(&fake, 2, true);
+    for (int i = 0; i < 1000 * (int)slower(); i++) {
+        cr_assert(fake_holds(&fake, 2, "shop", &held));
+        if (co_id_eq(&held.pageserver, &m.pageserver))
+            break;
+        usleep(10000);
+    }
+    cr_assert(co_id_eq(&held.pageserver, &m.pageserver), "it is this one's again");
+    cr_assert_gt(held.version, other.version);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &held), 0, "%s", co_sentence());
+}
+
+static void expect_end(pid_t pid)
+{
+    int status;
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+}
+
+Test(daemon, of_two_that_took_over_from_each_other_the_later_one_is_the_owner)
+{
+    /* S13: a disk that was left behind takes over itself: promoted there and back. */
+    struct ps_meta m = create("shop"), opened, late;
+    stop_daemon(SIGKILL);
+    start_on("second", true);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &opened), 0, "%s", co_sentence());
+    pid_t second = daemon_pid;
+    psock_close(&client);
+    start_on("ps", true); /* by mistake while the other runs */
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &opened), 0, "%s", co_sentence());
+    cr_assert(co_id_eq(&opened.pageserver, &m.pageserver));
+    fake_set_up(&fake, 2, false);
+    fake_set_up(&fake, 2, true); /* it tells the other one */
+    expect_end(second);
+    late = create("late");
+    cr_assert(co_id_eq(&late.pageserver, &m.pageserver));
+    second = spawn("second", free_port(), false);
+    expect_end(second);
+    cr_assert_eq(name_call(FRAME_OPEN, "late", &opened), 0, "%s", co_sentence());
+    cr_assert(co_id_eq(&opened.pageserver, &m.pageserver), "nobody has taken it");
+}
+
+Test(daemon, who_follows_has_been_told_to_take_over_no_more)
+{
+    /* Told to, and killed before it could; then it follows: that word is not kept for a later
+     * start that was forgotten to be told anything. */
+    struct ps_meta m = create("shop"), held;
+    pid_t owner = daemon_pid;
+    uint16_t at = port;
+    psock_close(&client);
+    fake_set_up(&fake, 1, false);
+    fake_set_up(&fake, 2, false);
+    start_on("second", true);
+    stop_daemon(SIGKILL);
+    fake_set_up(&fake, 1, true);
+    fake_set_up(&fake, 2, true);
+    spawn_follows = at;
+    start_on("second", false);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &held), 0, "%s", co_sentence());
+    stop_daemon(SIGKILL);
+    spawn_follows = 0;
+    expect_end(spawn("second", free_port(), false));
+    cr_assert(fake_holds(&fake, 0, "shop", &held));
+    cr_assert(co_id_eq(&held.pageserver, &m.pageserver), "nobody has taken it");
+    daemon_pid = owner;
+}
+
+static size_t connected_safekeepers(void)
+{
+    struct reply r;
+    size_t n = 0;
+    cr_assert_eq(call(FRAME_SERVER_STATUS, NULL, &r), 0, "%s", co_sentence());
+    Corallite__ServerStatus *st = message_of(&corallite__server_status__descriptor, &r);
+    for (size_t i = 0; i < st->n_safekeepers; i++)
+        n += st->safekeepers[i]->connected != 0;
+    protobuf_c_message_free_unpacked(&st->base, NULL);
+    reply_free(&r);
+    return n;
+}
+
+Test(daemon, who_follows_is_not_the_owner_by_what_it_left_itself)
+{
+    /* S13: the former owner follows, and a safekeeper comes back with what it was about to make. */
+    struct ps_meta m = create("shop"), opened;
+    stop_daemon(SIGKILL);
+    leave_half(m);
+    start_on("second", true);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &opened), 0, "%s", co_sentence());
+    spawn_follows = port;
+    stop_daemon(SIGKILL); /* or it would take that over at once */
+    start_on("ps", false);
+    cr_assert_eq(name_call(FRAME_OPEN, "shop", &opened), 0, "%s", co_sentence());
+    fake_set_up(&fake, 2, true);
+    for (int i = 0; i < 1000 * (int)slower() && connected_safekeepers() < 3; i++)
+        usleep(10000);
+    cr_assert_eq(connected_safekeepers(), 3);
+    for (int i = 0; i < 30; i++) {
+        usleep(10000);
+        cr_assert_eq(name_call(FRAME_OPEN, "shop", &opened), 0, "%s", co_sentence());
+    }
+}
+
 Test(daemon, bad_requests_get_sentences_and_the_connection_lives)
 {
     /* Promise 7: no input on any socket crashes, hangs or bloats a daemon. */

@@ -100,10 +100,12 @@ Test(follow, every_field_of_a_newer_version_is_taken)
     m.retention_us = 5;
     m.erased_us = 6;
     m.expires_us = 7;
+    m.taken_us = 8;
     m.is_protected = true;
     snprintf(m.branch, sizeof m.branch, "other");
     heard(1, m);
     cr_assert(tl->meta.retention_us == 5 && tl->meta.erased_us == 6 && tl->meta.expires_us == 7);
+    cr_assert_eq(tl->meta.taken_us, 8);
     cr_assert(tl->meta.is_protected);
     cr_assert_eq(ps_reg_find_name(&reg, "shop", "other"), tl);
     m.state = PS_DROPPED;

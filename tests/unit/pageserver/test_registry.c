@@ -160,19 +160,79 @@ Test(registry, what_a_lost_pageserver_left_at_a_minority_is_taken_over_later)
     struct ps_timeline *tl = heard(0, m), *late;
     cr_assert_not(ps_reg_list_done(&reg, 0));
     cr_assert(ps_reg_list_done(&reg, 1));
-    cr_assert_not(ps_reg_was_taken(&reg, tl), "nobody has said so");
+    cr_assert_not(ps_reg_left_behind(&reg, tl), "nobody has said so");
+    reg.taken_us = 1000;
+    cr_assert(ps_reg_left_behind(&reg, tl));
     ps_reg_take_over(&reg, tl);
     cr_assert_eq(tl->meta.version, 3);
+    cr_assert_eq(tl->meta.taken_us, 1000);
     cr_assert_null(ps_reg_foreign(&reg));
     late = heard(2, left);
     cr_assert_eq(ps_reg_foreign(&reg), late);
-    cr_assert(ps_reg_was_taken(&reg, late));
+    cr_assert(ps_reg_left_behind(&reg, late));
     ps_reg_take_over(&reg, late);
     cr_assert_null(ps_reg_foreign(&reg));
     cr_assert_eq(late->meta.state, PS_CREATING, "it is driven on");
-    m.pageserver = ps_id(67), m.version = 4;
-    cr_assert_not(ps_reg_was_taken(&reg, heard(2, m)), "another one has taken over from us");
+    m.pageserver = ps_id(67), m.version = 4, m.taken_us = 1001;
+    cr_assert_not(ps_reg_left_behind(&reg, heard(2, m)), "another one has taken over from us");
     cr_assert_eq(ps_reg_foreign(&reg), tl);
+}
+
+Test(registry, who_took_over_last_is_the_owner_whatever_was_before)
+{
+    /* S13: from 66 to us, back to 66, and to us again: a disk that was left behind once is not so
+     * for ever. */
+    struct ps_meta m = meta(9, "shop", PS_ACTIVE, 2);
+    m.pageserver = ps_id(66);
+    struct ps_timeline *tl = heard(0, m);
+    all_listed();
+    reg.taken_us = 1000;
+    ps_reg_take_over(&reg, tl);
+    m.version = 4, m.taken_us = 2000;
+    cr_assert_not(ps_reg_outdone(&reg));
+    cr_assert_not(ps_reg_left_behind(&reg, heard(1, m)), "it has taken over from us");
+    cr_assert(ps_reg_outdone(&reg));
+    reg.taken_us = 3000; /* we are told to */
+    cr_assert(ps_reg_left_behind(&reg, tl));
+    ps_reg_take_over(&reg, tl);
+    m.version = 7, m.taken_us = 2000;
+    cr_assert(ps_reg_left_behind(&reg, heard(2, m)), "what it left at one safekeeper");
+    m.version = 8, m.taken_us = 3000;
+    cr_assert_not(ps_reg_left_behind(&reg, heard(2, m)), "of the same moment: not ours to take");
+}
+
+Test(registry, a_take_over_is_later_than_all_that_are_known_whatever_the_clock_says)
+{
+    struct ps_meta m = meta(9, "shop", PS_ACTIVE, 2), n = meta(10, "other", PS_ACTIVE, 2);
+    m.pageserver = n.pageserver = ps_id(66);
+    m.taken_us = 5000;
+    struct ps_timeline *shop = heard(0, m), *other = heard(0, n);
+    all_listed();
+    reg.taken_us = 4000; /* our clock is behind */
+    ps_reg_outdo(&reg);
+    cr_assert_eq(reg.taken_us, 5001);
+    cr_assert(ps_reg_left_behind(&reg, shop) && ps_reg_left_behind(&reg, other));
+    ps_reg_take_over(&reg, shop);
+    ps_reg_take_over(&reg, other);
+    cr_assert_eq(other->meta.taken_us, 5001);
+    ps_reg_outdo(&reg);
+    cr_assert_eq(reg.taken_us, 5001, "nothing is foreign");
+}
+
+Test(registry, when_it_took_over_is_known_from_its_own_timelines)
+{
+    /* A clock that was behind is made good for by the registries, after a restart too. */
+    struct ps_timeline *tl;
+    struct ps_meta m = meta(9, "shop", PS_ACTIVE, 2), n = meta(10, "other", PS_ACTIVE, 2);
+    m.taken_us = 700;
+    cr_assert_eq(ps_reg_load(&reg, 1, false, &m, &tl), 0);
+    cr_assert_eq(reg.taken_us, 700);
+    n.taken_us = 900;
+    heard(0, n);
+    cr_assert_eq(reg.taken_us, 900);
+    n.version = 3, n.taken_us = 950, n.pageserver = ps_id(66);
+    heard(0, n);
+    cr_assert_eq(reg.taken_us, 900, "that is another's");
 }
 
 static struct wal_config members(uint32_t version, uint32_t a, uint32_t b, uint32_t c)

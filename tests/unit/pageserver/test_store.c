@@ -604,6 +604,26 @@ Test(store, pins_survive_a_restart)
     ps_read_reset(rd);
 }
 
+Test(store, when_its_pageserver_took_over_survives_a_restart)
+{
+    uint64_t us = 1;
+    cr_assert_eq(ps_read_renew(rd), 0);
+    cr_assert_eq(ps_taken_get(rd, &us), 0, "as in a store of an older build");
+    ps_read_reset(rd);
+    cr_assert_eq(us, 0);
+    for (uint64_t put = 77; put < 79; put++) {
+        cr_assert_eq(ps_write_begin(wr), 0);
+        cr_assert_eq(ps_taken_put(wr, put), 0);
+        cr_assert_eq(ps_write_commit(wr), 0);
+        close_store();
+        open_store();
+        cr_assert_eq(ps_read_renew(rd), 0);
+        cr_assert_eq(ps_taken_get(rd, &us), 0);
+        ps_read_reset(rd);
+        cr_assert_eq(us, put);
+    }
+}
+
 Test(store, a_reader_that_died_holds_nothing_for_ever)
 {
     /* A process that looked into the store and was killed: its pages are used again. */
