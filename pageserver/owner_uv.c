@@ -30,7 +30,6 @@ static int put_moment(struct ps_server *s, uint64_t us)
 
 int ps_owner_note(struct ps_server *s, uint64_t stored_us)
 {
-    uint64_t now = co_wall_us();
     if (s->options->follow) {
         if (stored_us && put_moment(s, 0)) /* a full disk: it serves all the same */
             co_warn(MODULE, "that it was told to take over once stays in the store: %s",
@@ -41,6 +40,7 @@ int ps_owner_note(struct ps_server *s, uint64_t stored_us)
         s->reg.taken_us = stored_us;
     if (!s->options->take_over)
         return 0;
+    uint64_t now = co_wall_us();
     s->reg.taken_us = now > s->reg.taken_us ? now : s->reg.taken_us + 1;
     return put_moment(s, s->reg.taken_us);
 }
