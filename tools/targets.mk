@@ -229,6 +229,7 @@ tsan-all:
 valgrind:
 	@tools/deps build test examples sanitize
 	@$(MAKE) $(JOBS) --no-print-directory B=$(B)/valgrind SHIM=yes EXTRA=-w OPT='-O1 -DCO_PORTABLE' suite-bins
+	@tools/npm-sqlite $(B)/valgrind/npm >$(B)/valgrind/npm.log 2>&1 || :
 	@B=$(B)/valgrind $(SUITE) memcheck $(PARTS)
 sanitizers: sanitize-all tsan-all valgrind
 

@@ -50,6 +50,7 @@ def wrapped(root, b):
                 write(to, path)
             elif name.endswith(".so"):
                 os.symlink(path, to)
+    os.symlink(os.path.join(real, "npm"), os.path.join(double, "npm"))
     os.makedirs(os.path.join(double, "path"))
     for name in STOCK:
         write(os.path.join(double, "path", name), shutil.which(name))
