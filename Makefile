@@ -61,10 +61,10 @@ objs     = $(patsubst %.c,$(B)/obj/%.o,$(1))
 GEN_H := $(B)/gen/proto/corallite.pb-c.h
 GEN_C := $(B)/gen/proto/corallite.pb-c.c
 
-$(GEN_C): proto/corallite.proto | $(B)/.deps
-	$(call say,GEN,$@)mkdir -p $(@D)
+# Both by one run (&): with a rule of its own that does nothing, what includes the header would be made anew one `make` too late.
+$(GEN_C) $(GEN_H) &: proto/corallite.proto | $(B)/.deps
+	$(call say,GEN,$(GEN_C))mkdir -p $(@D)
 	$(Q)$(PROTOC_C) --c_out=$(B)/gen $<
-$(GEN_H): $(GEN_C)
 
 $(B)/obj/gen.o: $(GEN_C)
 	$(call say,CC,$<)mkdir -p $(@D)

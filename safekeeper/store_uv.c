@@ -278,11 +278,20 @@ int sk_store_new(uv_loop_t *loop, const struct sk_store_events *events, struct s
     return 0;
 }
 
+/* Jobs that will never be done (Q3) hold messages and timelines: their store is kept, until the
+ * process ends, which is soon. */
+static struct sk_store *wrecks;
+
 static void on_closed(uv_handle_t *handle)
 {
     struct sk_store *s = handle->data;
     if (--s->handles > 0)
         return;
+    if (s->todo.head || s->undone) {
+        s->sibling = wrecks;
+        wrecks = s;
+        return;
+    }
     pthread_mutex_destroy(&s->mutex);
     pthread_cond_destroy(&s->wake);
     free(s);

@@ -248,7 +248,8 @@ def main(kind, number, directory, seed, began, window="1"):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        while thread.is_alive():
+            thread.join(0.2)  # the kernel may give SIGTERM to another thread, and this one would not wake for it
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ EXAMPLES = os.path.join(ROOT, "examples")
 NPM = os.path.join(BIN, "npm")
 CORALLITE = os.path.join(BIN, "corallite")
 EXPECTED = "now shell 3.0 branch shell 9.9 now shell 3.0 past shell 2.5"
-PHP = ["php", "-d", f"sqlite3.extension_dir={os.path.dirname(os.path.realpath(EXTENSION))}"]
+PHP = ["php", "-d", f"sqlite3.extension_dir={BIN}"]
 
 
 def source(*parts):

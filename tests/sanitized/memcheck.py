@@ -49,7 +49,7 @@ def wrapped(root, b):
             if is_program(path):
                 write(to, path)
             elif name.endswith(".so"):
-                os.symlink(path, to)
+                os.link(path, to)  # PHP loads none that is a link out of its directory
     os.symlink(os.path.join(real, "npm"), os.path.join(double, "npm"))
     os.makedirs(os.path.join(double, "path"))
     for name in STOCK:
