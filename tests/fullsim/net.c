@@ -7,6 +7,10 @@
  * after TCP_USER_TIMEOUT both ends give up. A message of the log is therefore lost only with its
  * connection: that single messages are lost, repeated or overtake each other is level A's.
  *
+ * An end whose other end went without a word (half-open) learns of it as the kernel would tell it:
+ * by TCP_USER_TIMEOUT when it has sent something since, else by keep-alive; each only if the
+ * product asked for it (net_tune), else never.
+ *
  * Addresses: 10.0.N.HOST. N is ignored, so that computes which live in one real process may call
  * one pageserver by different names and share nothing (compute-vfs/database.c keeps its objects by
  * name).
@@ -14,6 +18,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,9 +30,9 @@
 #include "tests/fullsim/fullsim.h"
 #include "tests/fullsim/wrap.h"
 
-#define FD_BASE         100000
-#define MAX_SOCKS       60000
-#define USER_TIMEOUT_US 10000000u /* net_tune's TCP_USER_TIMEOUT */
+#define FD_BASE       100000
+#define MAX_SOCKS     60000
+#define KEEP_ALIVE_US 11000000u /* net_tune's: idle for 5 s, then three probes, 2 s each */
 
 enum kind { SOCK_FRESH, SOCK_LISTENING, SOCK_DIALING, SOCK_OPEN, SOCK_CLOSED, EVENT_FD };
 
@@ -57,6 +62,8 @@ struct sock {
     uint64_t last_arrival; /* of what was sent */
     size_t travelling;     /* sent by this end and not taken by the other's program */
     bool fin_sent, fin_in, reset;
+    bool keep_alive, unanswered; /* SO_KEEPALIVE; it sent something that nobody will ever read */
+    uint64_t user_timeout_us;    /* TCP_USER_TIMEOUT; 0: not asked for */
     int error;
     struct task *watcher[WATCHERS]; /* tasks that poll it, or the one of its loop */
     struct sock *backlog[64];
@@ -201,13 +208,46 @@ static void on_reset(void *a, uint64_t b)
     broken(s, (int)b);
 }
 
+static void on_keep_alive(void *a, uint64_t b)
+{
+    struct sock *s = a;
+    if (s->kind != SOCK_OPEN || s->reset || s->unanswered) /* the kernel does not probe then */
+        return;
+    probe(P_KEPT_ALIVE);
+    broken(s, (int)b);
+}
+
+static void on_unanswered(void *a, uint64_t b)
+{
+    struct sock *s = a;
+    if (s->kind != SOCK_OPEN || s->reset)
+        return;
+    probe(P_UNANSWERED);
+    broken(s, (int)b);
+}
+
+/* The other end went without a word. */
+static void lost(struct sock *s)
+{
+    s->peer = NULL;
+    if (s->keep_alive)
+        after(KEEP_ALIVE_US, on_keep_alive, s, ETIMEDOUT);
+}
+
+static void sent_to_nobody(struct sock *s)
+{
+    if (!s->unanswered && s->user_timeout_us)
+        after(s->user_timeout_us, on_unanswered, s, ETIMEDOUT);
+    s->unanswered = true;
+}
+
 static void reset_peer(struct sock *s)
 {
     struct sock *far = s->peer;
     s->peer = NULL;
     if (!far)
         return;
-    far->peer = NULL;
+    lost(far);
     if (!sim.cut[s->host][far->host])
         after(latency(s->host, far->host), on_reset, far, ECONNRESET);
 }
@@ -223,7 +263,7 @@ static void on_arrival(void *a, uint64_t b)
     if (to->kind == SOCK_CLOSED) {
         /* Nobody is there any more: the sender is told. */
         if (g->from->peer == to)
-            g->from->peer = NULL;
+            lost(g->from);
         if (!g->fin && g->from->kind == SOCK_OPEN && !sim.cut[to->host][g->from->host])
             after(latency(to->host, g->from->host), on_reset, g->from, ECONNRESET);
         free(g);
@@ -275,7 +315,8 @@ static void ship(struct sock *s, const uint8_t *data, uint32_t len, bool fin)
     s->travelling += len;
     if (sim.cut[s->host][s->peer->host] || s->held.first) {
         put(&s->held, g);
-        after(USER_TIMEOUT_US, on_user_timeout, s, sim.now);
+        if (s->user_timeout_us)
+            after(s->user_timeout_us, on_user_timeout, s, sim.now);
     } else {
         dispatch(g);
     }
@@ -327,8 +368,10 @@ long sock_send(struct sock *s, const void *data, size_t len)
     if (len > room)
         len = room;
     fold_bytes(data, len);
-    if (!s->peer)
-        return (long)len; /* half open: nobody will ever read it */
+    if (!s->peer) { /* half open */
+        sent_to_nobody(s);
+        return (long)len;
+    }
     while (sent < len) {
         uint32_t n = (uint32_t)(len - sent);
         if (n > 1 && fault(F_SPLIT))
@@ -488,7 +531,7 @@ struct sock *sock_accept(struct sock *l)
 /* ---- faults ------------------------------------------------------------------------------------
  */
 
-/* silent: the host lost its power; nobody is told before they try. */
+/* silent: the host lost its power; nobody is told. */
 void net_proc_died(struct proc *p, bool silent)
 {
     drop_closed();
@@ -498,7 +541,7 @@ void net_proc_died(struct proc *p, bool silent)
             continue;
         if (silent) {
             if (s->peer)
-                s->peer->peer = NULL;
+                lost(s->peer);
             s->peer = NULL;
             s->reset = true;
         }
@@ -550,7 +593,8 @@ void net_reset_one(bool half)
     struct sock *s = any_open(), *far = s ? s->peer : NULL;
     if (!s)
         return;
-    s->peer = far->peer = NULL; /* what is on its way finds nobody */
+    s->peer = NULL; /* what is on its way finds nobody */
+    lost(far);
     on_reset(s, ECONNRESET);
     if (!half)
         on_reset(far, ECONNRESET);
@@ -627,11 +671,13 @@ int __wrap_shutdown(int fd, int how)
 
 int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
-    (void)fd;
-    (void)level;
-    (void)name;
-    (void)value;
+    struct sock *s = sock_of(fd);
     (void)len;
+    co_assert(s != NULL);
+    if (level == SOL_SOCKET && name == SO_KEEPALIVE)
+        s->keep_alive = *(const int *)value != 0;
+    if (level == IPPROTO_TCP && name == TCP_USER_TIMEOUT)
+        s->user_timeout_us = *(const unsigned *)value * 1000ull;
     return 0;
 }
 

@@ -188,6 +188,13 @@ Test(psock, is_not_inherited_and_does_not_delay)
     cr_assert_eq(on, 1);
     cr_assert_eq(getsockopt(s.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &gone, &len), 0);
     cr_assert_eq(gone, 10000u);
+    cr_assert_eq(getsockopt(s.fd, SOL_SOCKET, SO_KEEPALIVE, &on, &len), 0);
+    cr_assert_eq(on, 1);
+    int idle_s = 0, interval_s = 0, probes = 0;
+    cr_assert_eq(getsockopt(s.fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, &len), 0);
+    cr_assert_eq(getsockopt(s.fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, &len), 0);
+    cr_assert_eq(getsockopt(s.fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, &len), 0);
+    cr_assert_leq(idle_s + interval_s * probes, 11, "a wait for an answer counts on this bound");
     cr_assert(net_is_local(s.fd));
 }
 
