@@ -103,15 +103,17 @@ static void *store_main(void *arg)
 static void deliver(struct sk_store *s)
 {
     pthread_mutex_lock(&s->mutex);
-    struct sk_job *done = sk_jobs_take(&s->done);
-    struct sk_stored *noted = s->noted;
-    s->noted = NULL;
     bool failed = s->failed && !s->failure_told;
     pthread_mutex_unlock(&s->mutex);
-    if (failed) {
+    if (failed) { /* a daemon ends in there, with everything still in its place */
         s->failure_told = true;
         s->events.failed(s->events.owner, s->sentence);
     }
+    pthread_mutex_lock(&s->mutex);
+    struct sk_job *done = sk_jobs_take(&s->done);
+    struct sk_stored *noted = s->noted;
+    s->noted = NULL;
+    pthread_mutex_unlock(&s->mutex);
     while (noted) {
         struct sk_stored *t = noted;
         pthread_mutex_lock(&s->mutex);
@@ -278,20 +280,11 @@ int sk_store_new(uv_loop_t *loop, const struct sk_store_events *events, struct s
     return 0;
 }
 
-/* Jobs that will never be done (Q3) hold messages and timelines: their store is kept, until the
- * process ends, which is soon. */
-static struct sk_store *wrecks;
-
 static void on_closed(uv_handle_t *handle)
 {
     struct sk_store *s = handle->data;
     if (--s->handles > 0)
         return;
-    if (s->todo.head || s->undone) {
-        s->sibling = wrecks;
-        wrecks = s;
-        return;
-    }
     pthread_mutex_destroy(&s->mutex);
     pthread_cond_destroy(&s->wake);
     free(s);
