@@ -1,16 +1,7 @@
 /* member_plan.c - see member_plan.h. */
 #include "cli/member_plan.h"
 
-#include <string.h>
-
 #include "proto/qhist.h"
-
-/* Those that it ends with: of a joint one the new ones. */
-static void ends_with(const struct wal_config *c, struct wal_config *out)
-{
-    *out = (struct wal_config){.n = c->n_new ? c->n_new : c->n};
-    memcpy(out->members, c->n_new ? c->new_members : c->members, sizeof out->members);
-}
 
 static void know_disk(struct wal_member *to, const struct wal_member *from, uint32_t n)
 {
@@ -23,10 +14,10 @@ bool member_plan(const struct wal_config *log, const struct wal_config *list,
                  struct wal_config *target)
 {
     if (log->n_new > 0) {
-        ends_with(log, target);
+        q_config_end(log, target);
         return true;
     }
-    ends_with(list, target);
+    q_config_end(list, target);
     for (uint32_t i = 0; i < target->n; i++)
         know_disk(&target->members[i], log->members, log->n);
     return !q_same_group(target->members, target->n, log->members, log->n);
@@ -36,7 +27,7 @@ bool member_plan_fed(const struct wal_config *log, uint32_t node, const uint32_t
 {
     struct wal_config end;
     bool has = !q_in_group(log->new_members, log->n_new, node);
-    ends_with(log, &end);
+    q_config_end(log, &end);
     for (uint32_t i = 0; i < n; i++)
         has |= fed[i] == node;
     return has && q_is_quorum(&end, fed, n);

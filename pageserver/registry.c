@@ -287,31 +287,23 @@ bool ps_reg_list_done(struct ps_registry *reg, uint32_t node)
     return reg->heard;
 }
 
-static uint32_t ends_with(const struct wal_config *c, const struct wal_member **members)
-{
-    *members = c->n_new ? c->new_members : c->members;
-    return c->n_new ? c->n_new : c->n;
-}
-
 void ps_reg_birth_config(const struct ps_registry *reg, struct wal_config *out)
 {
-    const struct wal_member *members;
-    *out = (struct wal_config){.version = reg->config.version};
-    out->n = ends_with(&reg->config, &members);
-    memcpy(out->members, members, out->n * sizeof *members);
+    q_config_end(&reg->config, out);
+    out->version = reg->config.version;
 }
 
 bool ps_reg_holds_up(const struct ps_registry *reg, const struct wal_config *list)
 {
-    const struct wal_member *wanted, *has;
-    uint32_t n = ends_with(list, &wanted);
+    struct wal_config wanted, has;
     if (!reg->heard || reg->follows)
         return false; /* nothing is begun here */
+    q_config_end(list, &wanted);
     for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next) {
         if (tl->meta.state != PS_CREATING)
             continue;
-        uint32_t n_has = ends_with(&tl->meta.config, &has);
-        if (!q_same_group(wanted, n, has, n_has))
+        q_config_end(&tl->meta.config, &has);
+        if (!q_same_group(wanted.members, wanted.n, has.members, has.n))
             return true;
     }
     return false;

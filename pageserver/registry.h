@@ -35,9 +35,9 @@
  *   R6 a pageserver that follows decides nothing: it makes no version and sends none, and of a
  *      timeline it stores what a majority holds.
  *   R7 what is made is born with the members that the list of safekeepers ends with, never with one
- *      that leaves (decision 67). A newer list is not taken while one is CREATING that was born
- * with others: who changes the members looks at the registries once this pageserver has the list,
- *      and what comes later has the new members.
+ *      that leaves (decision 67). A newer list is not taken while one is CREATING that has
+ *      others from its birth: who changes the members looks at the registries once this pageserver
+ *      has the list, and what comes later has the new members.
  *   R8 every version says which pageserver made it, and when that one took over (decision 69). Of
  *      two pageservers the one that took over later owns the catalog. What an earlier one made and
  *      only a minority knew, as a creation that was cut off, comes later and is lost with that

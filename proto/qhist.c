@@ -101,6 +101,13 @@ bool q_is_member(const struct wal_config *config, uint32_t node)
            q_in_group(config->new_members, config->n_new, node);
 }
 
+void q_config_end(const struct wal_config *config, struct wal_config *out)
+{
+    bool joint = config->n_new > 0;
+    *out = (struct wal_config){.n = joint ? config->n_new : config->n};
+    memcpy(out->members, joint ? config->new_members : config->members, sizeof out->members);
+}
+
 bool q_same_group(const struct wal_member *a, uint32_t n_a, const struct wal_member *b,
                   uint32_t n_b)
 {

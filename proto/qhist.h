@@ -34,6 +34,9 @@ CO_MUST_CHECK int q_diverge(const struct q_history *a, lsn_t a_end, const struct
  * Nodes outside the configuration count for nothing, a node named twice counts once. */
 bool q_is_quorum(const struct wal_config *config, const uint32_t *nodes, uint32_t n);
 bool q_is_member(const struct wal_config *config, uint32_t node);
+/* The members that a configuration ends with, alone (n, members; no version): of a joint one the
+ * new ones. */
+void q_config_end(const struct wal_config *config, struct wal_config *out);
 /* One of the two groups alone. */
 bool q_in_group(const struct wal_member *members, uint32_t n, uint32_t node);
 bool q_same_group(const struct wal_member *a, uint32_t n_a, const struct wal_member *b,

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "pageserver/registry.h"
@@ -87,6 +88,13 @@ void rig_reached(void)
     struct ps_archived *t = rig_archived();
     rig.tline.last = rig.tline.known = t->end = rig.chain.last_lsn;
     t->digest = rig.chain.digest;
+}
+
+void rig_put_snap(const struct co_id *timeline, const struct ar_snap_name *of, const char *text)
+{
+    char name[AR_NAME_TEXT];
+    (void)ar_name_snap(&rig.a.cluster, timeline, of, name);
+    cr_assert_eq(ar_put(rig.a.store, name, co_span_of(text, strlen(text))), 0, "%s", co_sentence());
 }
 
 void rig_expect_snapshot(struct ar_store *s, const struct ar_snap *snap)

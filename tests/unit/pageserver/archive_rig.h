@@ -40,6 +40,9 @@ void rig_write(uint32_t n, struct co_buf *records);
 /* The log reaches so far, here and in the archive. */
 void rig_reached(void);
 
+/* An object of a snapshot with this in it, as of a round of another generation. */
+void rig_put_snap(const struct co_id *timeline, const struct ar_snap_name *of, const char *text);
+
 /* Every part of the snapshot is there and sound. */
 void rig_expect_snapshot(struct ar_store *s, const struct ar_snap *snap);
 

@@ -243,15 +243,9 @@ Test(archive_prune, what_no_manifest_tells_of_goes_and_nothing_else)
     cr_assert_eq(ar_put(rig.a.store, ar_name_log(&rig.a.cluster, &gone, &chunk, name),
                         co_span_of("12345678", 8)),
                  0);
-    cr_assert_eq(
-        ar_put(rig.a.store, ar_name_snap(&rig.a.cluster, &gone, &part, name), co_span_of("a", 1)),
-        0);
-    cr_assert_eq(ar_put(rig.a.store, ar_name_snap(&rig.a.cluster, &rig.line.id, &part, name),
-                        co_span_of("b", 1)),
-                 0);
-    cr_assert_eq(ar_put(rig.a.store, ar_name_snap(&rig.a.cluster, &rig.line.id, &later, name),
-                        co_span_of("c", 1)),
-                 0);
+    rig_put_snap(&gone, &part, "a");
+    rig_put_snap(&rig.line.id, &part, "b");
+    rig_put_snap(&rig.line.id, &later, "c");
     cr_assert_eq(round_of(PS_PRUNE_DRY), 0);
     cr_assert_eq(rig.task.pruned.stray_objects, 3u);
     cr_assert_eq(rig.task.pruned.stray_bytes, 10u);

@@ -168,15 +168,10 @@ Test(archive_snap, the_one_before_goes_only_after_a_manifest_and_while_the_gener
 Test(archive_snap, nothing_of_a_later_generation_is_taken_away)
 {
     /* Neither what is left over, nor with a timeline that was dropped. */
-    char name[AR_NAME_TEXT];
     struct ar_snap_name later = {.lsn = 4096, .generation = 3, .number = 1},
                         older = {.lsn = 4096, .generation = 1, .number = 1};
-    cr_assert_eq(ar_put(rig.a.store, ar_name_snap(&rig.a.cluster, &rig.line.id, &later, name),
-                        co_span_of("a", 1)),
-                 0);
-    cr_assert_eq(ar_put(rig.a.store, ar_name_snap(&rig.a.cluster, &rig.line.id, &older, name),
-                        co_span_of("b", 1)),
-                 0);
+    rig_put_snap(&rig.line.id, &later, "a");
+    rig_put_snap(&rig.line.id, &older, "b");
     grow(150 * 1024);
     round_once();
     cr_assert_eq(objects(), 3u); /* the later one, a part and the index */
