@@ -34,14 +34,20 @@ static bool takes_part(const struct members *m, const struct member *x)
     return x->up && !x->regressed && q_is_member(&m->book.config, x->node);
 }
 
-/* How much the member at[i] lacks of what somebody knows to be committed. One that does not tell
- * has not that timeline yet, or refuses it: neither can be mended by this. */
-static uint64_t lag_of(const struct member_timeline *t, uint32_t i)
+/* What somebody knew to be committed when the lists were asked for. */
+static lsn_t committed(const struct member_timeline *t)
 {
     lsn_t most = 0;
     for (uint32_t k = 0; k < NODES_MAX; k++)
         most = t->commit[k] > most ? t->commit[k] : most;
-    return t->commit[i] ? most - t->commit[i] : 0;
+    return most;
+}
+
+/* How much the member at[i] lacks of that. One that does not tell has not that timeline yet, or
+ * refuses it: neither can be mended by this. */
+static uint64_t lag_of(const struct member_timeline *t, uint32_t i)
+{
+    return t->commit[i] ? committed(t) - t->commit[i] : 0;
 }
 
 static uint64_t lags(const struct catch_up *c, const struct member_timeline *t)
@@ -57,7 +63,7 @@ static int bring_up(struct catch_up *c, const struct member_timeline *t, enum me
                     uint64_t *behind)
 {
     if (t->state != CORALLITE__TIMELINE_STATE__TIMELINE_SEALED)
-        return member_log_feed(&c->m, t, state, behind);
+        return member_log_feed(&c->m, t, committed(t), state, behind);
     int rc = 0;
     *state = MEMBER_DONE;
     for (uint32_t i = 0; !rc && *state == MEMBER_DONE && i < c->m.n; i++)

@@ -40,6 +40,7 @@ struct walk {
     bool told; /* CONFIG: `config` is committed */
     bool sealed, dropped;
     struct wal_config config;
+    lsn_t upto; /* so far every member is fed that is there; 0: those who come are, with all */
     char why[CO_SENTENCE_MAX];
     char refusal[CO_SENTENCE_MAX]; /* what a safekeeper says of this timeline; "": nothing */
 };
@@ -227,12 +228,13 @@ static lsn_t match_of(const struct walk *w, uint32_t node)
     return 0;
 }
 
-/* Bytes that the new member lacks of what is committed. */
+/* Bytes that a member lacks of what it is to be given. */
 static uint64_t lag_of(const struct walk *w, uint32_t node)
 {
     lsn_t has = match_of(w, node), start = w->t->wire->has_start_lsn ? w->t->wire->start_lsn : 0;
+    lsn_t end = w->upto ? w->upto : w->view.commit_lsn;
     has = has > start ? has : start;
-    return w->view.commit_lsn > has ? w->view.commit_lsn - has : 0;
+    return end > has ? end - has : 0;
 }
 
 static int change(struct walk *w, const struct wal_config *target)
@@ -257,8 +259,23 @@ static uint32_t fed_of(const struct walk *w, uint32_t fed[CO_MEMBERS_MAX], uint6
     return n;
 }
 
+/* Of the members that said how far they are (catch_up_sock.c), the one that lacks most. */
+static uint64_t most_behind(const struct walk *w)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < w->view.n_members; i++) {
+        const struct member *x = members_find(w->m, w->view.member[i].node);
+        bool told = x && x->up && !x->regressed && w->t->commit[x - w->m->at];
+        uint64_t lag = told ? lag_of(w, x->node) : 0;
+        most = lag > most ? lag : most;
+    }
+    return most;
+}
+
 static bool is_fed(const struct walk *w, uint32_t node, uint64_t *behind)
 {
+    if (w->upto)
+        return (*behind = most_behind(w)) == 0;
     uint32_t fed[CO_MEMBERS_MAX], n = fed_of(w, fed, behind);
     return member_plan_fed(&w->config, node, fed, n);
 }
@@ -276,9 +293,16 @@ static struct member_feed *feed_of(struct members *m, const struct co_id *timeli
     return oldest;
 }
 
-/* Those that come, and lack something. */
+/* Is this one fed by us: one that comes, or any? */
+static bool is_ours(const struct walk *w, uint32_t node)
+{
+    return w->upto || (q_in_group(w->config.new_members, w->config.n_new, node) &&
+                       !q_in_group(w->config.members, w->config.n, node));
+}
+
+/* Those that are fed by us, and lack something. */
 struct coming {
-    lsn_t has;     /* all that come, summed */
+    lsn_t has;     /* all of them, summed */
     bool up, here; /* one has a connection; and has said something lately */
 };
 
@@ -287,11 +311,11 @@ static struct coming coming(const struct walk *w)
     struct coming c = {0};
     for (uint32_t i = 0; i < w->view.n_members; i++) {
         uint32_t node = w->view.member[i].node;
-        if (!q_in_group(w->config.new_members, w->config.n_new, node) ||
-            q_in_group(w->config.members, w->config.n, node))
+        if (!is_ours(w, node))
             continue;
-        bool lacks = match_of(w, node) == 0 || lag_of(w, node) > 0;
-        c.has += match_of(w, node);
+        lsn_t has = match_of(w, node);
+        bool lacks = has == 0 || lag_of(w, node) > 0;
+        c.has += w->upto && has > w->upto ? w->upto : has;
         const struct member *x = members_find(w->m, node);
         c.up |= lacks && x && w->view.member[i].up;
         c.here |= lacks && x && w->view.member[i].up && co_now_us() - x->heard_us < SILENT_US;
@@ -469,35 +493,16 @@ int member_log_step(struct members *m, const struct member_timeline *t, uint32_t
     return finish(&w, rc, state);
 }
 
-/* Of the members that are there, the one that lacks most; all of it when it has not followed yet.
- */
-static uint64_t most_behind(const struct walk *w)
+int member_log_feed(struct members *m, const struct member_timeline *t, lsn_t upto,
+                    enum member_step *state, uint64_t *behind)
 {
-    uint64_t most = 0;
-    for (uint32_t i = 0; i < w->view.n_members; i++) {
-        uint64_t lag = w->view.member[i].up ? lag_of(w, w->view.member[i].node) : 0;
-        most = lag > most ? lag : most;
-    }
-    return most;
-}
-
-int member_log_feed(struct members *m, const struct member_timeline *t, enum member_step *state,
-                    uint64_t *behind)
-{
-    struct walk w = {.m = m, .t = t, .timer_us = UINT64_MAX};
-    uint64_t until = 0;
+    struct walk w = {.m = m, .t = t, .upto = upto, .timer_us = UINT64_MAX};
     *state = MEMBER_BUSY;
     *behind = UINT64_MAX;
     int rc = lead(&w);
-    while (!rc && w.ready && !w.lost) {
-        uint64_t lag = most_behind(&w);
-        if (lag < *behind)
-            until = co_now_us() + STEP_US;
-        *behind = lag;
-        *state = lag ? MEMBER_JOINT : MEMBER_DONE;
-        if (!lag || w.waiter || co_now_us() >= until)
-            break;
-        rc = turn(&w, until);
+    if (!rc && w.ready) {
+        rc = feed(&w, 0);
+        *state = is_fed(&w, 0, behind) ? MEMBER_DONE : MEMBER_JOINT;
     }
     return finish(&w, rc, state);
 }

@@ -109,9 +109,10 @@ enum member_step { MEMBER_DONE, MEMBER_JOINT, MEMBER_BUSY, MEMBER_SEALED };
 CO_MUST_CHECK int member_log_step(struct members *m, const struct member_timeline *t, uint32_t node,
                                   enum member_step *state, uint64_t *behind);
 
-/* Takes the lease of a timeline for a moment and brings up every member that is there. *state:
- * DONE; JOINT: one lags still (*behind bytes), come again; BUSY and SEALED as above. */
-CO_MUST_CHECK int member_log_feed(struct members *m, const struct member_timeline *t,
+/* Takes the lease of a timeline for a moment and brings up every member that told how far it is, to
+ * `upto` (not 0), which is committed. What is committed after it comes to them by who commits it.
+ * *state: DONE; JOINT: one lags still (*behind bytes), come again; BUSY and SEALED as above. */
+CO_MUST_CHECK int member_log_feed(struct members *m, const struct member_timeline *t, lsn_t upto,
                                   enum member_step *state, uint64_t *behind);
 
 /* member_sealed_sock.c */

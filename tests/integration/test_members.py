@@ -151,6 +151,25 @@ def catch_up_beside_writers(t):
             t.note(f"{commits} commits, the longest {longest * 1000:.0f} ms")
 
 
+@test("safekeeper catch-up: one that was away gets its part over a slow link while two others write", 120)
+def catch_up_behind_a_slow_link(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a, b);")
+        new_node(c, 4)
+        with Proxy(c.port[4]) as slow:
+            replace(c, 3, f"127.0.0.1:{slow.port}")
+            c.kill9(4)
+            c.shell("INSERT INTO t(b) VALUES(randomblob(100000));")
+            slow.do("delay 50")
+            writers = Writers(c, 2)
+            c.start(4)
+            answer, _ = catch_up(c)
+            writers.go_on("beside it")
+            ended = writers.end()
+            t.note(f"lagged: {answer['lagged']}, {sum(e[0] for e in ended)} commits meanwhile, "
+                   f"the longest {max(e[1] for e in ended):.2f} s")
+
+
 @test("safekeeper replace: 4 writers commit without a failure while the tool is killed at random, the "
       "old one comes back, all start again", 150)
 def safekeeper_replaced_under_load(t):

@@ -19,6 +19,7 @@ class Kind:
     extension: str  # which of these canary_extension.c shows in the stock shell
     parts: dict = field(default_factory=dict)  # of `make test` that do not run under this tool: why
     tests: dict = field(default_factory=dict)  # of integration: the same
+    unit_tests: dict = field(default_factory=dict)  # "module/suite/test" where shim/ runs them: the same
     leaks_not_looked_for: tuple = ()  # parts, and tests of integration
     library: str = ""
     options: dict = field(default_factory=dict)
@@ -91,6 +92,10 @@ MEMCHECK = Kind(
         "memory_runs_out": "it replaces malloc",
         **dict.fromkeys(("diff_and_patch", "diff_equals_whole"),
                         "the tool has 80-bit floats with 64 bits, and SQLite's reals do not come back from their text"),
+    },
+    unit_tests={
+        "pageserver/store/a_limited_address_space_makes_the_default_map_smaller":
+            "the tool refuses a map that does not fit a limit of addresses with another error than the kernel",
     },
     smaller={"PAGE_DIFF_RUNS": "5", "MAP_SIZE": "16G"})  # it has 128 GiB of addresses for the program and itself
 

@@ -1,8 +1,8 @@
 /*
  * shim.c [NAME... | --filter PATTERN] - runs unit tests that were compiled against the shim of
- * Criterion: all, or those whose "suite/name" begins with a NAME, or is like the pattern. Each in a
- * child process; a line for what fails; ends with `N passed, N failed, N skipped`. A binary without
- * tests fails.
+ * Criterion: all, or those whose "suite/name" begins with a NAME, or is like the pattern; not those
+ * that begin with a -NAME. Each in a child process; a line for what fails; ends with `N passed, N
+ * failed, N skipped`. A binary without tests fails.
  */
 #include <criterion/criterion.h>
 #include <criterion/redirect.h>
@@ -103,13 +103,16 @@ static int passes(const struct shim_test *t)
 static int wanted(const struct shim_test *t, int n, char **names)
 {
     char full[256];
+    int yes = n == 0;
     snprintf(full, sizeof full, "%s/%s", t->suite, t->name);
     for (int i = 0; i < n; i++)
         if (strcmp(names[i], "--filter") == 0) /* as Criterion's */
             return i + 1 < n && fnmatch(names[i + 1], full, FNM_EXTMATCH) == 0;
+        else if (names[i][0] == '-' && strncmp(full, names[i] + 1, strlen(names[i] + 1)) == 0)
+            return 0;
         else if (strncmp(full, names[i], strlen(names[i])) == 0)
-            return 1;
-    return n == 0;
+            yes = 1;
+    return yes;
 }
 
 int main(int argc, char **argv)
