@@ -142,11 +142,12 @@ many: all
 	@tools/deps test
 	@B=$(B) N=$(or $(N),10000) /usr/bin/python3 tests/integration/many.py $(ARGS)
 
-# Memory, descriptors and disk of each daemon stay as they are (tests/integration/soak.py): 600 s, or SECONDS=7200.
+# Memory, descriptors and disk of each daemon stay as they are (tests/integration/soak.py): 600 s, or SECONDS=7200;
+# REST=5: not at full throttle.
 .PHONY: soak
 soak: all
 	@tools/deps test
-	@B=$(B) SECONDS_TO_SOAK=$(if $(filter command environment,$(origin SECONDS)),$(SECONDS),600) \
+	@B=$(B) REST=$(REST) SECONDS_TO_SOAK=$(if $(filter command environment,$(origin SECONDS)),$(SECONDS),600) \
 	  /usr/bin/python3 tests/integration/soak.py
 
 .PHONY: cli-test docs-test

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Does a cluster stay as it is? make soak [SECONDS=600].
+"""Does a cluster stay as it is? make soak [SECONDS=600] [REST=0].
 
 A few threads live the lives of databases over and over: made, written to and read, a branch grown, written to, restored
 from, dropped, and the database dropped and purged; beside them a database stays and is written to under a short
-retention. Every SAMPLE_S memory, descriptors and disk of each daemon are noted. After the first third, which warms up,
+retention. Each rests for REST seconds between two lives, so that a long run can go on beside other work. Every SAMPLE_S memory, descriptors and disk of each daemon are noted. After the first third, which warms up,
 none may grow: the last third is compared with the second. What may grow is told apart: a timeline that was dropped stays
 in the registries for ever (TOMBSTONE_BYTES of memory and disk each), and the log of the database that stays is not
 truncated by this version. Ends with 1 where something grew, or a statement failed.
@@ -22,6 +22,7 @@ from lib.cluster import BIN, NODES, PAGESERVER, Cluster, Failure, check, run  # 
 from many import descriptors, disk_bytes  # noqa: E402
 
 LIVES = 3  # threads
+REST_S = float(os.environ.get("REST") or 0)
 SAMPLE_S = 2.0
 MEMORY_BYTES, DISK_BYTES, DESCRIPTORS = 8 << 20, 16 << 20, 24  # what the last third may have more
 TOMBSTONE_BYTES = 4096
@@ -78,6 +79,7 @@ class Load:
                 self.wrong.append(f"life{slot}-{n}: {e}")
                 return
             n += 1
+            time.sleep(REST_S)
 
     def steady(self):
         """A database that stays, and is written over."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import time
 
@@ -148,4 +149,28 @@ def pageserver_away(t):
             else:
                 c.start(PAGESERVER)
             catches_up(c, t, writer, rows, lsn, how)
+        writer.close()
+
+
+@test("a pageserver is gone for long (5 s; --slow: an hour) while a program commits 20 to 30 times a second: no commit waits "
+      "for it; back again it is served as above", 4500)
+def pageserver_away_for_long(t):
+    seconds = 3600 if t.slow() else 5
+    with t.cluster() as c:
+        writer = c.connect(timeout=20)
+        writer.execute("CREATE TABLE t(x)")
+        writer.execute("INSERT INTO t VALUES (0)")
+        lsn = json.loads(corallite(c, "log", "shop", "-n", "1", "--json").stdout)[0]["lsn"]
+        c.kill9(PAGESERVER)
+        rows, longest, end = 1, 0.0, time.monotonic() + seconds
+        while time.monotonic() < end:
+            began = time.monotonic()
+            writer.execute("INSERT INTO t VALUES (randomblob(?))", (random.randrange(1, 20000),))
+            longest = max(longest, time.monotonic() - began)
+            rows += 1
+            time.sleep(0.03)
+        check(longest < 2 * SLOWER, f"a commit took {longest:.1f} s")
+        t.note(f"{seconds} s: {rows - 1} commits, the longest {longest * 1000:.0f} ms")
+        c.start(PAGESERVER)
+        catches_up(c, t, writer, rows, lsn, "gone")
         writer.close()
