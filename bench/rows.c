@@ -9,12 +9,11 @@
  *   blob     one row of --bytes random bytes a transaction: as many new pages as they fill
  *   update   one row of the keys 1 .. --rows a transaction, its number changed
  *   read     one row by its key, of the keys 1 .. --rows, each connection warmed by a scan first;
- * with
- *            --hold 1 the process has committed before, so that it holds the lease
+ *            with --hold 1 the process has committed before, so that it holds the lease
  *   query    --sql, which answers one number, --times (1) over, each on a new connection; the time
- * has the opening in it fill     makes --rows rows of --bytes bytes (100), half of them random,
- * 10,000 a transaction count    how many rows there are, and their sum; with --check 1 what
- * integrity_check says
+ *            has the opening in it; and the memory of the process before it closes the last
+ *   fill     makes --rows rows of --bytes bytes (100), half of them random, 10,000 a transaction
+ *   count    how many rows there are, and their sum; with --check 1 what integrity_check says
  *
  * The sum of what the operations return is the sum of k that the table has grown by (insert, batch,
  * blob), how much larger it has become (update), or the number of rows found (read).
@@ -150,14 +149,28 @@ static uint64_t read_once(void *client, uint64_t n)
     return k != 0;
 }
 
+/* Memory of this process that no file stands behind. */
+static long long anonymous_kib(void)
+{
+    char line[200];
+    long long kib = -1;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && kib < 0 && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %lld", &kib) != 1)
+            kib = -1;
+    if (f)
+        fclose(f);
+    return kib;
+}
+
 static int query(void)
 {
     const char *sql = bm_option(argc_, argv_, "--sql", NULL);
     int times = (int)bm_number(argc_, argv_, "--times", 1);
     uint64_t *ns = calloc((size_t)(times > 0 ? times : 1), sizeof *ns), began = bm_now_ns();
     struct bm_result result;
-    char extra[60];
-    long long value = 0;
+    char extra[100];
+    long long value = 0, kib = 0;
     if (sql == NULL || ns == NULL || times < 1)
         bm_die("--sql and --times are wanted");
     for (int i = 0; i < times; i++) {
@@ -165,10 +178,11 @@ static int query(void)
         sqlite3 *db = sq_open();
         value = sq_value(db, sql);
         ns[i] = bm_now_ns() - before;
+        kib = anonymous_kib();
         sqlite3_close(db);
     }
     bm_summarize(ns, (size_t)times, began, bm_now_ns(), &result);
-    snprintf(extra, sizeof extra, "\"value\": %lld", value);
+    snprintf(extra, sizeof extra, "\"value\": %lld, \"anonymous_kib\": %lld", value, kib);
     bm_print(&result, extra);
     free(ns);
     return 0;

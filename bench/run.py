@@ -113,7 +113,7 @@ def chosen(given, groups):
     every = work = [w for g in groups for w in g.WORK if not w.full_only or given.full]
     if given.smoke and not given.only:
         work = [w for w in work if w.smoke]
-    goals = [x for g in groups for x in g.GOALS]
+    goals = [x for g in groups for x in g.GOALS if not x.full_only or given.full]
     if given.only:
         names = {w.name for w in work} | {str(w.row) for w in work}
         for name in given.only:

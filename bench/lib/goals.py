@@ -30,6 +30,7 @@ class Goal:
     sense: str
     bound: float
     unit: str = "x"
+    full_only: bool = False
 
     def met(self, value):
         return value <= self.bound if self.sense == "<=" else value >= self.bound
