@@ -106,8 +106,24 @@ def _ephemeral_range():
     return int(low), int(high)
 
 
+_ours = []
+
+
+def _reserve(port):
+    """While this process lives no other test takes the port, though nobody may listen on it at the moment (a daemon that was
+    stopped and will come back). An abstract address: it leaves no file and ends with the process."""
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        s.bind(f"\0corallite-test-port-{port}")
+    except OSError:
+        s.close()
+        return False
+    _ours.append(s)
+    return True
+
+
 def free_ports(n):
-    """Ports that nobody listens on, outside the range that outgoing connections are given."""
+    """Ports that nobody listens on or will, outside the range that outgoing connections are given."""
     low, high = _ephemeral_range()
     choice = [p for p in range(15000, 60000) if not low <= p <= high] or list(range(15000, 60000))
     ports = []
@@ -118,7 +134,7 @@ def free_ports(n):
                 s.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        if port not in ports:
+        if _reserve(port):
             ports.append(port)
     return ports
 

@@ -192,6 +192,7 @@ Test(snapshot, a_statement_that_may_write_and_only_reads_waits_for_the_tip_too)
 
     sql_do(a, "create table z(v); insert into z values(1)");
     sql_int(c, "select v from z");
+    sqlite3_busy_timeout(c, 5000); /* A, having appended, may not have given its turn back yet */
     t = start_commit(a, "create table seen(v)");
     reader = sql_start(c, "create table if not exists z(v)");
     usleep(150000);
