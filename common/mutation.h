@@ -5,8 +5,9 @@
  * variant that is built with -DCO_MUTATIONS (make mutations) can switch one of them on, one at a
  * time. A mistake that the simulator does not find is a hole in the simulator.
  *
- * Columns: name, text, seeds within which it was found when it was first tried (the limit is four
- * times that), slow (needs many seeds: make mutations-slow).
+ * Columns: name, text, seeds within which it was found when it was first tried (the limit is
+ * sixteen times that, or chance alone would miss one of so many now and then; it costs nothing
+ * where it is found), slow (needs many seeds: make mutations-slow).
  */
 #ifndef CORALLITE_COMMON_MUTATION_H
 #define CORALLITE_COMMON_MUTATION_H

@@ -429,7 +429,7 @@ static int mutations(uint64_t seed, const char *only)
     printf("drawn start: %llu\n", U(seed));
     for (size_t i = 0; i < N_MISTAKES; i++) {
         const struct mistake *m = &mistakes[i];
-        uint64_t need[3], limit = 4 * m->points < 2000 ? 2000 : 4 * m->points;
+        uint64_t need[3], limit = 16ull * m->points;
         bool all = true;
         if (only && strcmp(only, m->name))
             continue;

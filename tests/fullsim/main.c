@@ -302,7 +302,7 @@ static int hunt_all(const struct options *o)
         const struct mistake *m = &mistakes[i];
         struct run_options run = o->run;
         struct outcome out = {0};
-        uint64_t limit = 4 * m->seeds < 40 ? 40 : 4 * m->seeds, need = 0;
+        uint64_t limit = 16 * m->seeds, need = 0;
         double begun = cpu_s();
         if (o->mutation ? strcmp(o->mutation, m->name) != 0 : o->quick && m->seeds > QUICK_SEEDS)
             continue;

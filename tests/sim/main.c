@@ -237,7 +237,7 @@ static int mutations(struct sim *s, const struct options *o)
             (!o->mutation && m->slow && !o->slow)) {
             continue;
         }
-        uint64_t limit = 4 * m->seeds < 40 ? 40 : 4 * m->seeds, need[3], last = 0;
+        uint64_t limit = 16 * (m->seeds < 10 ? 10 : m->seeds), need[3], last = 0;
         bool all = true;
         char why[sizeof s->why] = "";
         double begin = clock_s();
