@@ -85,6 +85,23 @@ static void one_page(const struct bt_file *f, const uint8_t *data, pgno_t pgno)
         (void)!bt_page_child(&page, i, &child);
 }
 
+/* All children at once, within the room that there is; they are those that are told one by one. */
+static void children(const struct bt_file *f, const uint8_t *data, pgno_t pgno)
+{
+    AUTO_FREE pgno_t *out = malloc(f->usable / 7 * sizeof *out);
+    unsigned n = bt_page_children(data, f->usable, pgno, out, f->usable / 7);
+    struct bt_page page;
+    FUZZ_CHECK(n <= f->usable / 7);
+    if (n == 0 || bt_page_open(&page, data, f->usable, pgno))
+        return;
+    FUZZ_CHECK(n == page.n_cells + 1);
+    for (unsigned i = 0; i < n; i++) {
+        pgno_t child;
+        if (bt_page_child(&page, i, &child) == 0)
+            FUZZ_CHECK(child == out[i]);
+    }
+}
+
 static void one_moment(struct moment *m, bool index, pgno_t n_pages)
 {
     struct bt_file f;
@@ -100,7 +117,7 @@ static void one_moment(struct moment *m, bool index, pgno_t n_pages)
             bool found, first;
             pgno_t parent;
             if (bt_file_read(&f, i, exact) == 0)
-                one_page(&f, exact, i);
+                one_page(&f, exact, i), children(&f, exact, i);
             if (index)
                 (void)!bt_seek_key(&f, 2, &by, &key, i, &found);
             else
