@@ -1,6 +1,6 @@
 /*
- * fuzz_btree.c - pages of SQLite's file format, as `corallite diff` and `corallite check` read
- * them: a database is whatever somebody wrote.
+ * fuzz_btree.c - pages of SQLite's file format, as `corallite diff`, `corallite check` and a
+ * compute that asks for pages ahead read them: a database is whatever somebody wrote.
  *
  *   byte 0: page size (512 << bits 0..1), bit 2: a record alone, bit 3: roots of indexes
  *   the rest: half of it the pages of one moment, half of another
@@ -8,6 +8,7 @@
  * What holds: no walk leaves a page, none is without end, and an error has a sentence.
  */
 #include "cli/page_diff.h"
+#include "compute-vfs/ahead.h"
 #include "tests/fuzz/fuzz.h"
 
 #define PAGES_MAX 24u
@@ -102,6 +103,28 @@ static void children(const struct bt_file *f, const uint8_t *data, pgno_t pgno)
     }
 }
 
+/* What a compute makes of pages that it reads: never a page that cannot be asked for. */
+static void ahead(struct bt_file *f, pgno_t n_pages, uint32_t page_size)
+{
+    struct cv_ahead a = {.never = 3};
+    struct cv_wish wish;
+    AUTO_FREE uint8_t *exact = malloc(page_size);
+    pgno_t next = 1;
+    for (unsigned i = 0; i < 4 * n_pages; i++) {
+        pgno_t pgno = i % 2 && next && next <= n_pages ? next : 1 + i * 7 % n_pages;
+        cv_ahead_missed(&a, pgno, n_pages, page_size, &wish);
+        FUZZ_CHECK(wish.n + wish.chain < CV_AHEAD_MAX);
+        for (uint32_t k = 0; k < wish.n; k++)
+            FUZZ_CHECK(wish.also[k] >= 1 && wish.also[k] <= n_pages && wish.also[k] != a.never);
+        if (bt_file_read(f, pgno, exact) != 0)
+            break;
+        next = wish.n ? wish.also[0] : bt_chain_next(exact);
+        cv_ahead_saw(&a, pgno, 8 + i / 16, exact, page_size, n_pages);
+        cv_chain_brought(&a.chain, wish.chain, i % 3 ? wish.chain : 0);
+    }
+    cv_ahead_free(&a);
+}
+
 static void one_moment(struct moment *m, bool index, pgno_t n_pages)
 {
     struct bt_file f;
@@ -112,6 +135,7 @@ static void one_moment(struct moment *m, bool index, pgno_t n_pages)
         struct bt_key by = {.n = 1};
         (void)!bt_each_free(&f, any_page, &free_pages);
         FUZZ_CHECK(free_pages <= n_pages);
+        ahead(&f, n_pages, m->page_size);
         for (pgno_t i = 1; i <= n_pages; i++) {
             struct bt_bounds bounds;
             bool found, first;
