@@ -34,12 +34,12 @@ void cv_ahead_missed(struct cv_ahead *a, pgno_t pgno, uint32_t db_pages, uint32_
     run = cv_run_missed(&a->run, pgno, most);
     out->n = cv_siblings_missed(&a->siblings, pgno, most, out->also, &known, &scan);
     out->chain = cv_chain_missed(&a->chain, pgno, known, most);
-    if (out->chain + 1 >= run && out->chain) {
+    if (out->chain && out->chain + 1 >= run)
         out->n = 0;
-    } else if (!scan) {
+    else
         out->chain = 0;
+    if (!out->chain && !scan)
         for (out->n = 0; out->n + 1 < run; out->n++)
             out->also[out->n] = pgno + out->n + 1;
-    }
     keep_possible(a, db_pages, out);
 }

@@ -54,6 +54,7 @@ static bool add(struct batch *b, pgno_t pgno, uint32_t page_size)
 {
     struct cv_version *v = cv_version_new(pgno, page_size);
 
+    co_assert(b->n < CV_AHEAD_MAX);
     if (!v)
         return false;
     b->version[b->n] = v;

@@ -78,6 +78,24 @@ Test(ahead, chain_or_file, .init = begin, .fini = end)
     cr_assert_eq(wish.chain, 0);
 }
 
+/* One guess at a time, also for a page that is a child here and the next of a chain there, in the
+ * middle of a run. */
+Test(ahead, one_guess_at_a_time, .init = begin, .fini = end)
+{
+    pgno_t child[200];
+    for (unsigned i = 0; i < 200; i++)
+        child[i] = 1000 + i;
+
+    saw_inner(3, child, 200);
+    for (unsigned k = 0; k < 200;) {
+        make_link(page, child[k]);
+        cv_ahead_saw(&a, 700, 8, page, TREE_PAGE, PAGES);
+        a.run.end = k ? child[k] : 90000, a.run.n = 64;
+        k += miss(child[k]) + 1;
+        cr_assert(wish.n == 0 || wish.chain == 0);
+    }
+}
+
 /* A page may say anything: what comes out are pages of the database, and not SQLite's lock page. */
 Test(ahead, a_hostile_page, .init = begin, .fini = end)
 {
