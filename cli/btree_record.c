@@ -1,6 +1,6 @@
 #include "cli/btree_record.h"
 
-#include "cli/btree_page.h"
+#include "proto/btree_page.h"
 
 static int bad_record(const char *what)
 {

@@ -9,7 +9,7 @@
 #ifndef CORALLITE_CLI_BTREE_SEEK_H
 #define CORALLITE_CLI_BTREE_SEEK_H
 
-#include "cli/btree_page.h"
+#include "proto/btree_page.h"
 #include "cli/btree_record.h"
 
 #define BT_DEPTH_MAX 20 /* SQLite's own limit */

@@ -1,45 +1,45 @@
 #include "compute-vfs/ahead.h"
 
-#include <stdbool.h>
-
-static bool continues(pgno_t end, pgno_t pgno)
+void cv_ahead_free(struct cv_ahead *a)
 {
-    return end != 0 && pgno >= end && pgno - end <= CV_AHEAD_GAP;
+    cv_siblings_free(&a->siblings);
 }
 
-uint32_t cv_ahead_missed(struct cv_ahead *a, pgno_t pgno, uint32_t db_pages, uint32_t page_size)
+void cv_ahead_saw(struct cv_ahead *a, pgno_t pgno, lsn_t version, const uint8_t *data,
+                  uint32_t page_size, uint32_t db_pages)
 {
-    uint32_t most = CV_AHEAD_MAX_BYTES / page_size, n = 1;
-
-    if (continues(a->end, pgno)) {
-        n = a->n * 2;
-    } else if (continues(a->other, pgno)) {
-        n = 2;
-        a->other = 0;
-    } else {
-        a->first = 0;
-        a->other = pgno + 1;
-        if (a->end == 0)
-            a->end = a->other, a->other = 0, a->n = 1;
-        return 1;
-    }
-    if (most > CV_AHEAD_MAX)
-        most = CV_AHEAD_MAX;
-    n = n > most ? most : n;
-    if (pgno >= db_pages)
-        n = 1;
-    else if (n > db_pages - pgno + 1)
-        n = db_pages - pgno + 1;
-    if (pgno < a->never && n > a->never - pgno)
-        n = a->never - pgno;
-    a->first = pgno;
-    return n > 0 ? n : 1;
+    cv_run_saw(&a->run, pgno);
+    cv_siblings_saw(&a->siblings, pgno, version, data, page_size);
+    cv_chain_saw(&a->chain, pgno, data, db_pages);
 }
 
-void cv_ahead_asked(struct cv_ahead *a, uint32_t n)
+/* Whatever a page says its children are: what may be asked for is kept. */
+static void keep_possible(const struct cv_ahead *a, uint32_t db_pages, struct cv_wish *w)
 {
-    if (a->first == 0 || n == 0)
-        return; /* a miss that belongs to no run */
-    a->end = a->first + n;
-    a->n = n;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < w->n; i++)
+        if (w->also[i] != 0 && w->also[i] <= db_pages && w->also[i] != a->never)
+            w->also[n++] = w->also[i];
+    w->n = n;
+}
+
+void cv_ahead_missed(struct cv_ahead *a, pgno_t pgno, uint32_t db_pages, uint32_t page_size,
+                     struct cv_wish *out)
+{
+    uint32_t most = CV_AHEAD_MAX_BYTES / page_size, run;
+    bool known, scan;
+
+    most = most > CV_AHEAD_MAX ? CV_AHEAD_MAX : most;
+    run = cv_run_missed(&a->run, pgno, most);
+    out->n = cv_siblings_missed(&a->siblings, pgno, most, out->also, &known, &scan);
+    out->chain = cv_chain_missed(&a->chain, pgno, known, most);
+    if (out->chain && out->chain + 1 >= run)
+        out->n = 0;
+    else
+        out->chain = 0;
+    if (!out->chain && !scan)
+        for (out->n = 0; out->n + 1 < run; out->n++)
+            out->also[out->n] = pgno + out->n + 1;
+    keep_possible(a, db_pages, out);
 }

@@ -285,6 +285,12 @@ pgno_t cv_version_pgno(const struct cv_version *v)
     return v->pgno;
 }
 
+void cv_version_set_pgno(struct cv_version *v, pgno_t pgno)
+{
+    co_assert(v->pgno == 0);
+    v->pgno = pgno;
+}
+
 void cv_version_free(struct cv_version *v)
 {
     free(v);

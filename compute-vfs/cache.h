@@ -56,6 +56,8 @@ void cv_cache_begin(struct cv_cache *c, lsn_t lsn);
 struct cv_version *cv_version_new(pgno_t pgno, uint32_t size);
 uint8_t *cv_version_data(struct cv_version *v);
 pgno_t cv_version_pgno(const struct cv_version *v);
+/* Of one that was made for page 0, which is none: whose it is is known now. */
+void cv_version_set_pgno(struct cv_version *v, pgno_t pgno);
 void cv_version_free(struct cv_version *v);
 
 /* Copies the version valid at `lsn` to out[size] and tells its LSN. false: a miss. */

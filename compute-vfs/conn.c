@@ -319,6 +319,7 @@ void cv_conn_close(struct cv_conn *c)
     cv_commit_free(&c->commit);
     cv_walbuf_free(&c->wal);
     cv_shm_free(&c->shm);
+    cv_ahead_free(&c->ahead);
     free(c);
 }
 

@@ -61,7 +61,7 @@ struct cv_branch {
 };
 
 struct cv_page {
-    pgno_t pgno;   /* in: wanted */
+    pgno_t pgno;   /* in: wanted; 0: the next of the chain behind the one before. Out: its number */
     int status;    /* CO_OK; CO_ERR_NOT_FOUND: beyond the end at that LSN; CO_ERR_CORRUPT */
     lsn_t lsn;     /* of the version */
     uint32_t crc;  /* checked against the bytes by this layer */
@@ -94,7 +94,9 @@ struct cv_pages_ops {
     /* Creates the database with branch main (or opens it if somebody was faster). */
     int (*create)(struct cv_pages *p, const char *db, uint32_t timeout_ms, struct cv_timeline *out);
     /* Pages at `lsn`; `not_modified_since`: having ingested this far is enough. n <= 256. 0 when
-     * every page has a status. */
+     * every page has a status. Those of a chain come last and behind one with a number; they are as
+     * the pageserver has them, which may have got no further than not_modified_since, and where it
+     * sends none the status is CO_ERR_NOT_FOUND and the number 0. */
     int (*get)(struct cv_pages *p, const struct co_id *timeline, lsn_t lsn,
                lsn_t not_modified_since, uint32_t page_size, struct cv_page *pages, uint32_t n,
                uint32_t timeout_ms);

@@ -152,11 +152,13 @@ static int pages_create(struct cv_pages *p, const char *db, uint32_t timeout_ms,
 /* -- pages --------------------------------------------------------------------------------------
  */
 
-/* Which of the caller's pages one request asks for. */
+/* Which of the caller's pages one request asks for, and how many of the chain behind them. */
 struct batch {
     uint32_t index[CO_GETPAGES_MAX];
     uint32_t pgno[CO_GETPAGES_MAX];
     uint32_t n;
+    struct cv_page *chain;
+    uint32_t n_chain;
 };
 
 static void gather(const struct cv_page *pages, uint32_t n, struct batch *batch)
@@ -181,10 +183,10 @@ static int check_reply(const struct cv_pageserver *ps, const Corallite__GetPages
         return malformed(ps, "pages of another timeline");
     if (got->lsn != asked->lsn)
         return malformed(ps, "pages of another moment");
-    if (got->n_pages != asked->n_pages)
+    if (got->n_pages < asked->n_pages || got->n_pages - asked->n_pages > asked->chain)
         return malformed(ps, "another number of pages than was asked for");
     for (size_t i = 0; i < got->n_pages; i++) {
-        if (got->pages[i]->pgno != asked->pages[i])
+        if (i < asked->n_pages ? got->pages[i]->pgno != asked->pages[i] : !got->pages[i]->pgno)
             return malformed(ps, "other pages than were asked for");
         bytes += got->pages[i]->status == CO_OK ? page_size : 0;
     }
@@ -240,6 +242,8 @@ static int get_batch(struct cv_pageserver *ps, Corallite__GetPages *get, uint32_
 
     get->n_pages = batch->n;
     get->pages = (uint32_t *)batch->pgno;
+    get->has_chain = batch->n_chain > 0;
+    get->chain = batch->n_chain;
     *progress = false;
     int rc = cv_pageserver_ask(ps, &a, end_us);
     if (rc == 0)
@@ -247,8 +251,10 @@ static int get_batch(struct cv_pageserver *ps, Corallite__GetPages *get, uint32_
     if (rc == 0) {
         const Corallite__Pages *got = a.reply;
         const uint8_t *bytes = a.payload.data;
-        for (uint32_t i = 0; i < batch->n; i++) {
-            struct cv_page *to = &pages[batch->index[i]];
+        for (uint32_t i = 0; i < got->n_pages; i++) {
+            struct cv_page *to =
+                i < batch->n ? &pages[batch->index[i]] : &batch->chain[i - batch->n];
+            to->pgno = got->pages[i]->pgno;
             take_page(ps, got->pages[i], get->lsn, bytes, page_size, to);
             *progress = *progress || to->status != CO_ERR_AGAIN;
             bytes += got->pages[i]->status == CO_OK ? page_size : 0;
@@ -272,9 +278,15 @@ static int pages_get(struct cv_pages *p, const struct co_id *timeline, lsn_t lsn
     get.timeline = msg_bytes16(timeline->b);
     get.lsn = lsn;
     get.not_modified_since = not_modified_since;
+    batch.n_chain = 0;
+    while (n > 1 && pages[n - 1].pgno == 0) {
+        pages[--n].status = CO_ERR_NOT_FOUND;
+        batch.n_chain++;
+    }
+    batch.chain = pages + n;
     for (uint32_t i = 0; i < n; i++)
         pages[i].status = CO_ERR_AGAIN;
-    for (gather(pages, n, &batch); batch.n > 0; gather(pages, n, &batch)) {
+    for (gather(pages, n, &batch); batch.n > 0; gather(pages, n, &batch), batch.n_chain = 0) {
         bool progress;
         int rc = get_batch(ps, &get, page_size, pages, &batch, end_us, &progress);
         if (rc != 0)

@@ -1,8 +1,9 @@
 /*
- * read.c - a page as of a snapshot: from the cache, or from the pageserver, and then with its
- * neighbours when they are likely to be read next (ahead.h). Those go to the cache only. A
- * neighbour is asked for only if it is not cached and the pageserver needs to have got no further
- * for it than for the page that is waited for; one that cannot be had is nothing.
+ * read.c - a page as of a snapshot: from the cache, or from the pageserver, and then with those
+ * that are likely to be read next (ahead.h). Those go to the cache only. One is asked for only if
+ * it is not cached and the pageserver needs to have got no further for it than for the page that is
+ * waited for; of a chain, whose pages nobody knows before they are there, the same decides whether
+ * one is kept. One that cannot be had is nothing.
  */
 #include <string.h>
 
@@ -34,7 +35,7 @@ static int check_page(const struct cv_database *db, const struct cv_page *page, 
     return 0;
 }
 
-/* One request: the page that is wanted, and then its neighbours. */
+/* One request: the page that is wanted, and then what comes along. */
 struct batch {
     struct cv_version *version[CV_AHEAD_MAX];
     struct cv_page page[CV_AHEAD_MAX];
@@ -48,11 +49,12 @@ static void drop(struct batch *b)
         cv_version_free(b->version[i]);
 }
 
-/* Without memory for a neighbour there are fewer. */
+/* pgno 0: the next of the chain. Without memory for what comes along there is less of it. */
 static bool add(struct batch *b, pgno_t pgno, uint32_t page_size)
 {
     struct cv_version *v = cv_version_new(pgno, page_size);
 
+    co_assert(b->n < CV_AHEAD_MAX);
     if (!v)
         return false;
     b->version[b->n] = v;
@@ -85,6 +87,20 @@ static int check_history(struct cv_database *db, const struct cv_handle *h, lsn_
     return h && h->dead ? dead(db) : 0;
 }
 
+/* What came along as part of a chain: is it what would have been asked for, had it been known? Lock
+ * held. */
+static bool is_sound(struct cv_database *db, const struct batch *b, uint32_t i,
+                     const struct cv_snapshot *snapshot)
+{
+    pgno_t pgno = b->page[i].pgno;
+
+    if (cv_version_pgno(b->version[i]) != 0)
+        return true; /* it was known */
+    cv_version_set_pgno(b->version[i], pgno);
+    return pgno != 0 && pgno <= snapshot->db_pages &&
+           cv_cache_not_modified_since(db->cache, pgno, snapshot->lsn) <= b->since;
+}
+
 static int fetch(struct cv_database *db, const struct cv_handle *h,
                  const struct cv_snapshot *snapshot, struct batch *b, uint8_t *out,
                  uint32_t page_size, uint32_t timeout_ms)
@@ -107,7 +123,8 @@ static int fetch(struct cv_database *db, const struct cv_handle *h,
     cv_waited(db, CV_FOR_PAGES, began);
     bool kept = snapshot->epoch == db->epoch || snapshot->lsn <= db->known.txn;
     for (uint32_t i = 0; i < b->n; i++) {
-        if (kept && b->page[i].status == 0 && b->page[i].lsn <= snapshot->lsn)
+        if (kept && b->page[i].status == 0 && b->page[i].lsn <= snapshot->lsn &&
+            is_sound(db, b, i, snapshot))
             cv_cache_fetched(db->cache, b->version[i], b->page[i].lsn, snapshot->lsn);
         else
             cv_version_free(b->version[i]);
@@ -117,35 +134,64 @@ static int fetch(struct cv_database *db, const struct cv_handle *h,
     return 0;
 }
 
+/* The page, and with it what the guess allows. Lock held. */
+static bool gather(struct cv_database *db, const struct cv_snapshot *snapshot, pgno_t pgno,
+                   const struct cv_wish *wish, uint8_t *scratch, uint32_t page_size,
+                   struct batch *b)
+{
+    b->since = cv_cache_not_modified_since(db->cache, pgno, snapshot->lsn);
+    if (!add(b, pgno, page_size))
+        return false;
+    for (uint32_t i = 0; i < wish->n; i++)
+        if (is_useful(db, wish->also[i], snapshot->lsn, b->since, scratch, page_size) &&
+            !add(b, wish->also[i], page_size))
+            break;
+    for (uint32_t i = 0; i < wish->chain && add(b, 0, page_size); i++)
+        ;
+    return true;
+}
+
+/* So many pages of a chain came. */
+static uint32_t came(const struct batch *b, const struct cv_wish *wish)
+{
+    uint32_t n = 0;
+
+    while (n < wish->chain && n + 1 < b->n && b->page[n + 1].status == 0)
+        n++;
+    return n;
+}
+
 int cv_database_read_page(struct cv_database *db, struct cv_handle *h, struct cv_ahead *ahead,
                           const struct cv_snapshot *snapshot, pgno_t pgno, uint8_t *out,
                           uint32_t page_size, uint32_t timeout_ms)
 {
     struct batch b = {.n = 0};
+    struct cv_wish wish = {.n = 0};
     lsn_t version_lsn;
     bool hit, is_dead, memory = true;
+    int rc = 0;
 
     co_assert(snapshot->lsn != LSN_NONE);
     pthread_mutex_lock(&db->lock);
     is_dead = h && h->dead;
     hit = !is_dead && cv_cache_get(db->cache, pgno, snapshot->lsn, out, page_size, &version_lsn);
     if (!is_dead && !hit) {
-        uint32_t n = cv_ahead_missed(ahead, pgno, snapshot->db_pages, page_size);
-
-        b.since = cv_cache_not_modified_since(db->cache, pgno, snapshot->lsn);
-        memory = add(&b, pgno, page_size);
-        for (uint32_t i = 1; memory && i < n; i++)
-            if (!is_useful(db, pgno + i, snapshot->lsn, b.since, out, page_size) ||
-                !add(&b, pgno + i, page_size))
-                break;
-        cv_ahead_asked(ahead, b.n);
+        cv_ahead_missed(ahead, pgno, snapshot->db_pages, page_size, &wish);
+        memory = gather(db, snapshot, pgno, &wish, out, page_size, &b);
     }
     pthread_mutex_unlock(&db->lock);
     if (is_dead)
         return dead(db);
-    if (hit)
-        return 0;
     if (!memory)
         return co_fail(CO_ERR_NOMEM, "no memory for a page");
-    return fetch(db, h, snapshot, &b, out, page_size, timeout_ms);
+    if (!hit) {
+        rc = fetch(db, h, snapshot, &b, out, page_size, timeout_ms);
+        version_lsn = b.page[0].lsn;
+    }
+    if (rc)
+        return rc;
+    cv_ahead_saw(ahead, pgno, version_lsn, out, page_size, snapshot->db_pages);
+    if (wish.chain)
+        cv_chain_brought(&ahead->chain, wish.chain, came(&b, &wish));
+    return 0;
 }

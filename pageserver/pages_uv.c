@@ -16,6 +16,7 @@
 #include "common/clock_file.h"
 #include "common/log.h"
 #include "pageserver/server_uv.h"
+#include "proto/btree_page.h"
 #include "proto/message.h"
 #include "proto/peer_metrics.h"
 #include "proto/unpack.h"
@@ -35,7 +36,8 @@ struct read_request {
     lsn_t since;  /* CHANGES_SINCE */
     lsn_t need;   /* last-record LSN that the answer needs */
     uint32_t deadline_ms;
-    uint32_t n; /* GET_PAGES */
+    uint32_t n;     /* GET_PAGES */
+    uint32_t chain; /* so many more behind the last of them; n + chain <= CO_GETPAGES_MAX */
     pgno_t pgnos[CO_GETPAGES_MAX];
 };
 
@@ -114,7 +116,7 @@ static int commit_at(struct ps_server *s, const struct read_request *r, struct p
 /* Empty, with room for all pages; NULL with a sentence: no memory. */
 static struct ps_page_reply *begin_reply(struct ps_server *s, const struct read_request *r)
 {
-    size_t bytes = (size_t)r->n * r->tl->chain.page_size;
+    size_t bytes = (size_t)(r->n + r->chain) * r->tl->chain.page_size;
     if (bytes > CO_FRAME_PAGES_MAX_BYTES)
         bytes = CO_FRAME_PAGES_MAX_BYTES;
     if (!s->reply)
@@ -125,6 +127,36 @@ static struct ps_page_reply *begin_reply(struct ps_server *s, const struct read_
     }
     s->reply->payload.len = 0;
     return co_buf_reserve(&s->reply->payload, bytes) ? NULL : s->reply;
+}
+
+static void begin_page(struct ps_page_reply *reply, uint32_t i, pgno_t pgno)
+{
+    Corallite__Pages__Page *page = reply->list[i] = &reply->page[i];
+    corallite__pages__page__init(page);
+    page->has_pgno = page->has_status = 1;
+    page->pgno = pgno;
+}
+
+/* The pages that come along, behind the last that was asked for: each is named by the one before.
+ * Whatever a page says is a number to look up at most, and r->chain bounds how often. Returns how
+ * many there are. */
+static uint32_t follow_chain(struct ps_server *s, const struct read_request *r,
+                             const struct ps_commit *at, struct ps_page_reply *reply)
+{
+    uint32_t size = r->tl->chain.page_size, n = 0;
+    while (n < r->chain && reply->page[r->n + n - 1].status == CO_OK) {
+        pgno_t next = bt_chain_next(reply->payload.data + reply->payload.len - size);
+        if (next == 0 || next > at->db_pages || is_lock_page(next, size))
+            break;
+        begin_page(reply, r->n + n, next);
+        Corallite__Pages__Page *page = &reply->page[r->n + n];
+        page->status = read_page(s, r, next, at, reply, page);
+        if (page->status != CO_OK)
+            break;
+        n++;
+    }
+    co_metric_add(&ps_m_pages, n);
+    return n;
 }
 
 static int answer_pages(struct ps_session *session, const struct read_request *r)
@@ -138,10 +170,8 @@ static int answer_pages(struct ps_session *session, const struct read_request *r
     Corallite__Pages *w = &reply->wire;
     corallite__pages__init(w);
     for (uint32_t i = 0; i < r->n; i++) {
-        Corallite__Pages__Page *page = reply->list[i] = &reply->page[i];
-        corallite__pages__page__init(page);
-        page->has_pgno = page->has_status = 1;
-        page->pgno = r->pgnos[i];
+        begin_page(reply, i, r->pgnos[i]);
+        Corallite__Pages__Page *page = &reply->page[i];
         page->status = read_page(s, r, r->pgnos[i], &at, reply, page);
         co_metric_add(&ps_m_pages, page->status == 0);
     }
@@ -149,7 +179,7 @@ static int answer_pages(struct ps_session *session, const struct read_request *r
     w->timeline = msg_bytes16(r->tl->meta.id.b);
     w->lsn = r->lsn;
     w->page_size = r->tl->chain.page_size;
-    w->n_pages = r->n;
+    w->n_pages = r->n + follow_chain(s, r, &at, reply);
     w->pages = reply->list;
     if (reply->payload.len > SMALL_BYTES)
         peer_send_take(session->peer, FRAME_PAGES, r->request, &w->base, &reply->payload);
@@ -405,6 +435,7 @@ static int read_get(struct ps_server *s, const Corallite__GetPages *m, struct re
     if (m->lsn == 0)
         return co_fail(CO_ERR_INVAL, "a request for pages names the LSN of its snapshot");
     r->n = (uint32_t)m->n_pages;
+    r->chain = m->chain < CO_GETPAGES_MAX - r->n ? m->chain : CO_GETPAGES_MAX - r->n;
     r->lsn = m->lsn;
     r->need = m->has_not_modified_since && m->not_modified_since < m->lsn ? m->not_modified_since
                                                                           : m->lsn;

@@ -110,6 +110,7 @@ bool fault_now(enum fault f);
     X(PAST_READ, "a page of the past was read")                                                    \
     X(BRANCH_READ, "a branch read a page of its ancestor")                                         \
     X(BRANCH_WRITE, "a branch was written to")                                                     \
+    X(CHAIN, "pages of a chain came along")                                                        \
     X(DELTA, "a page was committed as a delta")                                                    \
     X(DELTA_OF_ANCESTOR, "a delta was built on a version of the ancestor")                         \
     X(TWO_TERMS, "a commit followed one of an older term")                                         \

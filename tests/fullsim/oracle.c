@@ -682,6 +682,15 @@ int __wrap_cv_database_read_page(struct cv_database *db, struct cv_handle *h,
               (unsigned long long)whose(t, pgno, out, page_size));
 }
 
+void __real_cv_chain_brought(struct cv_chain *c, uint32_t asked, uint32_t came);
+void __wrap_cv_chain_brought(struct cv_chain *c, uint32_t asked, uint32_t came);
+void __wrap_cv_chain_brought(struct cv_chain *c, uint32_t asked, uint32_t came)
+{
+    if (came)
+        probe(P_CHAIN);
+    __real_cv_chain_brought(c, asked, came);
+}
+
 int __real_ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pgno, lsn_t lsn,
                        uint32_t page_size, uint8_t *out, lsn_t *version, uint32_t *crc);
 int __wrap_ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pgno, lsn_t lsn,

@@ -1,6 +1,6 @@
 /*
- * fuzz_btree.c - pages of SQLite's file format, as `corallite diff` and `corallite check` read
- * them: a database is whatever somebody wrote.
+ * fuzz_btree.c - pages of SQLite's file format, as `corallite diff`, `corallite check` and a
+ * compute that asks for pages ahead read them: a database is whatever somebody wrote.
  *
  *   byte 0: page size (512 << bits 0..1), bit 2: a record alone, bit 3: roots of indexes
  *   the rest: half of it the pages of one moment, half of another
@@ -8,6 +8,7 @@
  * What holds: no walk leaves a page, none is without end, and an error has a sentence.
  */
 #include "cli/page_diff.h"
+#include "compute-vfs/ahead.h"
 #include "tests/fuzz/fuzz.h"
 
 #define PAGES_MAX 24u
@@ -85,6 +86,45 @@ static void one_page(const struct bt_file *f, const uint8_t *data, pgno_t pgno)
         (void)!bt_page_child(&page, i, &child);
 }
 
+/* All children at once, within the room that there is; they are those that are told one by one. */
+static void children(const struct bt_file *f, const uint8_t *data, pgno_t pgno)
+{
+    AUTO_FREE pgno_t *out = malloc(f->usable / 7 * sizeof *out);
+    unsigned n = bt_page_children(data, f->usable, pgno, out, f->usable / 7);
+    struct bt_page page;
+    FUZZ_CHECK(n <= f->usable / 7);
+    if (n == 0 || bt_page_open(&page, data, f->usable, pgno))
+        return;
+    FUZZ_CHECK(n == page.n_cells + 1);
+    for (unsigned i = 0; i < n; i++) {
+        pgno_t child;
+        if (bt_page_child(&page, i, &child) == 0)
+            FUZZ_CHECK(child == out[i]);
+    }
+}
+
+/* What a compute makes of pages that it reads: never a page that cannot be asked for. */
+static void ahead(struct bt_file *f, pgno_t n_pages, uint32_t page_size)
+{
+    struct cv_ahead a = {.never = 3};
+    struct cv_wish wish;
+    AUTO_FREE uint8_t *exact = malloc(page_size);
+    pgno_t next = 1;
+    for (unsigned i = 0; i < 4 * n_pages; i++) {
+        pgno_t pgno = i % 2 && next && next <= n_pages ? next : 1 + i * 7 % n_pages;
+        cv_ahead_missed(&a, pgno, n_pages, page_size, &wish);
+        FUZZ_CHECK(wish.n + wish.chain < CV_AHEAD_MAX);
+        for (uint32_t k = 0; k < wish.n; k++)
+            FUZZ_CHECK(wish.also[k] >= 1 && wish.also[k] <= n_pages && wish.also[k] != a.never);
+        if (bt_file_read(f, pgno, exact) != 0)
+            break;
+        next = wish.n ? wish.also[0] : bt_chain_next(exact);
+        cv_ahead_saw(&a, pgno, 8 + i / 16, exact, page_size, n_pages);
+        cv_chain_brought(&a.chain, wish.chain, i % 3 ? wish.chain : 0);
+    }
+    cv_ahead_free(&a);
+}
+
 static void one_moment(struct moment *m, bool index, pgno_t n_pages)
 {
     struct bt_file f;
@@ -95,12 +135,13 @@ static void one_moment(struct moment *m, bool index, pgno_t n_pages)
         struct bt_key by = {.n = 1};
         (void)!bt_each_free(&f, any_page, &free_pages);
         FUZZ_CHECK(free_pages <= n_pages);
+        ahead(&f, n_pages, m->page_size);
         for (pgno_t i = 1; i <= n_pages; i++) {
             struct bt_bounds bounds;
             bool found, first;
             pgno_t parent;
             if (bt_file_read(&f, i, exact) == 0)
-                one_page(&f, exact, i);
+                one_page(&f, exact, i), children(&f, exact, i);
             if (index)
                 (void)!bt_seek_key(&f, 2, &by, &key, i, &found);
             else

@@ -30,7 +30,7 @@ if not hasattr(sqlite3.Connection, "enable_load_extension") and sys.executable !
 
 from lib import cluster, registry  # noqa: E402
 
-MODULES = ("test_shell", "test_failures", "test_writers", "test_figures", "test_wrong_input",
+MODULES = ("test_shell", "test_failures", "test_writers", "test_figures", "test_scans", "test_wrong_input",
            "test_differential", "test_proxy", "test_chaos", "test_gc", "test_pace", "test_edges", "test_branches",
            "test_moments",
            "test_concurrency", "test_http", "test_diff", "test_stock", "test_pragmas", "test_sizes",

@@ -1,5 +1,6 @@
 """Processes of the tests: workers.py NAME ARGS... They open the cluster of CORALLITE_SERVER."""
 
+import json
 import os
 import random
 import signal
@@ -167,6 +168,15 @@ def point_query(key):
         if name.startswith("pageserver_"):
             say(name, value)
     say(".")
+    sys.stdin.readline()
+
+
+def one_query(sql, parameters):
+    """The first value of the answer, and how long it took from the open on, ms; then waits until it is told to end."""
+    begun = time.monotonic()
+    db = connect(timeout=60.0)
+    value = db.execute(sql, json.loads(parameters)).fetchone()[0]
+    say(value, (time.monotonic() - begun) * 1000)
     sys.stdin.readline()
 
 

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/btree_page.h"
+#include "proto/btree_page.h"
 #include "cli/btree_record.h"
 #include "cli/btree_seek.h"
 

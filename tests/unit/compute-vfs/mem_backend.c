@@ -9,6 +9,7 @@
 
 #include "common/assert.h"
 #include "common/clock_file.h"
+#include "proto/btree_page.h"
 #include "proto/changes.h"
 #include "proto/when.h"
 
@@ -744,6 +745,7 @@ static int wait_for_ingest(struct mem_db *db, lsn_t lsn, uint32_t timeout_ms)
     while (db->ingested < lsn) {
         if (!mem.hold_ingest)
             db->ingested = db->end;
+        mem_count.lags += db->ingested < lsn;
         if (db->ingested < lsn && !wait_ms(until))
             return co_fail(CO_ERR_LAG, "the pageserver has %llx, wanted is %llx",
                            (unsigned long long)db->ingested, (unsigned long long)lsn);
@@ -759,7 +761,6 @@ static int pages_get(struct cv_pages *p, const struct co_id *timeline, lsn_t lsn
 
     (void)p;
     mem_count.gets++;
-    mem_count.pages += n;
     if (mem.fail_get)
         return co_fail(mem.fail_get, "the pageserver at 127.0.0.1:1 does not answer");
     pthread_mutex_lock(&G);
@@ -767,11 +768,15 @@ static int pages_get(struct cv_pages *p, const struct co_id *timeline, lsn_t lsn
     co_assert(since <= lsn && page_size == db->page_size);
     rc = wait_for_ingest(db, since, timeout_ms);
     for (uint32_t i = 0; !rc && i < n; i++) {
+        bool chain = pages[i].pgno == 0;
+        if (chain && pages[i - 1].status == CO_OK && !mem.no_chains)
+            pages[i].pgno = bt_chain_next(pages[i - 1].data);
         /* it answers with what it has ingested, as the real one does */
         struct page_version *v =
             version_at(db, pages[i].pgno, lsn < db->ingested ? lsn : db->ingested);
 
         pages[i].status = v ? CO_OK : CO_ERR_NOT_FOUND;
+        mem_count.pages += !chain || v;
         if (v) {
             pages[i].lsn = v->lsn;
             memcpy(pages[i].data, v->data, page_size);

@@ -36,13 +36,14 @@ struct mem_switches {
     atomic_bool wait_at_lead;   /* somebody waits for a lease before lead() has returned it */
     atomic_bool follow;         /* records come with a position */
     atomic_bool follow_damaged; /* and the last one is not what it was */
+    atomic_bool no_chains;      /* a pageserver of before: it sends no pages of a chain along */
     atomic_bool lag_events;     /* durable is not told, though it is */
 };
 extern struct mem_switches mem;
 
 struct mem_counts {
-    atomic_uint opens, creates, gets, pages, changes, positions, leads, appends, spilled, releases,
-        writings, abandons, resolves, logs, logged;
+    atomic_uint opens, creates, gets, pages, lags /* waits for ingest, or more */, changes,
+        positions, leads, appends, spilled, releases, writings, abandons, resolves, logs, logged;
 };
 extern struct mem_counts mem_count;
 

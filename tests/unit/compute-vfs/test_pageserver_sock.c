@@ -26,6 +26,8 @@ enum lie {
     WRONG_SIZE,
     FEWER_PAGES,
     ALWAYS_AGAIN,
+    MORE_PAGES,   /* one more than was asked for, of a chain too */
+    NO_SUCH_PAGE, /* in the chain: page 0 */
 };
 
 static struct {
@@ -38,6 +40,8 @@ static struct {
     unsigned swallow;    /* so many requests are never answered */
     unsigned creating;   /* so many opens find the database being created */
     pgno_t corrupt;
+    unsigned chain_ends; /* behind so many pages; 0: the server knows nothing of chains */
+    uint32_t chain_asked;
     char database_id[3][16];
     unsigned creates;
     uint32_t deadline_ms;
@@ -64,8 +68,12 @@ static void answer_pages(struct fake_conn *c, const struct frame_header *frame, 
     unsigned sent = 0;
 
     fx.deadline_ms = get->deadline_ms;
-    for (size_t i = 0; i < get->n_pages; i++) {
-        pgno_t pgno = get->pages[i];
+    fx.chain_asked = get->chain;
+    size_t more = get->chain < fx.chain_ends ? get->chain : fx.chain_ends;
+    if (fx.lie == MORE_PAGES)
+        more = get->chain + 1;
+    for (size_t i = 0; i < get->n_pages + more; i++) {
+        pgno_t pgno = i < get->n_pages ? get->pages[i] : page[i - 1].pgno + 5;
         corallite__pages__page__init(&page[i]);
         list[i] = &page[i];
         page[i].has_pgno = page[i].has_status = page[i].has_lsn = page[i].has_crc = 1;
@@ -98,7 +106,9 @@ static void answer_pages(struct fake_conn *c, const struct frame_header *frame, 
         reply.timeline.data[3] ^= 1;
     reply.lsn = get->lsn + (fx.lie == WRONG_LSN ? 8 : 0);
     reply.page_size = fx.lie == WRONG_SIZE ? 512 : PAGE;
-    reply.n_pages = get->n_pages - (fx.lie == FEWER_PAGES);
+    if (fx.lie == NO_SUCH_PAGE)
+        page[get->n_pages].pgno = 0;
+    reply.n_pages = get->n_pages + more - (fx.lie == FEWER_PAGES);
     reply.pages = list;
     fake_send(c, FRAME_PAGES, frame->request_id, &reply.base, co_buf_span(&payload));
     co_buf_free(&payload);
@@ -412,6 +422,69 @@ Test(pageserver_sock, answers_that_do_not_fit_the_question_are_refused)
     fx.lie = HONEST;
     cr_assert_eq(get(p, 10, 3, 1000), 0, "and none of them does harm to the next question");
     assert_good(p, 3);
+}
+
+/* As get(), the last `chain` of them by the chain. */
+static int get_chain(struct cv_page *p, pgno_t first, uint32_t n, uint32_t chain)
+{
+    memset(p, 0, (n + chain) * sizeof *p);
+    for (uint32_t i = 0; i < n + chain; i++) {
+        p[i].pgno = i < n ? first + i : 0;
+        p[i].data = room[i];
+    }
+    memset(room, 0, sizeof room);
+    return pages->ops->get(pages, &timeline, 8192, 4096, PAGE, p, n + chain, 1000);
+}
+
+Test(pageserver_sock, pages_of_a_chain_come_along)
+{
+    /* pages.h: their numbers are told; where there are none the status is NOT_FOUND */
+    struct cv_page p[20];
+
+    fx.chain_ends = 4;
+    cr_assert_eq(get_chain(p, 10, 2, 6), 0, "%s", co_sentence());
+    cr_assert_eq(fx.requests, 1);
+    assert_good(p, 6);
+    for (uint32_t i = 2; i < 6; i++)
+        cr_assert_eq(p[i].pgno, 11 + 5 * (i - 1));
+    for (uint32_t i = 6; i < 8; i++)
+        cr_assert(p[i].pgno == 0 && p[i].status == CO_ERR_NOT_FOUND);
+    cr_assert_eq(get_chain(p, 10, 3, 2), 0);
+    assert_good(p, 5);
+    fx.at_most = 2; /* the answer has no room for all: no chain then */
+    cr_assert_eq(get_chain(p, 10, 5, 2), 0);
+    assert_good(p, 5);
+}
+
+Test(pageserver_sock, a_server_of_before_sends_no_chains)
+{
+    struct cv_page p[20];
+
+    cr_assert_eq(get_chain(p, 10, 2, 6), 0, "%s", co_sentence());
+    assert_good(p, 2);
+    cr_assert(p[2].pgno == 0 && p[2].status == CO_ERR_NOT_FOUND);
+    cr_assert_eq(fx.chain_asked, 6);
+    cr_assert_eq(get(p, 10, 2, 1000), 0);
+    cr_assert_eq(fx.chain_asked, 0);
+}
+
+Test(pageserver_sock, a_chain_that_does_not_fit_the_question_is_refused)
+{
+    static const enum lie lies[] = {MORE_PAGES, NO_SUCH_PAGE, SHORT_PAYLOAD, WRONG_SIZE,
+                                    WRONG_PAGE};
+    struct cv_page p[20];
+
+    fx.chain_ends = 4;
+    for (unsigned i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        fx.lie = lies[i];
+        cr_expect_eq(get_chain(p, 10, 1, 3), CO_ERR_PROTOCOL, "lie %u", i);
+    }
+    fx.lie = MORE_PAGES;
+    cr_expect_eq(get(p, 10, 2, 1000), CO_ERR_PROTOCOL, "more than was asked for");
+    fx.lie = WRONG_CRC;
+    cr_assert_eq(get_chain(p, 10, 1, 3), 0);
+    cr_assert_eq(p[0].status, CO_OK);
+    cr_assert_eq(p[1].status, CO_ERR_CORRUPT);
 }
 
 Test(pageserver_sock, a_broken_connection_is_only_latency)

@@ -503,6 +503,32 @@ Test(snapshot, a_page_that_did_not_change_does_not_wait_for_ingest)
     sql_close(b);
 }
 
+Test(snapshot, what_comes_along_in_a_chain_is_as_new_as_what_is_asked_for)
+{
+    /* M13: the pageserver has a page of the chain as it was before a change that is known here */
+    sqlite3 *a = sql_open("db"), *b;
+    sqlite3_blob *blob;
+    struct sql_thread *t;
+    unsigned lags;
+
+    sql_do(a, "create table small(v); create table big(id integer primary key, b); "
+              "insert into big values(1, zeroblob(1000000))");
+    b = sql_open_other("db");
+    sql_int(b, "select count(*) from small");
+    mem.follow = mem.hold_ingest = true;
+    cr_assert_eq(sqlite3_blob_open(a, "main", "big", "b", 1, 1, &blob), SQLITE_OK);
+    cr_assert_eq(sqlite3_blob_write(blob, "changed", 7, 600000), SQLITE_OK);
+    cr_assert_eq(sqlite3_blob_close(blob), SQLITE_OK);
+    lags = mem_count.lags;
+    t = sql_start(b, "create temp table seen as select instr(b, x'6368616e676564') as at from big");
+    SQL_UNTIL(mem_count.lags > lags || sql_ended(t));
+    mem.hold_ingest = false;
+    cr_assert_eq(sql_join(t), SQLITE_OK);
+    cr_assert_eq(sql_int(b, "select at from seen"), 600001);
+    sql_close(a);
+    sql_close(b);
+}
+
 Test(snapshot, a_configuration_in_the_log_moves_no_reader)
 {
     /* S2 */

@@ -105,6 +105,71 @@ Test(daemon, large_pages_come_back_256_at_a_time)
     reply_free(&r);
 }
 
+/* GET_PAGES of `first` and n - 1 more, and `chain` pages behind; which came, in `got`. */
+static uint32_t get_chain(const struct co_id *tl, pgno_t first, uint32_t n, uint32_t chain,
+                          pgno_t got[CO_GETPAGES_MAX])
+{
+    Corallite__GetPages m = CORALLITE__GET_PAGES__INIT;
+    static pgno_t pgnos[CO_GETPAGES_MAX];
+    struct reply r;
+    m.has_timeline = m.has_lsn = m.has_deadline_ms = m.has_chain = 1;
+    m.timeline = msg_bytes16(tl->b);
+    m.lsn = scribe.lsn;
+    m.deadline_ms = 5000;
+    m.chain = chain;
+    for (uint32_t i = 0; i < n; i++)
+        pgnos[i] = first + i;
+    m.n_pages = n;
+    m.pages = pgnos;
+    cr_assert_eq(call(FRAME_GET_PAGES, &m.base, &r), 0, "%s", co_sentence());
+    Corallite__Pages *p = message_of(&corallite__pages__descriptor, &r);
+    uint32_t came = (uint32_t)p->n_pages;
+    cr_assert_leq(came, CO_GETPAGES_MAX);
+    const uint8_t *at = r.body.data + r.frame.message_bytes;
+    for (uint32_t i = 0; i < came; i++) {
+        got[i] = p->pages[i]->pgno;
+        if (i >= n)
+            cr_assert_eq(p->pages[i]->status, 0);
+        if (p->pages[i]->status)
+            continue;
+        cr_assert_eq(memcmp(at, ps_scribe_page(&scribe, got[i]), scribe.page_size), 0);
+        cr_assert_eq(p->pages[i]->crc, ps_crc(at, scribe.page_size));
+        at += scribe.page_size;
+    }
+    cr_assert_eq(at, r.body.data + r.body.len);
+    protobuf_c_message_free_unpacked(&p->base, NULL);
+    reply_free(&r);
+    return came;
+}
+
+Test(daemon, pages_of_a_chain_come_along)
+{
+    /* From the last page that was asked for on, as far as the chain, the bound and sense go. */
+    static const pgno_t next[] = {9, 0, 7, 300, 4, 6, 5, 10, 262145, 0};
+    static pgno_t p[10], got[CO_GETPAGES_MAX];
+    struct ps_meta m = create("chains");
+    begin_log(&m, 4096);
+    for (pgno_t i = 0; i < 10; i++) {
+        p[i] = i + 1;
+        memset(ps_scribe_page(&scribe, i + 1), (int)i, 4096);
+        co_put32be(ps_scribe_page(&scribe, i + 1), next[i]);
+    }
+    ps_scribe_images(&scribe, &records, p, 10);
+    fake_append(&fake, &m.id, &records);
+    records.len = 0;
+
+    cr_assert_eq(get_chain(&m.id, 1, 3, 3, got), 6); /* 3 -> 7 -> 5 -> 4 */
+    cr_assert(got[2] == 3 && got[3] == 7 && got[4] == 5 && got[5] == 4);
+    cr_assert_eq(get_chain(&m.id, 1, 3, 100, got), 6, "4 names a page beyond the end");
+    cr_assert_eq(get_chain(&m.id, 1, 3, 0, got), 3);
+    cr_assert_eq(get_chain(&m.id, 2, 1, 9, got), 1, "a last page");
+    cr_assert_eq(get_chain(&m.id, 1, 1, 9, got), 2, "9 names SQLite's lock page");
+    cr_assert_eq(get_chain(&m.id, 11, 1, 9, got), 1, "a page that there is not");
+    cr_assert_eq(get_chain(&m.id, 6, 1, UINT32_MAX, got), CO_GETPAGES_MAX, "6 names itself");
+    cr_assert_eq(got[CO_GETPAGES_MAX - 1], 6);
+    cr_assert_eq(get_chain(&m.id, 1, CO_GETPAGES_MAX, 9, got), CO_GETPAGES_MAX, "no room");
+}
+
 Test(daemon, a_deadline_that_passes_says_what_was_wanted_what_there_is_and_from_where)
 {
     /* G8: no wait without a bound; LAG carries wanted, have, source. */

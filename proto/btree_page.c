@@ -1,4 +1,4 @@
-#include "cli/btree_page.h"
+#include "proto/btree_page.h"
 
 #include "common/assert.h"
 #include "common/bytes.h"
@@ -136,4 +136,30 @@ int bt_page_child(const struct bt_page *page, unsigned i, pgno_t *out)
         return bad_page("a cell lies outside");
     *out = co_get32be(page->data + at);
     return 0;
+}
+
+unsigned bt_page_children(const uint8_t *data, uint32_t usable, pgno_t pgno, pgno_t *out,
+                          unsigned most)
+{
+    const uint8_t *h = data + (pgno == 1 ? FILE_HEADER_BYTES : 0);
+    int kind = bt_kind_of(data, pgno);
+    if (!kind || bt_kind_is_leaf(kind))
+        return 0;
+    unsigned n = get16be(h + 3);
+    const uint8_t *pointers = h + INNER_HEADER_BYTES;
+    if (n >= most || (size_t)(pointers - data) + 2 * n > usable)
+        return 0;
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t at = get16be(pointers + 2 * i);
+        if (at + 4 > usable)
+            return 0;
+        out[i] = co_get32be(data + at);
+    }
+    out[n] = co_get32be(h + 8);
+    return n + 1;
+}
+
+pgno_t bt_chain_next(const uint8_t *data)
+{
+    return co_get32be(data);
 }

@@ -4,8 +4,8 @@
  * Whatever is read is untrusted: each offset and number is compared with its bound, and what does
  * not hold is CO_ERR_CORRUPT with a sentence.
  */
-#ifndef CORALLITE_CLI_BTREE_PAGE_H
-#define CORALLITE_CLI_BTREE_PAGE_H
+#ifndef CORALLITE_PROTO_BTREE_PAGE_H
+#define CORALLITE_PROTO_BTREE_PAGE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -65,5 +65,13 @@ CO_MUST_CHECK int bt_page_open(struct bt_page *page, const uint8_t *data, uint32
 CO_MUST_CHECK int bt_page_cell(const struct bt_page *page, unsigned i, struct bt_cell *out);
 /* Child i <= n_cells of an inner page. */
 CO_MUST_CHECK int bt_page_child(const struct bt_page *page, unsigned i, pgno_t *out);
+
+/* All children of an inner page in the order of their keys, as they stand there: their number. 0,
+ * without a sentence: it is no inner page, makes no sense, or has more than `most`. */
+unsigned bt_page_children(const uint8_t *data, uint32_t usable, pgno_t pgno, pgno_t *out,
+                          unsigned most);
+/* The page that follows this one in its chain: of overflow pages, or of trunks of the freelist. As
+ * it stands there; 0: it is the last. Of a page of a b-tree it is a number of 2^25 and more. */
+pgno_t bt_chain_next(const uint8_t *data);
 
 #endif
