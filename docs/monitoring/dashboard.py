@@ -72,7 +72,8 @@ ROWS = [
             each(SK + "disk_full", "{{instance}} full"), (f"rate({SK}refused_appends_total{RATE})", "{{instance}} refused a second")]),
     ]),
     ("Reads: the pageserver", [
-        ("Pages", "ops", [(f"rate({PS}page_requests_total{RATE})", "requests"), (f"rate({PS}pages_served_total{RATE})", "pages")]),
+        ("Pages", "ops", [(f"rate({PS}page_requests_total{RATE})", "requests"), (f"rate({PS}pages_served_total{RATE})", "pages"),
+                          (f"rate({PS}handed_over_total{RATE})", "handed to the main loop")]),
         ("Reads that wait for the log", "ops", [(f"rate({PS}waits_total{RATE})", "waited"), each(PS + "waiting_requests", "wait now")]),
         ("How long they wait", "s", quantiles(PS + "wait_duration_seconds")),
         ("Records and batches ingested", "ops", [
