@@ -70,8 +70,9 @@ struct peer_loops {
     struct box box; /* the home loop's */
     peer_loops_fn answer;
     void *owner;
-    unsigned n, n_running;
-    _Atomic size_t output; /* of all that share the bound */
+    unsigned n;                 /* set before the first thread runs */
+    unsigned n_made, n_running; /* the home loop's */
+    _Atomic size_t output;      /* of all that share the bound */
     struct peer_loop loop[];
 };
 
@@ -526,17 +527,18 @@ int peer_loops_start(uv_loop_t *home, unsigned n, peer_loops_fn answer, void *ow
         return co_fail(CO_ERR_NOMEM, "no memory for more loops");
     all->answer = answer;
     all->owner = owner;
+    all->n = n;
     int rc = box_init(&all->box, home, on_mail_home, all);
     if (rc) {
         free(all);
         return co_fail(CO_ERR_NOMEM, "more loops cannot be made: %s", uv_strerror(rc));
     }
-    for (; all->n < n && !rc; all->n += rc == 0)
-        rc = make_loop(all, all->n);
-    all->n_running = all->n;
+    for (; all->n_made < n && !rc; all->n_made += rc == 0)
+        rc = make_loop(all, all->n_made);
+    all->n_running = all->n_made;
     if (!rc)
         *out = all;
-    else if (all->n)
+    else if (all->n_made)
         peer_loops_close(all);
     else
         uv_close((uv_handle_t *)&all->box.async, on_home_closed);
@@ -545,6 +547,6 @@ int peer_loops_start(uv_loop_t *home, unsigned n, peer_loops_fn answer, void *ow
 
 void peer_loops_close(struct peer_loops *all)
 {
-    for (unsigned i = 0; i < all->n; i++)
+    for (unsigned i = 0; i < all->n_made; i++)
         post(&all->loop[i].box, &all->loop[i].stop, MAIL_STOP);
 }

@@ -84,7 +84,8 @@ ROWS = [
                                  each(PS + "disk_free_bytes", "free on the disk")]),
         ("Garbage", "ops", [(f"rate({PS}gc_runs_total{RATE})", "runs"), (f"rate({PS}gc_versions_total{RATE})", "versions")]),
         ("Garbage freed", "Bps", [(f"rate({PS}gc_bytes_total{RATE})", "freed")]),
-        ("Branches, pins, sessions", "none", [each(PS + "timelines", "branches"), each(PS + "pins", "pins"), each(PS + "sessions", "sessions")]),
+        ("Branches, pins, sessions", "none", [each(PS + "timelines", "branches"), each(PS + "pins", "pins"), each(PS + "sessions", "sessions"),
+                                               each(PS + "loops", "loops that read pages")]),
         ("How long requests of /v1 take", "s", quantiles("corallite_http_request_duration_seconds")),
     ]),
     ("The archive", [
