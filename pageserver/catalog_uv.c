@@ -102,7 +102,7 @@ static void row_done(struct ps_job *job)
         purge_next(s);
     }
     if (!ps_timeline_open(tl))
-        ps_pages_wake(tl); /* who reads it is told */
+        ps_pages_wake(s, tl); /* who reads it is told */
     ps_catalog_drive(s, tl);
     if (tl->stored_state == PS_SEALED || tl->stored_state == PS_DROPPED)
         drive_restore_of(s, tl);
@@ -230,6 +230,7 @@ static void warn_both_active(struct ps_server *s, struct ps_timeline *tl)
 void ps_catalog_drive(struct ps_server *s, struct ps_timeline *tl)
 {
     enum ps_next next;
+    ps_loops_publish(s, tl); /* its state may have changed */
     if (s->closing)
         return;
     do {

@@ -68,8 +68,20 @@ void ps_gc_note_read(struct ps_server *s, struct ps_timeline *tl, lsn_t lsn)
         tl->read_now = lsn;
 }
 
-lsn_t ps_gc_oldest_read(const struct ps_server *s, const struct ps_timeline *tl)
+/* What was read on other loops. */
+static void on_read_elsewhere(void *arg, const struct co_id *timeline, lsn_t lsn)
 {
+    struct ps_server *s = arg;
+    struct ps_timeline *tl = ps_reg_find(&s->reg, timeline);
+    if (tl)
+        ps_gc_note_read(s, tl, lsn);
+}
+
+lsn_t ps_gc_oldest_read(struct ps_server *s, struct ps_timeline *tl)
+{
+    lsn_t elsewhere = s->view ? ps_view_reads(s->view, &tl->meta.id) : 0;
+    if (elsewhere)
+        ps_gc_note_read(s, tl, elsewhere);
     uint64_t age = uv_now(&s->loop) * 1000 - tl->reads_us;
     lsn_t oldest = PS_GC_END;
     if (tl->read_now && age < 2 * ps_gc_ttl_us)
@@ -173,8 +185,7 @@ static uint64_t cut_time(const struct ps_timeline *tl, uint64_t now_us, uint64_t
 }
 
 /* In the loop's read transaction. */
-static int find_cut(struct ps_gc_work *w, const struct ps_timeline *tl, uint64_t before_us,
-                    lsn_t *out)
+static int find_cut(struct ps_gc_work *w, struct ps_timeline *tl, uint64_t before_us, lsn_t *out)
 {
     struct ps_server *s = w->s;
     uint64_t time = cut_time(tl, co_wall_us(), before_us);
@@ -290,6 +301,8 @@ static int find_cuts(struct ps_gc_work *w)
         if (!is_of(tl, &w->database) || !tl->line.no)
             continue;
         rc = find_cut(w, tl, 0, &lsn);
+        if (!rc && s->view && lsn > tl->cutoff)
+            lsn = ps_view_cut(s->view, &tl->meta.id, lsn); /* somebody may have begun to read */
         if (rc || lsn <= tl->cutoff || lsn <= tl->meta.start_lsn)
             continue;
         tl->cutoff = lsn;
@@ -474,6 +487,8 @@ static bool is_due(const struct ps_timeline *tl, uint64_t now, bool follows)
 void ps_gc_tick(struct ps_server *s)
 {
     uint64_t now = co_now_us();
+    if (s->view)
+        ps_view_reads_all(s->view, on_read_elsewhere, s);
     if (!s->reg.heard || s->gc || quiet_us(s))
         return;
     struct ps_timeline *tl = s->reg.all;

@@ -88,7 +88,7 @@ static bool try_one(struct ps_server *s, struct ps_timeline *tl)
         ps_feed_open(s, tl);
     if (was)
         return false;
-    ps_pages_wake(tl);
+    ps_pages_wake(s, tl);
     return true;
 }
 

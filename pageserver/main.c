@@ -9,7 +9,9 @@
 #include "common/program.h"
 #include "pageserver/server_uv.h"
 
-#define EXIT_USAGE 2
+#define EXIT_USAGE        2
+#define LOOPS_MAX         32u /* half of the reader slots of the store */
+#define LOOPS_DEFAULT_MAX 8u
 
 enum option_id {
     O_DIR = 1,
@@ -19,6 +21,7 @@ enum option_id {
     O_HTTP,
     O_ADVERTISE,
     O_MAP_SIZE,
+    O_LOOPS,
     O_TAKE_OVER,
     O_ARCHIVE,
     O_ARCHIVE_EVERY,
@@ -45,6 +48,8 @@ static const struct co_option known_options[] = {
      "the address that others use for this pageserver, when it differs"},
     {"map-size", O_MAP_SIZE, "SIZE",
      "most that the page store may grow to (default 1T): address space, not disk"},
+    {"loops", O_LOOPS, "N",
+     "threads that serve pages, 1 to 32 (default: one a processor, at most 8)"},
     {"archive", O_ARCHIVE, "URL",
      "keep the log there as well, outside the cluster: dir:/path of a directory that is there, "
      "or s3://bucket/prefix (default: none). With --follow: the one that the owner keeps, to read "
@@ -132,6 +137,23 @@ static int parse_nodes(struct ps_options *o, const char *text)
     return 0;
 }
 
+static int parse_loops(const char *text, uint32_t *out)
+{
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+    if (end == text || *end || n < 1 || n > LOOPS_MAX)
+        return co_fail(CO_ERR_INVAL, "--loops wants a number from 1 to %u; there is '%.80s'",
+                       LOOPS_MAX, text);
+    *out = (uint32_t)n;
+    return 0;
+}
+
+static uint32_t default_loops(void)
+{
+    uint32_t n = co_process_processors();
+    return n < LOOPS_DEFAULT_MAX ? n : LOOPS_DEFAULT_MAX;
+}
+
 static int copy(const char *option, const char *text, char *out, size_t cap)
 {
     if ((size_t)snprintf(out, cap, "%s", text) >= cap)
@@ -164,6 +186,8 @@ static int take_option(int id, struct ps_options *o, bool *insecure)
         return rc ? rc : copy("--advertise", optarg, o->advertise, sizeof o->advertise);
     case O_MAP_SIZE:
         return co_parse_size("--map-size", optarg, &o->map_bytes);
+    case O_LOOPS:
+        return parse_loops(optarg, &o->loops);
     case O_TAKE_OVER:
         o->take_over = true;
         return 0;
@@ -256,6 +280,8 @@ int main(int argc, char **argv)
     }
     if (check(&o, insecure))
         return usage();
+    if (!o.loops)
+        o.loops = default_loops();
     co_process_raise_files();
     return ps_server_run(&o);
 }

@@ -13,6 +13,9 @@
 
 C(ps_m_pages, "pages_served_total", "Pages sent to computes.");
 C(ps_m_page_requests, "page_requests_total", "GET_PAGES requests.");
+C(ps_m_handed_over, "handed_over_total",
+  "Requests that another loop gave to the main one (--loops).");
+G(ps_m_loops, "loops", "Loops that read pages, each a thread; the main one is one of them.");
 C(ps_m_waits, "waits_total", "Requests that had to wait for the log.");
 C(ps_m_lag_errors, "lag_errors_total", "Requests whose deadline passed before the log came.");
 C(ps_m_corrupt_pages, "corrupt_pages_total", "Pages that were asked for and are damaged.");
@@ -78,6 +81,8 @@ void ps_metrics_register(void)
 {
     struct co_metric *all[] = {&ps_m_pages,
                                &ps_m_page_requests,
+                               &ps_m_handed_over,
+                               &ps_m_loops,
                                &ps_m_waits,
                                &ps_m_lag_errors,
                                &ps_m_corrupt_pages,

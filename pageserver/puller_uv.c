@@ -318,7 +318,7 @@ static void batch_done(struct ps_job *job)
             f->failures = 0;
             f->progress += b->bytes.len;
         }
-        ps_pages_wake(tl);
+        ps_pages_wake(f->s, tl);
         if (f->s->n_unbased)
             ps_lineage_settle(f->s);
         if (f->s->moments)

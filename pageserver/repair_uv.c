@@ -85,11 +85,13 @@ static void stop_line(struct ps_server *s, struct ps_timeline *tl)
     tl->chain.digest = tl->meta.base_digest;
     tl->chain.newest = (struct ps_commit){0};
     tl->chain.page_size = 0;
+    ps_loops_publish(s, tl);
     for (struct ps_timeline *c = s->reg.all; c; c = c->next)
         if (c->based && descends(s, c, &tl->meta.id)) {
             ps_feed_close(c);
             c->based = false;
             c->news = true;
+            ps_loops_publish(s, c);
         }
 }
 
@@ -109,6 +111,7 @@ static void start_line(struct ps_server *s, struct ps_timeline *tl)
         tl->based = false; /* so that it learns its ancestor's newest transaction again */
     co_info(MODULE, "a timeline is fetched from the log again name=%s from=%s",
             ps_meta_name(&tl->meta, name), lsn_format(tl->chain.last_lsn, lsn));
+    ps_loops_publish(s, tl);
     ps_lineage_settle(s);
 }
 

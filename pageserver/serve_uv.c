@@ -604,10 +604,8 @@ static int on_frame(void *owner, struct peer *peer, const struct frame_header *f
         on_ask(session, PS_ASK_LIST, frame->request_id, message);
         break;
     case FRAME_GET_PAGES:
-        ps_pages_get(session, frame->request_id, message);
-        break;
     case FRAME_CHANGES_SINCE:
-        ps_pages_changes(session, frame->request_id, message);
+        ps_pages_frame(session, frame->type, frame->request_id, message);
         break;
     case FRAME_SERVER_STATUS:
         send_status(session, frame->request_id);
@@ -645,6 +643,7 @@ static void on_close(void *owner, struct peer *peer, const char *reason)
     (void)owner;
     co_debug(MODULE, "session ends addr=%s: %s", peer_address(peer), reason);
     ps_pages_forget(session);
+    ps_loops_forget(session);
     ps_repair_forget(session);
     ps_archive_forget(session);
     forget_asks(session);

@@ -4,8 +4,8 @@
  *
  * Order of the start: identity (locks the directory), store, registry from the store, listener,
  * HTTP, safekeepers. "ready" is logged once a majority of them has listed its timelines; until then
- * what the store knows is served. The end: listener and connections, feeds, writer (finishes what
- * it was given), loop, store, identity.
+ * what the store knows is served. The end: listener and connections, other loops, feeds, writer
+ * (finishes what it was given), loop, store, identity.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -28,6 +28,7 @@ static void stop(struct ps_server *s)
         return;
     s->closing = true;
     ps_serve_close(s);
+    ps_loops_close(s);
     ps_follow_close(s);
     ps_catalog_close(s);
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
@@ -136,7 +137,10 @@ static int open_store(struct ps_server *s)
     if (!rc)
         say_if_small(s);
     if (!rc)
-        rc = ps_read_new(s->store, &s->read);
+        rc = ps_read_new(s->store, &s->reader.txn);
+    s->read = s->reader.txn;
+    if (!rc)
+        rc = ps_loops_start(s);
     if (!rc)
         rc = ps_archive_recover(s);
     if (!rc)
@@ -206,6 +210,7 @@ int ps_server_run(const struct ps_options *options)
         co_error(MODULE, "cannot start: %s", co_sentence());
         s->exit_code = 1;
         ps_serve_close(s);
+        ps_loops_close(s);
         ps_archive_close(s);
         ps_writer_stop(s->writer);
     }
@@ -215,9 +220,9 @@ int ps_server_run(const struct ps_options *options)
     ps_health_stop(s);
     ps_reg_free(&s->reg);
     ps_pins_free(s);
-    ps_pages_close(s);
+    ps_loops_free(s);
     free(s->snapshots.all);
-    ps_read_free(s->read);
+    ps_reader_free(&s->reader);
     ps_store_close(s->store);
     if (s->identity.lock_fd >= 0)
         co_identity_close(&s->identity);

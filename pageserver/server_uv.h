@@ -1,6 +1,7 @@
 /*
- * server_uv.h - the pageserver as its *_uv.c files share it. Everything here lives on the loop
- * thread but for the jobs of the writer (writer_uv.h) and the health text (health_http.c).
+ * server_uv.h - the pageserver as its *_uv.c files share it. Everything here lives on the main
+ * loop's thread but for the jobs of the writer (writer_uv.h), the health text (health_http.c) and
+ * what the other loops read with (loops_uv.c).
  */
 #ifndef CORALLITE_PAGESERVER_SERVER_UV_H
 #define CORALLITE_PAGESERVER_SERVER_UV_H
@@ -10,12 +11,13 @@
 #include "archive/state.h"
 #include "common/daemon_http.h"
 #include "common/identity_file.h"
+#include "pageserver/answer_uv.h"
 #include "pageserver/archiver.h"
 #include "pageserver/gc_lmdb.h"
 #include "pageserver/metrics.h"
 #include "pageserver/registry.h"
 #include "pageserver/writer_uv.h"
-#include "proto/peer_uv.h"
+#include "proto/peer_loops_uv.h"
 #include "proto/when.h"
 
 struct ps_options {
@@ -31,6 +33,7 @@ struct ps_options {
     char follow_host[256];
     uint16_t follow_port;
     uint64_t map_bytes;
+    uint32_t loops; /* that read pages, the main one among them; 0: 1 */
     bool have_cluster;
     struct co_id cluster;
     char advertise[300]; /* HOST:PORT told to clients; "": the listening one */
@@ -156,6 +159,8 @@ struct ps_session {
     struct peer *peer;
     struct ps_wait *waits;
     uint32_t n_waits, n_asks;
+    uint32_t n_reads; /* requests for pages, until its loop is chosen */
+    bool placed, at_home;
     struct ps_session *next, **prev;
 };
 
@@ -173,7 +178,8 @@ struct ps_server {
     const struct ps_options *options;
     struct co_identity identity;
     struct ps_store *store;
-    struct ps_txn *read; /* the loop's */
+    struct ps_txn *read;     /* the main loop's: reader.txn */
+    struct ps_reader reader; /* its own */
     struct ps_writer *writer;
     struct ps_registry reg;
     tlno_t next_no;
@@ -186,7 +192,8 @@ struct ps_server {
     struct co_http *http;
     struct ps_health *health;
     struct ps_session *sessions;
-    struct ps_page_reply *reply; /* pages_uv.c */
+    struct ps_view *view;   /* what the other loops know; NULL: there are none */
+    struct ps_loops *loops; /* loops_uv.c */
     struct ps_ask *asks;
     struct ps_pin *pins;
     uint32_t n_pins, n_unbased; /* unbased: fed timelines whose ancestors are not here yet */
@@ -410,7 +417,7 @@ bool ps_gc_whole(const struct ps_server *s, const struct co_id *database);
 /* Somebody reads there. */
 void ps_gc_note_read(struct ps_server *s, struct ps_timeline *tl, lsn_t lsn);
 /* The oldest LSN that was read lately; PS_GC_END: none. */
-lsn_t ps_gc_oldest_read(const struct ps_server *s, const struct ps_timeline *tl);
+lsn_t ps_gc_oldest_read(struct ps_server *s, struct ps_timeline *tl);
 /* Are cuts being moved right now? Pins below them may still be on their way to the store. */
 bool ps_gc_cutting(const struct ps_server *s);
 
@@ -482,14 +489,32 @@ CO_MUST_CHECK int ps_load_begin(struct ps_server *s, struct ps_timeline *tl, ps_
 void ps_loads_close(struct ps_server *s);
 
 /* -- pages_uv.c: GET_PAGES, CHANGES_SINCE ------------------------------------------------------ */
-/* Both answer, or wait for the log with the request's deadline. */
-void ps_pages_get(struct ps_session *session, uint64_t request, struct co_span message);
-void ps_pages_changes(struct ps_session *session, uint64_t request, struct co_span message);
+/* Answers, or waits for the log with the request's deadline. */
+void ps_pages_frame(struct ps_session *session, unsigned type, uint64_t request,
+                    struct co_span message);
 /* The log of a timeline moved on, was halted or dropped. */
-void ps_pages_wake(struct ps_timeline *tl);
+void ps_pages_wake(struct ps_server *s, struct ps_timeline *tl);
 /* The session ends: its waits go. */
 void ps_pages_forget(struct ps_session *session);
-void ps_pages_close(struct ps_server *s);
+
+/* -- loops_uv.c: the other loops that read pages -------------------------------------------------
+ */
+/* A connection is moved, or found to stay, once it has asked so often; so many stay at most.
+ * Variables for the tests. */
+extern uint32_t ps_loops_after, ps_loops_home_max;
+/* What can be read of a timeline, now. */
+void ps_readable_of(const struct ps_timeline *tl, struct ps_readable *out);
+CO_MUST_CHECK int ps_loops_start(struct ps_server *s);
+/* Tells the other loops what can be read of a timeline now, or that it cannot. To be called when
+ * any of what they know of it (view.h) or its state has changed, and before what is not to be read
+ * any more is taken from the store. */
+void ps_loops_publish(struct ps_server *s, const struct ps_timeline *tl);
+/* The session has asked for pages. */
+void ps_loops_consider(struct ps_session *session);
+void ps_loops_forget(struct ps_session *session);
+/* After the sessions were closed: ends the loops soon, while the main loop runs. */
+void ps_loops_close(struct ps_server *s);
+void ps_loops_free(struct ps_server *s); /* when that has ended */
 
 /* -- health_http.c ----------------------------------------------------------------------------- */
 CO_MUST_CHECK int ps_health_start(struct ps_server *s);

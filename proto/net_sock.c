@@ -1,6 +1,7 @@
 #include "proto/net_sock.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -189,6 +190,11 @@ static bool as_v6(const struct sockaddr_storage *at, struct in6_addr *out)
     memcpy(out->s6_addr, prefix, sizeof prefix);
     memcpy(out->s6_addr + 12, &((const struct sockaddr_in *)at)->sin_addr, 4);
     return true;
+}
+
+int net_duplicate(int fd)
+{
+    return fcntl(fd, F_DUPFD_CLOEXEC, 0);
 }
 
 void net_peer_address(int fd, uint8_t out[16])

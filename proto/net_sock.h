@@ -36,6 +36,9 @@ void net_format_sockaddr(const struct sockaddr_storage *at, char out[300]);
  * when idle, TCP_USER_TIMEOUT for what was sent. Best effort: a connection without these still
  * works. */
 void net_tune(int fd);
+/* Another descriptor of the same connection, which stays when the first one is closed. -1: none to
+ * be had. */
+int net_duplicate(int fd);
 /* The other end's address, IPv4 in its IPv6 form; zeros when it is gone. */
 void net_peer_address(int fd, uint8_t out[16]);
 /* The other end of this connection is on this host: it is loopback, or has our own address. */

@@ -17,7 +17,9 @@
  * TCP_USER_TIMEOUT: net_sock.c.)
  *
  * What all may hold. Beyond CO_OUTPUT_ALL_BYTES of queued output nobody who has some is read from;
- * beyond twice that the one who has most is closed.
+ * beyond twice that the one who has most is closed. Where connections are on several loops
+ * (peer_loops_uv.c), that is of all loops, and who is closed is of one that has its share or more.
+ * How many may come is looked at on the loop that listens: who has moved is still counted there.
  *
  * A timer a server looks after all of this once a second. Loop thread only.
  */
@@ -122,7 +124,8 @@ void peer_guard_left(struct peer *p)
     if (!s)
         return;
     s->n_closing++;
-    peer_count_connections(-1);
+    if (!s->beyond)
+        peer_count_connections(-1);
     if (p->counted_as_program)
         s->n_programs--;
     p->counted_as_program = false;
@@ -150,9 +153,13 @@ static void look_at_output(struct peer_server *s)
             worst = p;
         }
     }
+    unsigned n_loops = 1;
+    size_t own = all;
+    if (s->loops)
+        all = peer_loops_output(s, own, &n_loops);
     s->output_full = all > peer_limits.output_all_bytes;
-    if (!worst || all / 2 <= peer_limits.output_all_bytes)
-        return;
+    if (!worst || all / 2 <= peer_limits.output_all_bytes || own < all / n_loops)
+        return; /* or who has most is on another loop */
     snprintf(why, sizeof why, "%s takes too little: %zu bytes wait to be sent to it, %zu to all",
              worst->address, largest, all);
     refuse(worst, PEER_REFUSED_READER, CO_ERR_CLOSED, why);

@@ -1,7 +1,7 @@
 /*
  * peer_impl.h - one connection on a loop, as peer_uv.c (its life), peer_out_uv.c (what it sends),
- * peer_link_uv.c (how it comes to be: accepted or dialled) and peer_guard_uv.c (how many, how slow)
- * share it. Nobody else includes this.
+ * peer_link_uv.c (how it comes to be: accepted or dialled), peer_guard_uv.c (how many, how slow)
+ * and peer_loops_uv.c (how it moves to another loop) share it. Nobody else includes this.
  *
  *   DIALING --connected--> GREETING --Hello / HelloOk accepted--> OPEN
  *      |                      |                                     |
@@ -10,6 +10,9 @@
  *      |                                     LEAVING   sends what is queued, reads and forgets
  *      v                                        v
  *   CLOSED  <-----------------------------------+      handles are being closed, then freed
+ *
+ * OPEN becomes AWAY when the socket moves to another loop: there another struct peer is OPEN, and
+ * this one stays until that one is gone (`link`).
  */
 #ifndef CORALLITE_PROTO_PEER_IMPL_H
 #define CORALLITE_PROTO_PEER_IMPL_H
@@ -18,7 +21,7 @@
 #include "proto/net_sock.h"
 #include "proto/peer_uv.h"
 
-enum peer_state { PEER_DIALING, PEER_GREETING, PEER_OPEN, PEER_LEAVING, PEER_CLOSED };
+enum peer_state { PEER_DIALING, PEER_GREETING, PEER_OPEN, PEER_AWAY, PEER_LEAVING, PEER_CLOSED };
 
 /* Buffers on their way out, in order; of the first, `sent` bytes have gone. */
 struct out_queue {
@@ -38,19 +41,19 @@ struct peer_server {
     size_t n_closing;  /* of them, closed and not freed yet */
     size_t n_programs; /* of them, greeted and no daemons of the cluster */
     uv_timer_t guard;
-    bool guarding;     /* the timer's memory is in use */
-    bool output_full;  /* CO_OUTPUT_ALL_BYTES was passed */
-    uint64_t told_ms;  /* when a refusal was last logged */
-    uint64_t swept_ms; /* when the guard last looked */
+    bool guarding;            /* the timer's memory is in use */
+    bool output_full;         /* CO_OUTPUT_ALL_BYTES was passed */
+    bool beyond;              /* of another loop: its peers are counted at home */
+    size_t output;            /* of its peers, queued, when the guard last looked */
+    struct peer_loops *loops; /* it shares CO_OUTPUT_ALL_BYTES with; NULL: with nobody */
+    uint64_t told_ms;         /* when a refusal was last logged */
+    uint64_t swept_ms;        /* when the guard last looked */
     char address[300];
     uint16_t port;
 };
 
-struct peer_dial;                        /* peer_out_uv.c */
-void peer_flush_soon(struct peer *peer); /* before the loop next waits */
-void peer_out_free(struct peer *peer);
-
-/* peer_link_uv.c */
+struct peer_dial; /* peer_link_uv.c */
+struct peer_link; /* peer_loops_uv.c */
 
 struct peer {
     uint64_t id;
@@ -61,6 +64,7 @@ struct peer {
     struct peer *prev, *next;   /* of the server's */
     bool owes_close;            /* on_close is to be called */
     bool local, paused, writing, linger, shut;
+    bool held;        /* one of its frames is with the home loop: the next one waits */
     unsigned handles; /* those of the four below whose memory uv still holds */
     uv_tcp_t tcp;
     uv_idle_t flusher;
@@ -79,7 +83,9 @@ struct peer {
     uv_shutdown_t shutdown;
     uint64_t bytes_in, bytes_out;
 
-    struct peer_dial *dial; /* while DIALING and GREETING of a client */
+    struct peer_dial *dial;     /* while DIALING and GREETING of a client */
+    struct peer_loops *move_to; /* it is to move; NULL: it stays */
+    struct peer_link *link;     /* between the two that stand for a connection that moved */
     Corallite__Role role;
     void *data;
     int code;
@@ -98,6 +104,8 @@ void peer_unhold(struct peer *peer);
 /* Ends it in good order: sends what is queued, then FIN; with `linger` waits for the other side's.
  */
 void peer_leave(struct peer *peer, bool linger, int code, const char *why);
+/* Ends the connection because of co_sentence(), which a server tells the other side. */
+void peer_refuse(struct peer *peer, uint64_t request_id, int code);
 void peer_timer(struct peer *peer, uint64_t ms);
 /* Reading begins, or goes on after a pause. */
 void peer_read(struct peer *peer);
@@ -108,6 +116,9 @@ void peer_ignore_sigpipe(void);
 /* peer_out_uv.c */
 void peer_flush_soon(struct peer *peer); /* before the loop next waits */
 void peer_out_free(struct peer *peer);
+void peer_queue_free(struct out_queue *queue);
+/* Queues what another queue has; takes it. */
+void peer_send_queue(struct peer *peer, struct out_queue *queue);
 
 /* peer_link_uv.c */
 int peer_dial_check(struct peer *peer, const Corallite__HelloOk *ok);
@@ -116,6 +127,24 @@ void peer_dial_free(struct peer *peer); /* gives up a look-up that is under way 
 void peer_server_lost(struct peer *peer);
 void peer_server_free_if_done(
     struct peer_server *server); /* of a closed one, when nothing is left */
+
+/* It is one of the server's from now on. */
+void peer_server_link(struct peer_server *server, struct peer *peer);
+
+/* peer_loops_uv.c */
+/* A frame was handled and more may be there: moves the peer if it is to, and can be now. */
+void peer_move_if_due(struct peer *peer);
+/* AWAY: gives what is pending to the other loop. */
+void peer_away_flush(struct peer *peer);
+/* It was AWAY: the connection is to end, in good order (`leave`) or at once. */
+void peer_away_end(struct peer *peer, bool leave);
+/* On the other loop: bytes came or went. */
+void peer_away_count(const struct peer *peer);
+/* At home: what the other loop has received and sent. */
+uint64_t peer_away_bytes_in(const struct peer *peer);
+uint64_t peer_away_bytes_out(const struct peer *peer);
+/* Queued output of all servers that share the bound, with this one's told; how many share it. */
+size_t peer_loops_output(struct peer_server *server, size_t own, unsigned *n);
 
 /* peer_guard_uv.c */
 /* Linked to its server and connected: may it stay? If not it was closed, counted and told of. */

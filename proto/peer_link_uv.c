@@ -68,7 +68,7 @@ static void turn_away(struct peer_server *s)
     uv_close((uv_handle_t *)tcp, on_surplus_closed);
 }
 
-static void link_to_server(struct peer_server *s, struct peer *p)
+void peer_server_link(struct peer_server *s, struct peer *p)
 {
     p->server = s;
     p->next = s->peers;
@@ -77,7 +77,8 @@ static void link_to_server(struct peer_server *s, struct peer *p)
     s->peers = p;
     s->n_peers++;
     p->begun_ms = uv_now(s->loop);
-    peer_count_connections(1);
+    if (!s->beyond)
+        peer_count_connections(1);
 }
 
 static int open_tcp(struct peer *p)
@@ -112,7 +113,7 @@ static void on_connection(uv_stream_t *stream, int status)
         turn_away(s);
         return;
     }
-    link_to_server(s, p);
+    peer_server_link(s, p);
     int rc = open_tcp(p);
     if (!rc)
         rc = uv_accept(stream, (uv_stream_t *)&p->tcp);

@@ -26,7 +26,7 @@
 
 /* -- The queue out ----------------------------------------------------------------------------- */
 
-static void queue_free(struct out_queue *q)
+void peer_queue_free(struct out_queue *q)
 {
     for (size_t i = 0; i < q->n; i++)
         co_buf_free(&q->e[i]);
@@ -95,7 +95,7 @@ size_t peer_queued_bytes(const struct peer *p)
 static void write_failed(struct peer *p, int uv_code)
 {
     char why[400];
-    queue_free(&p->pending);
+    peer_queue_free(&p->pending);
     if (uv_code == UV_EPIPE || uv_code == UV_ECONNRESET) {
         peer_read(p); /* the end is met there, behind what came before it */
         return;
@@ -107,7 +107,7 @@ static void write_failed(struct peer *p, int uv_code)
 /* All answers have gone: the requests that were left unread have their turn. */
 static void unpause(struct peer *p)
 {
-    if (p->paused && p->state == PEER_OPEN)
+    if (p->paused && !p->held && p->state == PEER_OPEN)
         peer_read(p);
 }
 
@@ -116,6 +116,7 @@ static void flush(struct peer *p);
 static void sent(struct peer *p, uint64_t bytes)
 {
     p->bytes_out += bytes;
+    peer_away_count(p);
     if (p->server)
         peer_count_sent(bytes);
 }
@@ -126,7 +127,7 @@ static void on_written(uv_write_t *req, int status)
     p->writing = false;
     if (status == 0)
         sent(p, p->flight.bytes - p->flight.sent);
-    queue_free(&p->flight);
+    peer_queue_free(&p->flight);
     if (p->state == PEER_CLOSED)
         return;
     if (status)
@@ -164,6 +165,10 @@ static void flush(struct peer *p)
 {
     uv_buf_t iov[IOV_N];
     size_t turn = 0;
+    if (p->state == PEER_AWAY) {
+        peer_away_flush(p);
+        return;
+    }
     if (p->state == PEER_DIALING || p->state == PEER_CLOSED || p->writing)
         return;
     while (p->pending.n && turn < TURN_BYTES) {
@@ -294,6 +299,35 @@ void peer_send_raw(struct peer *p, struct co_buf *frames)
         no_memory(p);
 }
 
+void peer_send_queue(struct peer *p, struct out_queue *q)
+{
+    bool ok = true;
+    size_t bytes = q->bytes - q->sent;
+    if (p->state >= PEER_LEAVING || !q->n) {
+        peer_queue_free(q);
+        return;
+    }
+    if (!p->pending.n) {
+        peer_queue_free(&p->pending);
+        p->pending = *q;
+        p->pending.bytes -= bytes; /* queued() adds them */
+        *q = (struct out_queue){0};
+    }
+    for (size_t i = 0; i < q->n && ok; i++) { /* none of it was sent yet */
+        struct co_buf *to = queue_slot(&p->pending);
+        ok = to != NULL;
+        if (ok) {
+            *to = q->e[i];
+            q->e[i] = (struct co_buf){0};
+        }
+    }
+    peer_queue_free(q);
+    if (ok)
+        queued(p, bytes);
+    else
+        no_memory(p);
+}
+
 void peer_send_error(struct peer *p, uint64_t request_id, int code)
 {
     if (p->server)
@@ -309,6 +343,6 @@ void peer_send_error(struct peer *p, uint64_t request_id, int code)
 
 void peer_out_free(struct peer *p)
 {
-    queue_free(&p->pending);
-    queue_free(&p->flight);
+    peer_queue_free(&p->pending);
+    peer_queue_free(&p->flight);
 }

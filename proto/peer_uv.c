@@ -102,6 +102,8 @@ void peer_abort(struct peer *p, int code, const char *why)
     uv_close((uv_handle_t *)&p->timer, on_closed);
     if (p->tcp_open && !uv_is_closing((uv_handle_t *)&p->tcp))
         uv_close((uv_handle_t *)&p->tcp, on_closed);
+    if (p->link)
+        peer_away_end(p, false);
 }
 
 static void on_shutdown(uv_shutdown_t *req, int status)
@@ -126,6 +128,11 @@ void peer_leave(struct peer *p, bool linger, int code, const char *why)
     if (p->state >= PEER_LEAVING)
         return;
     set_reason(p, code, why);
+    if (p->state == PEER_AWAY) {
+        p->state = PEER_LEAVING; /* no timer: the other loop has one */
+        peer_away_end(p, true);
+        return;
+    }
     if (p->state == PEER_DIALING || (!p->pending.n && !p->writing)) {
         peer_abort(p, code, why);
         return;
@@ -141,8 +148,7 @@ void peer_close(struct peer *p, const char *reason)
     peer_leave(p, true, CO_ERR_CANCELED, reason);
 }
 
-/* Ends the connection because of co_sentence(), which a server tells the other side. */
-static void refuse(struct peer *p, uint64_t request_id, int code)
+void peer_refuse(struct peer *p, uint64_t request_id, int code)
 {
     char why[CO_SENTENCE_MAX];
     snprintf(why, sizeof why, "%s", co_sentence());
@@ -237,7 +243,7 @@ static int handle_frame(struct peer *p, const struct frame_header *frame, struct
 
 static void handle_frames(struct peer *p)
 {
-    while ((p->state == PEER_GREETING || p->state == PEER_OPEN) && !p->paused) {
+    while ((p->state == PEER_GREETING || p->state == PEER_OPEN) && !p->paused && !p->held) {
         struct frame_header frame = {0};
         struct co_span body;
         int rc = frame_reader_next(&p->in, &frame, &body);
@@ -250,11 +256,12 @@ static void handle_frames(struct peer *p)
         if (!rc)
             rc = handle_frame(p, &frame, body);
         if (rc)
-            refuse(p, id, rc);
+            peer_refuse(p, id, rc);
         else if (p->state == PEER_OPEN && peer_guard_pauses(p)) {
             p->paused = true;
             uv_read_stop((uv_stream_t *)&p->tcp);
         }
+        peer_move_if_due(p);
     }
     if (p->state == PEER_OPEN && frame_reader_partial(&p->in) &&
         !uv_is_active((uv_handle_t *)&p->timer))
@@ -303,6 +310,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
             p->begun_ms = uv_now(p->loop);
         frame_reader_commit(&p->in, (size_t)n);
         p->bytes_in += (uint64_t)n;
+        peer_away_count(p);
         if (p->server)
             peer_count_received((uint64_t)n);
         p->progress_ms = uv_now(p->loop);
@@ -352,7 +360,7 @@ static void greeting_timeout(struct peer *p)
     int rc = co_fail(CO_ERR_TIMEOUT, "no %s came from %s within %llu ms",
                      p->server ? "Hello" : "answer to Hello", p->address,
                      (unsigned long long)peer_limits.hello_ms);
-    refuse(p, 0, rc);
+    peer_refuse(p, 0, rc);
 }
 
 static void on_timer(uv_timer_t *handle)
@@ -424,12 +432,12 @@ void *peer_data(const struct peer *p)
 
 uint64_t peer_bytes_in(const struct peer *p)
 {
-    return p->bytes_in;
+    return p->bytes_in + peer_away_bytes_in(p);
 }
 
 uint64_t peer_bytes_out(const struct peer *p)
 {
-    return p->bytes_out;
+    return p->bytes_out + peer_away_bytes_out(p);
 }
 
 void *peer_unpack(const ProtobufCMessageDescriptor *type, struct co_span message)

@@ -72,7 +72,8 @@ ROWS = [
             each(SK + "disk_full", "{{instance}} full"), (f"rate({SK}refused_appends_total{RATE})", "{{instance}} refused a second")]),
     ]),
     ("Reads: the pageserver", [
-        ("Pages", "ops", [(f"rate({PS}page_requests_total{RATE})", "requests"), (f"rate({PS}pages_served_total{RATE})", "pages")]),
+        ("Pages", "ops", [(f"rate({PS}page_requests_total{RATE})", "requests"), (f"rate({PS}pages_served_total{RATE})", "pages"),
+                          (f"rate({PS}handed_over_total{RATE})", "handed to the main loop")]),
         ("Reads that wait for the log", "ops", [(f"rate({PS}waits_total{RATE})", "waited"), each(PS + "waiting_requests", "wait now")]),
         ("How long they wait", "s", quantiles(PS + "wait_duration_seconds")),
         ("Records and batches ingested", "ops", [
@@ -83,7 +84,8 @@ ROWS = [
                                  each(PS + "disk_free_bytes", "free on the disk")]),
         ("Garbage", "ops", [(f"rate({PS}gc_runs_total{RATE})", "runs"), (f"rate({PS}gc_versions_total{RATE})", "versions")]),
         ("Garbage freed", "Bps", [(f"rate({PS}gc_bytes_total{RATE})", "freed")]),
-        ("Branches, pins, sessions", "none", [each(PS + "timelines", "branches"), each(PS + "pins", "pins"), each(PS + "sessions", "sessions")]),
+        ("Branches, pins, sessions", "none", [each(PS + "timelines", "branches"), each(PS + "pins", "pins"), each(PS + "sessions", "sessions"),
+                                               each(PS + "loops", "loops that read pages")]),
         ("How long requests of /v1 take", "s", quantiles("corallite_http_request_duration_seconds")),
     ]),
     ("The archive", [

@@ -144,6 +144,7 @@ bool fault_now(enum fault f);
     X(SAME_LSN, "an LSN of a lost commit came again")                                              \
     X(DEAD_GROUND, "a transaction on a lost snapshot was told so")                                 \
     X(SECOND_READ, "the second pageserver served a page")                                          \
+    X(OTHER_LOOP, "a loop that is not the main one read pages")                                    \
     X(FOLLOWER_READ, "a follower served a page while its owner was away")                          \
     X(TAKE_OVER, "a follower took over from an owner whose disk was lost")                         \
     X(REBUILT, "a pageserver whose disk was lost began with nothing")
@@ -172,6 +173,7 @@ struct swarm {
     uint32_t page_size, cache_pages, auto_vacuum, cache_mb;
     uint32_t staleness_ms, commit_timeout_ms, normal_ppm, think_us;
     uint32_t bank, append, mark, large, paged, branch, restore, past; /* weights of what is done */
+    uint32_t loops;      /* of a pageserver that read pages */
     uint32_t follower;   /* pageservers beside the first: 0 or 1 */
     uint32_t archive_ms; /* between rounds of archiving; 0: there is no archive */
     uint32_t duels;      /* at most so often a writer is displaced behind its back (work_duel.c) */

@@ -664,6 +664,16 @@ int uv_accept(uv_stream_t *server, uv_stream_t *client)
     return 0;
 }
 
+/* From here on it wakes this loop's thread. */
+int uv_tcp_open(uv_tcp_t *h, uv_os_sock_t fd)
+{
+    struct own *o = own_of(h);
+    o->sock = sock_of(fd);
+    co_assert(o->sock != NULL);
+    sock_watch(o->sock, sim.current);
+    return 0;
+}
+
 int uv_tcp_connect(uv_connect_t *req, uv_tcp_t *h, const struct sockaddr *a, uv_connect_cb cb)
 {
     struct own *o = own_of(h);

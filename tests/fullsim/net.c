@@ -69,6 +69,7 @@ struct sock {
     struct sock *backlog[64];
     uint32_t n_backlog;
     uint64_t count; /* EVENT_FD */
+    uint32_t more;  /* descriptors beside the first: all have its number */
 };
 
 static struct sock *socks[MAX_SOCKS]; /* by descriptor */
@@ -416,10 +417,25 @@ void sock_finish(struct sock *s)
         ship(s, NULL, 0, true);
 }
 
+/* A connection that goes to another loop of its process; who watched it does not any more. */
+int __wrap_net_duplicate(int fd);
+int __wrap_net_duplicate(int fd)
+{
+    struct sock *s = sock_of(fd);
+    co_assert(s && s->kind != SOCK_CLOSED);
+    s->more++;
+    return fd;
+}
+
 void sock_close(struct sock *s)
 {
     if (s->kind == SOCK_CLOSED)
         return;
+    if (s->more) {
+        s->more--;
+        memset(s->watcher, 0, sizeof s->watcher);
+        return;
+    }
     if (s->kind == SOCK_OPEN && !s->reset) {
         if (s->in.first)
             reset_peer(s); /* closed with something unread */
@@ -539,6 +555,7 @@ void net_proc_died(struct proc *p, bool silent)
         struct sock *s = live[i];
         if (s->owner != p || s->kind == SOCK_CLOSED)
             continue;
+        s->more = 0;
         if (silent) {
             if (s->peer)
                 lost(s->peer);

@@ -24,6 +24,7 @@
 #include "compute-vfs/proposer.h"
 #include "compute-vfs/record.h"
 #include "pageserver/store_lmdb.h"
+#include "pageserver/view.h"
 #include "tests/fullsim/fullsim.h"
 
 #define SLOTS 16384u
@@ -774,6 +775,20 @@ void __wrap_ps_feed_wanted(struct ps_server *s, struct ps_timeline *tl)
 {
     probe(P_INGEST_WAIT);
     __real_ps_feed_wanted(s, tl);
+}
+
+/* Called on loops that are not the main one. */
+bool __real_ps_view_hold(struct ps_view *view, const struct ps_glance *glance, lsn_t from,
+                         lsn_t lsn);
+bool __wrap_ps_view_hold(struct ps_view *view, const struct ps_glance *glance, lsn_t from,
+                         lsn_t lsn);
+bool __wrap_ps_view_hold(struct ps_view *view, const struct ps_glance *glance, lsn_t from,
+                         lsn_t lsn)
+{
+    bool held = __real_ps_view_hold(view, glance, from, lsn);
+    if (held)
+        probe(P_OTHER_LOOP);
+    return held;
 }
 
 void __real_cv_cache_rollback(struct cv_cache *c, lsn_t lsn);

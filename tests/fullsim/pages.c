@@ -195,11 +195,13 @@ static void start(void *a, uint64_t b)
 void pages_start(void)
 {
     n_all = 1 + sim.w.follower;
+    ps_loops_after = 1; /* computes here are killed too often to ask much more */
     for (uint32_t i = 0; i < n_all; i++) {
         struct ps_options *o = &all[i].options;
         all[i].host = HOST_PAGES + i;
         *o = (struct ps_options){.listen_port = 6400,
                                  .map_bytes = 512u << 20,
+                                 .loops = sim.w.loops,
                                  .have_cluster = true,
                                  .cluster = cluster_id,
                                  .n_nodes = N_KEEPERS};

@@ -106,14 +106,19 @@ class Rude:
 
     def receive(self):
         """(type, body) of the next frame; None when the connection has ended."""
+        answer = self.receive_of()
+        return answer and (answer[0], answer[2])
+
+    def receive_of(self):
+        """(type, request id, body)"""
         if not self._have(24):
             return None
-        body, kind = struct.unpack_from("<IH", self.buffer)
+        body, kind, _, request = struct.unpack_from("<IHHQ", self.buffer)
         if not self._have(24 + body):
             return None
         out = self.buffer[24:24 + body]
         self.buffer = self.buffer[24 + body:]
-        return kind, out
+        return kind, request, out
 
     def greet(self, role=TOOL, cluster=b""):
         """Says Hello; the answer's type."""

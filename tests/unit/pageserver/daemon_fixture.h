@@ -87,6 +87,9 @@ __attribute__((constructor)) static void become_daemon(void)
     ps_list_wait_ms *= slower();
     ps_gc_ttl_us = ttl_ms * 1000ull;
     ps_gc_every_us = 50000;
+    o.loops = 3; /* pages are read on another loop than the main one */
+    ps_loops_after = 1;
+    ps_loops_home_max = 0;
     exit(ps_server_run(&o)); /* so that leaks of the daemon are reported too */
 }
 
