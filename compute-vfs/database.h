@@ -43,6 +43,7 @@
 #include "compute-vfs/cache.h"
 #include "compute-vfs/generation.h"
 #include "compute-vfs/pace.h"
+#include "compute-vfs/page_tier.h"
 #include "compute-vfs/uri.h"
 
 #define CV_INFLIGHT_MAX_BYTES (256u << 20) /* of commits on their way; beyond it a writer waits */
@@ -142,7 +143,8 @@ struct cv_database {
     char path[CV_PATH_MAX];
     struct cv_uri uri; /* of the first handle: server and names */
     struct cv_pages *pages;
-    struct cv_log *log; /* NULL while unborn; set once, under `lock` */
+    struct cv_log *log;   /* NULL while unborn; set once, under `lock` */
+    struct cv_tier *tier; /* the pages on disk, set with it; NULL: none are kept */
 
     pthread_mutex_t lock;
     /* Anything below changed that is not for one thread alone: whoever waits for his own commit,

@@ -1,13 +1,19 @@
 /*
- * read.c - a page as of a snapshot: from the cache, or from the pageserver, and then with its
- * neighbours when they are likely to be read next (ahead.h). Those go to the cache only. A
- * neighbour is asked for only if it is not cached and the pageserver needs to have got no further
- * for it than for the page that is waited for; one that cannot be had is nothing.
+ * read.c - a page as of a snapshot: from the cache, from the pages on disk (page_tier.h), or from
+ * the pageserver, and then with its neighbours when they are likely to be read next (ahead.h).
+ * Those go to the cache only. A neighbour is asked for only if it is not cached and the pageserver
+ * needs to have got no further for it than for the page that is waited for; one that cannot be had
+ * is nothing.
+ *
+ * The disk has only what is committed, and is asked for such only (M8): what a transaction sees
+ * above that is looked for there as of the end of what is known to be committed, if the page has
+ * not changed since.
  */
 #include <string.h>
 
 #include "common/assert.h"
 #include "common/clock_file.h"
+#include "common/mutation.h"
 #include "compute-vfs/database.h"
 
 static int dead(const struct cv_database *db)
@@ -85,6 +91,77 @@ static int check_history(struct cv_database *db, const struct cv_handle *h, lsn_
     return h && h->dead ? dead(db) : 0;
 }
 
+/* -- the pages on disk ---------------------------------------------------------------------------
+ */
+
+/* What the disk is to be asked for; false: for nothing. Lock held. */
+static bool want_of(const struct cv_database *db, const struct cv_snapshot *snapshot, pgno_t pgno,
+                    struct cv_want *out)
+{
+    lsn_t newest = cv_cache_newest(db->cache, pgno), lsn = snapshot->lsn;
+
+    if (!db->tier || !db->known_valid)
+        return false;
+    if (lsn > db->known.pos) {
+        if (newest > db->known.pos || lsn > db->tip.pos || snapshot->epoch != db->epoch)
+            return false;
+        lsn = db->known.pos;
+    }
+    *out = (struct cv_want){.pgno = pgno, .lsn = lsn, .newest = newest, .known = db->known.pos};
+    return true;
+}
+
+/* CO_ERR_NOT_FOUND, without a sentence: it is not there. */
+static int from_disk(struct cv_database *db, const struct cv_handle *h, const struct cv_want *want,
+                     uint8_t *out, uint32_t page_size)
+{
+    struct cv_version *v = cv_version_new(want->pgno, page_size);
+    bool found, is_dead;
+    lsn_t from;
+
+    found = v && cv_tier_find(db->tier, want, cv_version_data(v), page_size, &from);
+    if (!found) {
+        cv_version_free(v);
+        return CO_ERR_NOT_FOUND;
+    }
+    memcpy(out, cv_version_data(v), page_size);
+    pthread_mutex_lock(&db->lock);
+    is_dead = h && h->dead;
+    cv_cache_fetched(db->cache, v, from, want->lsn);
+    pthread_mutex_unlock(&db->lock);
+    return is_dead ? dead(db) : 0;
+}
+
+/* What came from the pageserver stays on disk, if it is of a snapshot that is committed. A page
+ * that did not change since is good up to all that is known to be. */
+static void keep_on_disk(struct cv_database *db, const struct cv_snapshot *snapshot,
+                         const struct batch *b, uint32_t page_size)
+{
+    struct cv_slot slot[CV_AHEAD_MAX];
+    bool committed;
+    lsn_t known;
+
+    pthread_mutex_lock(&db->lock);
+    known = co_mutated(DISK_UNCOMMITTED) ? db->tip.pos : db->known.pos;
+    committed = db->known_valid && snapshot->lsn <= known;
+    for (uint32_t i = 0; i < b->n; i++) {
+        const struct cv_page *page = &b->page[i];
+        bool open = cv_cache_newest(db->cache, page->pgno) <= snapshot->lsn;
+
+        slot[i] = (struct cv_slot){.pgno = page->pgno,
+                                   .page_size = page_size,
+                                   .from = page->lsn,
+                                   .known_to = open ? known : snapshot->lsn};
+    }
+    pthread_mutex_unlock(&db->lock);
+    for (uint32_t i = 0; committed && i < b->n; i++)
+        if (b->page[i].status == 0 && slot[i].from <= snapshot->lsn)
+            cv_tier_keep(db->tier, &slot[i], b->page[i].data);
+}
+
+/* -- the pageserver ------------------------------------------------------------------------------
+ */
+
 static int fetch(struct cv_database *db, const struct cv_handle *h,
                  const struct cv_snapshot *snapshot, struct batch *b, uint8_t *out,
                  uint32_t page_size, uint32_t timeout_ms)
@@ -93,6 +170,8 @@ static int fetch(struct cv_database *db, const struct cv_handle *h,
     int rc = db->pages->ops->get(db->pages, &db->timeline.timeline, snapshot->lsn, b->since,
                                  page_size, b->page, b->n, timeout_ms);
 
+    if (!rc && db->tier)
+        keep_on_disk(db, snapshot, b, page_size);
     pthread_mutex_lock(&db->lock);
     if (!rc)
         rc = check_history(db, h, b->since, began + timeout_ms * 1000ull);
@@ -117,29 +196,50 @@ static int fetch(struct cv_database *db, const struct cv_handle *h,
     return 0;
 }
 
+/* The page and those of its neighbours that are worth it. Lock held. false: no memory. */
+static bool gather(struct cv_database *db, struct cv_ahead *ahead,
+                   const struct cv_snapshot *snapshot, pgno_t pgno, struct batch *b,
+                   uint8_t *scratch, uint32_t page_size)
+{
+    uint32_t n = cv_ahead_missed(ahead, pgno, snapshot->db_pages, page_size);
+    bool memory;
+
+    b->n = 0;
+    b->since = cv_cache_not_modified_since(db->cache, pgno, snapshot->lsn);
+    memory = add(b, pgno, page_size);
+    for (uint32_t i = 1; memory && i < n; i++)
+        if (!is_useful(db, pgno + i, snapshot->lsn, b->since, scratch, page_size) ||
+            !add(b, pgno + i, page_size))
+            break;
+    cv_ahead_asked(ahead, b->n);
+    return memory;
+}
+
 int cv_database_read_page(struct cv_database *db, struct cv_handle *h, struct cv_ahead *ahead,
                           const struct cv_snapshot *snapshot, pgno_t pgno, uint8_t *out,
                           uint32_t page_size, uint32_t timeout_ms)
 {
-    struct batch b = {.n = 0};
+    struct batch b;
+    struct cv_want want;
     lsn_t version_lsn;
-    bool hit, is_dead, memory = true;
+    bool hit, is_dead, on_disk, memory;
 
     co_assert(snapshot->lsn != LSN_NONE);
     pthread_mutex_lock(&db->lock);
     is_dead = h && h->dead;
     hit = !is_dead && cv_cache_get(db->cache, pgno, snapshot->lsn, out, page_size, &version_lsn);
-    if (!is_dead && !hit) {
-        uint32_t n = cv_ahead_missed(ahead, pgno, snapshot->db_pages, page_size);
+    on_disk = !is_dead && !hit && want_of(db, snapshot, pgno, &want);
+    if (on_disk) {
+        int rc;
 
-        b.since = cv_cache_not_modified_since(db->cache, pgno, snapshot->lsn);
-        memory = add(&b, pgno, page_size);
-        for (uint32_t i = 1; memory && i < n; i++)
-            if (!is_useful(db, pgno + i, snapshot->lsn, b.since, out, page_size) ||
-                !add(&b, pgno + i, page_size))
-                break;
-        cv_ahead_asked(ahead, b.n);
+        pthread_mutex_unlock(&db->lock);
+        rc = from_disk(db, h, &want, out, page_size);
+        if (rc != CO_ERR_NOT_FOUND)
+            return rc;
+        pthread_mutex_lock(&db->lock);
+        is_dead = h && h->dead;
     }
+    memory = is_dead || hit || gather(db, ahead, snapshot, pgno, &b, out, page_size);
     pthread_mutex_unlock(&db->lock);
     if (is_dead)
         return dead(db);

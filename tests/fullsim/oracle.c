@@ -754,6 +754,39 @@ int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
     return rc;
 }
 
+bool __real_cv_tier_find(struct cv_tier *tier, const struct cv_want *want, uint8_t *out,
+                         uint32_t page_size, lsn_t *from);
+bool __wrap_cv_tier_find(struct cv_tier *tier, const struct cv_want *want, uint8_t *out,
+                         uint32_t page_size, lsn_t *from);
+bool __wrap_cv_tier_find(struct cv_tier *tier, const struct cv_want *want, uint8_t *out,
+                         uint32_t page_size, lsn_t *from)
+{
+    bool found = __real_cv_tier_find(tier, want, out, page_size, from);
+    if (found)
+        probe(P_DISK_READ);
+    return found;
+}
+
+/* What a compute keeps on its disk is what was committed, at both ends of the stretch that it is to
+ * be good for (M8). */
+void __real_cv_tier_keep(struct cv_tier *tier, const struct cv_slot *slot, const uint8_t *page);
+void __wrap_cv_tier_keep(struct cv_tier *tier, const struct cv_slot *slot, const uint8_t *page);
+void __wrap_cv_tier_keep(struct cv_tier *tier, const struct cv_slot *slot, const uint8_t *page)
+{
+    struct timeline *t = timeline_of(cv_tier_timeline(tier));
+    const lsn_t ends[] = {slot->from, slot->known_to};
+    for (int i = 0; t && i < 2; i++) {
+        const uint8_t *want = ends[i] <= t->end ? page_at(t, slot->pgno, ends[i]) : NULL;
+        if (!want || slot->page_size != t->page_size || memcmp(want, page, t->page_size) != 0)
+            violation("M8: page %u of %s is kept on disk for [%llx, %llx], and is not what was "
+                      "committed at %llx (end %llx)",
+                      slot->pgno, t->branch, (unsigned long long)slot->from,
+                      (unsigned long long)slot->known_to, (unsigned long long)ends[i],
+                      (unsigned long long)t->end);
+    }
+    __real_cv_tier_keep(tier, slot, page);
+}
+
 /* ---- probes ------------------------------------------------------------------------------------
  */
 

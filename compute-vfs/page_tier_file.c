@@ -1,0 +1,422 @@
+/*
+ * page_tier_file.c - reading and writing the file of page_tier.h.
+ *
+ * A page is written first and then its slot. Between the two, and if only one of them survives, the
+ * CRC is wrong. Several processes that write one slot may mix it: the same.
+ *
+ * Whoever could write the file or put another in its place could make up pages: the directory has
+ * to be the user's own and writable by nobody else.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "compute-vfs/errors.h"
+#include "compute-vfs/page_tier.h"
+#include "compute-vfs/uri.h"
+
+#define SUFFIX      ".pages"
+#define NAME_BYTES  (CO_ID_TEXT - 1 + sizeof SUFFIX - 1)
+#define PATH_BYTES  (CV_CACHE_DIR_MAX + NAME_BYTES + 2)
+#define ALL_FILES   8u /* files of all timelines together: so many times the size of one */
+#define MANY_FILES  64 /* at most so many are put away at once */
+#define CODE_NOTICE 28 /* SQLITE_WARNING */
+
+struct cv_tier {
+    char path[PATH_BYTES];
+    struct co_id timeline;
+    int fd;
+    uint64_t bytes; /* of a file that is made */
+    atomic_bool off;
+    pthread_mutex_t lock; /* of the shape */
+    struct cv_slots shape;
+    uint64_t counted; /* changes up to where the base moved last */
+    atomic_ullong hits, misses, bytes_read, bytes_written;
+};
+
+static void *give_up(const char *path, const char *what, const char *why)
+{
+    cv_report(CODE_NOTICE,
+              "cache_dir: %s %s: %s; this process goes on without the pages that are kept there",
+              what, path, why);
+    return NULL;
+}
+
+static void switch_off(struct cv_tier *t, const char *what)
+{
+    int error = errno;
+
+    if (!atomic_exchange(&t->off, true))
+        (void)give_up(t->path, what, error ? strerror(error) : "it is cut short");
+}
+
+static bool put(struct cv_tier *t, const void *data, size_t n, uint64_t at)
+{
+    ssize_t done;
+
+    errno = 0;
+    done = pwrite(t->fd, data, n, (off_t)at);
+    if (done == (ssize_t)n) {
+        atomic_fetch_add(&t->bytes_written, n);
+        return true;
+    }
+    switch_off(t, "cannot write");
+    return false;
+}
+
+static bool get(struct cv_tier *t, void *out, size_t n, uint64_t at)
+{
+    ssize_t done;
+
+    errno = 0;
+    done = pread(t->fd, out, n, (off_t)at);
+    if (done == (ssize_t)n) {
+        atomic_fetch_add(&t->bytes_read, n);
+        return true;
+    }
+    switch_off(t, "cannot read");
+    return false;
+}
+
+/* -- files of other timelines --------------------------------------------------------------------
+ */
+
+struct old_file {
+    char name[NAME_BYTES + 1];
+    struct timespec used;
+    uint64_t bytes;
+};
+
+static bool is_one(const char *name)
+{
+    struct co_id id;
+    char text[CO_ID_TEXT];
+
+    if (strlen(name) != NAME_BYTES || strcmp(name + CO_ID_TEXT - 1, SUFFIX) != 0)
+        return false;
+    memcpy(text, name, CO_ID_TEXT - 1);
+    text[CO_ID_TEXT - 1] = 0;
+    return co_id_parse(text, &id) == 0;
+}
+
+static bool is_older(const struct old_file *a, const struct old_file *b)
+{
+    return a->used.tv_sec != b->used.tv_sec ? a->used.tv_sec < b->used.tv_sec
+                                            : a->used.tv_nsec < b->used.tv_nsec;
+}
+
+/* The file that was opened longest ago, and the bytes of all; false: there is none. */
+static bool look(const char *dir, struct old_file *oldest, uint64_t *bytes)
+{
+    DIR *d = opendir(dir);
+    struct dirent *entry;
+    bool found = false;
+
+    *bytes = 0;
+    while (d && (entry = readdir(d))) {
+        struct old_file file = {.bytes = 0};
+        char path[PATH_BYTES];
+        struct stat st;
+
+        if (!is_one(entry->d_name))
+            continue;
+        snprintf(file.name, sizeof file.name, "%s", entry->d_name);
+        snprintf(path, sizeof path, "%s/%s", dir, file.name);
+        if (stat(path, &st))
+            continue;
+        file.used = st.st_mtim;
+        file.bytes = (uint64_t)st.st_blocks * 512;
+        *bytes += file.bytes;
+        if (!found || is_older(&file, oldest))
+            *oldest = file;
+        found = true;
+    }
+    if (d)
+        closedir(d);
+    return found;
+}
+
+/* A process that has one of them open goes on with it. */
+static void put_away_old(const char *dir, uint64_t most)
+{
+    struct old_file oldest;
+    uint64_t bytes;
+
+    for (int i = 0; i < MANY_FILES && look(dir, &oldest, &bytes) && bytes > most; i++) {
+        char path[PATH_BYTES];
+
+        snprintf(path, sizeof path, "%s/%s", dir, oldest.name);
+        if (unlink(path))
+            return;
+    }
+}
+
+/* -- opening -------------------------------------------------------------------------------------
+ */
+
+static const char *check_own(const struct stat *st)
+{
+    if (st->st_uid != geteuid())
+        return "it belongs to another user";
+    return st->st_mode & 022 ? "others may write it" : NULL;
+}
+
+static const char *open_dir(const char *dir)
+{
+    struct stat st;
+
+    if (mkdir(dir, 0700) && errno != EEXIST)
+        return strerror(errno);
+    if (stat(dir, &st))
+        return strerror(errno);
+    return S_ISDIR(st.st_mode) ? check_own(&st) : "it is no directory";
+}
+
+/* A write beyond the limit would end the process by a signal. */
+static const char *check_limit(uint64_t bytes)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < bytes
+               ? "the limit for the size of a file (ulimit -f) is lower than cache_dir_mb"
+               : NULL;
+}
+
+static const char *open_file(struct cv_tier *t, const char *dir, uint32_t mb)
+{
+    const char *why = check_limit(t->bytes);
+    struct stat st;
+    int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
+
+    if (why)
+        return why;
+    t->fd = open(t->path, flags, 0600);
+    if (t->fd < 0 && errno == ENOENT) {
+        put_away_old(dir, (uint64_t)mb << 20 << 3);
+        t->fd = open(t->path, flags | O_CREAT, 0600);
+    }
+    if (t->fd < 0 || fstat(t->fd, &st))
+        return strerror(errno);
+    if (!S_ISREG(st.st_mode))
+        return "it is no file";
+    return check_own(&st);
+}
+
+/* Writing the head says when the file was used last, too. */
+static void put_shape(struct cv_tier *t)
+{
+    uint8_t head[CV_SLOTS_HEAD];
+
+    cv_slots_put(&t->shape, &t->timeline, head);
+    (void)put(t, head, sizeof head, 0);
+}
+
+static bool is_shorter(struct cv_tier *t)
+{
+    struct stat st;
+
+    return fstat(t->fd, &st) || (uint64_t)st.st_size < cv_slots_bytes(&t->shape);
+}
+
+static void read_shape(struct cv_tier *t)
+{
+    uint8_t head[CV_SLOTS_HEAD];
+
+    if (pread(t->fd, head, sizeof head, 0) != (ssize_t)sizeof head ||
+        !cv_slots_get(head, &t->timeline, &t->shape) || check_limit(cv_slots_bytes(&t->shape)) ||
+        is_shorter(t))
+        t->shape = (struct cv_slots){0};
+    else
+        put_shape(t);
+}
+
+struct cv_tier *cv_tier_open(const char *dir, uint32_t mb, const struct co_id *timeline)
+{
+    struct cv_tier *t;
+    const char *why = open_dir(dir);
+    char id[CO_ID_TEXT];
+
+    if (why)
+        return give_up(dir, "cannot use", why);
+    t = calloc(1, sizeof *t);
+    if (!t)
+        return give_up(dir, "cannot use", "no memory");
+    snprintf(t->path, sizeof t->path, "%s/%s" SUFFIX, dir, co_id_format(timeline, id));
+    t->timeline = *timeline;
+    t->bytes = (uint64_t)mb << 20;
+    t->fd = -1;
+    pthread_mutex_init(&t->lock, NULL);
+    why = open_file(t, dir, mb);
+    if (why) {
+        (void)give_up(t->path, "cannot open", why);
+        cv_tier_close(t);
+        return NULL;
+    }
+    read_shape(t);
+    return t;
+}
+
+void cv_tier_close(struct cv_tier *t)
+{
+    if (!t)
+        return;
+    if (t->fd >= 0)
+        close(t->fd);
+    pthread_mutex_destroy(&t->lock);
+    free(t);
+}
+
+/* -- the shape -----------------------------------------------------------------------------------
+ */
+
+static struct cv_slots shape_of(struct cv_tier *t)
+{
+    struct cv_slots shape;
+
+    pthread_mutex_lock(&t->lock);
+    shape = t->shape;
+    pthread_mutex_unlock(&t->lock);
+    return shape;
+}
+
+const struct co_id *cv_tier_timeline(const struct cv_tier *t)
+{
+    return &t->timeline;
+}
+
+lsn_t cv_tier_base(struct cv_tier *t)
+{
+    return atomic_load(&t->off) ? LSN_NONE : shape_of(t).base;
+}
+
+void cv_tier_learned(struct cv_tier *t, uint32_t page_size, lsn_t lsn, uint64_t changes, bool all)
+{
+    if (page_size == 0 || atomic_load(&t->off))
+        return;
+    pthread_mutex_lock(&t->lock);
+    if (t->shape.page_size != page_size) {
+        t->shape = cv_slots_shape(t->bytes, page_size);
+        if (is_shorter(t) && ftruncate(t->fd, (off_t)cv_slots_bytes(&t->shape)))
+            switch_off(t, "cannot make");
+    }
+    if (cv_slots_advance(&t->shape, lsn, changes - (changes < t->counted ? 0 : t->counted), all)) {
+        t->counted = changes;
+        if (!atomic_load(&t->off))
+            put_shape(t);
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* -- pages ---------------------------------------------------------------------------------------
+ */
+
+/* false: there are none of that size, or it is off. */
+static bool get_set(struct cv_tier *t, pgno_t pgno, uint32_t page_size, struct cv_slots *shape,
+                    struct cv_slot set[CV_SLOT_WAYS])
+{
+    uint8_t bytes[CV_SLOTS_SET_BYTES];
+
+    *shape = shape_of(t);
+    if (atomic_load(&t->off) || shape->page_size != page_size ||
+        !get(t, bytes, sizeof bytes, cv_slots_set_at(shape, pgno)))
+        return false;
+    for (uint32_t way = 0; way < CV_SLOT_WAYS; way++)
+        cv_slot_get(bytes + (size_t)way * CV_SLOT_BYTES, &set[way]);
+    return true;
+}
+
+static void put_slot(struct cv_tier *t, const struct cv_slots *shape, pgno_t pgno, uint32_t way,
+                     const struct cv_slot *slot)
+{
+    uint8_t bytes[CV_SLOT_BYTES];
+
+    cv_slot_put(slot, bytes);
+    (void)put(t, bytes, sizeof bytes, cv_slots_set_at(shape, pgno) + (uint64_t)way * CV_SLOT_BYTES);
+}
+
+/* The page of a slot that serves: sound, or the slot is emptied. One that would be worth nothing
+ * once the base moves on is good up to what is known now. */
+static bool take(struct cv_tier *t, const struct cv_slots *shape, uint32_t way,
+                 const struct cv_slot *slot, const struct cv_want *want, uint8_t *out)
+{
+    struct cv_slot renewed = *slot;
+
+    if (!get(t, out, slot->page_size, cv_slots_page_at(shape, slot->pgno, way)))
+        return false;
+    if (cv_slot_crc(slot, &t->timeline, out) != slot->crc) {
+        put_slot(t, shape, slot->pgno, way, &(struct cv_slot){0});
+        return false;
+    }
+    if (slot->known_to < shape->next && want->newest <= slot->known_to) {
+        renewed.known_to = want->known;
+        renewed.crc = cv_slot_crc(&renewed, &t->timeline, out);
+        put_slot(t, shape, slot->pgno, way, &renewed);
+    }
+    return true;
+}
+
+bool cv_tier_find(struct cv_tier *t, const struct cv_want *want, uint8_t *out, uint32_t page_size,
+                  lsn_t *from)
+{
+    struct cv_slot set[CV_SLOT_WAYS];
+    struct cv_slots shape;
+    bool found = false;
+
+    if (get_set(t, want->pgno, page_size, &shape, set)) {
+        for (uint32_t way = 0; !found && way < CV_SLOT_WAYS; way++) {
+            *from = set[way].from;
+            found = cv_slot_serves(&set[way], want, page_size) &&
+                    take(t, &shape, way, &set[way], want, out);
+        }
+    }
+    atomic_fetch_add(found ? &t->hits : &t->misses, 1);
+    return found;
+}
+
+void cv_tier_keep(struct cv_tier *t, const struct cv_slot *slot, const uint8_t *page)
+{
+    struct cv_slot set[CV_SLOT_WAYS], fresh = *slot;
+    struct cv_slots shape;
+    int way;
+
+    if (shape_of(t).page_size == 0) /* the database was empty when it was opened */
+        cv_tier_learned(t, slot->page_size, slot->known_to, 0, false);
+    if (!get_set(t, slot->pgno, slot->page_size, &shape, set))
+        return;
+    way = cv_slots_choose(&shape, set, slot);
+    if (way < 0)
+        return;
+    fresh.crc = cv_slot_crc(slot, &t->timeline, page);
+    if (put(t, page, slot->page_size, cv_slots_page_at(&shape, slot->pgno, (uint32_t)way)))
+        put_slot(t, &shape, slot->pgno, (uint32_t)way, &fresh);
+}
+
+bool cv_tier_has(struct cv_tier *t, const struct cv_slot *slot)
+{
+    struct cv_slot set[CV_SLOT_WAYS];
+    struct cv_slots shape;
+
+    if (!get_set(t, slot->pgno, slot->page_size, &shape, set))
+        return false;
+    for (uint32_t way = 0; way < CV_SLOT_WAYS; way++)
+        if (set[way].pgno == slot->pgno && set[way].from == slot->from &&
+            set[way].known_to >= shape.next)
+            return true;
+    return false;
+}
+
+void cv_tier_stats(struct cv_tier *t, struct cv_tier_stats *out)
+{
+    *out = (struct cv_tier_stats){.hits = atomic_load(&t->hits),
+                                  .misses = atomic_load(&t->misses),
+                                  .bytes_read = atomic_load(&t->bytes_read),
+                                  .bytes_written = atomic_load(&t->bytes_written)};
+}
