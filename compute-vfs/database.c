@@ -165,22 +165,25 @@ struct cv_database *cv_database_find(uint64_t serial)
     return db;
 }
 
-/* What is in memory goes to the disk, as far as it is committed; there is as good as all that was
- * read already. No other thread uses the object any more. */
+/* What is in memory and good up to the newest transaction goes to the disk, as far as it is
+ * committed; as good as all that was read is there already. No other thread uses the object any
+ * more. */
 static void keep_on_disk(struct cv_database *db)
 {
     struct cv_version *v = NULL;
 
     if (!db->tier || !db->known_valid)
         return;
-    cv_tier_learned(db->tier, db->page_size, db->known.pos, cv_cache_told(db->cache), false);
+    cv_tier_learned(db->tier, db->page_size, db->known.txn, cv_cache_told(db->cache), false);
     while ((v = cv_cache_next(db->cache, v))) {
-        struct cv_slot slot = {.pgno = cv_version_pgno(v), .page_size = db->page_size};
+        struct cv_slot slot = {.pgno = cv_version_pgno(v),
+                               .page_size = db->page_size,
+                               .known_to = db->known.txn,
+                               .known_us = db->known.txn_us};
         lsn_t to;
 
         cv_version_range(v, &slot.from, &to);
-        slot.known_to = to > db->known.pos ? db->known.pos : to - 1;
-        if (slot.from <= db->known.pos && !cv_tier_has(db->tier, &slot))
+        if (slot.from <= slot.known_to && to > slot.known_to && !cv_tier_has(db->tier, &slot))
             cv_tier_keep(db->tier, &slot, cv_version_data(v));
     }
 }

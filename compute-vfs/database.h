@@ -112,6 +112,7 @@ struct cv_flight {
     lsn_t begin_lsn, end_lsn;
     uint32_t db_pages;
     term_t term;
+    uint64_t time_us;
     struct cv_record record; /* until it is shipped */
     bool want_received;
 };
@@ -120,6 +121,7 @@ struct cv_position {
     lsn_t pos; /* end of the newest record, of any kind */
     lsn_t txn; /* end of the newest transaction */
     uint32_t db_pages;
+    uint64_t txn_us; /* its time; together with `txn` it is no other one's, ever */
 };
 
 /* What threads of the application wait for. */

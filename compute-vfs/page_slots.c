@@ -102,7 +102,9 @@ void cv_slot_put(const struct cv_slot *slot, uint8_t out[CV_SLOT_BYTES])
     co_put32(out + 4, slot->page_size);
     co_put64(out + 8, slot->from);
     co_put64(out + 16, slot->known_to);
-    co_put32(out + 24, slot->crc);
+    co_put64(out + 24, slot->known_us);
+    co_put64(out + 32, slot->session);
+    co_put32(out + 40, slot->crc);
 }
 
 void cv_slot_get(const uint8_t in[CV_SLOT_BYTES], struct cv_slot *out)
@@ -111,7 +113,9 @@ void cv_slot_get(const uint8_t in[CV_SLOT_BYTES], struct cv_slot *out)
                             .page_size = co_get32(in + 4),
                             .from = co_get64(in + 8),
                             .known_to = co_get64(in + 16),
-                            .crc = co_get32(in + 24)};
+                            .known_us = co_get64(in + 24),
+                            .session = co_get64(in + 32),
+                            .crc = co_get32(in + 40)};
 }
 
 uint32_t cv_slot_crc(const struct cv_slot *slot, const struct co_id *timeline, const uint8_t *page)
@@ -128,43 +132,63 @@ uint32_t cv_slot_crc(const struct cv_slot *slot, const struct co_id *timeline, c
 
 bool cv_slot_serves(const struct cv_slot *slot, const struct cv_want *want, uint32_t page_size)
 {
-    if (slot->pgno != want->pgno || slot->page_size != page_size || slot->from > want->lsn)
+    if (slot->pgno != want->pgno || slot->page_size != page_size || slot->from > want->lsn ||
+        slot->from > slot->known_to || slot->known_to > want->known)
         return false;
     return want->lsn <= slot->known_to || want->newest <= slot->known_to || co_mutated(DISK_STALE);
 }
 
-/* The way whose slot was of use longest ago; of equal ones the first from the page's own way on. */
-static int oldest(const struct cv_slots *s, const struct cv_slot set[CV_SLOT_WAYS],
-                  const struct cv_slot *fresh)
+uint32_t cv_slots_choose(const struct cv_slots *s, const struct cv_slot set[CV_SLOT_WAYS],
+                         const struct cv_slot *fresh)
 {
-    uint32_t own = fresh->pgno / s->n_sets % CV_SLOT_WAYS;
-    int found = -1;
+    uint32_t own = fresh->pgno / s->n_sets % CV_SLOT_WAYS, found = own;
+    lsn_t least = UINT64_MAX;
 
     for (uint32_t i = 0; i < CV_SLOT_WAYS; i++) {
         uint32_t way = (own + i) % CV_SLOT_WAYS;
         const struct cv_slot *slot = &set[way];
-        lsn_t used = slot->pgno ? slot->known_to : 0;
+        lsn_t used = slot->pgno && slot->known_to <= fresh->known_to ? slot->known_to : 0;
 
-        if (found < 0 || used < (set[found].pgno ? set[found].known_to : 0))
-            found = (int)way;
+        if (slot->pgno == fresh->pgno && slot->from <= fresh->from)
+            return way;
+        if (used < least) {
+            least = used;
+            found = way;
+        }
     }
-    return set[found].pgno == 0 || set[found].known_to <= fresh->known_to ? found : -1;
+    return found;
 }
 
-int cv_slots_choose(const struct cv_slots *s, const struct cv_slot set[CV_SLOT_WAYS],
-                    const struct cv_slot *fresh)
+/* -- histories -----------------------------------------------------------------------------------
+ */
+
+static const struct cv_proof *proof_of(const struct cv_proofs *p, uint64_t session)
 {
-    int older = -1;
+    for (uint32_t i = 0; i < CV_PROOFS && i < p->n; i++)
+        if (p->of[i].session == session)
+            return &p->of[i];
+    return NULL;
+}
 
-    for (int way = 0; way < (int)CV_SLOT_WAYS; way++) {
-        const struct cv_slot *slot = &set[way];
+void cv_proofs_note(struct cv_proofs *p, const struct cv_slot *slot, bool good)
+{
+    struct cv_proof *proof = (struct cv_proof *)proof_of(p, slot->session);
 
-        if (slot->pgno != fresh->pgno)
-            continue;
-        if (slot->from == fresh->from)
-            return slot->known_to > fresh->known_to ? -1 : way;
-        if (slot->from < fresh->from)
-            older = way;
+    if (!proof) {
+        proof = &p->of[p->n++ % CV_PROOFS];
+        *proof = (struct cv_proof){.session = slot->session};
     }
-    return older >= 0 ? older : oldest(s, set, fresh);
+    if (good && slot->known_to > proof->good_to)
+        proof->good_to = slot->known_to;
+    if (!good && (!proof->bad_from || slot->known_to < proof->bad_from))
+        proof->bad_from = slot->known_to;
+}
+
+enum cv_proven cv_proofs_find(const struct cv_proofs *p, const struct cv_slot *slot)
+{
+    const struct cv_proof *proof = proof_of(p, slot->session);
+
+    if (proof && slot->known_to <= proof->good_to)
+        return CV_PROVEN;
+    return proof && proof->bad_from && slot->known_to >= proof->bad_from ? CV_REFUTED : CV_UNPROVEN;
 }

@@ -14,6 +14,13 @@
 
 struct cv_tier;
 
+enum cv_found {
+    CV_FOUND,
+    CV_NOT_FOUND,
+    CV_FOUND_UNPROVEN, /* it is believed once the commit that its slot names is known to be part of
+                          the log */
+};
+
 struct cv_tier_stats {
     uint64_t hits, misses, bytes_read, bytes_written;
 };
@@ -28,15 +35,17 @@ void cv_tier_close(struct cv_tier *t);
 const struct co_id *cv_tier_timeline(const struct cv_tier *t);
 /* Where knowledge of changes may begin; LSN_NONE: nowhere, there are no pages. */
 lsn_t cv_tier_base(struct cv_tier *t);
-/* This process knows everything up to `lsn`, which is committed, by so many changes that it was
- * ever told; `all`: there were too many to tell. page_size 0: not known yet. */
+/* This process knows everything up to `lsn`, the end of a committed transaction, by so many changes
+ * that it was ever told; `all`: there were too many to tell. page_size 0: not known yet. */
 void cv_tier_learned(struct cv_tier *t, uint32_t page_size, lsn_t lsn, uint64_t changes, bool all);
 
-/* Reads the page to out[page_size], and tells its version's LSN. What it was of use for is written
+/* Reads the page to out[page_size], and tells what its slot says. What it was of use for is written
  * down if it would be lost otherwise. */
-bool cv_tier_find(struct cv_tier *t, const struct cv_want *want, uint8_t *out, uint32_t page_size,
-                  lsn_t *from);
-/* Keeps a page (crc is filled in). What the slot says is committed for good (M8). */
+enum cv_found cv_tier_find(struct cv_tier *t, const struct cv_want *want, uint8_t *out,
+                           uint32_t page_size, struct cv_slot *slot);
+/* The commit that the slot names is part of the log, or it is not. */
+void cv_tier_prove(struct cv_tier *t, const struct cv_slot *slot, bool good);
+/* Keeps a page (session and crc are filled in). What the slot says is committed for good (M8). */
 void cv_tier_keep(struct cv_tier *t, const struct cv_slot *slot, const uint8_t *page);
 /* Is it there by its slot's word, and good beyond the next base? */
 bool cv_tier_has(struct cv_tier *t, const struct cv_slot *slot);

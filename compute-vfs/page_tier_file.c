@@ -19,6 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/bytes.h"
+#include "common/clock_file.h"
 #include "compute-vfs/errors.h"
 #include "compute-vfs/page_tier.h"
 #include "compute-vfs/uri.h"
@@ -36,8 +38,10 @@ struct cv_tier {
     int fd;
     uint64_t bytes; /* of a file that is made */
     atomic_bool off;
-    pthread_mutex_t lock; /* of the shape */
+    uint64_t session;
+    pthread_mutex_t lock; /* of the next three */
     struct cv_slots shape;
+    struct cv_proofs proofs;
     uint64_t counted; /* changes up to where the base moved last */
     atomic_ullong hits, misses, bytes_read, bytes_written;
 };
@@ -238,6 +242,13 @@ static void read_shape(struct cv_tier *t)
         put_shape(t);
 }
 
+static uint64_t new_session(void)
+{
+    struct co_id id = co_id_random();
+
+    return co_get64(id.b);
+}
+
 struct cv_tier *cv_tier_open(const char *dir, uint32_t mb, const struct co_id *timeline)
 {
     struct cv_tier *t;
@@ -253,6 +264,7 @@ struct cv_tier *cv_tier_open(const char *dir, uint32_t mb, const struct co_id *t
     t->timeline = *timeline;
     t->bytes = (uint64_t)mb << 20;
     t->fd = -1;
+    t->session = new_session();
     pthread_mutex_init(&t->lock, NULL);
     why = open_file(t, dir, mb);
     if (why) {
@@ -342,42 +354,79 @@ static void put_slot(struct cv_tier *t, const struct cv_slots *shape, pgno_t pgn
     (void)put(t, bytes, sizeof bytes, cv_slots_set_at(shape, pgno) + (uint64_t)way * CV_SLOT_BYTES);
 }
 
-/* The page of a slot that serves: sound, or the slot is emptied. One that would be worth nothing
- * once the base moves on is good up to what is known now. */
-static bool take(struct cv_tier *t, const struct cv_slots *shape, uint32_t way,
-                 const struct cv_slot *slot, const struct cv_want *want, uint8_t *out)
+/* Of its history. The newest commit that the reader knows proves it without a question. */
+static enum cv_proven proven(struct cv_tier *t, const struct cv_slot *slot,
+                             const struct cv_want *want)
 {
-    struct cv_slot renewed = *slot;
+    enum cv_proven found = CV_PROVEN;
 
-    if (!get(t, out, slot->page_size, cv_slots_page_at(shape, slot->pgno, way)))
-        return false;
-    if (cv_slot_crc(slot, &t->timeline, out) != slot->crc) {
-        put_slot(t, shape, slot->pgno, way, &(struct cv_slot){0});
-        return false;
+    pthread_mutex_lock(&t->lock);
+    if (slot->session != t->session) {
+        if (slot->known_to == want->known)
+            cv_proofs_note(&t->proofs, slot, slot->known_us == want->known_us);
+        found = cv_proofs_find(&t->proofs, slot);
     }
-    if (slot->known_to < shape->next && want->newest <= slot->known_to) {
-        renewed.known_to = want->known;
-        renewed.crc = cv_slot_crc(&renewed, &t->timeline, out);
-        put_slot(t, shape, slot->pgno, way, &renewed);
-    }
-    return true;
+    pthread_mutex_unlock(&t->lock);
+    return found;
 }
 
-bool cv_tier_find(struct cv_tier *t, const struct cv_want *want, uint8_t *out, uint32_t page_size,
-                  lsn_t *from)
+void cv_tier_prove(struct cv_tier *t, const struct cv_slot *slot, bool good)
+{
+    pthread_mutex_lock(&t->lock);
+    cv_proofs_note(&t->proofs, slot, good);
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* It would be worth nothing once the base moves on: it is good up to what is known now. */
+static void renew(struct cv_tier *t, const struct cv_slots *shape, uint32_t way,
+                  const struct cv_slot *slot, const struct cv_want *want, const uint8_t *page)
+{
+    struct cv_slot now = *slot;
+
+    now.known_to = want->known;
+    now.known_us = want->known_us;
+    now.session = t->session;
+    now.crc = cv_slot_crc(&now, &t->timeline, page);
+    put_slot(t, shape, slot->pgno, way, &now);
+}
+
+/* The page of a slot that serves: sound and of this history, or the slot is emptied. */
+static enum cv_found take(struct cv_tier *t, const struct cv_slots *shape, uint32_t way,
+                          const struct cv_slot *slot, const struct cv_want *want, uint8_t *out)
+{
+    enum cv_proven history;
+
+    if (!get(t, out, slot->page_size, cv_slots_page_at(shape, slot->pgno, way)))
+        return CV_NOT_FOUND;
+    history =
+        cv_slot_crc(slot, &t->timeline, out) == slot->crc ? proven(t, slot, want) : CV_REFUTED;
+    if (history == CV_REFUTED) {
+        put_slot(t, shape, slot->pgno, way, &(struct cv_slot){0});
+        return CV_NOT_FOUND;
+    }
+    if (history == CV_UNPROVEN)
+        return CV_FOUND_UNPROVEN;
+    if (slot->known_to < shape->next && want->newest <= slot->known_to)
+        renew(t, shape, way, slot, want, out);
+    return CV_FOUND;
+}
+
+enum cv_found cv_tier_find(struct cv_tier *t, const struct cv_want *want, uint8_t *out,
+                           uint32_t page_size, struct cv_slot *slot)
 {
     struct cv_slot set[CV_SLOT_WAYS];
     struct cv_slots shape;
-    bool found = false;
+    enum cv_found found = CV_NOT_FOUND;
 
     if (get_set(t, want->pgno, page_size, &shape, set)) {
-        for (uint32_t way = 0; !found && way < CV_SLOT_WAYS; way++) {
-            *from = set[way].from;
-            found = cv_slot_serves(&set[way], want, page_size) &&
-                    take(t, &shape, way, &set[way], want, out);
+        for (uint32_t way = 0; found == CV_NOT_FOUND && way < CV_SLOT_WAYS; way++) {
+            *slot = set[way];
+            if (cv_slot_serves(slot, want, page_size))
+                found = take(t, &shape, way, slot, want, out);
         }
     }
-    atomic_fetch_add(found ? &t->hits : &t->misses, 1);
+    if (found != CV_FOUND_UNPROVEN)
+        atomic_fetch_add(found == CV_FOUND ? &t->hits : &t->misses, 1);
     return found;
 }
 
@@ -385,22 +434,22 @@ void cv_tier_keep(struct cv_tier *t, const struct cv_slot *slot, const uint8_t *
 {
     struct cv_slot set[CV_SLOT_WAYS], fresh = *slot;
     struct cv_slots shape;
-    int way;
+    uint32_t way;
 
     if (shape_of(t).page_size == 0) /* the database was empty when it was opened */
         cv_tier_learned(t, slot->page_size, slot->known_to, 0, false);
     if (!get_set(t, slot->pgno, slot->page_size, &shape, set))
         return;
     way = cv_slots_choose(&shape, set, slot);
-    if (way < 0)
-        return;
-    fresh.crc = cv_slot_crc(slot, &t->timeline, page);
-    if (put(t, page, slot->page_size, cv_slots_page_at(&shape, slot->pgno, (uint32_t)way)))
-        put_slot(t, &shape, slot->pgno, (uint32_t)way, &fresh);
+    fresh.session = t->session;
+    fresh.crc = cv_slot_crc(&fresh, &t->timeline, page);
+    if (put(t, page, slot->page_size, cv_slots_page_at(&shape, slot->pgno, way)))
+        put_slot(t, &shape, slot->pgno, way, &fresh);
 }
 
 bool cv_tier_has(struct cv_tier *t, const struct cv_slot *slot)
 {
+    const struct cv_want now = {.known = slot->known_to, .known_us = slot->known_us};
     struct cv_slot set[CV_SLOT_WAYS];
     struct cv_slots shape;
 
@@ -408,8 +457,8 @@ bool cv_tier_has(struct cv_tier *t, const struct cv_slot *slot)
         return false;
     for (uint32_t way = 0; way < CV_SLOT_WAYS; way++)
         if (set[way].pgno == slot->pgno && set[way].from == slot->from &&
-            set[way].known_to >= shape.next)
-            return true;
+            set[way].known_to >= shape.next && set[way].known_to <= slot->known_to)
+            return proven(t, &set[way], &now) == CV_PROVEN;
     return false;
 }
 

@@ -98,31 +98,71 @@ static int check_history(struct cv_database *db, const struct cv_handle *h, lsn_
 static bool want_of(const struct cv_database *db, const struct cv_snapshot *snapshot, pgno_t pgno,
                     struct cv_want *out)
 {
+    const struct cv_position *known = &db->known;
     lsn_t newest = cv_cache_newest(db->cache, pgno), lsn = snapshot->lsn;
 
     if (!db->tier || !db->known_valid)
         return false;
-    if (lsn > db->known.pos) {
-        if (newest > db->known.pos || lsn > db->tip.pos || snapshot->epoch != db->epoch)
+    if (lsn > known->txn) {
+        if (newest > known->txn || lsn > db->tip.pos || snapshot->epoch != db->epoch)
             return false;
-        lsn = db->known.pos;
+        lsn = known->txn;
     }
-    *out = (struct cv_want){.pgno = pgno, .lsn = lsn, .newest = newest, .known = db->known.pos};
+    *out = (struct cv_want){pgno, lsn, newest, known->txn, known->txn_us};
     return true;
 }
 
+/* Asks the pageserver whether the commit that a slot names is part of the log. */
+static int prove(struct cv_database *db, const struct cv_slot *slot, uint32_t timeout_ms)
+{
+    uint64_t began = co_now_us();
+    struct cv_changes at = {0};
+    int rc = db->pages->ops->changes(db->pages, &db->timeline.timeline, slot->known_to,
+                                     slot->known_to, timeout_ms, &at);
+
+    co_buf_free(&at.list);
+    if (rc && rc != CO_ERR_GONE)
+        return rc;
+    cv_tier_prove(db->tier, slot,
+                  !rc && at.txn_lsn == slot->known_to && at.time_us == slot->known_us);
+    pthread_mutex_lock(&db->lock);
+    cv_waited(db, CV_FOR_CHANGES, began);
+    pthread_mutex_unlock(&db->lock);
+    return 0;
+}
+
 /* CO_ERR_NOT_FOUND, without a sentence: it is not there. */
+static int look_on_disk(struct cv_database *db, const struct cv_want *want, struct cv_version *v,
+                        uint32_t page_size, uint32_t timeout_ms, lsn_t *from)
+{
+    enum cv_found found = CV_NOT_FOUND;
+    struct cv_slot slot;
+
+    for (int i = 0; i < 2; i++) {
+        found = cv_tier_find(db->tier, want, cv_version_data(v), page_size, &slot);
+        if (found == CV_FOUND_UNPROVEN && i == 0) {
+            int rc = prove(db, &slot, timeout_ms);
+            if (rc)
+                return rc;
+        } else {
+            break;
+        }
+    }
+    *from = slot.from;
+    return found == CV_FOUND ? 0 : CO_ERR_NOT_FOUND;
+}
+
 static int from_disk(struct cv_database *db, const struct cv_handle *h, const struct cv_want *want,
-                     uint8_t *out, uint32_t page_size)
+                     uint8_t *out, uint32_t page_size, uint32_t timeout_ms)
 {
     struct cv_version *v = cv_version_new(want->pgno, page_size);
-    bool found, is_dead;
-    lsn_t from;
+    lsn_t from = LSN_NONE;
+    bool is_dead;
+    int rc = v ? look_on_disk(db, want, v, page_size, timeout_ms, &from) : CO_ERR_NOT_FOUND;
 
-    found = v && cv_tier_find(db->tier, want, cv_version_data(v), page_size, &from);
-    if (!found) {
+    if (rc) {
         cv_version_free(v);
-        return CO_ERR_NOT_FOUND;
+        return rc;
     }
     memcpy(out, cv_version_data(v), page_size);
     pthread_mutex_lock(&db->lock);
@@ -132,31 +172,31 @@ static int from_disk(struct cv_database *db, const struct cv_handle *h, const st
     return is_dead ? dead(db) : 0;
 }
 
-/* What came from the pageserver stays on disk, if it is of a snapshot that is committed. A page
- * that did not change since is good up to all that is known to be. */
+/* What came from the pageserver stays on disk, if it is good up to the newest transaction that is
+ * known to be committed: it was read as of one that is, and has not changed since. */
 static void keep_on_disk(struct cv_database *db, const struct cv_snapshot *snapshot,
                          const struct batch *b, uint32_t page_size)
 {
-    struct cv_slot slot[CV_AHEAD_MAX];
-    bool committed;
-    lsn_t known;
+    bool good[CV_AHEAD_MAX];
+    struct cv_position known;
 
     pthread_mutex_lock(&db->lock);
-    known = co_mutated(DISK_UNCOMMITTED) ? db->tip.pos : db->known.pos;
-    committed = db->known_valid && snapshot->lsn <= known;
+    known = co_mutated(DISK_UNCOMMITTED) ? db->tip : db->known;
+    for (uint32_t i = 0; i < b->n; i++)
+        good[i] = db->known_valid && snapshot->lsn <= known.txn && b->page[i].status == 0 &&
+                  b->page[i].lsn <= snapshot->lsn &&
+                  cv_cache_newest(db->cache, b->page[i].pgno) <= snapshot->lsn;
+    pthread_mutex_unlock(&db->lock);
     for (uint32_t i = 0; i < b->n; i++) {
         const struct cv_page *page = &b->page[i];
-        bool open = cv_cache_newest(db->cache, page->pgno) <= snapshot->lsn;
-
-        slot[i] = (struct cv_slot){.pgno = page->pgno,
-                                   .page_size = page_size,
-                                   .from = page->lsn,
-                                   .known_to = open ? known : snapshot->lsn};
+        struct cv_slot slot = {.pgno = page->pgno,
+                               .page_size = page_size,
+                               .from = page->lsn,
+                               .known_to = known.txn,
+                               .known_us = known.txn_us};
+        if (good[i])
+            cv_tier_keep(db->tier, &slot, page->data);
     }
-    pthread_mutex_unlock(&db->lock);
-    for (uint32_t i = 0; committed && i < b->n; i++)
-        if (b->page[i].status == 0 && slot[i].from <= snapshot->lsn)
-            cv_tier_keep(db->tier, &slot[i], b->page[i].data);
 }
 
 /* -- the pageserver ------------------------------------------------------------------------------
@@ -233,7 +273,7 @@ int cv_database_read_page(struct cv_database *db, struct cv_handle *h, struct cv
         int rc;
 
         pthread_mutex_unlock(&db->lock);
-        rc = from_disk(db, h, &want, out, page_size);
+        rc = from_disk(db, h, &want, out, page_size, timeout_ms);
         if (rc != CO_ERR_NOT_FOUND)
             return rc;
         pthread_mutex_lock(&db->lock);

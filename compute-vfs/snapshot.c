@@ -57,7 +57,7 @@ static int apply(struct cv_database *db, lsn_t since, lsn_t upto, const struct c
     /* Asked when nothing was known (since 0), the answer lists nothing; meanwhile another thread
      * may have learned an older state. */
     if (ch->all || since == LSN_NONE) {
-        cv_cache_begin(db->cache, upto);
+        cv_cache_begin(db->cache, ch->txn_lsn ? ch->txn_lsn : upto);
     } else {
         if (!db->known_valid)
             cv_cache_begin(db->cache, since);
@@ -65,7 +65,8 @@ static int apply(struct cv_database *db, lsn_t since, lsn_t upto, const struct c
     }
     if (rc)
         return rc;
-    db->known = (struct cv_position){upto, ch->txn_lsn, ch->txn_lsn ? ch->db_pages : 0};
+    db->known =
+        (struct cv_position){upto, ch->txn_lsn, ch->txn_lsn ? ch->db_pages : 0, ch->time_us};
     db->tip = db->known;
     db->known_valid = true;
     if (ch->time_us > db->time_us)
@@ -93,7 +94,7 @@ static void tell_disk(struct cv_database *db, bool all)
     pthread_mutex_lock(&db->lock);
     page_size = db->page_size;
     told = cv_cache_told(db->cache);
-    known = db->known.pos;
+    known = db->known.txn;
     pthread_mutex_unlock(&db->lock);
     cv_tier_learned(db->tier, page_size, known, told, all);
 }

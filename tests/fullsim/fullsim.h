@@ -147,6 +147,7 @@ bool fault_now(enum fault f);
     X(TAKE_OVER, "a follower took over from an owner whose disk was lost")                         \
     X(REBUILT, "a pageserver whose disk was lost began with nothing")                              \
     X(DISK_READ, "a page came from a compute's disk")                                              \
+    X(DISK_ASKED, "the pageserver was asked whether a page on a compute's disk is of this log")    \
     X(DISK_ROT, "a bit rotted on a compute's disk")                                                \
     X(DISK_TORN, "a compute was killed while it wrote a page to its disk")
 enum probe {

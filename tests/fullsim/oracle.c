@@ -754,16 +754,18 @@ int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
     return rc;
 }
 
-bool __real_cv_tier_find(struct cv_tier *tier, const struct cv_want *want, uint8_t *out,
-                         uint32_t page_size, lsn_t *from);
-bool __wrap_cv_tier_find(struct cv_tier *tier, const struct cv_want *want, uint8_t *out,
-                         uint32_t page_size, lsn_t *from);
-bool __wrap_cv_tier_find(struct cv_tier *tier, const struct cv_want *want, uint8_t *out,
-                         uint32_t page_size, lsn_t *from)
+enum cv_found __real_cv_tier_find(struct cv_tier *tier, const struct cv_want *want, uint8_t *out,
+                                  uint32_t page_size, struct cv_slot *slot);
+enum cv_found __wrap_cv_tier_find(struct cv_tier *tier, const struct cv_want *want, uint8_t *out,
+                                  uint32_t page_size, struct cv_slot *slot);
+enum cv_found __wrap_cv_tier_find(struct cv_tier *tier, const struct cv_want *want, uint8_t *out,
+                                  uint32_t page_size, struct cv_slot *slot)
 {
-    bool found = __real_cv_tier_find(tier, want, out, page_size, from);
-    if (found)
+    enum cv_found found = __real_cv_tier_find(tier, want, out, page_size, slot);
+    if (found == CV_FOUND)
         probe(P_DISK_READ);
+    if (found == CV_FOUND_UNPROVEN)
+        probe(P_DISK_ASKED);
     return found;
 }
 

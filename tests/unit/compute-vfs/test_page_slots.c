@@ -25,7 +25,7 @@ static struct cv_slot slot(pgno_t pgno, lsn_t from, lsn_t known_to)
 
 static bool serves(struct cv_slot s, pgno_t pgno, lsn_t lsn, lsn_t newest)
 {
-    struct cv_want want = {.pgno = pgno, .lsn = lsn, .newest = newest, .known = 1000};
+    struct cv_want want = {pgno, lsn, newest, 1000, 0};
 
     return cv_slot_serves(&s, &want, SIZE);
 }
@@ -40,9 +40,12 @@ Test(page_slots, a_slot_is_good_for_what_it_says_and_as_long_as_the_page_is_know
     cr_assert(serves(slot(7, 100, 200), 7, 900, 200));
     cr_assert(serves(slot(7, 100, 200), 7, 900, 150));
     cr_assert(!serves(slot(8, 100, 200), 7, 150, 0), "another page");
-    cr_assert(!cv_slot_serves(&(struct cv_slot){7, 512, 100, 200, 0},
-                              &(struct cv_want){7, 150, 0, 1000}, SIZE),
+    cr_assert(!cv_slot_serves(&(struct cv_slot){7, 512, 100, 200, 0, 0, 0},
+                              &(struct cv_want){7, 150, 0, 1000, 0}, SIZE),
               "another size");
+    cr_assert(serves(slot(7, 100, 1000), 7, 1000, 0));
+    cr_assert(!serves(slot(7, 100, 1001), 7, 1000, 0), "of a time that the reader does not know");
+    cr_assert(!serves(slot(7, 100, 50), 7, 100, 0), "nonsense");
     cr_assert(!serves(slot(0, 0, 0), 7, 0, 0), "an empty one");
 }
 
@@ -58,7 +61,7 @@ Test(page_slots, the_check_covers_every_bit_of_slot_and_page_and_the_timeline)
     cv_slot_get(bytes, &got);
     cr_assert_eq(cv_slot_crc(&got, &ours, page), got.crc);
     cr_assert_neq(cv_slot_crc(&got, &other, page), got.crc);
-    for (uint32_t bit = 0; bit < 28 * 8; bit++) {
+    for (uint32_t bit = 0; bit < 44 * 8; bit++) {
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
         cv_slot_get(bytes, &got);
         if (got.page_size <= SIZE)
@@ -138,7 +141,7 @@ Test(page_slots, the_base_moves_on_in_two_generations_when_much_has_changed)
     cr_assert_eq(shape.next, 900);
 }
 
-static int choose(pgno_t pgno, lsn_t from, lsn_t known_to)
+static uint32_t choose(pgno_t pgno, lsn_t from, lsn_t known_to)
 {
     struct cv_slot s = slot(pgno, from, known_to);
 
@@ -147,18 +150,53 @@ static int choose(pgno_t pgno, lsn_t from, lsn_t known_to)
 
 Test(page_slots, a_new_slot_takes_the_place_of_what_is_worth_least)
 {
+    pgno_t n = shape.n_sets;
+
     cr_assert_eq(choose(7, 100, 200), 0, "in order as long as there is room");
-    cr_assert_eq(choose(7 + shape.n_sets, 100, 200), 1);
-    cr_assert_eq(choose(7 + 9 * shape.n_sets, 100, 200), 1);
+    cr_assert_eq(choose(7 + n, 100, 200), 1);
+    cr_assert_eq(choose(7 + 9 * n, 100, 200), 1);
     for (uint32_t i = 0; i < CV_SLOT_WAYS; i++)
-        set[i] = slot(7 + i * shape.n_sets, 100, 500 + i);
+        set[i] = slot(7 + i * n, 100, 500 + i);
     set[3].known_to = 300;
-    cr_assert_eq(choose(7 + 9 * shape.n_sets, 100, 600), 3, "of use longest ago");
-    cr_assert_eq(choose(7 + 9 * shape.n_sets, 100, 299), -1, "it is worth less itself");
-    cr_assert_eq(choose(7 + 5 * shape.n_sets, 100, 600), 5, "the same version");
-    cr_assert_eq(choose(7 + 5 * shape.n_sets, 100, 400), -1, "it is good for longer already");
-    cr_assert_eq(choose(7 + 5 * shape.n_sets, 550, 600), 5, "an older one");
-    cr_assert_eq(choose(7 + 5 * shape.n_sets, 50, 99), -1, "not a newer one");
+    cr_assert_eq(choose(7 + 9 * n, 100, 600), 3, "of use longest ago");
+    cr_assert_eq(choose(7 + 5 * n, 100, 600), 5, "the same version");
+    cr_assert_eq(choose(7 + 5 * n, 550, 600), 5, "an older one");
+    cr_assert_eq(choose(7 + 5 * n, 50, 600), 3, "not a newer one");
+    set[4].known_to = 700;
+    cr_assert_eq(choose(7 + 9 * n, 100, 600), 4, "of a history that is gone, as it seems");
     set[6] = slot(0, 0, 0);
-    cr_assert_eq(choose(7 + 5 * shape.n_sets, 50, 99), 6);
+    set[4].known_to = 400;
+    cr_assert_eq(choose(7 + 4 * n, 50, 600), 6);
+}
+
+static enum cv_proven proven(const struct cv_proofs *p, uint64_t session, lsn_t known_to)
+{
+    struct cv_slot s = {.session = session, .known_to = known_to};
+
+    return cv_proofs_find(p, &s);
+}
+
+Test(page_slots, a_session_is_proven_up_to_a_commit_and_refuted_from_one_on)
+{
+    static struct cv_proofs p;
+
+    memset(&p, 0, sizeof p);
+    cr_assert_eq(proven(&p, 1, 100), CV_UNPROVEN);
+    cv_proofs_note(&p, &(struct cv_slot){.session = 1, .known_to = 100}, true);
+    cr_assert_eq(proven(&p, 1, 100), CV_PROVEN);
+    cr_assert_eq(proven(&p, 1, 99), CV_PROVEN);
+    cr_assert_eq(proven(&p, 1, 101), CV_UNPROVEN);
+    cr_assert_eq(proven(&p, 2, 99), CV_UNPROVEN);
+    cv_proofs_note(&p, &(struct cv_slot){.session = 1, .known_to = 300}, false);
+    cv_proofs_note(&p, &(struct cv_slot){.session = 1, .known_to = 400}, false);
+    cr_assert_eq(proven(&p, 1, 100), CV_PROVEN);
+    cr_assert_eq(proven(&p, 1, 299), CV_UNPROVEN);
+    cr_assert_eq(proven(&p, 1, 300), CV_REFUTED);
+    cr_assert_eq(proven(&p, 1, 500), CV_REFUTED);
+    cv_proofs_note(&p, &(struct cv_slot){.session = 1, .known_to = 90}, true);
+    cr_assert_eq(proven(&p, 1, 100), CV_PROVEN, "no less than before");
+    for (uint64_t i = 0; i < CV_PROOFS; i++)
+        cv_proofs_note(&p, &(struct cv_slot){.session = 10 + i, .known_to = 5}, true);
+    cr_assert_eq(proven(&p, 1, 100), CV_UNPROVEN, "the oldest is forgotten");
+    cr_assert_eq(proven(&p, 10, 5), CV_PROVEN);
 }

@@ -376,6 +376,62 @@ Test(page_tier, a_snapshot_that_may_be_lost_reads_from_the_disk_what_is_committe
     sql_close(writer);
 }
 
+/* The newest commit that the next process knows proves what is on disk; else it is asked for, once.
+ */
+Test(page_tier, after_commits_of_others_one_question_more_is_asked)
+{
+    unsigned changes;
+    sqlite3 *db, *other;
+
+    leave("db");
+    other = elsewhere("db", "update t set v = 1 where id = 300");
+    db = sql_open("db");
+    mem_count.changes = 0;
+    sql_close(db);
+    db = sql_open("db");
+    sql_int(db, SUM);
+    changes = mem_count.changes;
+    sql_close(db);
+    mem_count.changes = 0;
+    db = open_kept("db");
+    cr_assert_eq(sql_int(db, SUM), 300 * 900 + 300);
+    cr_assert_eq(mem_count.changes, changes + 1);
+    sql_close(db);
+    sql_close(other);
+}
+
+/* A cluster that was made anew of a copy has the LSNs again, and other commits there. */
+Test(page_tier, what_a_log_that_went_back_does_not_have_is_not_believed)
+{
+    lsn_t then, lost;
+    sqlite3 *db;
+
+    for (int more = 0; more < 3; more++) {
+        leave("db");
+        then = mem_position("db");
+        db = open_kept("db");
+        sql_do(db, "update t set v = 3 where id = 5");
+        cr_assert_eq(sql_int(db, SUM), 300 * 900 + 15);
+        sql_close(db);
+        lost = mem_head("db");
+        mem_rewind("db", then);
+        db = elsewhere("db", "update t set v = 2 where id = 5");
+        cr_assert_eq(mem_head("db"), lost, "the same LSN again");
+        for (int i = 0; i < more; i++)
+            sql_do(db, "update t set v = v + 1 where id = 6");
+        sql_close(db);
+        mem_count.pages = 0;
+        db = open_kept("db");
+        cr_assert_eq(sql_int(db, SUM), 300 * 900 + 10 + 6 * more);
+        cr_assert_str_eq(sql_text(db, "pragma integrity_check"), "ok");
+        cr_assert_gt(mem_count.pages, 0);
+        sql_do(db, "update t set v = v + 1");
+        cr_assert_eq(sql_int(db, SUM), 300 * 900 + 10 + 6 * more + 45150);
+        sql_do(db, "drop table t");
+        sql_close(db);
+    }
+}
+
 Test(page_tier, when_nobody_can_tell_what_changed_the_file_is_begun_anew)
 {
     sqlite3 *db;
