@@ -2,9 +2,10 @@
 
 import os
 import random
+import shutil
 import time
 
-from lib.cluster import Skip, check, line, run, tell
+from lib.cluster import NODES, PAGESERVER, Skip, check, line, run, tell, until
 from lib.registry import test
 from test_moments import corallite
 
@@ -68,6 +69,43 @@ def cache_dir(t):
         check(again == rows and warm < 8, f"it is not made good: {warm} pages")
 
 
+@test("a cluster that was made anew of a copy of its directories has other commits at the same LSNs, and cache_dir knows them apart", 90)
+def cache_dir_of_a_copy(t):
+    with t.cluster() as c:
+        kept = {"cache_dir": os.path.join(t.dir, "pages")}
+        c.shell(TABLE)
+
+        def everything(do):
+            for node in (PAGESERVER, *NODES):
+                c.stop(node)
+            do()
+            c.start_everything()
+            until(c.knows_all, 20, "the pageserver has connections to all three safekeepers")
+
+        def copy():
+            for node in (PAGESERVER, *NODES):
+                shutil.copytree(c.data(node), c.data(node) + ".copy")
+
+        def put_back():
+            for node in (PAGESERVER, *NODES):
+                shutil.rmtree(c.data(node))
+                shutil.copytree(c.data(node) + ".copy", c.data(node))
+
+        everything(copy)
+        lsns = []
+        for round_ in range(3):
+            for digit in (3, 2):
+                c.shell(f"UPDATE t SET v = {digit} WHERE id = 5;", **kept)
+                if digit == 2:  # and the log goes on, in one of the rounds
+                    c.shell("UPDATE t SET v = v + 1 WHERE id = 900;" * round_, **kept)
+                lsns.append(c.shell("PRAGMA corallite_lsn;").stdout)
+                found = [look(c, **kept) for _ in range(2)]
+                want = digit + (round_ if digit == 2 else 0)
+                check(all(f == ["ok", f"{want}|{ROWS}|{ROWS * 1000}"] for f in found), f"round {round_}, {digit}: {found}")
+                everything(put_back)
+        t.note(f"LSNs: {' '.join(x.strip() for x in lsns)}")
+
+
 @test("processes that share the files of cache_dir beside a writer, some of them killed, see what is committed", 120)
 def cache_dir_shared(t):
     r = random.Random()
@@ -77,9 +115,9 @@ def cache_dir_shared(t):
         workers = [c.worker("kept_pages", kept, kind) for kind in ("write", "read", "read")]
         for w in workers:
             line(w)
-        until = time.monotonic() + (30 if t.slow() else 8)
+        end = time.monotonic() + (30 if t.slow() else 8)
         kills = 0
-        while time.monotonic() < until:
+        while time.monotonic() < end:
             time.sleep(r.uniform(0.2, 1.0))
             n = r.randrange(3)
             workers[n].kill()
