@@ -176,15 +176,17 @@ static void keep_on_disk(struct cv_database *db)
         return;
     cv_tier_learned(db->tier, db->page_size, db->known.txn, cv_cache_told(db->cache), false);
     while ((v = cv_cache_next(db->cache, v))) {
-        struct cv_slot slot = {.pgno = cv_version_pgno(v),
-                               .page_size = db->page_size,
-                               .known_to = db->known.txn,
-                               .known_us = db->known.txn_us};
+        struct cv_kept kept = {{.pgno = cv_version_pgno(v),
+                                .page_size = db->page_size,
+                                .known_to = db->known.txn,
+                                .known_us = db->known.txn_us},
+                               cv_version_data(v)};
         lsn_t to;
 
-        cv_version_range(v, &slot.from, &to);
-        if (slot.from <= slot.known_to && to > slot.known_to && !cv_tier_has(db->tier, &slot))
-            cv_tier_keep(db->tier, &slot, cv_version_data(v));
+        cv_version_range(v, &kept.slot.from, &to);
+        if (kept.slot.from <= db->known.txn && to > db->known.txn &&
+            !cv_tier_has(db->tier, &kept.slot))
+            cv_tier_keep(db->tier, &kept, 1);
     }
 }
 

@@ -71,7 +71,7 @@ struct cv_want {
 };
 
 /* What is known of the histories that sessions stood for. All zero: nothing. */
-#define CV_PROOFS 64u
+#define CV_PROOFS 256u
 struct cv_proofs {
     struct cv_proof {
         uint64_t session;

@@ -43,10 +43,19 @@ void cv_tier_learned(struct cv_tier *t, uint32_t page_size, lsn_t lsn, uint64_t 
  * down if it would be lost otherwise. */
 enum cv_found cv_tier_find(struct cv_tier *t, const struct cv_want *want, uint8_t *out,
                            uint32_t page_size, struct cv_slot *slot);
+/* So many questions come of CV_FOUND_UNPROVEN; after them such a page counts as not found. */
+#define CV_TIER_QUESTIONS CV_PROOFS
 /* The commit that the slot names is part of the log, or it is not. */
 void cv_tier_prove(struct cv_tier *t, const struct cv_slot *slot, bool good);
-/* Keeps a page (session and crc are filled in). What the slot says is committed for good (M8). */
-void cv_tier_keep(struct cv_tier *t, const struct cv_slot *slot, const uint8_t *page);
+/* A page that is to be kept: session and crc of its slot are filled in. */
+struct cv_kept {
+    struct cv_slot slot;
+    const uint8_t *page;
+};
+#define CV_KEEP_MAX 64u
+/* Keeps up to CV_KEEP_MAX pages of one size. What the slots say is committed for good (M8). Those
+ * of consecutive numbers are written together. */
+void cv_tier_keep(struct cv_tier *t, struct cv_kept *kept, uint32_t n);
 /* Is it there by its slot's word, and good beyond the next base? */
 bool cv_tier_has(struct cv_tier *t, const struct cv_slot *slot);
 

@@ -42,6 +42,7 @@ struct cv_tier {
     pthread_mutex_t lock; /* of the next three */
     struct cv_slots shape;
     struct cv_proofs proofs;
+    uint32_t questions;
     uint64_t counted; /* changes up to where the base moved last */
     atomic_ullong hits, misses, bytes_read, bytes_written;
 };
@@ -354,9 +355,10 @@ static void put_slot(struct cv_tier *t, const struct cv_slots *shape, pgno_t pgn
     (void)put(t, bytes, sizeof bytes, cv_slots_set_at(shape, pgno) + (uint64_t)way * CV_SLOT_BYTES);
 }
 
-/* Of its history. The newest commit that the reader knows proves it without a question. */
+/* Of its history. The newest commit that the reader knows proves it without a question. *ask: there
+ * may be one. */
 static enum cv_proven proven(struct cv_tier *t, const struct cv_slot *slot,
-                             const struct cv_want *want)
+                             const struct cv_want *want, bool *ask)
 {
     enum cv_proven found = CV_PROVEN;
 
@@ -365,6 +367,7 @@ static enum cv_proven proven(struct cv_tier *t, const struct cv_slot *slot,
         if (slot->known_to == want->known)
             cv_proofs_note(&t->proofs, slot, slot->known_us == want->known_us);
         found = cv_proofs_find(&t->proofs, slot);
+        *ask = t->questions < CV_TIER_QUESTIONS;
     }
     pthread_mutex_unlock(&t->lock);
     return found;
@@ -373,11 +376,22 @@ static enum cv_proven proven(struct cv_tier *t, const struct cv_slot *slot,
 void cv_tier_prove(struct cv_tier *t, const struct cv_slot *slot, bool good)
 {
     pthread_mutex_lock(&t->lock);
+    t->questions++;
     cv_proofs_note(&t->proofs, slot, good);
     pthread_mutex_unlock(&t->lock);
 }
 
-/* It would be worth nothing once the base moves on: it is good up to what is known now. */
+/* It would be worth nothing once the base moves on, or have to be asked for again by the next
+ * process. */
+static bool is_old(const struct cv_tier *t, const struct cv_slots *shape,
+                   const struct cv_slot *slot, const struct cv_want *want)
+{
+    return want->newest <= slot->known_to &&
+           (slot->known_to < shape->next ||
+            (slot->session != t->session && slot->known_to < want->known));
+}
+
+/* It is good up to what is known now. */
 static void renew(struct cv_tier *t, const struct cv_slots *shape, uint32_t way,
                   const struct cv_slot *slot, const struct cv_want *want, const uint8_t *page)
 {
@@ -395,18 +409,19 @@ static enum cv_found take(struct cv_tier *t, const struct cv_slots *shape, uint3
                           const struct cv_slot *slot, const struct cv_want *want, uint8_t *out)
 {
     enum cv_proven history;
+    bool ask = false;
 
     if (!get(t, out, slot->page_size, cv_slots_page_at(shape, slot->pgno, way)))
         return CV_NOT_FOUND;
-    history =
-        cv_slot_crc(slot, &t->timeline, out) == slot->crc ? proven(t, slot, want) : CV_REFUTED;
+    history = cv_slot_crc(slot, &t->timeline, out) == slot->crc ? proven(t, slot, want, &ask)
+                                                                : CV_REFUTED;
     if (history == CV_REFUTED) {
         put_slot(t, shape, slot->pgno, way, &(struct cv_slot){0});
         return CV_NOT_FOUND;
     }
     if (history == CV_UNPROVEN)
-        return CV_FOUND_UNPROVEN;
-    if (slot->known_to < shape->next && want->newest <= slot->known_to)
+        return ask ? CV_FOUND_UNPROVEN : CV_NOT_FOUND;
+    if (is_old(t, shape, slot, want))
         renew(t, shape, way, slot, want, out);
     return CV_FOUND;
 }
@@ -430,21 +445,90 @@ enum cv_found cv_tier_find(struct cv_tier *t, const struct cv_want *want, uint8_
     return found;
 }
 
-void cv_tier_keep(struct cv_tier *t, const struct cv_slot *slot, const uint8_t *page)
+/* -- writing -------------------------------------------------------------------------------------
+ */
+
+/* How many of them lie side by side in the file. */
+static uint32_t run_of(const struct cv_slots *shape, const struct cv_kept *kept, uint32_t n)
 {
-    struct cv_slot set[CV_SLOT_WAYS], fresh = *slot;
-    struct cv_slots shape;
+    uint32_t i = 1;
+
+    while (i < n && kept[i].slot.pgno == kept[0].slot.pgno + i &&
+           kept[i].slot.pgno % shape->n_sets != 0)
+        i++;
+    return i;
+}
+
+/* Decides on a way, and puts the new slot into the set's bytes. */
+static uint32_t place(struct cv_tier *t, const struct cv_slots *shape, struct cv_kept *kept,
+                      uint8_t bytes[CV_SLOTS_SET_BYTES])
+{
+    struct cv_slot set[CV_SLOT_WAYS];
     uint32_t way;
 
-    if (shape_of(t).page_size == 0) /* the database was empty when it was opened */
-        cv_tier_learned(t, slot->page_size, slot->known_to, 0, false);
-    if (!get_set(t, slot->pgno, slot->page_size, &shape, set))
-        return;
-    way = cv_slots_choose(&shape, set, slot);
-    fresh.session = t->session;
-    fresh.crc = cv_slot_crc(&fresh, &t->timeline, page);
-    if (put(t, page, slot->page_size, cv_slots_page_at(&shape, slot->pgno, way)))
-        put_slot(t, &shape, slot->pgno, way, &fresh);
+    for (way = 0; way < CV_SLOT_WAYS; way++)
+        cv_slot_get(bytes + (size_t)way * CV_SLOT_BYTES, &set[way]);
+    way = cv_slots_choose(shape, set, &kept->slot);
+    kept->slot.session = t->session;
+    kept->slot.crc = cv_slot_crc(&kept->slot, &t->timeline, kept->page);
+    cv_slot_put(&kept->slot, bytes + (size_t)way * CV_SLOT_BYTES);
+    return way;
+}
+
+/* The pages [0, n) that go to one way, so to one stretch of the file. */
+static bool put_pages(struct cv_tier *t, const struct cv_slots *shape, const struct cv_kept *kept,
+                      uint32_t n, uint32_t way, uint8_t *room)
+{
+    uint32_t size = shape->page_size;
+    uint64_t at = cv_slots_page_at(shape, kept->slot.pgno, way);
+
+    if (n == 1)
+        return put(t, kept->page, size, at);
+    for (uint32_t i = 0; i < n; i++)
+        memcpy(room + (size_t)i * size, kept[i].page, size);
+    return put(t, room, (size_t)n * size, at);
+}
+
+/* First the pages, then all slots of their sets: what another process has put into one of these
+ * meanwhile is lost by that, and its page a miss. */
+static bool put_run(struct cv_tier *t, const struct cv_slots *shape, struct cv_kept *kept,
+                    uint32_t n, uint8_t *room)
+{
+    uint8_t sets[CV_KEEP_MAX * CV_SLOTS_SET_BYTES];
+    size_t bytes = (size_t)n * CV_SLOTS_SET_BYTES;
+    uint64_t at = cv_slots_set_at(shape, kept->slot.pgno);
+    uint32_t way[CV_KEEP_MAX], first = 0;
+
+    if (!get(t, sets, bytes, at))
+        return false;
+    for (uint32_t i = 0; i < n; i++)
+        way[i] = place(t, shape, &kept[i], sets + (size_t)i * CV_SLOTS_SET_BYTES);
+    for (uint32_t i = 1; i <= n; i++) {
+        if (i < n && way[i] == way[first])
+            continue;
+        if (!put_pages(t, shape, &kept[first], i - first, way[first], room))
+            return false;
+        first = i;
+    }
+    return put(t, sets, bytes, at);
+}
+
+void cv_tier_keep(struct cv_tier *t, struct cv_kept *kept, uint32_t n)
+{
+    struct cv_slots shape = shape_of(t);
+    uint8_t *room = n > 1 ? malloc((size_t)n * kept->slot.page_size) : NULL;
+
+    if (n && shape.page_size == 0) { /* the database was empty when it was opened */
+        cv_tier_learned(t, kept->slot.page_size, kept->slot.known_to, 0, false);
+        shape = shape_of(t);
+    }
+    for (uint32_t i = 0, more; i < n; i += more) {
+        more = room ? run_of(&shape, &kept[i], n - i) : 1;
+        if (atomic_load(&t->off) || shape.page_size != kept->slot.page_size ||
+            !put_run(t, &shape, &kept[i], more, room))
+            break;
+    }
+    free(room);
 }
 
 bool cv_tier_has(struct cv_tier *t, const struct cv_slot *slot)
@@ -452,13 +536,14 @@ bool cv_tier_has(struct cv_tier *t, const struct cv_slot *slot)
     const struct cv_want now = {.known = slot->known_to, .known_us = slot->known_us};
     struct cv_slot set[CV_SLOT_WAYS];
     struct cv_slots shape;
+    bool ask;
 
     if (!get_set(t, slot->pgno, slot->page_size, &shape, set))
         return false;
     for (uint32_t way = 0; way < CV_SLOT_WAYS; way++)
         if (set[way].pgno == slot->pgno && set[way].from == slot->from &&
             set[way].known_to >= shape.next && set[way].known_to <= slot->known_to)
-            return proven(t, &set[way], &now) == CV_PROVEN;
+            return proven(t, &set[way], &now, &ask) == CV_PROVEN;
     return false;
 }
 

@@ -40,6 +40,8 @@ static int check_page(const struct cv_database *db, const struct cv_page *page, 
     return 0;
 }
 
+_Static_assert(CV_AHEAD_MAX <= CV_KEEP_MAX, "what is fetched at once is kept at once");
+
 /* One request: the page that is wanted, and then its neighbours. */
 struct batch {
     struct cv_version *version[CV_AHEAD_MAX];
@@ -177,26 +179,25 @@ static int from_disk(struct cv_database *db, const struct cv_handle *h, const st
 static void keep_on_disk(struct cv_database *db, const struct cv_snapshot *snapshot,
                          const struct batch *b, uint32_t page_size)
 {
-    bool good[CV_AHEAD_MAX];
-    struct cv_position known;
+    struct cv_kept kept[CV_AHEAD_MAX];
+    uint32_t n = 0;
 
     pthread_mutex_lock(&db->lock);
-    known = co_mutated(DISK_UNCOMMITTED) ? db->tip : db->known;
-    for (uint32_t i = 0; i < b->n; i++)
-        good[i] = db->known_valid && snapshot->lsn <= known.txn && b->page[i].status == 0 &&
-                  b->page[i].lsn <= snapshot->lsn &&
-                  cv_cache_newest(db->cache, b->page[i].pgno) <= snapshot->lsn;
-    pthread_mutex_unlock(&db->lock);
-    for (uint32_t i = 0; i < b->n; i++) {
+    const struct cv_position *known = co_mutated(DISK_UNCOMMITTED) ? &db->tip : &db->known;
+    for (uint32_t i = 0; i < b->n && db->known_valid && snapshot->lsn <= known->txn; i++) {
         const struct cv_page *page = &b->page[i];
-        struct cv_slot slot = {.pgno = page->pgno,
-                               .page_size = page_size,
-                               .from = page->lsn,
-                               .known_to = known.txn,
-                               .known_us = known.txn_us};
-        if (good[i])
-            cv_tier_keep(db->tier, &slot, page->data);
+
+        if (page->status == 0 && page->lsn <= snapshot->lsn &&
+            cv_cache_newest(db->cache, page->pgno) <= snapshot->lsn)
+            kept[n++] = (struct cv_kept){{.pgno = page->pgno,
+                                          .page_size = page_size,
+                                          .from = page->lsn,
+                                          .known_to = known->txn,
+                                          .known_us = known->txn_us},
+                                         page->data};
     }
+    pthread_mutex_unlock(&db->lock);
+    cv_tier_keep(db->tier, kept, n);
 }
 
 /* -- the pageserver ------------------------------------------------------------------------------

@@ -363,7 +363,7 @@ Test(page_tier, a_snapshot_that_may_be_lost_reads_from_the_disk_what_is_committe
     cr_assert_gt(stat_of(a, "disk_hits"), 60);
     cr_assert_gt(mem_count.pages, 0, "the page of row 200");
     cr_assert_lt(mem_count.pages, 5);
-    cr_assert_eq(stat_of(a, "disk_bytes_written"), written);
+    cr_assert_lt(stat_of(a, "disk_bytes_written") - written, 4096 + 384, "slots only, no page");
     sql_do(a, "rollback");
     mem_lose_term("db", 0);
     mem.freeze = false;
@@ -398,6 +398,67 @@ Test(page_tier, after_commits_of_others_one_question_more_is_asked)
     cr_assert_eq(mem_count.changes, changes + 1);
     sql_close(db);
     sql_close(other);
+}
+
+/* Each session's pages are asked for once, and then they are the next one's own. */
+Test(page_tier, pages_of_many_sessions_are_soon_those_of_one)
+{
+    sqlite3 *db, *other;
+    char sql[80];
+
+    leave("db");
+    other = elsewhere("db", "create table u(v); insert into u values (0)");
+    for (int i = 1; i <= 10; i++) {
+        snprintf(sql, sizeof sql, "update t set v = 1 where id = %d", i * 20);
+        sql_do(other, sql);
+        db = open_kept("db");
+        snprintf(sql, sizeof sql, "select v from t where id = %d", i * 20);
+        cr_assert_eq(sql_int(db, sql), 1);
+        sql_close(db);
+    }
+    for (unsigned round = 0; round < 2; round++) {
+        sql_do(other, "update u set v = v + 1");
+        mem_count.pages = mem_count.changes = 0;
+        db = open_kept("db");
+        cr_assert_eq(sql_int(db, SUM), 300 * 900 + 1100);
+        cr_assert_eq(mem_count.pages, 0);
+        cr_assert_leq(mem_count.changes, round ? 3u : 13u, "%u questions", mem_count.changes);
+        sql_close(db);
+    }
+    sql_close(other);
+}
+
+Test(page_tier, there_are_not_more_questions_than_it_is_worth)
+{
+    static uint8_t page[4096];
+    const struct co_id id = {{7}};
+    struct cv_want want = {.lsn = 200, .newest = 50, .known = 200, .known_us = 20};
+    struct cv_slot slot;
+    struct cv_tier *t;
+    unsigned asked = 0, found = 0;
+
+    for (pgno_t pgno = 1; pgno <= CV_TIER_QUESTIONS + 50; pgno++) {
+        struct cv_kept kept = {{pgno, sizeof page, 50, 100, 10, 0, 0}, page};
+
+        t = cv_tier_open(dir, 4, &id);
+        cr_assert(t);
+        cv_tier_keep(t, &kept, 1);
+        cv_tier_close(t);
+    }
+    t = cv_tier_open(dir, 4, &id);
+    for (want.pgno = 1; want.pgno <= CV_TIER_QUESTIONS + 50; want.pgno++) {
+        enum cv_found is = cv_tier_find(t, &want, page, sizeof page, &slot);
+
+        if (is == CV_FOUND_UNPROVEN) {
+            asked++;
+            cv_tier_prove(t, &slot, true);
+            is = cv_tier_find(t, &want, page, sizeof page, &slot);
+        }
+        found += is == CV_FOUND;
+    }
+    cr_assert_eq(asked, CV_TIER_QUESTIONS);
+    cr_assert_eq(found, CV_TIER_QUESTIONS);
+    cv_tier_close(t);
 }
 
 /* A cluster that was made anew of a copy has the LSNs again, and other commits there. */
