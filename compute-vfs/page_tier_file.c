@@ -3,11 +3,7 @@
  *
  * A page is written first and then its slot. Between the two, and if only one of them survives, the
  * CRC is wrong. Several processes that write one slot may mix it: the same.
- *
- * Whoever could write the file or put another in its place could make up pages: the directory has
- * to be the user's own and writable by nobody else.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -15,25 +11,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/bytes.h"
 #include "common/clock_file.h"
 #include "compute-vfs/errors.h"
+#include "compute-vfs/page_dir.h"
 #include "compute-vfs/page_tier.h"
-#include "compute-vfs/uri.h"
 
-#define SUFFIX      ".pages"
-#define NAME_BYTES  (CO_ID_TEXT - 1 + sizeof SUFFIX - 1)
-#define PATH_BYTES  (CV_CACHE_DIR_MAX + NAME_BYTES + 2)
 #define ALL_FILES   8u /* files of all timelines together: so many times the size of one */
-#define MANY_FILES  64 /* at most so many are put away at once */
 #define CODE_NOTICE 28 /* SQLITE_WARNING */
 
 struct cv_tier {
-    char path[PATH_BYTES];
+    char path[CV_PAGE_FILE_PATH];
     struct co_id timeline;
     int fd;
     uint64_t bytes; /* of a file that is made */
@@ -91,113 +82,12 @@ static bool get(struct cv_tier *t, void *out, size_t n, uint64_t at)
     return false;
 }
 
-/* -- files of other timelines --------------------------------------------------------------------
- */
-
-struct old_file {
-    char name[NAME_BYTES + 1];
-    struct timespec used;
-    uint64_t bytes;
-};
-
-static bool is_one(const char *name)
-{
-    struct co_id id;
-    char text[CO_ID_TEXT];
-
-    if (strlen(name) != NAME_BYTES || strcmp(name + CO_ID_TEXT - 1, SUFFIX) != 0)
-        return false;
-    memcpy(text, name, CO_ID_TEXT - 1);
-    text[CO_ID_TEXT - 1] = 0;
-    return co_id_parse(text, &id) == 0;
-}
-
-static bool is_older(const struct old_file *a, const struct old_file *b)
-{
-    return a->used.tv_sec != b->used.tv_sec ? a->used.tv_sec < b->used.tv_sec
-                                            : a->used.tv_nsec < b->used.tv_nsec;
-}
-
-/* The file that was opened longest ago, and the bytes of all; false: there is none. */
-static bool look(const char *dir, struct old_file *oldest, uint64_t *bytes)
-{
-    DIR *d = opendir(dir);
-    struct dirent *entry;
-    bool found = false;
-
-    *bytes = 0;
-    while (d && (entry = readdir(d))) {
-        struct old_file file = {.bytes = 0};
-        char path[PATH_BYTES];
-        struct stat st;
-
-        if (!is_one(entry->d_name))
-            continue;
-        snprintf(file.name, sizeof file.name, "%s", entry->d_name);
-        snprintf(path, sizeof path, "%s/%s", dir, file.name);
-        if (stat(path, &st))
-            continue;
-        file.used = st.st_mtim;
-        file.bytes = (uint64_t)st.st_blocks * 512;
-        *bytes += file.bytes;
-        if (!found || is_older(&file, oldest))
-            *oldest = file;
-        found = true;
-    }
-    if (d)
-        closedir(d);
-    return found;
-}
-
-/* A process that has one of them open goes on with it. */
-static void put_away_old(const char *dir, uint64_t most)
-{
-    struct old_file oldest;
-    uint64_t bytes;
-
-    for (int i = 0; i < MANY_FILES && look(dir, &oldest, &bytes) && bytes > most; i++) {
-        char path[PATH_BYTES];
-
-        snprintf(path, sizeof path, "%s/%s", dir, oldest.name);
-        if (unlink(path))
-            return;
-    }
-}
-
 /* -- opening -------------------------------------------------------------------------------------
  */
 
-static const char *check_own(const struct stat *st)
+static const char *open_file(struct cv_tier *t, const char *dir)
 {
-    if (st->st_uid != geteuid())
-        return "it belongs to another user";
-    return st->st_mode & 022 ? "others may write it" : NULL;
-}
-
-static const char *open_dir(const char *dir)
-{
-    struct stat st;
-
-    if (mkdir(dir, 0700) && errno != EEXIST)
-        return strerror(errno);
-    if (stat(dir, &st))
-        return strerror(errno);
-    return S_ISDIR(st.st_mode) ? check_own(&st) : "it is no directory";
-}
-
-/* A write beyond the limit would end the process by a signal. */
-static const char *check_limit(uint64_t bytes)
-{
-    struct rlimit limit;
-
-    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < bytes
-               ? "the limit for the size of a file (ulimit -f) is lower than cache_dir_mb"
-               : NULL;
-}
-
-static const char *open_file(struct cv_tier *t, const char *dir, uint32_t mb)
-{
-    const char *why = check_limit(t->bytes);
+    const char *why = cv_page_file_limit(t->bytes);
     struct stat st;
     int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
 
@@ -205,14 +95,14 @@ static const char *open_file(struct cv_tier *t, const char *dir, uint32_t mb)
         return why;
     t->fd = open(t->path, flags, 0600);
     if (t->fd < 0 && errno == ENOENT) {
-        put_away_old(dir, (uint64_t)mb << 20 << 3);
+        cv_page_dir_make_room(dir, t->bytes * ALL_FILES);
         t->fd = open(t->path, flags | O_CREAT, 0600);
     }
     if (t->fd < 0 || fstat(t->fd, &st))
         return strerror(errno);
     if (!S_ISREG(st.st_mode))
         return "it is no file";
-    return check_own(&st);
+    return cv_page_file_own(&st);
 }
 
 /* Writing the head says when the file was used last, too. */
@@ -236,8 +126,8 @@ static void read_shape(struct cv_tier *t)
     uint8_t head[CV_SLOTS_HEAD];
 
     if (pread(t->fd, head, sizeof head, 0) != (ssize_t)sizeof head ||
-        !cv_slots_get(head, &t->timeline, &t->shape) || check_limit(cv_slots_bytes(&t->shape)) ||
-        is_shorter(t))
+        !cv_slots_get(head, &t->timeline, &t->shape) ||
+        cv_page_file_limit(cv_slots_bytes(&t->shape)) || is_shorter(t))
         t->shape = (struct cv_slots){0};
     else
         put_shape(t);
@@ -253,21 +143,20 @@ static uint64_t new_session(void)
 struct cv_tier *cv_tier_open(const char *dir, uint32_t mb, const struct co_id *timeline)
 {
     struct cv_tier *t;
-    const char *why = open_dir(dir);
-    char id[CO_ID_TEXT];
+    const char *why = cv_page_dir_ready(dir);
 
     if (why)
         return give_up(dir, "cannot use", why);
     t = calloc(1, sizeof *t);
     if (!t)
         return give_up(dir, "cannot use", "no memory");
-    snprintf(t->path, sizeof t->path, "%s/%s" SUFFIX, dir, co_id_format(timeline, id));
+    cv_page_file_path(dir, timeline, t->path);
     t->timeline = *timeline;
     t->bytes = (uint64_t)mb << 20;
     t->fd = -1;
     t->session = new_session();
     pthread_mutex_init(&t->lock, NULL);
-    why = open_file(t, dir, mb);
+    why = open_file(t, dir);
     if (why) {
         (void)give_up(t->path, "cannot open", why);
         cv_tier_close(t);
