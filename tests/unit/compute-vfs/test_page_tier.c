@@ -479,15 +479,15 @@ Test(page_tier, what_a_log_that_went_back_does_not_have_is_not_believed)
         db = elsewhere("db", "update t set v = 2 where id = 5");
         cr_assert_eq(mem_head("db"), lost, "the same LSN again");
         for (int i = 0; i < more; i++)
-            sql_do(db, "update t set v = v + 1 where id = 6");
+            sql_do(db, "update t set v = v + 1 where id = 200");
         sql_close(db);
         mem_count.pages = 0;
         db = open_kept("db");
-        cr_assert_eq(sql_int(db, SUM), 300 * 900 + 10 + 6 * more);
+        cr_assert_eq(sql_int(db, SUM), 300 * 900 + 10 + 200 * more);
         cr_assert_str_eq(sql_text(db, "pragma integrity_check"), "ok");
         cr_assert_gt(mem_count.pages, 0);
         sql_do(db, "update t set v = v + 1");
-        cr_assert_eq(sql_int(db, SUM), 300 * 900 + 10 + 6 * more + 45150);
+        cr_assert_eq(sql_int(db, SUM), 300 * 900 + 10 + 200 * more + 45150);
         sql_do(db, "drop table t");
         sql_close(db);
     }
@@ -532,6 +532,27 @@ Test(page_tier, pages_that_are_read_outlive_many_changes_of_others)
         cr_assert_lt(mem_count.pages, 10, "round %d: %u", round, mem_count.pages);
         sql_close(db);
     }
+    sql_close(other);
+}
+
+Test(page_tier, what_was_of_no_use_for_long_is_not_believed)
+{
+    sqlite3 *db, *other;
+
+    mb = 1;
+    leave("db");
+    other = elsewhere("db", "update t set v = 1 where id = 5;"
+                            "create table u(v); insert into u values (0)");
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 100; i++) /* the base moves on */
+            sql_do(other, "update u set v = v + 1");
+        db = open_kept("db");
+        cr_assert_eq(sql_int(db, "select v from t where id = 200"), 0);
+        sql_close(db);
+    }
+    db = open_kept("db");
+    cr_assert_eq(sql_int(db, SUM), 300 * 900 + 5);
+    sql_close(db);
     sql_close(other);
 }
 
@@ -594,14 +615,22 @@ Test(page_tier, a_disk_that_takes_no_more_is_left_alone_and_nothing_else_happens
     cr_assert(strstr(sql_text(db, "select corallite_last_error()"), "cannot write"));
     written = stat_of(db, "disk_bytes_written");
     sql_do(db, "update t set v = 1");
-    sql_close(a);
+    limit.rlim_cur = RLIM_INFINITY; /* once is enough: it is not tried again */
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    sql_do(a, "update t set v = 2");
+    mem_count.pages = 0;
+    cr_assert_eq(sql_int(db, SUM), 300 * 900 + 2 * 45150);
+    cr_assert_gt(mem_count.pages, 50);
     cr_assert_eq(stat_of(db, "disk_bytes_written"), written);
+    sql_close(a);
     sql_close(db);
+    limit.rlim_cur = 8192;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     /* Where the limit is there at the open, no signal comes either. */
     signal(SIGXFSZ, SIG_DFL);
     db = open_kept("db");
     cr_assert(strstr(sql_text(db, "select corallite_last_error()"), "ulimit"));
-    cr_assert_eq(sql_int(db, SUM), 300 * 900 + 45150);
+    cr_assert_eq(sql_int(db, SUM), 300 * 900 + 2 * 45150);
     sql_close(db);
 }
 
