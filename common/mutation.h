@@ -85,6 +85,8 @@
     X(CACHE_KEPT,        "cached pages of a lost term stay",                                    30) \
     X(CHANGE_MISSED,     "closing a gap in what is known misses a changed page",                10) \
     X(FETCHED_OPEN,      "a page that was fetched for an old snapshot is taken for the newest", 10) \
+    X(DISK_STALE,        "a page of the disk cache is believed beyond what it is known to be good for", 10) \
+    X(DISK_UNCOMMITTED,  "a page that a lost term may take back is kept in the disk cache (M8)", 10) \
     X(EPOCH_IS_LSN,      "an LSN that a lost term had is taken for the same state (M8)",        10) \
     X(HANDLES_SURVIVE,   "a transaction on a lost snapshot goes on (M8)",                       10) \
     X(PIN_LOST,          "a writer's snapshot ends when SQLite changes its read slot (M1)",     10) \

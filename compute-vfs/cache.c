@@ -291,6 +291,12 @@ void cv_version_set_pgno(struct cv_version *v, pgno_t pgno)
     v->pgno = pgno;
 }
 
+void cv_version_range(const struct cv_version *v, lsn_t *from, lsn_t *to)
+{
+    *from = v->from;
+    *to = v->to;
+}
+
 void cv_version_free(struct cv_version *v)
 {
     free(v);
@@ -456,6 +462,27 @@ lsn_t cv_cache_not_modified_since(const struct cv_cache *c, pgno_t pgno, lsn_t l
     lsn_t newest = cv_change_map_newest(&c->changes, pgno);
 
     return newest <= lsn ? newest : lsn;
+}
+
+lsn_t cv_cache_newest(const struct cv_cache *c, pgno_t pgno)
+{
+    return cv_change_map_newest(&c->changes, pgno);
+}
+
+uint64_t cv_cache_told(const struct cv_cache *c)
+{
+    return c->changes.noted;
+}
+
+struct cv_version *cv_cache_next(const struct cv_cache *c, struct cv_version *v)
+{
+    int place = v ? (int)v->place + 1 : 0;
+
+    if (v && v->next)
+        return v->next;
+    while (place < PLACES && !c->lists[place].newest)
+        place++;
+    return place < PLACES ? c->lists[place].newest : NULL;
 }
 
 void cv_cache_stats(const struct cv_cache *c, struct cv_cache_stats *out)

@@ -58,6 +58,8 @@ uint8_t *cv_version_data(struct cv_version *v);
 pgno_t cv_version_pgno(const struct cv_version *v);
 /* Of one that was made for page 0, which is none: whose it is is known now. */
 void cv_version_set_pgno(struct cv_version *v, pgno_t pgno);
+/* It is valid for [*from, *to). */
+void cv_version_range(const struct cv_version *v, lsn_t *from, lsn_t *to);
 void cv_version_free(struct cv_version *v);
 
 /* Copies the version valid at `lsn` to out[size] and tells its LSN. false: a miss. */
@@ -86,6 +88,14 @@ void cv_cache_rollback(struct cv_cache *c, lsn_t lsn);
 
 /* How far the pageserver must have got to know the page as of `lsn`: its newest known change. */
 lsn_t cv_cache_not_modified_since(const struct cv_cache *c, pgno_t pgno, lsn_t lsn);
+
+/* The newest known change of a page; where there was none, where knowledge began. */
+lsn_t cv_cache_newest(const struct cv_cache *c, pgno_t pgno);
+/* How many changes were told since knowledge began. */
+uint64_t cv_cache_told(const struct cv_cache *c);
+
+/* One version after the other, in no order: the first with NULL, and NULL at the end. */
+struct cv_version *cv_cache_next(const struct cv_cache *c, struct cv_version *v);
 
 void cv_cache_stats(const struct cv_cache *c, struct cv_cache_stats *out);
 

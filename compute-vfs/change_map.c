@@ -57,6 +57,7 @@ void cv_change_map_note(struct cv_change_map *m, pgno_t pgno, lsn_t lsn)
         m->n++;
     }
     slot->lsn = lsn;
+    m->noted++;
 }
 
 lsn_t cv_change_map_newest(const struct cv_change_map *m, pgno_t pgno)

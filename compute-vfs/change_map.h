@@ -21,6 +21,7 @@ struct cv_change_map {
     } * slots;
     uint32_t n, cap; /* cap is 0 or a power of two */
     lsn_t began;
+    uint64_t noted; /* since then */
 };
 
 void cv_change_map_free(struct cv_change_map *m);

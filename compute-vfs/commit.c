@@ -360,10 +360,11 @@ static void advance_tip(struct cv_database *db, struct cv_handle *h, struct cv_c
                                                       .end_lsn = end,
                                                       .db_pages = c->db_pages,
                                                       .term = stamp->term,
+                                                      .time_us = stamp->time_us,
                                                       .record = *record,
                                                       .want_received = c->want_received};
     db->inflight_bytes += end - stamp->begin_lsn;
-    db->tip = (struct cv_position){end, end, c->db_pages};
+    db->tip = (struct cv_position){end, end, c->db_pages, stamp->time_us};
     db->digest = *digest;
     db->page_size = c->page_size;
     db->n_commits++;

@@ -18,6 +18,7 @@ static int from_environment(struct cv_uri *uri)
         {"CORALLITE_STALENESS", "staleness"},   {"CORALLITE_COMMIT_TIMEOUT", "commit_timeout"},
         {"CORALLITE_DURABILITY", "durability"}, {"CORALLITE_CREATE", "create"},
         {"CORALLITE_PAGE_SIZE", "page_size"},   {"CORALLITE_LAG_MB", "lag_mb"},
+        {"CORALLITE_CACHE_DIR", "cache_dir"},   {"CORALLITE_CACHE_DIR_MB", "cache_dir_mb"},
     };
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {

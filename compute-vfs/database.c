@@ -50,6 +50,7 @@ static void object_free(struct cv_database *db)
         db->log->ops->close(db->log, 0);
     if (db->pages)
         db->pages->ops->close(db->pages);
+    cv_tier_close(db->tier);
     cv_cache_free(db->cache);
     free(db->flights);
     pthread_cond_destroy(&db->changed);
@@ -93,6 +94,7 @@ static int be_born(struct cv_database *db, const struct cv_timeline *timeline)
 {
     struct cv_log_events events = cv_database_events;
     struct cv_log *log = NULL;
+    struct cv_tier *tier = NULL;
     int rc = 0;
 
     events.owner = db;
@@ -103,11 +105,14 @@ static int be_born(struct cv_database *db, const struct cv_timeline *timeline)
         db->being_born = true;
         pthread_mutex_unlock(&db->lock);
         rc = cv_backend()->log(timeline, &events, &log);
+        if (!rc && db->uri.cache_dir[0])
+            tier = cv_tier_open(db->uri.cache_dir, db->uri.cache_dir_mb, &timeline->timeline);
         pthread_mutex_lock(&db->lock);
         db->being_born = false;
         if (!rc) {
             db->timeline = *timeline;
             db->log = log;
+            db->tier = tier;
             db->born = true;
         }
         pthread_cond_broadcast(&db->changed);
@@ -160,6 +165,31 @@ struct cv_database *cv_database_find(uint64_t serial)
     return db;
 }
 
+/* What is in memory and good up to the newest transaction goes to the disk, as far as it is
+ * committed; as good as all that was read is there already. No other thread uses the object any
+ * more. */
+static void keep_on_disk(struct cv_database *db)
+{
+    struct cv_version *v = NULL;
+
+    if (!db->tier || !db->known_valid)
+        return;
+    cv_tier_learned(db->tier, db->page_size, db->known.txn, cv_cache_told(db->cache), false);
+    while ((v = cv_cache_next(db->cache, v))) {
+        struct cv_kept kept = {{.pgno = cv_version_pgno(v),
+                                .page_size = db->page_size,
+                                .known_to = db->known.txn,
+                                .known_us = db->known.txn_us},
+                               cv_version_data(v)};
+        lsn_t to;
+
+        cv_version_range(v, &kept.slot.from, &to);
+        if (kept.slot.from <= db->known.txn && to > db->known.txn &&
+            !cv_tier_has(db->tier, &kept.slot))
+            cv_tier_keep(db->tier, &kept, 1);
+    }
+}
+
 static void end_object(struct cv_database *db, uint32_t timeout_ms)
 {
     cv_keeper_stop(db);
@@ -167,6 +197,7 @@ static void end_object(struct cv_database *db, uint32_t timeout_ms)
     if (db->log)
         db->log->ops->close(db->log, timeout_ms);
     db->log = NULL;
+    keep_on_disk(db);
     object_free(db);
 }
 

@@ -43,6 +43,7 @@
 #include "compute-vfs/cache.h"
 #include "compute-vfs/generation.h"
 #include "compute-vfs/pace.h"
+#include "compute-vfs/page_tier.h"
 #include "compute-vfs/uri.h"
 
 #define CV_INFLIGHT_MAX_BYTES (256u << 20) /* of commits on their way; beyond it a writer waits */
@@ -111,6 +112,7 @@ struct cv_flight {
     lsn_t begin_lsn, end_lsn;
     uint32_t db_pages;
     term_t term;
+    uint64_t time_us;
     struct cv_record record; /* until it is shipped */
     bool want_received;
 };
@@ -119,6 +121,7 @@ struct cv_position {
     lsn_t pos; /* end of the newest record, of any kind */
     lsn_t txn; /* end of the newest transaction */
     uint32_t db_pages;
+    uint64_t txn_us; /* its time; together with `txn` it is no other one's, ever */
 };
 
 /* What threads of the application wait for. */
@@ -142,7 +145,8 @@ struct cv_database {
     char path[CV_PATH_MAX];
     struct cv_uri uri; /* of the first handle: server and names */
     struct cv_pages *pages;
-    struct cv_log *log; /* NULL while unborn; set once, under `lock` */
+    struct cv_log *log;   /* NULL while unborn; set once, under `lock` */
+    struct cv_tier *tier; /* the pages on disk, set with it; NULL: none are kept */
 
     pthread_mutex_t lock;
     /* Anything below changed that is not for one thread alone: whoever waits for his own commit,

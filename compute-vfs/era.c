@@ -169,7 +169,7 @@ void cv_era_durable(struct cv_database *db, lsn_t lsn)
     while (db->first_flight < db->n_flights && db->flights[db->first_flight].end_lsn <= lsn) {
         const struct cv_flight *f = &db->flights[db->first_flight++];
 
-        db->known = (struct cv_position){f->end_lsn, f->end_lsn, f->db_pages};
+        db->known = (struct cv_position){f->end_lsn, f->end_lsn, f->db_pages, f->time_us};
         db->inflight_bytes -= f->end_lsn - f->begin_lsn;
         moved = true;
     }

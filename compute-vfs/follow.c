@@ -58,6 +58,7 @@ static void apply_txn(struct cv_database *db, struct co_span record, const struc
         renew(db, h, &e);
     db->known.txn = h->end_lsn;
     db->known.db_pages = h->db_pages;
+    db->known.txn_us = h->time_us;
     if (h->time_us > db->time_us)
         db->time_us = h->time_us;
 }

@@ -1,14 +1,19 @@
 /*
- * read.c - a page as of a snapshot: from the cache, or from the pageserver, and then with those
- * that are likely to be read next (ahead.h). Those go to the cache only. One is asked for only if
- * it is not cached and the pageserver needs to have got no further for it than for the page that is
- * waited for; of a chain, whose pages nobody knows before they are there, the same decides whether
- * one is kept. One that cannot be had is nothing.
+ * read.c - a page as of a snapshot: from the cache, from the pages on disk (page_tier.h), or from
+ * the pageserver, and then with those that are likely to be read next (ahead.h). Those go to the
+ * cache only. One is asked for only if it is not cached and the pageserver needs to have got no
+ * further for it than for the page that is waited for; of a chain, whose pages nobody knows before
+ * they are there, the same decides whether one is kept. One that cannot be had is nothing.
+ *
+ * The disk has only what is committed, and is asked for such only (M8): what a transaction sees
+ * above that is looked for there as of the end of what is known to be committed, if the page has
+ * not changed since.
  */
 #include <string.h>
 
 #include "common/assert.h"
 #include "common/clock_file.h"
+#include "common/mutation.h"
 #include "compute-vfs/database.h"
 
 static int dead(const struct cv_database *db)
@@ -34,6 +39,8 @@ static int check_page(const struct cv_database *db, const struct cv_page *page, 
                        (unsigned long long)page->lsn);
     return 0;
 }
+
+_Static_assert(CV_AHEAD_MAX <= CV_KEEP_MAX, "what is fetched at once is kept at once");
 
 /* One request: the page that is wanted, and then what comes along. */
 struct batch {
@@ -87,18 +94,132 @@ static int check_history(struct cv_database *db, const struct cv_handle *h, lsn_
     return h && h->dead ? dead(db) : 0;
 }
 
-/* What came along as part of a chain: is it what would have been asked for, had it been known? Lock
- * held. */
+/* Is a page that came along as part of a chain what would have been asked for, had it been known?
+ * Lock held. */
+static bool is_as_of(struct cv_database *db, const struct cv_snapshot *snapshot, pgno_t pgno,
+                     lsn_t since)
+{
+    return pgno != 0 && pgno <= snapshot->db_pages &&
+           cv_cache_not_modified_since(db->cache, pgno, snapshot->lsn) <= since;
+}
+
+/* -- the pages on disk ---------------------------------------------------------------------------
+ */
+
+/* What the disk is to be asked for; false: for nothing. Lock held. */
+static bool want_of(const struct cv_database *db, const struct cv_snapshot *snapshot, pgno_t pgno,
+                    struct cv_want *out)
+{
+    const struct cv_position *known = &db->known;
+    lsn_t newest = cv_cache_newest(db->cache, pgno), lsn = snapshot->lsn;
+
+    if (!db->tier || !db->known_valid)
+        return false;
+    if (lsn > known->txn) {
+        if (newest > known->txn || lsn > db->tip.pos || snapshot->epoch != db->epoch)
+            return false;
+        lsn = known->txn;
+    }
+    *out = (struct cv_want){pgno, lsn, newest, known->txn, known->txn_us};
+    return true;
+}
+
+/* Asks the pageserver whether the commit that a slot names is part of the log. */
+static int prove(struct cv_database *db, const struct cv_slot *slot, uint32_t timeout_ms)
+{
+    uint64_t began = co_now_us();
+    struct cv_changes at = {0};
+    int rc = db->pages->ops->changes(db->pages, &db->timeline.timeline, slot->known_to,
+                                     slot->known_to, timeout_ms, &at);
+
+    co_buf_free(&at.list);
+    if (rc && rc != CO_ERR_GONE)
+        return rc;
+    cv_tier_prove(db->tier, slot,
+                  !rc && at.txn_lsn == slot->known_to && at.time_us == slot->known_us);
+    pthread_mutex_lock(&db->lock);
+    cv_waited(db, CV_FOR_CHANGES, began);
+    pthread_mutex_unlock(&db->lock);
+    return 0;
+}
+
+/* CO_ERR_NOT_FOUND, without a sentence: it is not there. */
+static int look_on_disk(struct cv_database *db, const struct cv_want *want, struct cv_version *v,
+                        uint32_t page_size, uint32_t timeout_ms, lsn_t *from)
+{
+    enum cv_found found = CV_NOT_FOUND;
+    struct cv_slot slot;
+
+    for (int i = 0; i < 2; i++) {
+        found = cv_tier_find(db->tier, want, cv_version_data(v), page_size, &slot);
+        if (found == CV_FOUND_UNPROVEN && i == 0) {
+            int rc = prove(db, &slot, timeout_ms);
+            if (rc)
+                return rc;
+        } else {
+            break;
+        }
+    }
+    *from = slot.from;
+    return found == CV_FOUND ? 0 : CO_ERR_NOT_FOUND;
+}
+
+static int from_disk(struct cv_database *db, const struct cv_handle *h, const struct cv_want *want,
+                     uint8_t *out, uint32_t page_size, uint32_t timeout_ms, lsn_t *from)
+{
+    struct cv_version *v = cv_version_new(want->pgno, page_size);
+    bool is_dead;
+    int rc = v ? look_on_disk(db, want, v, page_size, timeout_ms, from) : CO_ERR_NOT_FOUND;
+
+    if (rc) {
+        cv_version_free(v);
+        return rc;
+    }
+    memcpy(out, cv_version_data(v), page_size);
+    pthread_mutex_lock(&db->lock);
+    is_dead = h && h->dead;
+    cv_cache_fetched(db->cache, v, *from, want->lsn);
+    pthread_mutex_unlock(&db->lock);
+    return is_dead ? dead(db) : 0;
+}
+
+/* What came from the pageserver stays on disk, if it is good up to the newest transaction that is
+ * known to be committed: it was read as of one that is, and has not changed since. */
+static void keep_on_disk(struct cv_database *db, const struct cv_snapshot *snapshot,
+                         const struct batch *b, uint32_t page_size)
+{
+    struct cv_kept kept[CV_AHEAD_MAX];
+    uint32_t n = 0;
+
+    pthread_mutex_lock(&db->lock);
+    const struct cv_position *known = co_mutated(DISK_UNCOMMITTED) ? &db->tip : &db->known;
+    for (uint32_t i = 0; i < b->n && db->known_valid && snapshot->lsn <= known->txn; i++) {
+        const struct cv_page *page = &b->page[i];
+
+        if (page->status == 0 && page->lsn <= snapshot->lsn &&
+            cv_cache_newest(db->cache, page->pgno) <= snapshot->lsn &&
+            is_as_of(db, snapshot, page->pgno, b->since))
+            kept[n++] = (struct cv_kept){{.pgno = page->pgno,
+                                          .page_size = page_size,
+                                          .from = page->lsn,
+                                          .known_to = known->txn,
+                                          .known_us = known->txn_us},
+                                         page->data};
+    }
+    pthread_mutex_unlock(&db->lock);
+    cv_tier_keep(db->tier, kept, n);
+}
+
+/* -- the pageserver ------------------------------------------------------------------------------
+ */
+
 static bool is_sound(struct cv_database *db, const struct batch *b, uint32_t i,
                      const struct cv_snapshot *snapshot)
 {
-    pgno_t pgno = b->page[i].pgno;
-
     if (cv_version_pgno(b->version[i]) != 0)
         return true; /* it was known */
-    cv_version_set_pgno(b->version[i], pgno);
-    return pgno != 0 && pgno <= snapshot->db_pages &&
-           cv_cache_not_modified_since(db->cache, pgno, snapshot->lsn) <= b->since;
+    cv_version_set_pgno(b->version[i], b->page[i].pgno);
+    return is_as_of(db, snapshot, b->page[i].pgno, b->since);
 }
 
 static int fetch(struct cv_database *db, const struct cv_handle *h,
@@ -109,6 +230,8 @@ static int fetch(struct cv_database *db, const struct cv_handle *h,
     int rc = db->pages->ops->get(db->pages, &db->timeline.timeline, snapshot->lsn, b->since,
                                  page_size, b->page, b->n, timeout_ms);
 
+    if (!rc && db->tier)
+        keep_on_disk(db, snapshot, b, page_size);
     pthread_mutex_lock(&db->lock);
     if (!rc)
         rc = check_history(db, h, b->since, began + timeout_ms * 1000ull);
@@ -165,16 +288,28 @@ int cv_database_read_page(struct cv_database *db, struct cv_handle *h, struct cv
                           const struct cv_snapshot *snapshot, pgno_t pgno, uint8_t *out,
                           uint32_t page_size, uint32_t timeout_ms)
 {
-    struct batch b = {.n = 0};
-    struct cv_wish wish = {.n = 0};
+    struct batch b; /* large: a hit has no use for it */
+    struct cv_wish wish;
+    struct cv_want want;
     lsn_t version_lsn;
     bool hit, is_dead, memory = true;
     int rc = 0;
 
     co_assert(snapshot->lsn != LSN_NONE);
+    b.n = wish.n = wish.chain = 0;
     pthread_mutex_lock(&db->lock);
     is_dead = h && h->dead;
     hit = !is_dead && cv_cache_get(db->cache, pgno, snapshot->lsn, out, page_size, &version_lsn);
+    if (!is_dead && !hit && want_of(db, snapshot, pgno, &want)) {
+        pthread_mutex_unlock(&db->lock);
+        rc = from_disk(db, h, &want, out, page_size, timeout_ms, &version_lsn);
+        if (rc && rc != CO_ERR_NOT_FOUND)
+            return rc;
+        hit = rc == 0;
+        rc = 0;
+        pthread_mutex_lock(&db->lock);
+        is_dead = h && h->dead;
+    }
     if (!is_dead && !hit) {
         cv_ahead_missed(ahead, pgno, snapshot->db_pages, page_size, &wish);
         memory = gather(db, snapshot, pgno, &wish, out, page_size, &b);

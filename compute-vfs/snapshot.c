@@ -56,13 +56,17 @@ static int apply(struct cv_database *db, lsn_t since, lsn_t upto, const struct c
         cv_era_end(db, false);
     /* Asked when nothing was known (since 0), the answer lists nothing; meanwhile another thread
      * may have learned an older state. */
-    if (!db->known_valid || ch->all || since == LSN_NONE)
-        cv_cache_begin(db->cache, upto);
-    else
+    if (ch->all || since == LSN_NONE) {
+        cv_cache_begin(db->cache, ch->txn_lsn ? ch->txn_lsn : upto);
+    } else {
+        if (!db->known_valid)
+            cv_cache_begin(db->cache, since);
         rc = apply_list(db, since, co_buf_span(&ch->list));
+    }
     if (rc)
         return rc;
-    db->known = (struct cv_position){upto, ch->txn_lsn, ch->txn_lsn ? ch->db_pages : 0};
+    db->known =
+        (struct cv_position){upto, ch->txn_lsn, ch->txn_lsn ? ch->db_pages : 0, ch->time_us};
     db->tip = db->known;
     db->known_valid = true;
     if (ch->time_us > db->time_us)
@@ -73,20 +77,45 @@ static int apply(struct cv_database *db, lsn_t since, lsn_t upto, const struct c
     return 0;
 }
 
+/* Where knowledge begins: where that of the pages on disk ends, so that they are of use. */
+static lsn_t begin_at(struct cv_database *db, lsn_t upto)
+{
+    lsn_t base = db->tier ? cv_tier_base(db->tier) : LSN_NONE;
+
+    return base <= upto ? base : LSN_NONE;
+}
+
+static void tell_disk(struct cv_database *db, bool all)
+{
+    uint32_t page_size;
+    uint64_t told;
+    lsn_t known;
+
+    pthread_mutex_lock(&db->lock);
+    page_size = db->page_size;
+    told = cv_cache_told(db->cache);
+    known = db->known.txn;
+    pthread_mutex_unlock(&db->lock);
+    cv_tier_learned(db->tier, page_size, known, told, all);
+}
+
 int cv_database_close_gap(struct cv_database *db, lsn_t upto, uint32_t timeout_ms)
 {
     struct cv_changes ch = {0};
     uint64_t began;
     lsn_t since;
-    bool closed;
+    bool closed, first;
     int rc;
 
     pthread_mutex_lock(&db->lock);
-    closed = db->known_valid && db->known.pos >= upto;
-    since = db->known_valid ? db->known.pos : 0;
+    first = !db->known_valid;
+    closed = !first && db->known.pos >= upto;
+    since = db->known.pos;
     pthread_mutex_unlock(&db->lock);
     if (closed)
         return 0;
+    if (first)
+        since = begin_at(db, upto);
     began = co_now_us();
     rc = db->pages->ops->changes(db->pages, &db->timeline.timeline, since, upto, timeout_ms, &ch);
     if (rc)
@@ -95,6 +124,8 @@ int cv_database_close_gap(struct cv_database *db, lsn_t upto, uint32_t timeout_m
     cv_waited(db, CV_FOR_CHANGES, began);
     rc = apply(db, since, upto, &ch);
     pthread_mutex_unlock(&db->lock);
+    if (!rc && first && db->tier)
+        tell_disk(db, ch.all);
     co_buf_free(&ch.list);
     return rc;
 }

@@ -44,6 +44,7 @@ static void of_object(struct stat_list *list, struct cv_database *db)
         [CV_FOR_INGEST] = "ingest",
     };
     struct cv_cache_stats cache;
+    struct cv_tier_stats disk = {0};
     char name[40];
 
     add(list, "commits", db->n_commits);
@@ -67,6 +68,12 @@ static void of_object(struct stat_list *list, struct cv_database *db)
     add(list, "cache_evicted", cache.evicted);
     gauge(list, "cache_pages", cache.pages);
     gauge(list, "cache_bytes", cache.bytes);
+    if (db->tier)
+        cv_tier_stats(db->tier, &disk);
+    add(list, "disk_hits", disk.hits);
+    add(list, "disk_misses", disk.misses);
+    add(list, "disk_bytes_read", disk.bytes_read);
+    add(list, "disk_bytes_written", disk.bytes_written);
 }
 
 static void of_network(struct stat_list *list, struct cv_database *db)

@@ -8,8 +8,8 @@
 #include "proto/name.h"
 
 #define KNOWN                                                                                      \
-    "server, at, create, durability, commit_timeout, staleness, cache_mb, lag_mb, page_size, "     \
-    "immutable, mode, "                                                                            \
+    "server, at, create, durability, commit_timeout, staleness, cache_mb, cache_dir, "             \
+    "cache_dir_mb, lag_mb, page_size, immutable, mode, "                                           \
     "cache, psow, vfs, modeof"
 
 #define SCHEME "corallite:"
@@ -21,6 +21,7 @@ void cv_uri_init(struct cv_uri *uri)
     snprintf(uri->server, sizeof uri->server, "%s", CV_SERVER_DEFAULT);
     uri->commit_timeout_ms = CO_COMMIT_TIMEOUT_MS;
     uri->cache_mb = 64;
+    uri->cache_dir_mb = CV_CACHE_DIR_MB;
     uri->lag_mb = CV_LAG_MB_DEFAULT;
     uri->create = true;
 }
@@ -173,6 +174,19 @@ static int parse_page_size(struct cv_uri *uri, const char *value)
     return rc;
 }
 
+/* A program may change its directory. */
+static int parse_cache_dir(struct cv_uri *uri, const char *value)
+{
+    if (value[0] && value[0] != '/')
+        return co_fail(CO_ERR_INVAL, "cache_dir=%.300s is not the whole path of a directory",
+                       value);
+    if (strlen(value) >= sizeof uri->cache_dir)
+        return co_fail(CO_ERR_INVAL, "cache_dir=%.60s... is longer than %zu bytes", value,
+                       sizeof uri->cache_dir - 1);
+    snprintf(uri->cache_dir, sizeof uri->cache_dir, "%s", value);
+    return 0;
+}
+
 /* What it means is for the pageserver to say, by its clock. */
 static int parse_at(struct cv_uri *uri, const char *value)
 {
@@ -219,7 +233,7 @@ int cv_uri_check(const struct cv_uri *uri)
 
 int cv_uri_param(struct cv_uri *uri, const char *key, const char *value)
 {
-    static const char *const later[] = {"token", "cache_dir", NULL};
+    static const char *const later[] = {"token", NULL};
     bool yes;
 
     if (strcmp(key, "server") == 0) {
@@ -246,6 +260,10 @@ int cv_uri_param(struct cv_uri *uri, const char *key, const char *value)
         return cv_parse_ms(key, value, &uri->staleness_ms);
     if (strcmp(key, "cache_mb") == 0)
         return parse_number(key, value, 1, CV_CACHE_MB_MAX, &uri->cache_mb);
+    if (strcmp(key, "cache_dir") == 0)
+        return parse_cache_dir(uri, value);
+    if (strcmp(key, "cache_dir_mb") == 0)
+        return parse_number(key, value, 1, CV_CACHE_MB_MAX, &uri->cache_dir_mb);
     if (strcmp(key, "lag_mb") == 0)
         return parse_number(key, value, 0, CV_LAG_MB_MAX, &uri->lag_mb);
     if (strcmp(key, "page_size") == 0)
@@ -268,10 +286,11 @@ int cv_uri_param(struct cv_uri *uri, const char *key, const char *value)
 
 bool cv_uri_knows(const char *key)
 {
-    static const char *const ours[] = {
-        "server",   "at",     "cache",     "create",         "durability", "staleness",
-        "cache_mb", "lag_mb", "page_size", "nolock",         "immutable",  "mode",
-        "psow",     "vfs",    "modeof",    "commit_timeout", NULL};
+    static const char *const ours[] = {"server",     "at",           "cache",     "create",
+                                       "durability", "staleness",    "cache_mb",  "lag_mb",
+                                       "page_size",  "nolock",       "immutable", "mode",
+                                       "psow",       "vfs",          "modeof",    "commit_timeout",
+                                       "cache_dir",  "cache_dir_mb", NULL};
 
     return one_of(key, ours);
 }

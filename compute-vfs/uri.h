@@ -20,6 +20,8 @@
 #define CV_CACHE_MB_MAX   (1u << 20)
 #define CV_LAG_MB_MAX     1048576u
 #define CV_LAG_MB_DEFAULT 256u
+#define CV_CACHE_DIR_MAX  256u /* bytes, with the end */
+#define CV_CACHE_DIR_MB   1024u
 
 #define CV_SERVER_DEFAULT "127.0.0.1:6400" /* where `corallite up` puts the pageserver */
 
@@ -37,8 +39,10 @@ struct cv_uri {
     char server[CV_SERVER_MAX];
     char db[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
     uint32_t commit_timeout_ms, staleness_ms, cache_mb;
-    uint32_t lag_mb;    /* hard limit of pace.h; 0: none */
-    uint32_t page_size; /* 0: SQLite's choice */
+    uint32_t lag_mb;                  /* hard limit of pace.h; 0: none */
+    uint32_t page_size;               /* 0: SQLite's choice */
+    char cache_dir[CV_CACHE_DIR_MAX]; /* "": no pages are kept on disk */
+    uint32_t cache_dir_mb;
     enum cv_durability durability;
     bool create, immutable;
     bool shared; /* cache=shared */

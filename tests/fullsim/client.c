@@ -30,15 +30,19 @@ lsn_t setup_lsn;
 
 sqlite3 *client_handle(struct conn *c, const char *branch, lsn_t at, int *rc)
 {
-    char uri[400], moment[64] = "", lsn[LSN_TEXT], server[64];
+    char uri[500], moment[64] = "", lsn[LSN_TEXT], server[64], disk[80] = "";
     sqlite3 *db = NULL;
     if (at)
         snprintf(moment, sizeof moment, "&at=lsn:%s", lsn_format(at, lsn));
+    if (sim.w.cache_dir)
+        snprintf(disk, sizeof disk, "&cache_dir=/sim/pages.%u&cache_dir_mb=1",
+                 sim.w.cache_dir == 1 ? c->user->host : 0);
     pages_uri(c->user->server, server);
     snprintf(uri, sizeof uri,
              "file:shop/%s?vfs=corallite&server=%s&commit_timeout=%u&staleness=%u"
-             "&cache_mb=%u%s",
-             branch, server, sim.w.commit_timeout_ms, sim.w.staleness_ms, sim.w.cache_mb, moment);
+             "&cache_mb=%u%s%s",
+             branch, server, sim.w.commit_timeout_ms, sim.w.staleness_ms, sim.w.cache_mb, disk,
+             moment);
     *rc = sqlite3_open_v2(
         uri, &db, SQLITE_OPEN_URI | SQLITE_OPEN_READWRITE | (at ? 0 : SQLITE_OPEN_CREATE), NULL);
     if (*rc) {
@@ -324,6 +328,7 @@ static void kill_user(struct user *u)
         work_restores_killed(u->conns[k]->id);
     }
     u->restarting = true;
+    disk_crash(u->host, sim.w.cache_dir && below(R_DISK, 2));
     after(20000 + below(R_NEMESIS, 1000000), restart, u, 0);
     proc_kill(p);
 }

@@ -75,8 +75,12 @@ void daemon_rot(void)
 {
     if (!rotten)
         rotten = 1 + below(R_NEMESIS, N_KEEPERS);
-    if (fault_now(F_ROT) && disk_rot(rotten))
+    if (!fault_now(F_ROT))
+        return;
+    if (disk_rot(rotten))
         probe(P_ROT);
+    if (sim.w.cache_dir)
+        disk_rot_cache();
 }
 
 /* Damage of a timeline's own files is refused by that timeline alone, at a start or later: that is

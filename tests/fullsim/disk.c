@@ -1,7 +1,8 @@
 /*
- * disk.c - a file system for each safekeeper: what is written lies in the page cache until it is
- * synced; a loss of power keeps, drops or tears what was not, sector by sector. Paths below /sim/
- * are here, all others are the machine's own (the pageserver's LMDB lies on a tmpfs).
+ * disk.c - a file system for each safekeeper, and for the pages that computes keep: what is written
+ * lies in the page cache until it is synced; a loss of power keeps, drops or tears what was not,
+ * sector by sector. A write of such pages may take its time, and be cut off in the middle. Paths
+ * below /sim/ are here, all others are the machine's own (the pageserver's LMDB lies on a tmpfs).
  *
  * Names are durable at once: that a directory was not synced is level C's (crash points of the
  * storage code, one by one). A page that was only zeroed takes no memory.
@@ -59,6 +60,7 @@ static struct open_file fds[MAX_FDS];
 static uint32_t n_fds;
 static bool full[MAX_HOSTS], eio[MAX_HOSTS];
 static uint64_t slow_until[MAX_HOSTS];
+static uint32_t writing[MAX_HOSTS]; /* writes of kept pages that are half done */
 
 static bool is_ours(const char *path)
 {
@@ -276,11 +278,15 @@ void disk_crash(uint32_t host, bool power)
     for (uint32_t i = 0; i < n_fds; i++)
         if (fds[i].open && fds[i].owner && fds[i].owner->host == host)
             fds[i].open = fds[i].locked = false;
+    if (writing[host])
+        probe(P_DISK_TORN);
+    writing[host] = 0;
     if (!power)
         return;
     eio[host] = false;
     for (uint32_t i = 0; i < n_files; i++)
-        if (!files[i]->gone && !files[i]->dir && files[i]->host == host && lose(files[i]))
+        if (!files[i]->gone && !files[i]->dir && files[i]->host == host && lose(files[i]) &&
+            host < HOST_PAGES)
             probe(P_TORN_TAIL);
 }
 
@@ -321,6 +327,29 @@ bool disk_rot(uint32_t host)
         }
     }
     return false;
+}
+
+static bool is_cache(const struct file *f)
+{
+    return strncmp(f->path, "/sim/pages.", 11) == 0 && !f->dir;
+}
+
+void disk_rot_cache(void)
+{
+    uint32_t first = below(R_DISK, n_files);
+    for (uint32_t i = 0; i < n_files; i++) {
+        struct file *f = files[(first + i) % n_files];
+        uint32_t begin = below(R_DISK, f->n_pages);
+        for (uint32_t k = 0; k < f->n_pages && is_cache(f) && !f->gone; k++) {
+            uint32_t p = (begin + k) % f->n_pages;
+            if (!f->page[p] || f->page[p] == zeros)
+                continue;
+            touch(f, p);
+            f->page[p][below(R_DISK, PAGE)] ^= (uint8_t)(1u << below(R_DISK, 8));
+            probe(P_DISK_ROT);
+            return;
+        }
+    }
 }
 
 void disk_eio(uint32_t host)
@@ -426,7 +455,17 @@ ssize_t __wrap_pwrite(int fd, const void *data, size_t len, off_t at)
     struct open_file *o = of(fd);
     if (!o)
         return __real_pwrite(fd, data, len, at);
-    put(o->f, (uint64_t)at, data, len);
+    if (!is_cache(o->f) || !sim.current || !chance(R_DISK, sim.w.torn_ppm)) {
+        put(o->f, (uint64_t)at, data, len);
+        return (ssize_t)len;
+    }
+    /* Somebody else may come between, or the process ends here. */
+    size_t part = below(R_DISK, (uint32_t)len + 1);
+    put(o->f, (uint64_t)at, data, part);
+    writing[here()->host]++;
+    task_sleep(1 + below(R_DISK, 100000));
+    writing[here()->host]--;
+    put(o->f, (uint64_t)at + part, (const uint8_t *)data + part, len - part);
     return (ssize_t)len;
 }
 
@@ -526,6 +565,7 @@ static int stat_of(const struct file *f, struct stat *out)
         return no(ENOENT);
     memset(out, 0, sizeof *out);
     out->st_mode = f->dir ? S_IFDIR | 0700 : S_IFREG | 0600;
+    out->st_uid = geteuid();
     out->st_size = (off_t)f->size;
     for (uint32_t i = 0; i < f->n_pages; i++)
         out->st_blocks += f->page[i] ? PAGE / 512 : 0;

@@ -147,7 +147,11 @@ bool fault_now(enum fault f);
     X(OTHER_LOOP, "a loop that is not the main one read pages")                                    \
     X(FOLLOWER_READ, "a follower served a page while its owner was away")                          \
     X(TAKE_OVER, "a follower took over from an owner whose disk was lost")                         \
-    X(REBUILT, "a pageserver whose disk was lost began with nothing")
+    X(REBUILT, "a pageserver whose disk was lost began with nothing")                              \
+    X(DISK_READ, "a page came from a compute's disk")                                              \
+    X(DISK_ASKED, "the pageserver was asked whether a page on a compute's disk is of this log")    \
+    X(DISK_ROT, "a bit rotted on a compute's disk")                                                \
+    X(DISK_TORN, "a compute was killed while it wrote a page to its disk")
 enum probe {
 #define X(name, text) P_##name,
     PROBES(X)
@@ -183,6 +187,8 @@ struct swarm {
         fragment_bytes;   /* larger records travel in fragments of so much; 0: as in the product */
     uint32_t spill_bytes; /* larger transactions are built in a file; 0: as in the product */
     uint64_t heal_us;
+    uint32_t cache_dir; /* pages on the computes' disks: 0 none, 1 of each, 2 of all on one */
+    uint32_t torn_ppm;  /* a write of such a page is in two parts */
 };
 
 /* ---- processes and their threads ----------------------------------------------------------------
@@ -296,6 +302,7 @@ void disk_wipe(uint32_t host);
 void disk_full(uint32_t host, bool full);
 void disk_slow(uint32_t host, uint64_t until);
 bool disk_rot(uint32_t host); /* one bit of a segment; false: there is none yet */
+void disk_rot_cache(void);    /* one bit of the pages that some compute keeps */
 void disk_eio(uint32_t host); /* the next sync fails, and what it was for is lost */
 
 /* daemon.c */

@@ -68,6 +68,8 @@ void swarm_draw(void)
         w->ppm[F_PAGES_LOST] = 0;
     w->heal_us = 110000000 + below(R_SWARM, 30000000);
     w->loops = 1 + below(R_SWARM, 3);
+    w->cache_dir = below(R_SWARM, 3);
+    w->torn_ppm = ONE_OF(0, 5000, 50000);
 }
 
 /* Lights come often; what takes somebody away for long comes seldom, or nothing would be done. */

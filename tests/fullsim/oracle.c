@@ -764,6 +764,43 @@ int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
     return rc;
 }
 
+enum cv_found __real_cv_tier_find(struct cv_tier *tier, const struct cv_want *want, uint8_t *out,
+                                  uint32_t page_size, struct cv_slot *slot);
+enum cv_found __wrap_cv_tier_find(struct cv_tier *tier, const struct cv_want *want, uint8_t *out,
+                                  uint32_t page_size, struct cv_slot *slot);
+enum cv_found __wrap_cv_tier_find(struct cv_tier *tier, const struct cv_want *want, uint8_t *out,
+                                  uint32_t page_size, struct cv_slot *slot)
+{
+    enum cv_found found = __real_cv_tier_find(tier, want, out, page_size, slot);
+    if (found == CV_FOUND)
+        probe(P_DISK_READ);
+    if (found == CV_FOUND_UNPROVEN)
+        probe(P_DISK_ASKED);
+    return found;
+}
+
+/* What a compute keeps on its disk is what was committed, at both ends of the stretch that it is to
+ * be good for (M8). */
+void __real_cv_tier_keep(struct cv_tier *tier, struct cv_kept *kept, uint32_t n);
+void __wrap_cv_tier_keep(struct cv_tier *tier, struct cv_kept *kept, uint32_t n);
+void __wrap_cv_tier_keep(struct cv_tier *tier, struct cv_kept *kept, uint32_t n)
+{
+    struct timeline *t = timeline_of(cv_tier_timeline(tier));
+    for (uint32_t i = 0; t && i < 2 * n; i++) {
+        const struct cv_slot *slot = &kept[i / 2].slot;
+        lsn_t end = i % 2 ? slot->known_to : slot->from;
+        const uint8_t *want = end <= t->end ? page_at(t, slot->pgno, end) : NULL;
+        if (!want || slot->page_size != t->page_size ||
+            memcmp(want, kept[i / 2].page, t->page_size) != 0)
+            violation("M8: page %u of %s is kept on disk for [%llx, %llx], and is not what was "
+                      "committed at %llx (end %llx)",
+                      slot->pgno, t->branch, (unsigned long long)slot->from,
+                      (unsigned long long)slot->known_to, (unsigned long long)end,
+                      (unsigned long long)t->end);
+    }
+    __real_cv_tier_keep(tier, kept, n);
+}
+
 /* ---- probes ------------------------------------------------------------------------------------
  */
 

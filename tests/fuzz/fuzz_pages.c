@@ -1,5 +1,6 @@
 /*
- * fuzz_pages.c - one page and lists of pages: deltas, compressed images, what lies in the store.
+ * fuzz_pages.c - one page and lists of pages: deltas, compressed images, what lies in the store,
+ * and in the file of cache_dir.
  *
  *   byte 0: FUZZ_SECOND (a part of the harness `records`); byte 1: which of the functions at the
  * end
@@ -9,6 +10,7 @@
  * and read as the same.
  */
 #include "common/crc32c.h"
+#include "compute-vfs/page_slots.h"
 #include "pageserver/keys.h"
 #include "pageserver/page_codec.h"
 #include "pageserver/v1_changes.h"
@@ -233,9 +235,47 @@ static void numbers(struct fuzz_in in)
     }
 }
 
+/* A file of cache_dir: its head, with the CRC mended or not, and a set of its slots. */
+static void kept(struct fuzz_in in)
+{
+    bool mended = fuzz_bool(&in);
+    pgno_t pgno = (pgno_t)fuzz_number(&in, 4);
+    uint8_t head[CV_SLOTS_HEAD] = {0}, bytes[CV_SLOT_BYTES] = {0}, again[CV_SLOTS_HEAD];
+    struct cv_want want = {pgno, fuzz_number(&in, 8), fuzz_number(&in, 8), fuzz_number(&in, 8), 0};
+    struct cv_slot set[CV_SLOT_WAYS], same;
+    struct cv_slots s, got;
+    struct co_id id;
+    struct co_span some = fuzz_span(&in, sizeof head);
+    if (some.len)
+        memcpy(head, some.data, some.len);
+    memcpy(id.b, head + 40, sizeof id.b);
+    if (mended)
+        co_put32(head + 56, co_crc32c(0, head, 56));
+    if (!cv_slots_get(head, &id, &s))
+        return;
+    cv_slots_put(&s, &id, again);
+    FUZZ_CHECK(cv_slots_get(again, &id, &got) && memcmp(&s, &got, sizeof s) == 0);
+    for (uint32_t way = 0; way < CV_SLOT_WAYS; way++) {
+        some = fuzz_span(&in, sizeof bytes);
+        if (some.len)
+            memcpy(bytes, some.data, some.len);
+        cv_slot_get(bytes, &set[way]);
+        cv_slot_put(&set[way], again);
+        cv_slot_get(again, &same);
+        cv_slot_put(&same, bytes);
+        FUZZ_CHECK(memcmp(bytes, again, sizeof bytes) == 0);
+        FUZZ_CHECK(cv_slots_page_at(&s, pgno, way) >=
+                   cv_slots_set_at(&s, pgno) + CV_SLOTS_SET_BYTES);
+        FUZZ_CHECK(cv_slots_page_at(&s, pgno, way) + s.page_size <= cv_slots_bytes(&s));
+        if (cv_slot_serves(&set[way], &want, s.page_size))
+            FUZZ_CHECK(set[way].from <= want.lsn && set[way].known_to <= want.known);
+    }
+    FUZZ_CHECK(cv_slots_choose(&s, set, &set[0]) < CV_SLOT_WAYS);
+}
+
 void fuzz_pages(struct fuzz_in in)
 {
-    static void (*const all[])(struct fuzz_in) = {delta,     entry,       stored,  store_and_back,
-                                                  page_list, change_list, numbers, pack};
+    static void (*const all[])(struct fuzz_in) = {
+        delta, entry, stored, store_and_back, page_list, change_list, numbers, pack, kept};
     all[fuzz_number(&in, 1) % (sizeof all / sizeof *all)](in);
 }

@@ -10,6 +10,7 @@
 
 #include "archive/state.h"
 #include "common/crc32c.h"
+#include "compute-vfs/page_slots.h"
 #include "pageserver/page_codec.h"
 #include "pageserver/timeline_meta.h"
 #include "proto/changes.h"
@@ -408,6 +409,18 @@ static void pages(void)
         must(co_buf_append_zeros(&out, len));
         save_second("records", &out);
     }
+    struct cv_slots shape = cv_slots_shape(1u << 20, 4096);
+    const struct cv_slot slot = {7, 4096, 4096, 8192, 1, 2, 3};
+    uint8_t head[CV_SLOTS_HEAD], kept[CV_SLOT_BYTES];
+    add_literal(&out, "\10\1");
+    add_number(&out, 7, 4);
+    for (int i = 0; i < 3; i++)
+        add_number(&out, 8192, 8);
+    cv_slots_put(&shape, &(struct co_id){{1}}, head);
+    cv_slot_put(&slot, kept);
+    add(&out, head, sizeof head);
+    add(&out, kept, sizeof kept);
+    save_second("records", &out);
     ps_codec_free(codec);
     co_buf_free(&out);
     co_buf_free(&list);

@@ -74,6 +74,36 @@ def commit_without_a_failure(name):
         say("error", e.sqlite_errorname, " ".join(cluster.last_error().split()))
 
 
+def kept_pages(directory, kind):
+    """Writes two tables alike, or looks whether they are; with pages in `directory`, opened anew now and then. At the end
+    of its input: `right ROUNDS HITS`, or what was wrong."""
+    import threading
+    over = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.readline(), over.set()), daemon=True).start()
+    rounds, hits, wrong, db = 0, 0, "", None
+    say("open")
+    while not over.is_set() and not wrong:
+        if not db:
+            db = connect(timeout=60.0, cache_dir=directory, cache_mb=1)
+            db.execute("PRAGMA cache_size = 20")
+        if kind == "write":
+            n = random.randrange(1, 3000)
+            db.execute("BEGIN IMMEDIATE")
+            for table in "tu":
+                db.execute(f"UPDATE {table} SET v = v + 1, pad = zeroblob(?) WHERE id BETWEEN ? AND ?", (n, n, n + 9))
+            db.execute("COMMIT")
+        else:
+            found = db.execute("SELECT (SELECT sum(v * id + length(pad)) FROM t) - (SELECT sum(v * id + length(pad)) FROM u)").fetchone()
+            wrong = "" if found[0] == 0 else f"wrong: {found[0]}"
+        rounds += 1
+        if rounds % 20 == 0 or over.is_set():
+            stats = db.execute("PRAGMA corallite_stats").fetchone()[0].split()
+            hits += sum(int(text[len("disk_hits="):]) for text in stats if text.startswith("disk_hits="))
+            db.close()
+            db = None
+    say(wrong or f"right {rounds} {hits}")
+
+
 def commit_on_demand_in(table):
     """Each line is a commit of one row of 65,000 bytes in column b."""
     db = connect()

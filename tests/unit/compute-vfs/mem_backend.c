@@ -1112,6 +1112,34 @@ void mem_drop(const char *name)
     pthread_mutex_unlock(&G);
 }
 
+void mem_rewind(const char *name, lsn_t lsn)
+{
+    struct mem_db *db;
+
+    pthread_mutex_lock(&G);
+    db = find(name);
+    co_assert(!db->leader);
+    while (db->n_commits && db->commits[db->n_commits - 1].end > lsn) {
+        struct commit *c = &db->commits[--db->n_commits];
+
+        free(c->pgnos);
+        free(c->record);
+    }
+    co_assert(db->n_commits);
+    db->end = db->ingested = lsn;
+    db->digest = db->commits[db->n_commits - 1].digest;
+    db->time_us = db->commits[db->n_commits - 1].time_us;
+    for (uint32_t i = 0; i < db->cap_pages; i++) {
+        while (db->pages[i] && db->pages[i]->lsn > lsn) {
+            struct page_version *older = db->pages[i]->older;
+
+            free(db->pages[i]);
+            db->pages[i] = older;
+        }
+    }
+    pthread_mutex_unlock(&G);
+}
+
 void mem_pin(const char *name, const char *pin, lsn_t lsn)
 {
     struct mem_db *db;

@@ -66,6 +66,9 @@ void mem_branch(const char *db, const char *name, lsn_t lsn);
 void mem_restore(const char *db, lsn_t lsn, const char *keep_as);
 /* The name is gone, its log refuses everything, its pages stay. */
 void mem_drop(const char *db);
+/* As when the cluster is made anew of a copy or an archive: nothing above `lsn` exists any more, in
+ * the same timeline. Nobody may have it open. */
+void mem_rewind(const char *db, lsn_t lsn);
 void mem_pin(const char *db, const char *pin, lsn_t lsn);
 /* End of the newest committed transaction. */
 lsn_t mem_head(const char *db);
