@@ -170,6 +170,20 @@ def each_counter_moves(room):
     moves("a look after a large one", far, lambda: far.execute("SELECT b FROM t WHERE a = 1").fetchone(),
           "gaps_closed", "waits_for_changes", "waited_for_changes_us")
 
+    kept = room.connect("kept", cache_mb=1, cache_dir=os.path.join(room.dir, "pages"))
+    kept.execute("PRAGMA cache_size = 10")
+    kept.execute("CREATE TABLE t(b)")
+    kept.execute("WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < 700) "
+                 "INSERT INTO t SELECT randomblob(3000) FROM i")
+
+    def look_twice():
+        for _ in range(2):
+            kept.execute("SELECT count(b) FROM t").fetchone()
+
+    moves("a table that is larger than the cache, read twice", kept, look_twice, "disk_misses", "disk_bytes_written",
+          "disk_hits", "disk_bytes_read")
+    kept.close()
+
     def take_turns():
         a.execute("BEGIN IMMEDIATE")
         waiting = threading.Thread(target=lambda: b.execute("UPDATE t SET b = 2 WHERE a = 2"))

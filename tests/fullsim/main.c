@@ -66,7 +66,8 @@ static double wall_s(void)
 static void load(void)
 {
     sqlite3 *db;
-    co_log_set_level(CO_LOG_OFF);
+    if (!getenv("FULLSIM_LOG"))
+        co_log_set_level(CO_LOG_OFF);
     setenv("CORALLITE_LOG", "off", 1);
     unsetenv("CORALLITE_SERVER");
     sqlite3_auto_extension((void (*)(void))sqlite3_corallite_init);
