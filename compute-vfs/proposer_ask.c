@@ -162,6 +162,9 @@ int pr_on_pos(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m, 
         }
     }
     if (m->suspect_lsn && !co_mutated(SUSPECT_COUNTS)) {
+        if (m->read_id > n->pos.doubt_round && m->read_id <= pr->round) {
+            n->pos.doubt_round = m->read_id;
+        }
         return 0; /* it may have forgotten what was committed with its help */
     }
     if (m->read_id == 0 || m->read_id < n->pos.round || m->read_id > pr->round) {
@@ -205,6 +208,12 @@ static bool answered(const struct pr_proposer *pr, const struct pr_node *n, uint
 {
     (void)pr;
     return n->pos.known && n->pos.round >= round;
+}
+
+static bool answered_or_doubts(const struct pr_proposer *pr, const struct pr_node *n,
+                               uint64_t round)
+{
+    return answered(pr, n, round) || n->pos.doubt_round >= round;
 }
 
 static bool answered_no_lease(const struct pr_proposer *pr, const struct pr_node *n, uint64_t round)
@@ -442,7 +451,8 @@ static void answer(struct pr_proposer *pr, uint64_t now)
     }
 }
 
-/* The tail is open: who can close it? If nobody does for long, we do. */
+/* The tail is open, or a log is in doubt without which there is no majority: who can close it, or
+ * make it whole? If nobody does for long, we do. */
 static void settle(struct pr_proposer *pr, const struct wal_config *config, uint64_t since,
                    uint64_t now)
 {
@@ -489,6 +499,9 @@ void pr_ask_tick(struct pr_proposer *pr, uint64_t now)
         answer(pr, now);
         if (pr->n_asks > 0 && top) {
             settle(pr, config_of(pr, top), since, now);
+        } else if (pr->n_asks > 0 && pr->round_open &&
+                   pr_quorum(pr, &pr->hint, answered_or_doubts, since)) {
+            settle(pr, &pr->hint, since, now);
         }
     }
     if (pr->n_asks == 0) {

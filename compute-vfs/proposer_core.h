@@ -66,7 +66,8 @@ struct pr_pos {
     bool lease_held, with_history;
     struct wal_config config;
     struct pr_history history;
-    lsn_t known_commit; /* beyond its own log */
+    lsn_t known_commit;   /* beyond its own log */
+    uint64_t doubt_round; /* the newest round that it answered with its log in doubt */
 };
 
 struct pr_node {

@@ -1189,6 +1189,38 @@ Test(proposer, the_position_of_a_log_in_doubt_counts_for_no_read)
     cr_assert_eq(told(PR_POSITION)->lsn, 6000);
 }
 
+static void ask_for_two_seconds_and_more(bool second_answers)
+{
+    up(1);
+    up(2);
+    ask(9);
+    for (int i = 0; i < 1000 && view().state == PR_FOLLOW; i++) {
+        if (sent(1, FRAME_READ_POS)) {
+            struct q_msg a = answer_pos(1, 6000, 6000), b = answer_pos(1, 5000, 5000);
+            b.suspect_lsn = 6000;
+            receive(1, a);
+            if (second_answers) {
+                receive(2, b);
+            }
+        }
+        wait_us(5000);
+    }
+}
+
+Test(proposer, a_log_in_doubt_is_made_whole_by_an_own_election_when_the_third_is_away)
+{
+    /* Found by the simulator as a standstill: one log was halted by rot, another one in doubt. A
+     * vote of that counts for a donor that has all it may have forgotten. */
+    ask_for_two_seconds_and_more(true);
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+}
+
+Test(proposer, without_a_majority_nothing_is_settled)
+{
+    ask_for_two_seconds_and_more(false);
+    cr_assert_eq(view().state, PR_FOLLOW);
+}
+
 Test(proposer, answers_slower_than_the_repetition_of_the_question_count)
 {
     /* 3.8: each answer was given after the question came; found by the simulator as a standstill.
