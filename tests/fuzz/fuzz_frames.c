@@ -11,6 +11,7 @@
  * again.
  */
 #include "common/crc32c.h"
+#include "pageserver/answer_uv.h"
 #include "pageserver/follow.h"
 #include "pageserver/timeline_meta.h"
 #include "proto/frame_reader.h"
@@ -122,6 +123,21 @@ static void on_pageservers(const Corallite__Pageservers *m)
     FUZZ_CHECK(memcmp(&f, &again, sizeof f) == 0);
 }
 
+/* GET_PAGES or CHANGES_SINCE, as a loop of the pageserver takes it. */
+static void on_request(unsigned type, struct co_span message)
+{
+    static struct ps_request r;
+    memset(&r, 0xa5, sizeof r);
+    if (ps_request_take(type, 1, message, &r))
+        return;
+    FUZZ_CHECK(r.request == 1 && r.changes == (type == FRAME_CHANGES_SINCE));
+    if (r.changes)
+        return;
+    FUZZ_CHECK(r.n >= 1 && r.n + r.chain <= CO_GETPAGES_MAX && r.lsn && r.need <= r.lsn);
+    for (uint32_t i = 0; i < r.n; i++)
+        FUZZ_CHECK(r.pgnos[i]);
+}
+
 /* What the receivers do with a message before they believe it. */
 static void on_message(unsigned type, const ProtobufCMessage *m)
 {
@@ -166,6 +182,8 @@ static void on_body(unsigned type, struct co_span message)
         type < sizeof messages / sizeof *messages ? messages[type] : NULL;
     AUTO_BUF once = {0}, twice = {0};
     ProtobufCMessage *m = d ? message_unpack(d, message) : NULL;
+    if (type == FRAME_GET_PAGES || type == FRAME_CHANGES_SINCE)
+        on_request(type, message);
     if (!m)
         return;
     on_message(type, m);
