@@ -93,7 +93,7 @@ static bool look(const char *dir, struct old_file *oldest, uint64_t *bytes)
 
         if (!is_one(entry->d_name))
             continue;
-        snprintf(file.name, sizeof file.name, "%s", entry->d_name);
+        memcpy(file.name, entry->d_name, NAME_BYTES + 1);
         snprintf(path, sizeof path, "%s/%s", dir, file.name);
         if (stat(path, &st))
             continue;
