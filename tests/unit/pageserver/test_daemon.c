@@ -581,7 +581,7 @@ Test(daemon, of_two_that_took_over_from_each_other_the_later_one_is_the_owner)
     cr_assert_eq(name_call(FRAME_OPEN, "shop", &opened), 0, "%s", co_sentence());
     pid_t second = daemon_pid;
     psock_close(&client);
-    start_on("ps", true); /* by mistake while the other runs */
+    start_on("ps", true);                            /* by mistake while the other runs */
     for (int i = 0; i < 1000 * (int)slower(); i++) { /* it may answer before it has taken it */
         cr_assert_eq(name_call(FRAME_OPEN, "shop", &opened), 0, "%s", co_sentence());
         if (co_id_eq(&opened.pageserver, &m.pageserver))
