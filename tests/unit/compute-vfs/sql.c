@@ -108,6 +108,21 @@ void sql_close(sqlite3 *db)
     cr_assert_eq(sqlite3_close(db), SQLITE_OK);
 }
 
+void sql_use_lsn_again(sqlite3 *a, sqlite3 *b, char lost[SQL_LSN])
+{
+    sql_do(a, "create table t(id integer primary key, v int); insert into t values(1, 1000)");
+    cr_assert_eq(sql_int(b, "select v from t"), 1000);
+    sql_do(a, "pragma synchronous = normal");
+    mem.freeze = mem.receive = true;
+    sql_do(a, "update t set v = 1001 where id = 1");
+    cr_assert_eq(sql_int(a, "select v from t"), 1001, "its own commit");
+    snprintf(lost, SQL_LSN, "%s", sql_text(a, "pragma corallite_lsn"));
+    mem_lose_term("db", 0);
+    mem.freeze = false;
+    sql_do(b, "update t set v = 1002 where id = 1");
+    cr_assert_str_eq(sql_text(b, "pragma corallite_lsn"), lost, "the same LSN again");
+}
+
 struct sql_thread {
     pthread_t thread;
     sqlite3 *db;

@@ -26,6 +26,11 @@ const char *sql_text(sqlite3 *db, const char *sql);
 /* Closes; asserts that nothing is left open. */
 void sql_close(sqlite3 *db);
 
+/* M8. A commit of `a` at "db", received and not durable, is lost with its term, and `b`, another
+ * compute, commits at the very LSN, which is told. t(id, v) has the one row (1, 1002) then. */
+#define SQL_LSN 32
+void sql_use_lsn_again(sqlite3 *a, sqlite3 *b, char lost[SQL_LSN]);
+
 /* Another thread that runs `sql` on `db`. sql_join tells its code. */
 struct sql_thread;
 struct sql_thread *sql_start(sqlite3 *db, const char *sql);

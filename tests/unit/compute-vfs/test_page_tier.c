@@ -301,17 +301,18 @@ Test(page_tier, a_file_that_is_cut_short_under_a_process_switches_it_off)
 
 Test(page_tier, the_file_of_another_timeline_is_not_believed)
 {
-    char path[400], to[400];
+    char path[400], aside[400], to[400];
     sqlite3 *db = open_kept("other");
 
     sql_do(db, TABLE);
     sql_do(db, "update t set v = 9");
     sql_close(db);
     file_of(path);
-    cr_assert_eq(rename(path, "/tmp/corallite-tier-other"), 0);
+    snprintf(aside, sizeof aside, "%s/aside", dir);
+    cr_assert_eq(rename(path, aside), 0);
     leave("db");
     file_of(to);
-    cr_assert_eq(rename("/tmp/corallite-tier-other", to), 0);
+    cr_assert_eq(rename(aside, to), 0);
     db = open_kept("db");
     cr_assert_eq(sql_int(db, SUM), 300 * 900);
     cr_assert_gt(mem_count.pages, 30);
@@ -322,19 +323,9 @@ Test(page_tier, the_file_of_another_timeline_is_not_believed)
 Test(page_tier, what_a_lost_term_takes_back_was_never_kept)
 {
     sqlite3 *a = open_kept("db"), *b = sql_open_other("db");
-    char lost[32];
+    char lost[SQL_LSN];
 
-    sql_do(a, "create table t(id integer primary key, v int); insert into t values(1, 1000)");
-    cr_assert_eq(sql_int(b, "select v from t"), 1000);
-    sql_do(a, "pragma synchronous = normal");
-    mem.freeze = mem.receive = true;
-    sql_do(a, "update t set v = 1001 where id = 1");
-    cr_assert_eq(sql_int(a, "select v from t"), 1001, "its own commit");
-    snprintf(lost, sizeof lost, "%s", sql_text(a, "pragma corallite_lsn"));
-    mem_lose_term("db", 0);
-    mem.freeze = false;
-    sql_do(b, "update t set v = 1002 where id = 1");
-    cr_assert_str_eq(sql_text(b, "pragma corallite_lsn"), lost, "the same LSN again");
+    sql_use_lsn_again(a, b, lost);
     sql_close(a);
     a = open_kept("db");
     cr_assert_str_eq(sql_text(a, "pragma corallite_lsn"), lost);
@@ -657,21 +648,22 @@ Test(page_tier, a_directory_that_others_can_write_is_not_used)
 
 Test(page_tier, a_link_in_the_place_of_the_file_is_not_followed)
 {
-    char path[400];
+    char victim[400], path[400];
     struct stat st;
     sqlite3 *db;
 
     leave("db");
     file_of(path);
     cr_assert_eq(unlink(path), 0);
-    close(open("/tmp/corallite-tier-victim", O_CREAT | O_WRONLY | O_TRUNC, 0600));
-    cr_assert_eq(symlink("/tmp/corallite-tier-victim", path), 0);
+    snprintf(victim, sizeof victim, "%s/victim", dir);
+    close(open(victim, O_CREAT | O_WRONLY | O_TRUNC, 0600));
+    cr_assert_eq(symlink(victim, path), 0);
     db = open_kept("db");
     cr_assert_eq(sql_int(db, SUM), 300 * 900);
     sql_close(db);
-    cr_assert_eq(stat("/tmp/corallite-tier-victim", &st), 0);
+    cr_assert_eq(stat(victim, &st), 0);
     cr_assert_eq(st.st_size, 0);
-    (void)unlink("/tmp/corallite-tier-victim");
+    (void)unlink(victim);
 }
 
 static void old_file(const char *name, int age_s, char path[400])

@@ -262,19 +262,9 @@ Test(snapshot, an_lsn_that_was_lost_and_used_again_is_another_state)
 {
     /* M8 */
     sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
-    char lost[32];
+    char lost[SQL_LSN];
 
-    sql_do(a, "create table t(id integer primary key, v int); insert into t values(1, 1000)");
-    cr_assert_eq(sql_int(b, "select v from t"), 1000);
-    sql_do(a, "pragma synchronous = normal");
-    mem.freeze = mem.receive = true;
-    sql_do(a, "update t set v = 1001 where id = 1");
-    cr_assert_eq(sql_int(a, "select v from t"), 1001, "its own commit");
-    snprintf(lost, sizeof lost, "%s", sql_text(a, "pragma corallite_lsn"));
-    mem_lose_term("db", 0);
-    mem.freeze = false;
-    sql_do(b, "update t set v = 1002 where id = 1");
-    cr_assert_str_eq(sql_text(b, "pragma corallite_lsn"), lost, "the same LSN again");
+    sql_use_lsn_again(a, b, lost);
     cr_assert_eq(sql_int(a, "select v from t"), 1002);
     sql_do(a, "pragma synchronous = full; update t set v = v + 1");
     cr_assert_eq(sql_int(b, "select v from t"), 1003);
