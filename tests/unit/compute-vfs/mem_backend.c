@@ -296,6 +296,13 @@ static void one_durable(struct mem_log *log)
     free_flights(f);
 }
 
+/* An event is over; log_close() and an election wait for that. G held. */
+static void told(struct mem_log *log)
+{
+    log->telling--;
+    pthread_cond_broadcast(&changed);
+}
+
 /* G held; dropped around the call. */
 static void tell_durable(struct mem_log *log, term_t term, lsn_t lsn)
 {
@@ -303,8 +310,7 @@ static void tell_durable(struct mem_log *log, term_t term, lsn_t lsn)
     pthread_mutex_unlock(&G);
     log->events.durable(log->events.owner, term, lsn);
     pthread_mutex_lock(&G);
-    log->telling--;
-    pthread_cond_broadcast(&changed);
+    told(log);
 }
 
 /* G held; dropped around the call. */
@@ -319,7 +325,7 @@ static void tell_won(struct mem_db *db)
     pthread_mutex_unlock(&G);
     log->events.won(log->events.owner);
     pthread_mutex_lock(&G);
-    log->telling--;
+    told(log);
 }
 
 static void *quorum(void *arg)
@@ -379,8 +385,7 @@ static void depose(struct mem_log *log, unsigned keep, bool contested)
         db->held_kept = kept;
         db->held_log = log;
     }
-    log->telling--;
-    pthread_cond_broadcast(&changed);
+    told(log);
 }
 
 static int refuses(struct mem_log *log, bool writing)
@@ -424,7 +429,7 @@ static int log_lead(struct cv_log *base, uint32_t timeout_ms, bool (*interrupted
             pthread_mutex_unlock(&G);
             other->events.waiter(other->events.owner, true);
             pthread_mutex_lock(&G);
-            other->telling--;
+            told(other);
             continue;
         }
         if (db->leader && db->leader != log && co_now_us() < db->writing_until_us) {
@@ -502,7 +507,7 @@ static void log_append(struct cv_log *base, term_t term, struct cv_record *taken
     if (mem.receive && want_received)
         log->events.received(log->events.owner, term, end);
     pthread_mutex_lock(&G);
-    log->telling--;
+    told(log);
     pthread_mutex_unlock(&G);
 }
 
@@ -613,6 +618,8 @@ static void log_close(struct cv_log *base, uint32_t deadline_ms)
         log->db->held_log = NULL;
     if (log->db->locked == log)
         log->db->locked = NULL;
+    while (log->telling) /* another log's thread tells this one's owner that he has won */
+        pthread_cond_wait(&changed, &G);
     free_flights(take_flights(log));
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&G);
