@@ -13,7 +13,8 @@
  *   query    --sql, which answers one number, --times (1) over, each on a new connection; the time
  *            has the opening in it; and the memory of the process before it closes the last
  *   fill     makes --rows rows of --bytes bytes (100), half of them random, 10,000 a transaction
- *   count    how many rows there are, and their sum; with --check 1 what integrity_check says
+ *   count    how many rows there are with an id above --after (0), and their sum; with --check 1
+ * what integrity_check says
  *
  * The sum of what the operations return is the sum of k that the table has grown by (insert, batch,
  * blob), how much larger it has become (update), or the number of rows found (read).
@@ -206,8 +207,12 @@ static int fill(void)
 static int count(void)
 {
     sqlite3 *db = sq_open();
-    long long n = sq_value(db, "SELECT count(*) FROM t");
-    long long sum = sq_value(db, "SELECT coalesce(sum(k), 0) FROM t");
+    char sql[100];
+    long long after = bm_number(argc_, argv_, "--after", 0), n, sum;
+    snprintf(sql, sizeof sql, "SELECT count(*) FROM t WHERE id > %lld", after);
+    n = sq_value(db, sql);
+    snprintf(sql, sizeof sql, "SELECT coalesce(sum(k), 0) FROM t WHERE id > %lld", after);
+    sum = sq_value(db, sql);
     printf("{\"n\": %lld, \"sum\": %lld", n, sum);
     if (bm_number(argc_, argv_, "--check", 0)) {
         sqlite3_stmt *s = sq_prepare(db, "PRAGMA integrity_check");

@@ -191,7 +191,7 @@ def main():
         lib_cluster.kill_all()
         place.close()
     report = table.Report(here, bench.size, given, work, left_out, goals, results, bench.absent,
-                          {n: c.title for n, c in peers.ALL.items()}, took)
+                          {n: c.title for n, c in peers.ALL.items()}, took, groups.CURVES)
     os.makedirs(out, exist_ok=True)
     for name, text in (("bench.txt", report.text()), ("bench.json", report.json()),
                        ("bench.svg", chart.svg(report))):

@@ -1,4 +1,4 @@
-"""The chart: for each goal that is a ratio how far it is, and for each workload the rates side by side."""
+"""The chart: for each workload the rates side by side, how cost grows, and for each goal how far it is."""
 
 from html import escape
 
@@ -25,6 +25,7 @@ def svg(report):
             parts.append(text(LEFT + rate / top * BAR + 6, y, f"{system} {number(rate)}", 11))
             y += LINE
         y += 8
+    y = growth(report, parts, y + 16)
     y += 16
     parts.append(text(10, y, "Goals: the line is the bound; the bar is how much of it is reached "
                       "(right of the line: met)", 14, True))
@@ -46,6 +47,39 @@ def svg(report):
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 10}" '
             f'font-family="sans-serif"><rect width="100%" height="100%" fill="white"/>'
             + "\n".join(parts) + "</svg>\n")
+
+
+def growth(report, parts, y):
+    """A curve a measure over sizes, and a point for what is not a size; what was not measured is left out. Answers where
+    it ends."""
+    curves = [(measure, [(label, value(report.results)) for label, value in points])
+              for measure, points in report.curves.items()]
+    curves = [(measure, [p for p in points if p[1]]) for measure, points in curves]
+    curves = [(measure, points) for measure, points in curves if len(points) > 1]
+    if not curves:
+        return y
+    parts.append(text(10, y, "How cost grows: 1 is a database of 10 MB; the line is the bound, 1.5", 14, True))
+    labels = list(dict.fromkeys(label for _, points in curves for label, _ in points))
+    top = max(2.0, *(value for _, points in curves for _, value in points))
+    step, high, base = (WIDTH - 120) / len(labels), 160, y + 190
+
+    def at(label, value):
+        return 60 + (labels.index(label) + 0.5) * step, base - value / top * high
+    for value in (0, 0.5, 1, 1.5, 2):
+        level = at(labels[0], value)[1]
+        colour, width = ("#333", 1.5) if value == 1.5 else ("#ddd", 1)
+        parts.append(f'<line x1="40" y1="{level:.0f}" x2="{WIDTH - 60}" y2="{level:.0f}" stroke="{colour}" '
+                     f'stroke-width="{width}"/>')
+        parts.append(text(10, round(level) + 4, number(value), 11))
+    for label in labels:
+        parts.append(text(at(label, 0)[0] - 3 * len(label), base + 16, label, 11))
+    for i, ((measure, points), colour) in enumerate(zip(curves, ("#e4572e", "#5b8def", "#4c9a57"))):
+        line = " ".join(f"{x:.0f},{h:.0f}" for x, h in (at(*p) for p in points if p[0].endswith("B")))
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x:.0f}" cy="{h:.0f}" r="3" fill="{colour}"/>' for x, h in (at(*p) for p in points)]
+        parts.append(f'<rect x="{60 + 160 * i}" y="{base + 26}" width="12" height="12" fill="{colour}"/>')
+        parts.append(text(78 + 160 * i, base + 36, measure, 12))
+    return base + 56
 
 
 def text(x, y, words, size, bold=False):

@@ -29,10 +29,10 @@ def columns(rows, left):
 
 
 class Report:
-    def __init__(self, machine, size, given, work, left_out, goals, results, absent, titles, took_s):
+    def __init__(self, machine, size, given, work, left_out, goals, results, absent, titles, took_s, curves):
         self.machine, self.size, self.rounds = machine, size, given.rounds
         self.work = sorted(work, key=lambda w: w.row)
-        self.results, self.absent, self.titles = results, absent, titles
+        self.results, self.absent, self.titles, self.curves = results, absent, titles, curves
         self.took_s, self.when = took_s, time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
         rows = {w.row for w in work}
         self.goals = sorted((g for g in goals if g.row in rows), key=lambda g: g.row)
@@ -47,9 +47,10 @@ class Report:
 
     def blind(self):
         """Goals without a figure though every workload of their row was run, on every system."""
-        if self.absent or self.results.failures:
+        if self.results.failures:
             return []
-        return [g for g, value, _ in self.judged() if value is None and g.row in self.whole_rows]
+        holes = {w.row for w in self.work if w.name in self.absent or set(w.systems) & set(self.absent)}
+        return [g for g, value, _ in self.judged() if value is None and g.row in self.whole_rows - holes]
 
     def measured(self):
         """(workload, system, {figure: median})"""

@@ -33,8 +33,8 @@ class Sqlite:
     def insert(self, threads, seconds, **options):
         return self.rows("insert", threads=threads, seconds=seconds, **options)
 
-    def counted(self, db="bench", check=0):
-        found = self.rows("count", db=db, seconds=0, timeout=300, check=check)
+    def counted(self, db="bench", check=0, after=0):
+        found = self.rows("count", db=db, seconds=0, timeout=300, check=check, after=after)
         if check and found["integrity"] != "ok":
             from lib.place import Failure
             raise Failure(f"integrity_check of {db} on {self.name}: {found['integrity']}")
