@@ -61,6 +61,7 @@ struct timeline {
     uint32_t cap_pages, page_size;
     bool moving;      /* a restore of it was asked for, and what came of it is not known */
     bool sealed;      /* a restore has put it aside */
+    bool gone;        /* its making was given up, after the tool had seen it: nobody can read it */
     bool joint;       /* by its newest committed configuration */
     uint32_t writers; /* connections of the workload that have it open; killed ones stay counted */
     lsn_t acked_end;  /* newest that was acknowledged with FULL to anybody */

@@ -114,5 +114,6 @@ static void compare(struct timeline *t)
 void replay_all(void)
 {
     for (uint32_t i = 0; i < n_timelines; i++)
-        compare(&timelines[i]);
+        if (!timelines[i].gone)
+            compare(&timelines[i]);
 }

@@ -77,6 +77,9 @@ static void drive(struct conn *c, struct restore *r)
     } else if (rc == CO_ERR_EXISTS && r->open) {
         /* R4 of pageserver/registry.h: one that no majority knew when the pageserver started. */
         r->old->moving = r->open = false;
+        struct timeline *half_made = timeline_of(&r->id);
+        if (half_made)
+            half_made->moving = half_made->gone = true;
     }
     if (m)
         corallite__branched__free_unpacked(m, NULL);
