@@ -129,7 +129,8 @@ static struct sk_timeline *timeline_for(struct sk_server *s, struct peer *peer,
 }
 
 /* What would change a sealed timeline. A heartbeat carries on what was acknowledged: it tells how
- * far the log is committed, and without it the last commit before the seal could not be read.
+ * far the log is committed, and without it the last commit before the seal could not be read. It
+ * may be the refused record that tells so, and its sender need not say it again.
  *
  * The tool may bring records: it fills a safekeeper that takes another's place with what is
  * committed (cli/member_sealed_sock.c). It gets no vote either, so nothing new can be among them,
@@ -185,11 +186,14 @@ static int quorum_frame(struct sk_server *s, struct peer *peer, const struct fra
         return 0;
     }
     rc = check_sealed(s, peer, m);
-    if (rc) {
+    if (rc)
         peer_send_error(peer, frame->request_id, rc);
+    if (rc && frame->type != FRAME_APPEND) {
         sk_message_drop(m);
         return 0;
     }
+    if (rc)
+        m->msg.payload = co_span_of(NULL, 0); /* what it says beside its records holds */
     if (sk_park(s, peer, &m->msg.timeline, frame, body)) {
         sk_message_drop(m);
         return 0;

@@ -337,6 +337,7 @@ Test(daemon, sealed_timeline_is_read_and_told_how_far_it_is_committed_but_not_wr
     for (int round = 0; round < 2; round++) {
         talk_append(&t, 1, end, end, &one);
         expect_error(&t, CO_ERR_READONLY, "reopen");
+        talk_expect(&t, FRAME_ACK, &m); /* what else it says is a heartbeat */
         talk_send(&t, &(struct q_msg){.type = FRAME_VOTE, .term = 2, .nonce = talk_nonce});
         expect_error(&t, CO_ERR_READONLY, "sealed");
         talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 7});
@@ -349,6 +350,41 @@ Test(daemon, sealed_timeline_is_read_and_told_how_far_it_is_committed_but_not_wr
         daemon_start(&p, NULL);
         talk_open(&t, &p);
     }
+    talk_close(&t);
+    cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
+}
+
+Test(daemon, a_record_that_is_refused_tells_how_far_a_sealed_timeline_is_committed)
+{
+    /* Its writer was told that the record before it is committed, acknowledged that, and sent the
+     * next one; then came the seal. Nothing else may come from it any more. */
+    struct sk_process p;
+    struct sk_talk t;
+    struct tip tip = tip_first();
+    struct q_msg m;
+    lsn_t commit, flush;
+    AUTO_BUF all = {0};
+    AUTO_BUF one = {0};
+    AUTO_BUF got = {0};
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
+    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    make_record(&tip, 1, &all);
+    talk_append(&t, 1, LSN_FIRST, LSN_FIRST, &all);
+    do
+        talk_expect(&t, FRAME_ACK, &m);
+    while (m.flush_lsn < tip.lsn);
+    cr_assert_eq(m.commit_lsn, LSN_FIRST);
+    cr_assert_eq(talk_put(&t, 2, SEALED), 0);
+    lsn_t end = tip.lsn;
+    make_record(&tip, 1, &one);
+    talk_append(&t, 1, end, end, &one);
+    expect_error(&t, CO_ERR_READONLY, "reopen");
+    cr_assert_eq(talk_stream(&t, LSN_FIRST, 0, &got, &commit, &flush), 0);
+    cr_assert_eq(commit, end);
+    cr_assert_eq(flush, end, "the record itself is not taken");
+    cr_assert_eq(got.len, all.len);
     talk_close(&t);
     cr_assert_eq(daemon_stop(&p, SIGTERM), 0);
 }
