@@ -326,6 +326,13 @@ bool cv_cache_peek(struct cv_cache *c, pgno_t pgno, lsn_t lsn, uint8_t *out, uin
     return true;
 }
 
+bool cv_cache_has(struct cv_cache *c, pgno_t pgno, lsn_t lsn, uint32_t size)
+{
+    const struct cv_version *v = find(c, pgno, lsn);
+
+    return v && v->size == size;
+}
+
 bool cv_cache_get(struct cv_cache *c, pgno_t pgno, lsn_t lsn, uint8_t *out, uint32_t size,
                   lsn_t *version_lsn)
 {

@@ -68,6 +68,8 @@ bool cv_cache_get(struct cv_cache *c, pgno_t pgno, lsn_t lsn, uint8_t *out, uint
 /* The same, but counted neither as hit nor miss nor moved: for delta bases. */
 bool cv_cache_peek(struct cv_cache *c, pgno_t pgno, lsn_t lsn, uint8_t *out, uint32_t size,
                    lsn_t *version_lsn);
+/* Is it there? Not counted either. */
+bool cv_cache_has(struct cv_cache *c, pgno_t pgno, lsn_t lsn, uint32_t size);
 
 /* Takes a version that this process wrote in the commit that ends at `lsn` (the newest so far).
  * Cannot fail. */

@@ -69,14 +69,12 @@ static bool add(struct batch *b, pgno_t pgno, uint32_t page_size)
     return true;
 }
 
-/* Lock held. `scratch` is a page that may be overwritten. */
-static bool is_useful(struct cv_database *db, pgno_t pgno, lsn_t lsn, lsn_t since, uint8_t *scratch,
+/* Lock held. */
+static bool is_useful(const struct cv_database *db, pgno_t pgno, lsn_t lsn, lsn_t since,
                       uint32_t page_size)
 {
-    lsn_t version;
-
     return cv_cache_not_modified_since(db->cache, pgno, lsn) <= since &&
-           !cv_cache_peek(db->cache, pgno, lsn, scratch, page_size, &version);
+           !cv_cache_has(db->cache, pgno, lsn, page_size);
 }
 
 /* M8. The pageserver answers from the committed log. As far as that has to reach beyond what is
@@ -259,14 +257,13 @@ static int fetch(struct cv_database *db, const struct cv_handle *h,
 
 /* The page, and with it what the guess allows. Lock held. */
 static bool gather(struct cv_database *db, const struct cv_snapshot *snapshot, pgno_t pgno,
-                   const struct cv_wish *wish, uint8_t *scratch, uint32_t page_size,
-                   struct batch *b)
+                   const struct cv_wish *wish, uint32_t page_size, struct batch *b)
 {
     b->since = cv_cache_not_modified_since(db->cache, pgno, snapshot->lsn);
     if (!add(b, pgno, page_size))
         return false;
     for (uint32_t i = 0; i < wish->n; i++)
-        if (is_useful(db, wish->also[i], snapshot->lsn, b->since, scratch, page_size) &&
+        if (is_useful(db, wish->also[i], snapshot->lsn, b->since, page_size) &&
             !add(b, wish->also[i], page_size))
             break;
     for (uint32_t i = 0; i < wish->chain && add(b, 0, page_size); i++)
@@ -312,7 +309,7 @@ int cv_database_read_page(struct cv_database *db, struct cv_handle *h, struct cv
     }
     if (!is_dead && !hit) {
         cv_ahead_missed(ahead, pgno, snapshot->db_pages, page_size, &wish);
-        memory = gather(db, snapshot, pgno, &wish, out, page_size, &b);
+        memory = gather(db, snapshot, pgno, &wish, page_size, &b);
     }
     pthread_mutex_unlock(&db->lock);
     if (is_dead)
