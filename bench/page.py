@@ -1,10 +1,13 @@
 #!/usr/bin/python3
-"""page.py BENCH.JSON PAGE.MD - puts the tables of a run into a page, between its two markers.
+"""page.py BENCH.JSON PAGE.MD - puts the tables and the chart of a run into a page, between its two markers.
 
-What stands between `<!-- bench: begin -->` and `<!-- bench: end -->` is replaced; the rest is kept.
+What stands between `<!-- bench: begin -->` and `<!-- bench: end -->` is replaced; the rest is kept. The chart, BENCH.svg, is
+copied beside the page.
 """
 
 import json
+import os
+import shutil
 import sys
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
@@ -21,8 +24,10 @@ def main(source, page):
         sys.exit(f"page.py: {page} has no place for the tables: {BEGIN} and {END}, once each, in this order")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
+    chart = os.path.join(os.path.dirname(page), "performance.svg")
+    shutil.copyfile(os.path.splitext(source)[0] + ".svg", chart)
     with open(page, "w") as f:
-        f.write(f"{before}{BEGIN}\n\n{run['markdown']}\n{END}{after}")
+        f.write(f"{before}{BEGIN}\n\n{run['markdown']}\n![The same as a chart]({os.path.basename(chart)})\n\n{END}{after}")
     print(f"{page}: the run of {run['when']}")
 
 
