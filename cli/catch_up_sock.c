@@ -3,9 +3,11 @@
  *
  * A safekeeper that was away is fed by the writer who leads a log. Of one that nobody writes it
  * lacks the end until somebody does. Here the tool leads each of those for a moment, without a
- * record of its own, as one who settles a tail does (member_log_sock.c); a sealed one is filled
- * (member_sealed_sock.c). Which they are is seen by the commit LSNs that come with the lists of
- * timelines.
+ * record of its own, as one who settles a tail does (member_log_sock.c). Which they are is seen by
+ * the commit LSNs that come with the lists of timelines.
+ *
+ * Of a sealed one nobody may know all that is committed: the keepers of each are asked, and brought
+ * to where it ends (member_sealed_sock.c).
  */
 #include <stdio.h>
 #include <string.h>
@@ -58,18 +60,14 @@ static uint64_t lags(const struct catch_up *c, const struct member_timeline *t)
     return sum;
 }
 
-/* Once. */
+/* Once. *lag: what was lacking. */
 static int bring_up(struct catch_up *c, const struct member_timeline *t, enum member_step *state,
-                    uint64_t *behind)
+                    uint64_t *behind, uint64_t *lag)
 {
-    if (t->state != CORALLITE__TIMELINE_STATE__TIMELINE_SEALED)
-        return member_log_feed(&c->m, t, committed(t), state, behind);
-    int rc = 0;
-    *state = MEMBER_DONE;
-    for (uint32_t i = 0; !rc && *state == MEMBER_DONE && i < c->m.n; i++)
-        if (takes_part(&c->m, &c->m.at[i]) && lag_of(t, i))
-            rc = member_sealed_step(&c->m, t, &c->m.at[i], state, behind);
-    return rc;
+    if (t->state == CORALLITE__TIMELINE_STATE__TIMELINE_SEALED)
+        return member_sealed_settle(&c->m, t, state, behind, lag);
+    *lag = lags(c, t);
+    return member_log_feed(&c->m, t, committed(t), state, behind);
 }
 
 static int leave(struct catch_up *c, const struct member_timeline *t, const char *why)
@@ -83,30 +81,32 @@ static int leave(struct catch_up *c, const struct member_timeline *t, const char
 static int catch_up_one(struct catch_up *c, const struct member_timeline *t)
 {
     enum member_step state = MEMBER_BUSY;
-    uint64_t behind = UINT64_MAX, least = UINT64_MAX, lag = lags(c, t);
+    uint64_t behind = UINT64_MAX, least = UINT64_MAX, lag = 0, most = 0;
+    bool sealed = t->state == CORALLITE__TIMELINE_STATE__TIMELINE_SEALED;
     int rc = 0;
-    if (!lag || t->state == CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
+    if ((!sealed && !lags(c, t)) || t->state == CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED)
         return 0;
-    c->lagged++;
     for (uint32_t tries = 0; !rc && tries < TRIES; tries++) {
         if (tries)
             usleep(PAUSE_US);
-        rc = bring_up(c, t, &state, &behind);
+        rc = bring_up(c, t, &state, &behind, &lag);
+        most = lag > most ? lag : most;
         if (state == MEMBER_DONE || state == MEMBER_SEALED)
             break;
         if (state == MEMBER_JOINT && behind < least)
             tries = 0;
         least = behind < least ? behind : least;
     }
-    if (rc)
+    if (rc || (state == MEMBER_DONE && !most))
         return rc;
+    c->lagged++;
     if (state != MEMBER_DONE)
         return leave(c, t,
                      state == MEMBER_BUSY    ? co_sentence()
                      : state == MEMBER_JOINT ? "a safekeeper that lags takes no records"
                                              : "it was reset or dropped at this moment");
     c->done++;
-    c->bytes += lag;
+    c->bytes += most;
     return 0;
 }
 

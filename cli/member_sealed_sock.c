@@ -1,6 +1,6 @@
 /*
- * member_sealed_sock.c - a sealed timeline gets another keeper: the new safekeeper is filled with
- * what is committed.
+ * member_sealed_sock.c - the keepers of a sealed timeline: a new one is filled with what is
+ * committed, and one that lacks some of it, or does not know that what it has is, gets that.
  *
  * A sealed timeline takes no record for ever, so its members cannot change in its log. They need
  * not: nobody will vote on it or commit to it again, and what is asked of it (where it ends, its
@@ -13,9 +13,10 @@
  * term that is used, which lies above all that are there, or ever will have. The history is the
  * donor's, cut where the log is committed, and the term begins there: it never writes anything.
  *
- * What is committed: the largest commit LSN that a majority tells. If the log of one goes on behind
- * that while a lease runs, its writer may be about to say that more is; then this waits. Without a
- * lease nobody is left to say it, and nobody will ever read what lies behind (decision 53).
+ * What is committed: what somebody knows to be, and what a majority has alike (sealed_end.h). If
+ * the log of one goes on behind that while a lease runs, its writer may be about to say that more
+ * is; then this waits, and also where a keeper that does not answer may have it. Else nobody has it
+ * but a minority for ever, and it may be cut (decision 53).
  */
 #include <errno.h>
 #include <poll.h>
@@ -24,6 +25,7 @@
 #include <string.h>
 
 #include "cli/members.h"
+#include "cli/sealed_end.h"
 #include "common/clock_file.h"
 #include "proto/qhist.h"
 
@@ -46,11 +48,13 @@ struct told {
 struct fill {
     struct members *m;
     const struct member_timeline *t;
-    struct member *new;
     struct told told[NODES_MAX];
     uint32_t n_told;
-    const struct told *donor, *has; /* has: of the new one */
-    lsn_t start, commit, flush;     /* flush: what the new one has */
+    struct sealed_log log;      /* of those that told and are sealed */
+    struct told *donor, *to;    /* to: who is brought on */
+    struct member *new;         /* NULL: none of them is */
+    lsn_t start, commit, flush; /* flush: what `to` has */
+    uint64_t lag;               /* bytes that the sealed ones were not known to have */
     term_t term;
     struct co_id nonce;
     uint64_t read_id;
@@ -162,37 +166,62 @@ static int busy(const struct fill *f, const char *why)
     return co_fail(CO_ERR_BUSY, "%s: %.300s", f->t->name, why);
 }
 
+static bool is_sealed_by(const struct member_timeline *t, uint32_t node)
+{
+    for (uint32_t i = 0; i < t->n_sealed_by; i++)
+        if (t->sealed_by[i] == node)
+            return true;
+    return false;
+}
+
+/* The copies that change no more. */
+static uint32_t gather(struct fill *f, struct told *of[NODES_MAX])
+{
+    f->log = (struct sealed_log){.config = &f->m->book.config, .start = f->start};
+    for (uint32_t i = 0; i < f->n_told; i++) {
+        struct told *x = &f->told[i];
+        if (!is_sealed_by(f->t, x->of->node))
+            continue;
+        of[f->log.n] = x;
+        f->log.copy[f->log.n++] =
+            (struct sealed_copy){x->of->node, x->flush, x->commit, {x->n_history, x->history}};
+    }
+    return f->log.n;
+}
+
 /* CO_ERR_BUSY: it is not known what is committed. */
 static int ask_all(struct fill *f)
 {
-    uint32_t set[NODES_MAX];
-    term_t last = 0;
-    lsn_t end = 0;
+    struct told *sealed[NODES_MAX];
+    uint32_t set[NODES_MAX], holder;
+    lsn_t longest = 0;
     bool lease = false;
     int rc = 0;
     for (uint32_t i = 0; i < f->m->n && !rc; i++)
         if (q_is_member(&f->m->book.config, f->m->at[i].node))
             rc = ask(f, &f->m->at[i]);
-    for (uint32_t i = 0; i < f->n_told && !rc; i++) {
-        const struct told *x = &f->told[i];
+    if (rc)
+        return rc;
+    for (uint32_t i = 0; i < f->n_told; i++) {
+        struct told *x = &f->told[i];
         set[i] = x->of->node;
         f->term = x->term > f->term ? x->term : f->term;
         lease |= x->lease && x->of != f->new; /* that one is of who fills it */
         if (x->of == f->new)
-            f->has = x;
-        else if (!f->donor || x->commit > f->donor->commit)
-            f->donor = x;
-        if (x->last_log_term > last || (x->last_log_term == last && x->flush > end)) {
-            last = x->last_log_term;
-            end = x->flush;
-        }
+            f->to = x;
     }
+    if (!q_is_quorum(&f->m->book.config, set, f->n_told) || (f->new && !f->to) ||
+        !gather(f, sealed))
+        return busy(f, "a majority of the safekeepers did not say where it ends");
+    rc = sealed_end(&f->log, &f->commit, &holder);
     if (rc)
         return rc;
-    if (!q_is_quorum(&f->m->book.config, set, f->n_told) || !f->has || !f->donor)
-        return busy(f, "a majority of the safekeepers did not say where it ends");
-    f->commit = f->donor->commit;
-    if (end > f->commit && lease)
+    f->donor = sealed[holder];
+    for (uint32_t i = 0; i < f->log.n; i++) {
+        longest = f->log.copy[i].flush > longest ? f->log.copy[i].flush : longest;
+        f->lag += f->commit > f->log.copy[i].commit ? f->commit - f->log.copy[i].commit : 0;
+    }
+    if (lease && (longest > f->commit || f->donor->commit < f->commit))
         return busy(f, "its last writer has not said how far it is committed");
     return 0;
 }
@@ -207,9 +236,9 @@ static int await_ack(struct fill *f, lsn_t lsn, uint64_t staged)
     uint64_t until = co_now_us() + ASK_US;
     struct q_msg msg;
     int rc;
-    while ((rc = receive(f, f->new, until, &msg)) == 0) {
+    while ((rc = receive(f, f->to->of, until, &msg)) == 0) {
         if (msg.type == FRAME_VOTED || msg.type == FRAME_REJECT)
-            return busy(f, "the new safekeeper has moved on meanwhile");
+            return busy(f, "the safekeeper that is brought on has moved on meanwhile");
         if (msg.type != FRAME_ACK || msg.term != f->term || !co_id_eq(&msg.nonce, &f->nonce))
             continue;
         f->flush = msg.flush_lsn;
@@ -236,7 +265,7 @@ static int lead(struct fill *f, lsn_t part)
                         .nonce = f->nonce,
                         .history = {.n = h.n + 1, .e = e},
                         .start_lsn = part};
-    int rc = send_to(f, f->new, &msg);
+    int rc = send_to(f, f->to->of, &msg);
     free(e);
     return rc ? rc : await_ack(f, part, 0);
 }
@@ -251,7 +280,7 @@ static int append(struct fill *f, lsn_t lsn, struct co_span bytes, bool fragment
                         .fragment = fragment,
                         .fragment_at = at,
                         .payload = bytes};
-    int rc = send_to(f, f->new, &msg);
+    int rc = send_to(f, f->to->of, &msg);
     return rc ? rc : await_ack(f, fragment ? lsn : lsn + bytes.len, fragment ? at + bytes.len : 0);
 }
 
@@ -283,27 +312,61 @@ static int bring(struct fill *f, uint64_t *staged)
     return rc;
 }
 
+/* May the log of who is brought on be cut where it is committed? */
+static int check_cut(struct fill *f)
+{
+    bool open = false;
+    int rc = 0;
+    for (uint32_t i = 0; i < f->log.n && !rc && !open; i++)
+        if (f->log.copy[i].node == f->to->of->node)
+            rc = sealed_is_open(&f->log, i, f->commit, &open);
+    return rc || !open ? rc
+                       : busy(f, "a safekeeper that does not answer may have what lies behind the "
+                                 "end that is known");
+}
+
+/* Brings f->to to f->commit, for a while. */
 static int fill(struct fill *f, enum member_step *state)
 {
     const struct q_history theirs = {.n = f->donor->n_history, .e = f->donor->history};
-    const struct q_history mine = {.n = f->has->n_history, .e = f->has->history};
+    const struct q_history mine = {.n = f->to->n_history, .e = f->to->history};
     uint64_t until = co_now_us() + SLICE_US, staged = 0;
     struct q_history h = q_history_cut(&theirs, f->commit);
     lsn_t part = f->start;
-    if (f->has->commit >= f->commit) {
+    *state = MEMBER_BUSY;
+    if (f->to->commit >= f->commit) {
         *state = MEMBER_DONE;
         return 0;
     }
-    int rc = q_diverge(&h, f->commit, &mine, f->has->flush, f->start, f->has->commit, &part);
+    int rc = check_cut(f);
+    if (!rc)
+        rc = q_diverge(&h, f->commit, &mine, f->to->flush, f->start, f->to->commit, &part);
     if (!rc)
         rc = lead(f, part);
-    *state = MEMBER_JOINT;
+    if (!rc)
+        *state = MEMBER_JOINT;
     while (!rc && f->flush < f->commit && co_now_us() < until)
         rc = bring(f, &staged);
     if (!rc && f->flush >= f->commit)
         rc = append(f, f->flush, (struct co_span){0}, false, 0); /* it is told the commit LSN */
-    if (!rc && f->flush >= f->commit)
+    if (!rc && f->flush >= f->commit) {
         *state = MEMBER_DONE;
+        f->to->commit = f->commit;
+    }
+    return rc;
+}
+
+/* Who has it all and does not know that it is committed gives away no more than it knows. */
+static int tell_donor(struct fill *f)
+{
+    struct told *to = f->to;
+    enum member_step state;
+    f->to = f->donor;
+    int rc = fill(f, &state);
+    if (!rc && state != MEMBER_DONE)
+        rc = busy(f, "the safekeeper that has all of it did not take in how far that is committed");
+    f->to = to;
+    f->flush = 0;
     return rc;
 }
 
@@ -313,27 +376,57 @@ static bool passes(int rc)
     return rc == CO_ERR_BUSY || co_error_class(rc) == CO_CLASS_RETRY;
 }
 
-int member_sealed_step(struct members *m, const struct member_timeline *t, struct member *new,
-                       enum member_step *state, uint64_t *behind)
+static int begin(struct fill *f)
 {
-    struct fill f = {
-        .m = m, .t = t, .new = new, .start = t->wire->has_start_lsn ? t->wire->start_lsn : 0};
-    *state = MEMBER_BUSY;
-    *behind = 0;
-    co_random_bytes(&f.read_id, sizeof f.read_id);
-    int rc = q_is_quorum(&m->book.config, t->sealed_by, t->n_sealed_by)
-                 ? ask_all(&f)
-                 : busy(&f, "it is being sealed");
-    if (!rc)
-        rc = fill(&f, state);
-    if (rc)
-        give_up(new);
+    co_random_bytes(&f->read_id, sizeof f->read_id);
+    f->start = f->t->wire->has_start_lsn ? f->t->wire->start_lsn : 0;
+    int rc = q_is_quorum(&f->m->book.config, f->t->sealed_by, f->t->n_sealed_by)
+                 ? ask_all(f)
+                 : busy(f, "it is being sealed");
+    return rc ? rc : tell_donor(f);
+}
+
+static int end(struct fill *f, int rc, enum member_step *state)
+{
+    if (rc && f->to)
+        give_up(f->to->of);
     if (rc && passes(rc)) {
         *state = MEMBER_BUSY;
         rc = 0;
     }
-    *behind = f.commit > f.flush ? f.commit - f.flush : 0;
-    for (uint32_t i = 0; i < f.n_told; i++)
-        free(f.told[i].history);
+    for (uint32_t i = 0; i < f->n_told; i++)
+        free(f->told[i].history);
     return rc;
+}
+
+int member_sealed_step(struct members *m, const struct member_timeline *t, struct member *new,
+                       enum member_step *state, uint64_t *behind)
+{
+    struct fill f = {.m = m, .t = t, .new = new};
+    *state = MEMBER_BUSY;
+    int rc = begin(&f);
+    if (!rc)
+        rc = fill(&f, state);
+    *behind = f.commit > f.flush ? f.commit - f.flush : 0;
+    return end(&f, rc, state);
+}
+
+int member_sealed_settle(struct members *m, const struct member_timeline *t,
+                         enum member_step *state, uint64_t *behind, uint64_t *lag)
+{
+    struct fill f = {.m = m, .t = t};
+    *state = MEMBER_BUSY;
+    *behind = 0;
+    int rc = begin(&f);
+    if (!rc)
+        *state = MEMBER_DONE;
+    for (uint32_t i = 0; !rc && *state == MEMBER_DONE && i < f.n_told; i++) {
+        f.to = &f.told[i];
+        f.flush = 0;
+        if (is_sealed_by(t, f.to->of->node))
+            rc = fill(&f, state);
+        *behind = *state == MEMBER_JOINT ? f.commit - f.flush : 0;
+    }
+    *lag = f.lag;
+    return end(&f, rc, state);
 }

@@ -4,7 +4,8 @@
  *   member_plan.h       which members a log gets next
  *   members_sock.c      finding them, their list of who they are (proto/nodes.h), their registries
  *   member_log_sock.c   one timeline: the tool as its proposer, one step towards other members
- *   member_sealed_sock.c  one that is sealed: the new member is filled with what is committed
+ *   member_sealed_sock.c  one that is sealed: who lacks some of what is committed is filled with it
+ *   sealed_end.h        what that is
  *   catch_up_sock.c     `safekeeper catch-up`
  *   safekeeper_sock.c   the other verbs
  *
@@ -121,5 +122,10 @@ CO_MUST_CHECK int member_log_feed(struct members *m, const struct member_timelin
  * again (*behind bytes); BUSY: not now (co_sentence() says why). */
 CO_MUST_CHECK int member_sealed_step(struct members *m, const struct member_timeline *t,
                                      struct member *new, enum member_step *state, uint64_t *behind);
+
+/* Brings all keepers of a sealed timeline to where it is committed, those too that have all of it
+ * and were not told. *state as above; *lag: so many bytes they lacked or did not know of. */
+CO_MUST_CHECK int member_sealed_settle(struct members *m, const struct member_timeline *t,
+                                       enum member_step *state, uint64_t *behind, uint64_t *lag);
 
 #endif

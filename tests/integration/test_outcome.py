@@ -1,11 +1,13 @@
 """Outcome unknown: what corallite_commit_status says right after every kind of failover."""
 
+import json
+import os
 import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from lib.cluster import NODES, PAGESERVER, SLOWER, check, line, tell
+from lib.cluster import BIN, NODES, PAGESERVER, SLOWER, check, line, run, tell, until
 from lib.registry import test
 from test_chaos import ChaosCluster
 
@@ -189,3 +191,58 @@ def outcome_of_a_minority(t):
             check(asker.ask(commit_id) == word and asker.rows() == [], f"after its return: {asker.rows()}")
             asker.db.execute("DELETE FROM t")
         t.note(f"{word}, told after {took:.2f} s, \"unknown\" {unknown} times before")
+
+
+def put_aside(c, name, deaf):
+    """Everything but a commit that `deaf` did not hear of is restored away; its writer is dead and told nobody of it."""
+    w = c.worker("commit_on_demand", "400ms")
+    check(line(w) == "open", "open")
+    for word in ("begin before", "commit", f"begin {name}"):
+        tell(w, word)
+        check(line(w) == "ok", f"{word}, before {name}")
+    for node in NODES:
+        c.proxy[node].do("cut in" if node in deaf else "cut out")
+    tell(w, "commit")
+    check(line(w).startswith("error SQLITE_IOERR_FSYNC "), f"{name}: COMMIT has an answer")
+    w.kill()
+    w.wait()
+    if name == "on two, one of them away":
+        c.stop(3)
+    heal(c)
+    kept = name.replace(",", "").replace(" ", "-")
+    done = run([os.path.join(BIN, "corallite"), "restore", "shop", "--to", "pin:one", "--keep-as", kept, "--yes",
+                "--server", c.server()], "", 30)
+    check(done.returncode == 0, f"{name}: {done.stderr}")
+    return kept
+
+
+def catch_up(c):
+    done = run([os.path.join(BIN, "corallite"), "safekeeper", "catch-up", "--server", c.server(), "--json"], "", 60)
+    return json.loads(done.stdout) if done.stdout else {"error": done.stderr}
+
+
+@test("a branch is restored when its last commit is on safekeepers whom nobody told that it is committed: `safekeeper catch-up` finds "
+      "it in the branch that was put aside, if a majority has it, and not before that is known", 90)
+def kept_branch_ends_with_what_a_majority_has(t):
+    with ChaosCluster(t.dir) as c:
+        c.shell("CREATE TABLE t(a);")
+        done = run([os.path.join(BIN, "corallite"), "pin", "create", "shop", "one", "--server", c.server()], "", 20)
+        check(done.returncode == 0, done.stderr)
+
+        def rows(kept):
+            return int(c.shell("SELECT count(*) FROM t;", db=f"shop/{kept}").stdout)
+        everybody, nobody = put_aside(c, "on all", ()), put_aside(c, "on one", (2, 3))
+        until(lambda: (rows(everybody), rows(nobody)) == (1, 1), 10, "what everybody was told is shown, and nothing else")
+        two = put_aside(c, "on two, one of them away", (2,))
+        answer = catch_up(c)
+        t.note(f"without safekeeper 3: {answer}")
+        until(lambda: rows(everybody) == 2, 10, f"the commit that all have is shown: {answer}")
+        check((rows(nobody), rows(two)) == (1, 1), f"a commit is shown that a majority may not have: {answer}")
+        c.start(3)
+        until(lambda: catch_up(c) and rows(two) == 2, 30, "the commit that two have is shown")
+        check((rows(everybody), rows(nobody)) == (2, 1), f"{rows(everybody)} and {rows(nobody)} rows")
+        answer = catch_up(c)
+        check(answer["lagged"] == 0 and answer["left"] == [], f"there is something left: {answer}")
+        # Every copy of the branches that were put aside is whole.
+        done = run([os.path.join(BIN, "corallite"), "check", "--server", c.server(), "--json"], "", 60)
+        check(done.returncode == 0, done.stdout[-500:])

@@ -1,0 +1,98 @@
+/* sealed_end.c - see sealed_end.h. */
+#include "cli/sealed_end.h"
+
+#include "common/assert.h"
+
+/* So far two copies are the same. */
+static int alike(const struct sealed_log *l, uint32_t i, uint32_t j, lsn_t *out)
+{
+    const struct sealed_copy *a = &l->copy[i], *b = &l->copy[j];
+    struct q_history ha = q_history_cut(&a->history, a->flush);
+    struct q_history hb = q_history_cut(&b->history, b->flush);
+
+    *out = a->flush;
+    if (i == j)
+        return 0;
+    return q_diverge(&ha, a->flush, &hb, b->flush, l->start,
+                     a->commit < b->commit ? a->commit : b->commit, out);
+}
+
+/* The nodes whose copies are the same as that of i up to `lsn` at least. */
+static int holders(const struct sealed_log *l, uint32_t i, lsn_t lsn, uint32_t *node, uint32_t *n)
+{
+    *n = 0;
+    for (uint32_t k = 0; k < l->n; k++) {
+        lsn_t same;
+        int rc = alike(l, i, k, &same);
+        if (rc)
+            return rc;
+        if (same >= lsn)
+            node[(*n)++] = l->copy[k].node;
+    }
+    return 0;
+}
+
+int sealed_end(const struct sealed_log *l, lsn_t *end, uint32_t *holder)
+{
+    uint32_t node[NODES_MAX], n;
+
+    co_assert(l->n > 0);
+    *holder = 0;
+    for (uint32_t i = 1; i < l->n; i++)
+        if (l->copy[i].commit > l->copy[*holder].commit)
+            *holder = i;
+    *end = l->copy[*holder].commit;
+    for (uint32_t i = 0; i < l->n; i++) {
+        for (uint32_t j = 0; j < l->n; j++) {
+            lsn_t same;
+            int rc = alike(l, i, j, &same);
+            if (!rc && same > *end)
+                rc = holders(l, i, same, node, &n);
+            if (rc)
+                return rc;
+            if (same > *end && q_is_quorum(l->config, node, n)) {
+                *end = same;
+                *holder = i;
+            }
+        }
+    }
+    return 0;
+}
+
+static bool told(const struct sealed_log *l, uint32_t node)
+{
+    for (uint32_t k = 0; k < l->n; k++)
+        if (l->copy[k].node == node)
+            return true;
+    return false;
+}
+
+static bool most_of(const struct wal_member *group, uint32_t n_group, const uint32_t *node,
+                    uint32_t n, const struct sealed_log *l)
+{
+    uint32_t may = 0;
+
+    for (uint32_t g = 0; g < n_group; g++) {
+        bool has = !told(l, group[g].node_id);
+        for (uint32_t k = 0; k < n && !has; k++)
+            has = node[k] == group[g].node_id;
+        may += has;
+    }
+    return 2 * may > n_group;
+}
+
+/* A majority of either group: when it was written the log may have had one of them alone. */
+int sealed_is_open(const struct sealed_log *l, uint32_t i, lsn_t end, bool *open)
+{
+    const struct wal_config *c = l->config;
+    uint32_t node[NODES_MAX], n;
+
+    *open = false;
+    if (l->copy[i].flush <= end)
+        return 0;
+    int rc = holders(l, i, end + 1, node, &n);
+    if (!rc)
+        *open = most_of(c->members, c->n, node, n, l) ||
+                (c->n_new > 0 && most_of(c->new_members, c->n_new, node, n, l));
+    return rc;
+}
