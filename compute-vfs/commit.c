@@ -98,6 +98,13 @@ static int reserve_versions(struct cv_commit *c, uint32_t n)
     return 0;
 }
 
+/* What only SQLite's copy of page 1 says. */
+static void put_right(const struct cv_commit_input *in, uint8_t *page)
+{
+    page[18] = page[19] = 2; /* whoever opens it opens it in WAL mode (M11) */
+    page[CV_SCHEMA_MARK_AT] ^= in->schema_mark;
+}
+
 static int add_page(struct cv_database *db, lsn_t base_lsn, struct cv_commit *c,
                     const struct cv_commit_input *in, const struct written *w, uint8_t *base)
 {
@@ -117,7 +124,7 @@ static int add_page(struct cv_database *db, lsn_t base_lsn, struct cv_commit *c,
         return rc;
     }
     if (w->pgno == 1)
-        page[18] = page[19] = 2; /* whoever opens it opens it in WAL mode (M11) */
+        put_right(in, page);
     pthread_mutex_lock(&db->lock);
     if (co_mutated(DELTA_WRONG_BASE))
         base_lsn = db->known.txn;
@@ -140,7 +147,7 @@ static int spill_page(struct cv_database *db, lsn_t base_lsn, struct cv_commit *
     if (rc)
         return rc;
     if (w->pgno == 1)
-        page[18] = page[19] = 2; /* as above (M11) */
+        put_right(in, page);
     pthread_mutex_lock(&db->lock);
     have = cv_cache_peek(db->cache, w->pgno, base_lsn, base, in->page_size, &version_lsn);
     pthread_mutex_unlock(&db->lock);

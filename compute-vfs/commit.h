@@ -40,11 +40,15 @@ struct cv_commit {
  * is SQLITE_FULL. Tests lower them. */
 extern uint64_t cv_commit_spill_bytes, cv_commit_max_bytes;
 
+/* Of page 1: the highest byte of the schema cookie, which is a number of changes. */
+#define CV_SCHEMA_MARK_AT 40u
+
 struct cv_commit_input {
     struct cv_walbuf *wal;
     uint32_t first_frame, last_frame;
     uint32_t page_size, db_pages; /* db_pages: after the commit */
     uint32_t timeout_ms;          /* no quorum for so long: refuse */
+    uint8_t schema_mark;          /* is on page 1 (vfs.h), and is not to be committed */
 };
 
 void cv_commit_free(struct cv_commit *c);

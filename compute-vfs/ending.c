@@ -150,6 +150,7 @@ int cv_ending_commit_frame(struct cv_conn *c, uint32_t frame, uint32_t db_pages)
         .page_size = c->wal_page_size,
         .db_pages = db_pages,
         .timeout_ms = c->uri.commit_timeout_ms,
+        .schema_mark = c->schema_mark,
     };
     bool again = c->commit.frame != 0; /* repeated as padding: the sync may have come before it */
     int rc;

@@ -77,6 +77,8 @@ static int read_at(struct cv_conn *c, const struct cv_snapshot *s, uint8_t *out,
         else
             rc = cv_database_read_page(c->db, c->fixed ? NULL : &c->handle, &c->ahead, s,
                                        (pgno_t)(index + 1), to, page_size, CO_READ_TIMEOUT_MS);
+        if (!rc && index == 0)
+            to[CV_SCHEMA_MARK_AT] ^= c->schema_mark;
         if (!rc && to == whole)
             memcpy(out, whole + from, part);
         out += part;

@@ -82,6 +82,17 @@ static void rewrite(struct cv_conn *c, const struct cv_snapshot *s)
     c->decided = true;
 }
 
+/* SQLite has read from a state that may be lost, its schema too, and knows that by its number, the
+ * schema cookie. Somebody else's change may have given another schema the same number since: so it
+ * is shown another one, and reads the schema anew. */
+static void mark_schema(struct cv_conn *c)
+{
+    bool lost = !c->header_valid || c->header.epoch != c->handle.pin.epoch;
+
+    if (lost && c->header.lsn != LSN_NONE)
+        c->schema_mark++;
+}
+
 static void forgo(struct cv_conn *c)
 {
     if (c->expected)
@@ -114,6 +125,7 @@ static int decide(struct cv_conn *c)
         forgo(c);
         return cv_report_sentence(SQLITE_IOERR);
     }
+    mark_schema(c);
     if (!stands_for(c, &c->handle.pin))
         rewrite(c, &c->handle.pin);
     c->header = c->handle.pin;

@@ -53,6 +53,7 @@ struct cv_conn {
 
     uint8_t slots;             /* read slots held, a bit each */
     struct cv_snapshot header; /* what the wal-index header stands for */
+    uint8_t schema_mark;       /* on the schema cookie as SQLite sees it here (lock.c) */
     bool header_valid;
     bool header_own;  /* by a commit of this connection */
     bool decided;     /* just rewritten: the next lock takes it without asking (S1) */

@@ -409,3 +409,40 @@ Test(commit, the_last_frame_of_a_page_is_the_one_that_counts)
     sql_close(a);
     sql_close(b);
 }
+
+/* A change of the schema is lost, and somebody else's gives the schema the same number. What SQLite
+ * remembers of the lost one must not be taken for that. */
+Test(commit, the_schema_of_a_lost_commit_is_forgotten)
+{
+    sqlite3 *a = sql_open("db"), *b = sql_open_other("db");
+    char before[30];
+
+    sql_do(a, "create table t(v, w); insert into t values(1, 2)");
+    cr_assert_eq(sql_int(b, "select count(*) from t"), 1);
+    for (int large = 0; large < 2; large++) {
+        cv_commit_spill_bytes = large ? 600 : cv_commit_spill_bytes;
+        mem.freeze = true;
+        sql_do(a, "pragma synchronous = off");
+        sql_do(a, large ? "begin; create index j on t(w); commit" : "create index i on t(v)");
+        cr_assert_eq(sql_int(a, "select count(*) from t where v = 1"), 1);
+        mem_lose_term("db", 0);
+        mem.freeze = false;
+        sql_do(b, large ? "create table y(x)" : "create table z(x)");
+        snprintf(before, sizeof before, "%s", sql_text(b, "pragma schema_version"));
+        sql_do(a, "pragma synchronous = full");
+        sql_do(a, "insert into t values(2, 3)");
+        cr_assert_eq(sql_int(a, "select count(*) from t where v > 0"), 2 + large);
+        cr_assert_eq(sql_int(a, "select count(*) from sqlite_schema where type = 'index'"), 0);
+        sql_do(a, large ? "insert into y values(1)" : "insert into z values(1)");
+        /* Its commits leave the number as it is for others. */
+        cr_assert_str_eq(sql_text(b, "pragma schema_version"), before);
+        cr_assert_str_eq(sql_text(a, "pragma integrity_check"), "ok");
+        cr_assert_str_eq(sql_text(b, "pragma integrity_check"), "ok");
+        sql_do(a, large ? "create index n on y(x)" : "create index m on z(x)");
+        cr_assert_eq(sql_int(b, "pragma schema_version"), atoi(before) + 1);
+        sql_do(a, large ? "drop index n" : "drop index m");
+        cr_assert_str_eq(sql_text(b, "pragma integrity_check"), "ok");
+    }
+    sql_close(a);
+    sql_close(b);
+}
