@@ -297,6 +297,20 @@ Test(s3, what_is_not_ended_is_taken_back)
     expect_large("big/1");
 }
 
+Test(s3, a_large_object_too_has_one_owner)
+{
+    /* Ceph 16 overlooks the condition at the end of an upload: who wants a name for themselves
+     * puts in one request, however large it is. */
+    s3_control("{'conditions_of_parts':'ignore'}");
+    cr_assert_eq(ar_put_if_absent(s, "big/1", large()), 0, "%s", co_sentence());
+    cr_assert_eq(ar_put_if_absent(s, "big/1", text("other")), CO_ERR_EXISTS);
+    cr_assert_eq(ar_put_if_absent(s, "big/1", co_span_of(large().data + 1, large().len - 1)),
+                 CO_ERR_EXISTS);
+    expect_large("big/1");
+    cr_assert_eq(s3_count("partNumber="), 0);
+    cr_assert_eq(s3_count("PUT /attic/some/where/big/1"), 3);
+}
+
 /* -- who may, and where ---------------------------------------------------------------------------
  */
 
