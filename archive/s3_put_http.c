@@ -123,8 +123,8 @@ static int same(struct s3_store *s, const struct s3_new *n, bool *equal)
 static int put_conditional(struct s3_store *s, struct s3_new *n, bool if_absent)
 {
     int rc = S3_UNCONDITIONAL;
-    /* Large ones are few, and known not to be raced for; but not all stores have conditions on
-     * parts. */
+    /* Large ones are few, and known not to be raced for: their sum is in their name. Not all stores
+     * have conditions on parts: some say so, Ceph 16 overlooks them. */
     if (n->bytes.len > WHOLE_MAX_BYTES && !if_absent) {
         struct s3_seen seen;
         rc = s3_look(s, n->name, &seen);

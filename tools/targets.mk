@@ -31,6 +31,7 @@ help:
 	  'make bench            Corallite, local SQLite, PostgreSQL, dqlite, etcd side by side, 15 minutes; bench-full: more' \
 	  'make many [N=10000]   many small databases: rate, memory, descriptors, disk, time to be ready after a restart' \
 	  'make soak SECONDS=600 do memory, descriptors and disk stay as they are under a mixed load?' \
+	  'make ceph             archives in a real store with conditional writes: Ceph, of one node' \
 	  'make gc-steady        does the page store stay as large as what is visible? (VERSIONS=2000000)' \
 	  'make sanitize         unit tests and simulator under ASan and UBSan' \
 	  'make tsan             the products as processes under ThreadSanitizer' \
@@ -151,6 +152,13 @@ soak: all
 	  /usr/bin/python3 tests/integration/soak.py
 
 .PHONY: cli-test docs-test
+
+# An archive in a Ceph of one node (tests/integration/test_ceph.py); some five minutes. ARGS=--slow: longer.
+.PHONY: ceph
+ceph: all $(INTEGRATION_BINS) $(B)/tests/unit-archive
+	@tools/deps test ceph
+	@B=$(B) python3 tests/integration/run.py --only ceph_store --only ceph_out_and_back --only ceph_pruned \
+	  --only ceph_deposed --only ceph_in_trouble --only ceph_refuses $(ARGS)
 
 # One transaction of 2 GB by a process that may have 256 MB; minutes, and 8 GB of disk. MIB= for another size.
 .PHONY: large

@@ -40,6 +40,8 @@ MODULES = ("test_shell", "test_failures", "test_writers", "test_figures", "test_
 # Programs of others: `make languages`, and those whose packages are large.
 LANGUAGES = ("test_preload", "test_application", "test_examples")
 TOOLCHAINS = ("test_toolchains",)
+# A real store for archives: `make ceph`.
+STORES = ("test_ceph",)
 
 
 def run_in_child(test, directory, out):
@@ -169,7 +171,7 @@ def main(argv):
     registry.SLOW = options.slow
     modules = LANGUAGES if options.languages else MODULES
     if only or options.list:
-        modules = MODULES + LANGUAGES + TOOLCHAINS
+        modules = MODULES + LANGUAGES + TOOLCHAINS + STORES
     for module in modules:
         importlib.import_module(module)
     unknown = [name for name in only if name not in registry.TESTS]

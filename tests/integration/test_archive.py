@@ -71,7 +71,11 @@ class Archived(Cluster):
         return back
 
     def objects(self, kind):
-        return sorted(glob.glob(f"{self.archive}/{self.id}/{kind}/**/*", recursive=True), key=os.path.basename)
+        if isinstance(self.archive, str):
+            found = glob.glob(f"{self.archive}/{self.id}/{kind}/**/*", recursive=True)
+        else:
+            found = [key for key in self.archive.objects() if f"/{self.id}/{kind}/" in key]
+        return sorted(found, key=os.path.basename)
 
     def logs(self):
         return [p for p in self.objects("log") if os.path.isfile(p)]
@@ -350,9 +354,8 @@ def place_in_trouble(t):
         subprocess.call(["umount", "-l", archive])
 
 
-@test("of two pageservers that archive one cluster the older one notices that it was deposed, stops, and has changed nothing", 60)
-def deposed(t):
-    with Archived(t.dir + "/c", t.dir + "/archive") as c:
+def one_is_deposed(t, archive):
+    with Archived(t.dir + "/c", archive) as c:
         c.shell("CREATE TABLE t(x); INSERT INTO t VALUES (1)")
         c.archived()
         os.kill(c.pid(PAGESERVER), signal.SIGSTOP)
@@ -378,3 +381,8 @@ def deposed(t):
         old.kill()
         old.wait(10)
         check("sound" in c.corallite("archive", "check", c.url).stdout, "the archive is not sound")
+
+
+@test("of two pageservers that archive one cluster the older one notices that it was deposed, stops, and has changed nothing", 60)
+def deposed(t):
+    one_is_deposed(t, t.dir + "/archive")

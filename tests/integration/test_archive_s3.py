@@ -11,7 +11,7 @@ import subprocess
 from lib import s3_signer
 from lib.cluster import BIN, NODES, PAGESERVER, check, popen, run
 from lib.registry import test
-from test_archive import Archived, moments, pins_of, same, sum_of
+from test_archive import Archived, moments, one_is_deposed, pins_of, same, sum_of
 from test_prune import Pruned
 from test_truncate import write
 
@@ -102,6 +102,9 @@ class Bucket:
     def requests(self):
         return self.ask("GET", "/_log").splitlines()
 
+    def put(self, key, body):
+        self.ask("PUT", "/_objects/" + key, body)
+
     def objects(self):
         return json.loads(self.ask("GET", "/_objects"))
 
@@ -171,10 +174,8 @@ class PrunedInBucket(Pruned):
         return sum(size for key, size in self.archive.objects().items() if f"/{self.id}/log/" in key)
 
 
-@test("archive prune in a bucket whose store stumbles and lists three names a page: the log below a snapshot goes, and an object of nobody; "
-      "every moment, pin and branch is there, and comes back when every disk is lost", 180)
-def prune_in_a_bucket(t):
-    bucket = Bucket(page=3)
+def pruned_and_lost(t, bucket, strays):
+    """Prunes while the store fails, with so many objects of nobody; loses every disk, and comes back."""
     with PrunedInBucket(t.dir + "/old", bucket) as c:
         c.shell("CREATE TABLE first(x); INSERT INTO first VALUES ('a');")
         c.corallite("pin", "create", "shop", "early")
@@ -184,16 +185,17 @@ def prune_in_a_bucket(t):
         write(c, 8)
         c.settled()
         before, pins, was = moments(c, 4), pins_of(c, "shop"), c.log_bytes()
-        stray = f"a/place/{c.id}/log/{'ab' * 16}/{0x1000:016x}-{0x1008:016x}-{'0' * 32}"
-        bucket.ask("PUT", "/_objects/" + stray, b"nobody's")
+        nobodys = f"a/place/{c.id}/log/{'ab' * 16}/"
+        for n in range(strays):
+            bucket.put(f"{nobodys}{0x1000 + 8 * n:016x}-{0x1008 + 8 * n:016x}-{'0' * 32}", b"nobody's")
         would = c.prune("--dry-run")
-        check(would["log_bytes"] > 4 << 20 and would["stray_objects"] == 1, f"a dry run: {would}")
-        check(c.log_bytes() == was + 8, "a dry run took something away")
+        check(would["log_bytes"] > 4 << 20 and would["stray_objects"] == strays, f"a dry run: {would}")
+        check(c.log_bytes() == was + 8 * strays, "a dry run took something away")
         bucket.misbehave(("^DELETE", 2, "503 SlowDown"), ("^DELETE", 2, "lost"), ("^GET", 2, "cut"), ("^PUT", 1, "500 InternalError"))
         did = c.prune("--yes")
         check({**would, "dry_run": False, "manifests": 0} == {**did, "manifests": 0}, f"said {would}, did {did}")
         bucket.misbehave()
-        check(stray not in bucket.objects(), "nobody's object is still there")
+        check(not [key for key in bucket.objects() if key.startswith(nobodys)], "nobody's objects are still there")
         check(c.log_bytes() == was - did["log_bytes"], "the log has not become smaller by that much")
         same(before, c, "after pruning", 4)
         c.corallite("archive", "check", bucket.url, timeout=120)
@@ -205,3 +207,17 @@ def prune_in_a_bucket(t):
         back.corallite("check", "--deep", timeout=120)
     t.note(f"{was >> 10} KiB of log, of which {did['log_bytes'] >> 10} KiB went with {did['log_objects']} objects; "
            f"{sum(line.startswith('DELETE') for line in bucket.requests())} DELETE")
+
+
+@test("archive prune in a bucket whose store stumbles and lists three names a page: the log below a snapshot goes, and an object of nobody; "
+      "every moment, pin and branch is there, and comes back when every disk is lost", 180)
+def prune_in_a_bucket(t):
+    pruned_and_lost(t, Bucket(page=3), 1)
+
+
+@test("of two pageservers that archive one cluster in a bucket the older one notices that it was deposed, stops, and has changed nothing; at a "
+      "store with conditional writes, and at one that overlooks If-None-Match", 120)
+def deposed_in_a_bucket(t):
+    one_is_deposed(t, Bucket())
+    t.dir += "/simple"
+    one_is_deposed(t, Bucket(conditions="ignore"))

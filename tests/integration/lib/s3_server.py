@@ -1,13 +1,16 @@
 #!/usr/bin/python3
 """A store with the S3 interface, as far as an archive uses it, that can be told to misbehave.
 
-    s3_server.py [--page=N] [--conditions=yes|ignore|501|400] [--conditions_of_parts=...] [--tls=FILE]
+    s3_server.py [--page=N] [--conditions=yes|ignore|501|400] [--conditions_of_parts=...] [--like=ceph] [--tls=FILE]
 
 Prints its port, serves 127.0.0.1 until its standard input ends, keeps everything in memory. One bucket, `attic`, in the
 path or in the host's name (attic.localhost). Every request is checked by s3_signer.py; key `AKTEST`, secret `se/cr+et`,
 session token (wanted only if it comes) `to+ken/=`. POST /_control takes JSON, without a signature:
 
     {"faults": [{"on": REGEX of "METHOD /path?query", "times": N, "kind": KIND}], "page": N, "conditions": "yes|ignore|501|400"}
+
+Like Ceph's gateway (16.2, see ceph.py): lists come in chunks; the condition is overlooked at the end of an upload, and an upload that was ended
+is ended again.
 
 KIND: a status with a code ("503 SlowDown"); `reset` (the connection is cut before an answer), `lost` (the request takes place, its
 answer is cut), `cut` (half of the answer's body comes), `mangle` (one byte of the body is wrong), `200 CODE` (an error in a good
@@ -45,12 +48,13 @@ class Store:
         self.lock = threading.RLock()
         self.objects = {}  # key: (bytes, etag, {meta})
         self.order = []
-        self.uploads = {}
+        self.uploads, self.begun, self.ended = {}, 0, set()
         self.faults = []
         self.log = []
         self.page = 1000
         self.conditions = "yes"
         self.conditions_of_parts = "yes"
+        self.like = None
 
     def fault(self, line):
         with self.lock:
@@ -75,11 +79,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     # -- answers --------------------------------------------------------------------------------
 
-    def answer(self, status, body=b"", headers=(), length=None):
+    def answer(self, status, body=b"", headers=(), length=None, chunked=False):
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
-        if status != 204:
+        if chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:100], body[100:]) if part) + b"0\r\n\r\n"
+        elif status != 204:
             self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         if self.command != "HEAD" and status != 204:
@@ -271,13 +278,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
                      f'<ETag>&quot;x&quot;</ETag><Size>{size[key]}</Size><Owner><ID>o</ID></Owner></Contents>')
         if more:
             body += f"<NextContinuationToken>token:{xml(keys[-1])}</NextContinuationToken>"
-        self.answer(200, (body + "</ListBucketResult>").encode())
+        self.answer(200, (body + "</ListBucketResult>").encode(), chunked=STORE.like == "ceph")
 
     # -- in parts -------------------------------------------------------------------------------
 
     def begin(self, key, query, body):
         with STORE.lock:
-            name = f"up+{len(STORE.uploads) + 1}/="
+            STORE.begun += 1
+            name = f"up+{STORE.begun}/="
             STORE.uploads[name] = {"key": key, "parts": {}, "meta": self.meta()}
         self.answer(200, f"<InitiateMultipartUploadResult><UploadId>{name}</UploadId></InitiateMultipartUploadResult>".encode())
 
@@ -297,8 +305,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.kind and self.kind.startswith("200 "):
             return self.answer(200, f"<Error><Code>{self.kind[4:]}</Code></Error>".encode())
         with STORE.lock:
+            if STORE.like == "ceph" and query["uploadId"] in STORE.ended:
+                return self.answer(200, b"<CompleteMultipartUploadResult><ETag></ETag></CompleteMultipartUploadResult>")
             upload = self.upload(key, query)
-            self.condition(key, STORE.conditions_of_parts)
+            self.condition(key, "ignore" if STORE.like == "ceph" else STORE.conditions_of_parts)
             told = re.findall(r"<Part><PartNumber>(\d+)</PartNumber><ETag>\"(\w+)\"</ETag></Part>", body.decode())
             have = {n: hashlib.md5(data).hexdigest() for n, data in upload["parts"].items()}
             if {int(n): etag for n, etag in told} != have or [int(n) for n, _ in told] != sorted(have):
@@ -309,6 +319,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             etag = hashlib.md5(b"".join(bytes.fromhex(have[n]) for n in sorted(have))).hexdigest() + f"-{len(have)}"
             self.store(key, data, etag, upload["meta"])
             del STORE.uploads[query["uploadId"]]
+            STORE.ended.add(query["uploadId"])
         self.answer(200, f"<CompleteMultipartUploadResult><ETag>{etag}</ETag></CompleteMultipartUploadResult>".encode())
 
     def abort(self, key, query, body):

@@ -34,6 +34,11 @@ static void s3_up_ignoring(char url[AR_URL_MAX_BYTES])
     s3_up("--conditions=ignore", url);
 }
 
+static void s3_up_like_ceph(char url[AR_URL_MAX_BYTES])
+{
+    s3_up("--like=ceph", url);
+}
+
 /* A real store, by hand: CORALLITE_TEST_S3='s3://bucket?endpoint=URL', and
  * CORALLITE_TEST_ACCESS_KEY_ID, _SECRET_ACCESS_KEY, _REGION. Each test has a prefix of its own
  * there, and leaves what it put. */
@@ -62,6 +67,7 @@ const struct place places[] = {
     {"dir", dir_up, dir_down},
     {"s3", s3_up_conditional, s3_down},
     {"s3 that overlooks conditions", s3_up_ignoring, s3_down},
+    {"s3 like Ceph's", s3_up_like_ceph, s3_down},
     {"s3 of the environment", theirs_up, theirs_down},
 };
 int places_n = sizeof places / sizeof *places - 1;

@@ -25,7 +25,7 @@ void s3_up(const char *option, char url[AR_URL_MAX_BYTES])
         dup2(out[1], 1);
         close(in[0]), close(in[1]), close(out[0]), close(out[1]);
         unsetenv("LD_PRELOAD"); /* a sanitizer's, in its runs */
-        execl("/usr/bin/python3", "python3", "tests/integration/lib/s3_server.py", option,
+        execl("/usr/bin/python3", "/usr/bin/python3", "tests/integration/lib/s3_server.py", option,
               (char *)NULL);
         _exit(127);
     }
