@@ -262,7 +262,7 @@ static void *conn_main(void *arg)
         if (work_duel(c))
             continue;
         work_resolve(c);
-        if (sim.healed ? c->after_heal >= MORE : !budget_is_left()) {
+        if (sim.healed ? c->after_heal >= MORE && atlas_settled() : !budget_is_left()) {
             if (sim.healed && !unknown_left() && !member_busy())
                 break;
             task_sleep(20000);

@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "common/assert.h"
+#include "common/clock_file.h"
 #include "common/identity_file.h"
 #include "safekeeper/server.h"
 #include "safekeeper/timeline_uv.h"
@@ -28,7 +29,9 @@ static struct keeper {
     bool serving;
     bool ran;            /* a start of it was ever completed */
     bool hopeless;       /* it refuses to start, and nobody hurries */
-    uint64_t away_until; /* it does not come back before */
+    uint64_t away_until; /* it does not come back before, but when all is healed */
+    uint64_t off_until;  /* nor before this, in any case */
+    struct sk_lives lives;
     struct sk_server *server;
     uv_loop_t loop;
     uv_signal_t terminate;
@@ -92,19 +95,23 @@ void daemon_look(void)
         for (uint32_t n = 0; k->serving && k->proc->alive && n < k->server->n_open; n++) {
             if (sk_timeline_state(k->server->open[n].t) != SK_HALTED)
                 continue;
-            if (k->host != rotten)
-                violation("safekeeper %u refuses a timeline", k->host);
-            probe(P_ROT_FOUND);
+            if (k->host == rotten)
+                probe(P_ROT_FOUND);
+            else if (!atlas_may_be_damaged(k->host))
+                violation("safekeeper %u refuses a timeline: %s", k->host,
+                          sk_timeline_refusal(k->server->open[n].t));
         }
     }
+    atlas_look();
 }
 
-/* It may say so and end, or not start. */
-static bool is_rot(const struct keeper *k, int rc)
+/* It may say so and end, or not start; a disk that has lied may be damaged in the same way. */
+static bool is_damage(const struct keeper *k, int rc)
 {
-    if (k->host != rotten || rc != CO_ERR_CORRUPT)
+    if (rc != CO_ERR_CORRUPT || (k->host != rotten && !atlas_may_be_damaged(k->host)))
         return false;
-    probe(P_ROT_FOUND);
+    if (k->host == rotten)
+        probe(P_ROT_FOUND);
     return true;
 }
 
@@ -118,7 +125,7 @@ static void on_done(void *owner, int rc, const char *sentence)
         uv_close((uv_handle_t *)&k->terminate, NULL);
         return;
     }
-    if (rc != CO_ERR_IO && rc != CO_ERR_FULL && !is_rot(k, rc))
+    if (rc != CO_ERR_IO && rc != CO_ERR_FULL && !is_damage(k, rc))
         violation("safekeeper %u stops: %s", k->host, sentence);
     end_keeper(k, false);
 }
@@ -139,7 +146,7 @@ static void cannot_start(struct keeper *k, int rc)
         end_keeper(k, false);
     }
     k->hopeless = rc == CO_ERR_CORRUPT;
-    if ((rc != CO_ERR_IO || sim.healed) && !is_rot(k, rc))
+    if ((rc != CO_ERR_IO || sim.healed) && !is_damage(k, rc))
         violation("safekeeper %u does not start: %s", k->host, co_sentence());
     end_keeper(k, false);
 }
@@ -148,13 +155,19 @@ static void *keeper_main(void *arg)
 {
     struct keeper *k = arg;
     char address[32];
+    uint64_t random;
     int rc = co_identity_open(k->dir, "safekeeper", k->host, &cluster_id, &k->identity);
+    if (rc)
+        cannot_start(k, rc);
+    co_random_bytes(&random, sizeof random);
+    rc = sk_lives_begin(k->dir, random | 1, &k->lives);
     if (rc)
         cannot_start(k, rc);
     uv_loop_init(&k->loop);
     snprintf(address, sizeof address, "10.0.0.%u", k->host);
     struct sk_server_options o = {.dir = k->dir,
                                   .identity = &k->identity,
+                                  .lives = &k->lives,
                                   .host = address,
                                   .port = 6410,
                                   /* Timelines are closed and opened again all the time. */
@@ -184,13 +197,15 @@ static void start_keeper(void *a, uint64_t b)
     struct keeper *k = a;
     char name[24];
     (void)b;
-    if (sim.now < k->away_until && !sim.healed) {
+    if (k->off_until == NEVER)
+        return;
+    if (sim.now < k->off_until || (sim.now < k->away_until && !sim.healed)) {
         after(100000, start_keeper, k, 0);
         return;
     }
     if (k->away_until && !member_is(k->host))
         probe(P_CAME_BACK);
-    k->away_until = 0;
+    k->away_until = k->off_until = 0;
     snprintf(name, sizeof name, "keeper%u", k->host);
     k->restarting = false;
     k->proc = proc_new(name, k->host);
@@ -232,6 +247,27 @@ void daemon_keeper_away(uint32_t i, uint64_t us)
 bool daemon_keeper_is_up(uint32_t i)
 {
     return keepers[i].proc->alive;
+}
+
+void daemon_keeper_off(uint32_t i, uint64_t until)
+{
+    keepers[i].off_until = until;
+    end_keeper(&keepers[i], true);
+}
+
+bool daemon_keeper_is_hopeless(uint32_t i)
+{
+    return keepers[i].hopeless;
+}
+
+struct sk_server *daemon_server(uint32_t i)
+{
+    return keepers[i].serving && keepers[i].proc->alive ? keepers[i].server : NULL;
+}
+
+const struct sk_lives *daemon_lives(uint32_t i)
+{
+    return &keepers[i].lives;
 }
 
 /* ---- the cluster -------------------------------------------------------------------------------

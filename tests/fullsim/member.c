@@ -4,8 +4,8 @@
  * code, with its proposer, as a virtual process on a host of its own. It is killed at any step, and
  * given again until it says that it is done; then another one may follow.
  *
- * OLD may be away when it begins and come back at any time: before, within, long after. Its disk is
- * as it was; to lose it for good beside a byte that rots on another would be one loss too many.
+ * OLD may be away when it begins and come back at any time: before, within, long after, with its
+ * disk as it was. One whose disk is not (atlas.c) is replaced before anybody else is.
  *
  * Branches and restores are made meanwhile, also just before: decision 67 says with which members.
  *
@@ -79,6 +79,7 @@ static void done(void)
         if (m.members[i] == m.old)
             m.members[i] = m.new;
     m.busy = false;
+    atlas_replaced(m.old);
     probe(P_REPLACED);
     if (m.lost)
         probe(P_REPLACED_LOST);
@@ -132,18 +133,34 @@ bool member_kill_tool(void)
     return true;
 }
 
-void member_replace(void)
+static void begin(uint32_t old, bool away)
 {
-    if (m.busy || m.tool || daemon_keepers() == MAX_KEEPERS || !fault_now(F_MEMBER))
-        return;
     m.busy = true;
     m.killed = false;
-    m.old = m.members[below(R_NEMESIS, N_KEEPERS)];
+    m.old = old;
     daemon_keeper_add();
     m.new = daemon_keepers();
-    m.lost = below(R_NEMESIS, 2);
+    m.lost = away;
+    atlas_members_change();
     trace("safekeeper %u is to be replaced by %u%s", m.old, m.new, m.lost ? ", it is away" : "");
     if (m.lost)
         daemon_keeper_away(m.old - 1, 100000 + below(R_NEMESIS, 40000000));
     after(10000 + below(R_NEMESIS, 500000), start_tool, NULL, 0);
+}
+
+void member_replace(void)
+{
+    if (m.busy || m.tool || daemon_keepers() == MAX_KEEPERS)
+        return;
+    if (atlas_victim() && below(R_NEMESIS, 4)) /* mostly when there is a reason to */
+        return;
+    if (!fault_now(F_MEMBER))
+        return;
+    uint32_t old = atlas_victim() ? atlas_victim() : m.members[below(R_NEMESIS, N_KEEPERS)];
+    begin(old, below(R_NEMESIS, 2));
+}
+
+void member_replace_one(uint32_t host)
+{
+    begin(host, false);
 }
