@@ -73,6 +73,13 @@ void atlas_members_change(void)
     forget_plan();
 }
 
+/* What it had said was synced is there after all; what survives that is synced. */
+void atlas_power_lost(uint32_t host)
+{
+    if (a.planned && a.kind == F_LYING && a.victim == host)
+        forget_plan();
+}
+
 /* ---- what the others know ----------------------------------------------------------------------
  */
 

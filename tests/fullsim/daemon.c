@@ -58,8 +58,10 @@ static void end_keeper(struct keeper *k, bool power)
     net_proc_died(p, power);
     loop_forget(p);
     disk_crash(k->host, power);
-    if (power)
+    if (power) {
         k->boots++;
+        atlas_power_lost(k->host);
+    }
     if (!k->restarting) {
         k->restarting = true;
         uint32_t most = k->hopeless ? 5000000 : sim.healed ? 100000 : 1500000;
@@ -105,13 +107,15 @@ void daemon_look(void)
     atlas_look();
 }
 
-/* It may say so and end, or not start; a disk that has lied may be damaged in the same way. */
+/* It may say so and end, or not start. A disk that has lied may be damaged in the same way, or
+ * have a registry that is older than its logs (HALTED). */
 static bool is_damage(const struct keeper *k, int rc)
 {
-    if (rc != CO_ERR_CORRUPT || (k->host != rotten && !atlas_may_be_damaged(k->host)))
+    if (atlas_may_be_damaged(k->host))
+        return rc == CO_ERR_CORRUPT || rc == CO_ERR_HALTED;
+    if (k->host != rotten || rc != CO_ERR_CORRUPT)
         return false;
-    if (k->host == rotten)
-        probe(P_ROT_FOUND);
+    probe(P_ROT_FOUND);
     return true;
 }
 
@@ -145,8 +149,8 @@ static void cannot_start(struct keeper *k, int rc)
         disk_wipe(k->host);
         end_keeper(k, false);
     }
-    k->hopeless = rc == CO_ERR_CORRUPT;
-    if ((rc != CO_ERR_IO || sim.healed) && !is_damage(k, rc))
+    k->hopeless = is_damage(k, rc);
+    if ((rc != CO_ERR_IO || sim.healed) && !k->hopeless)
         violation("safekeeper %u does not start: %s", k->host, co_sentence());
     end_keeper(k, false);
 }
