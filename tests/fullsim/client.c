@@ -80,11 +80,13 @@ void client_check_code(struct conn *c, int rc, const char *what)
         if (c->timeline && (c->timeline->moving || c->timeline->sealed)) {
             probe(P_RESTORE_WRITER);
             return;
-        } /* fall through */
+        }
+        break;
     default:
-        violation("connection %u: %.200s: code %d: %s", c->id, what, rc,
-                  c->db ? sqlite3_errmsg(c->db) : "");
+        break;
     }
+    violation("connection %u: %.200s: code %d: %s", c->id, what, rc,
+              c->db ? sqlite3_errmsg(c->db) : "");
 }
 
 static int run(struct conn *c, const char *sql)

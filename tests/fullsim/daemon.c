@@ -176,7 +176,7 @@ static void *keeper_main(void *arg)
                                   .port = 6410,
                                   /* Timelines are closed and opened again all the time. */
                                   .keep_open = 1,
-                                  .idle_us = 250000 << (sim.seed % 6),
+                                  .idle_us = 250000ull << (sim.seed % 6),
                                   .done = on_done,
                                   .owner = k};
     k->serving = false;

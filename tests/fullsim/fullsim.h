@@ -366,7 +366,7 @@ void atlas_members_change(void); /* one is replaced: what was only planned is of
 uint32_t atlas_victim(void);     /* the host whose disk has gone back or is lost; 0: none */
 bool atlas_may_be_damaged(uint32_t host); /* its disk has lied */
 void atlas_power_lost(uint32_t host);
-void atlas_look(void);                    /* at who says that its disk went back */
+void atlas_look(void); /* at who says that its disk went back */
 void atlas_heal(void);
 bool atlas_settled(void); /* whoever is to be replaced was */
 void atlas_replaced(uint32_t host);
