@@ -14,7 +14,8 @@
  * than a lease.
  *
  * So a lost commit is always a bug, and nothing in the oracle is looser than without these faults.
- * A disk that is lost needs no such condition: it says nothing any more.
+ * A disk that is lost needs no such condition: it says nothing any more. An empty one in its place,
+ * under the same name, has another identity, and nobody speaks to it.
  */
 #include <stdio.h>
 
@@ -36,6 +37,7 @@ static struct {
     uint32_t victim;  /* its host; 0: nobody */
     bool planned;     /* the image was taken; the disk has not gone back */
     bool told;        /* it said so, or is lost: it is to be replaced */
+    bool empty;       /* lost, and started with an empty directory under its old name */
     uint32_t starved; /* its disk is full, so that it has the word of a leader alone; 0: nobody */
     uint64_t begun_us, fall_us;
     uint64_t up_us;           /* all is healed, and it serves, since then; 0: not yet */
@@ -308,7 +310,7 @@ void atlas_stroke(enum fault f)
         return;
     a.kind = f;
     a.victim = host;
-    a.planned = a.told = false;
+    a.planned = a.told = a.empty = false;
     a.up_us = 0;
     a.n_end = 0;
     a.begun_us = sim.now;
@@ -316,9 +318,10 @@ void atlas_stroke(enum fault f)
         plan();
         return;
     }
-    trace("the disk of safekeeper %u is lost", host);
-    daemon_keeper_off(host - 1, NEVER);
-    disk_wipe(host);
+    a.empty = below(R_NEMESIS, 2);
+    trace("the disk of safekeeper %u is lost%s", host, a.empty ? ", it gets an empty one" : "");
+    daemon_keeper_lose(host - 1, a.empty ? sim.now + below(R_NEMESIS, OFF_US) : NEVER);
+    a.fell[host] = true;
     probe(P_LOST);
     tell();
 }
@@ -336,6 +339,8 @@ void atlas_look(void)
                       sentence);
         if (!sentence[0] && a.refused[host])
             violation("safekeeper %u takes part again, and its disk went back in time", host);
+        if (a.empty && host == a.victim)
+            probe(P_EMPTY);
         snprintf(path, sizeof path, "/sim/keeper%u/regressed", host);
         a.refused[host] |= sentence[0] && disk_is_settled(path);
     }

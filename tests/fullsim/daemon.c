@@ -259,6 +259,13 @@ void daemon_keeper_off(uint32_t i, uint64_t until)
     end_keeper(&keepers[i], true);
 }
 
+void daemon_keeper_lose(uint32_t i, uint64_t until)
+{
+    daemon_keeper_off(i, until);
+    disk_wipe(keepers[i].host);
+    keepers[i].ran = false;
+}
+
 bool daemon_keeper_is_hopeless(uint32_t i)
 {
     return keepers[i].hopeless;

@@ -161,6 +161,7 @@ bool fault_now(enum fault f);
     X(BY_WORD, "a disk went back, and of what it lost one other had nothing but a leader's word")  \
     X(REGRESSED, "a safekeeper found out that its disk went back in time, and takes no part")      \
     X(LOST, "a safekeeper's disk was lost for good")                                               \
+    X(EMPTY, "a safekeeper whose disk was lost came back with an empty one, under its old name")   \
     X(ANEW, "a safekeeper whose disk went back or was lost was replaced by an empty one")
 enum probe {
 #define X(name, text) P_##name,
@@ -334,9 +335,10 @@ void daemon_keeper_away(uint32_t k, uint64_t us);
 bool daemon_keeper_is_up(uint32_t k);
 /* Its power is cut, and it is not started before that, healed or not; NEVER: it never is. */
 void daemon_keeper_off(uint32_t k, uint64_t until);
-bool daemon_keeper_is_hopeless(uint32_t k);      /* it refused to start as damaged */
-struct sk_server *daemon_server(uint32_t k);     /* NULL: it does not serve */
-const struct sk_lives *daemon_lives(uint32_t k); /* of its last start */
+void daemon_keeper_lose(uint32_t k, uint64_t until); /* the same, and its disk is empty then */
+bool daemon_keeper_is_hopeless(uint32_t k);          /* it refused to start as damaged */
+struct sk_server *daemon_server(uint32_t k);         /* NULL: it does not serve */
+const struct sk_lives *daemon_lives(uint32_t k);     /* of its last start */
 struct proc *daemon_proc(uint32_t host);
 void daemon_look(void); /* at what they refuse */
 void daemon_rot(void);  /* always on the same safekeeper: two copies are left */

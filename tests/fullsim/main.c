@@ -40,7 +40,7 @@ static const struct mistake {
     CO_SYSTEM_MUTATION_LIST(X)
 #undef X
 };
-#define QUICK_SEEDS 80u /* found within so many */
+#define QUICK_SEEDS 30u /* found within so many */
 #define N_MISTAKES  (sizeof mistakes / sizeof mistakes[0])
 
 static double cpu_s(void)
