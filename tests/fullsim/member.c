@@ -17,6 +17,8 @@
 #include "cli/cli.h"
 #include "common/assert.h"
 #include "common/error.h"
+#include "proto/qhist.h"
+#include "safekeeper/nodes_file.h"
 #include "tests/fullsim/fullsim.h"
 #include "tests/fullsim/wrap.h"
 
@@ -72,8 +74,27 @@ static void end_tool(void)
     proc_kill(p); /* does not return if it is the caller's own */
 }
 
+/* It said that it is done: the list of safekeepers says so on the disks of a majority. */
+static void check_list(void)
+{
+    uint32_t have = 0;
+    for (uint32_t i = 0; i < N_KEEPERS; i++) {
+        uint32_t host = m.members[i] == m.old ? m.new : m.members[i];
+        char dir[64], path[80];
+        struct nodes nodes;
+        snprintf(dir, sizeof dir, "/sim/keeper%u", host);
+        snprintf(path, sizeof path, "%s/nodes", dir);
+        have += disk_is_settled(path) && !sk_nodes_load(dir, &nodes) && nodes.config.n_new == 0 &&
+                q_is_member(&nodes.config, m.new) && !q_is_member(&nodes.config, m.old);
+    }
+    if (have < N_KEEPERS / 2 + 1)
+        violation("safekeeper %u is said to be replaced by %u, and %u of %u know of it", m.old,
+                  m.new, have, N_KEEPERS);
+}
+
 static void done(void)
 {
+    check_list();
     trace("replaced safekeeper %u by %u", m.old, m.new);
     for (uint32_t i = 0; i < N_KEEPERS; i++)
         if (m.members[i] == m.old)
