@@ -298,8 +298,8 @@ static int make_joint(struct replace *r, bool *finished)
     bool old = q_in_group(c->members, c->n, r->old);
     bool new = q_in_group(c->members, c->n, r->new->node);
     *finished = c->n_new == 0 && !old && new;
-    if (*finished)
-        return 0;
+    if (*finished) /* as one says; a tool that died, or was refused, may have told nobody else */
+        return members_put(&r->m, &r->m.book);
     if (c->n_new > 0) {
         bool same = old && q_in_group(c->new_members, c->n_new, r->new->node) && !new &&
                     !q_in_group(c->new_members, c->n_new, r->old);

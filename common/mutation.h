@@ -97,7 +97,10 @@
     X(PAGES_NEWEST,      "the pageserver serves the newest version, not that at the LSN",       10) \
     X(PAGES_UNINGESTED,  "the pageserver serves before it has the log up to there",             10) \
     X(PACK_UNWRITTEN,    "what a transaction gathers of a page is not written at its end",      10) \
-    X(BRANCH_ABOVE,      "a branch reads its ancestor above the branch point",                  10)
+    X(BRANCH_ABOVE,      "a branch reads its ancestor above the branch point",                  10) \
+    X(IMAGE_UNNOTICED,   "a disk that went back in time is not compared with what others know", 10) \
+    X(WITNESS_UNREAD,    "what is known of other disks is not read at a start",                 100) \
+    X(REGRESSED_FORGOTTEN, "a safekeeper whose disk went back takes part after a restart",      10)
 /* clang-format on */
 
 enum co_mutation {

@@ -71,7 +71,7 @@ bool sk_witness_hear(struct sk_acceptor *sk, const struct sk_event *ev, struct s
         }
         if (e->node == sk->node) {
             if (q_known_denies(e, w->starts, w->start_id, sk->d.term, reach(sk)) &&
-                !co_mutated(IMAGE_VOTES)) {
+                !co_mutated(IMAGE_VOTES) && !co_mutated(IMAGE_UNNOTICED)) {
                 regress(sk, ev, e, out);
                 return false;
             }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "common/crc32c.h"
+#include "common/mutation.h"
 
 static const uint8_t magic[8] = {'C', 'O', 'R', 'A', 'L', 'S', 'T', 'A'};
 enum { AT_CRC = 24, FILE_BYTES = 28 };
@@ -44,6 +45,8 @@ static int read_regressed(const char *dir, char out[SK_REGRESSED_TEXT])
     if (!rc && !out[0])
         snprintf(out, SK_REGRESSED_TEXT, "%.600s says so", path);
     co_buf_free(&buf);
+    if (co_mutated(REGRESSED_FORGOTTEN))
+        out[0] = 0;
     return rc == CO_ERR_NOT_FOUND ? 0 : rc;
 }
 

@@ -7,6 +7,7 @@
 #include "common/clock_file.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "common/mutation.h"
 #include "proto/qhist.h"
 
 static struct co_metric m_halted = {.name = "corallite_safekeeper_halted_timelines",
@@ -76,7 +77,7 @@ static int start_acceptor(struct sk_timeline *t, struct sk_files *files)
         .lease_us = CO_LEASE_US,
         .starts = t->host.lives ? t->host.lives->starts : 0,
         .start_id = t->host.lives ? t->host.lives->start_id : 0,
-        .known = {files->witness.n, files->witness.known},
+        .known = {co_mutated(WITNESS_UNREAD) ? 0 : files->witness.n, files->witness.known},
     };
     return sk_acceptor_new(&boot, &t->acceptor);
 }

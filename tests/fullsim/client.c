@@ -80,11 +80,13 @@ void client_check_code(struct conn *c, int rc, const char *what)
         if (c->timeline && (c->timeline->moving || c->timeline->sealed)) {
             probe(P_RESTORE_WRITER);
             return;
-        } /* fall through */
+        }
+        break;
     default:
-        violation("connection %u: %.200s: code %d: %s", c->id, what, rc,
-                  c->db ? sqlite3_errmsg(c->db) : "");
+        break;
     }
+    violation("connection %u: %.200s: code %d: %s", c->id, what, rc,
+              c->db ? sqlite3_errmsg(c->db) : "");
 }
 
 static int run(struct conn *c, const char *sql)
@@ -262,7 +264,7 @@ static void *conn_main(void *arg)
         if (work_duel(c))
             continue;
         work_resolve(c);
-        if (sim.healed ? c->after_heal >= MORE : !budget_is_left()) {
+        if (sim.healed ? c->after_heal >= MORE && atlas_settled() : !budget_is_left()) {
             if (sim.healed && !unknown_left() && !member_busy())
                 break;
             task_sleep(20000);

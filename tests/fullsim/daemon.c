@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "common/assert.h"
+#include "common/clock_file.h"
 #include "common/identity_file.h"
 #include "safekeeper/server.h"
 #include "safekeeper/timeline_uv.h"
@@ -28,7 +29,9 @@ static struct keeper {
     bool serving;
     bool ran;            /* a start of it was ever completed */
     bool hopeless;       /* it refuses to start, and nobody hurries */
-    uint64_t away_until; /* it does not come back before */
+    uint64_t away_until; /* it does not come back before, but when all is healed */
+    uint64_t off_until;  /* nor before this, in any case */
+    struct sk_lives lives;
     struct sk_server *server;
     uv_loop_t loop;
     uv_signal_t terminate;
@@ -55,8 +58,10 @@ static void end_keeper(struct keeper *k, bool power)
     net_proc_died(p, power);
     loop_forget(p);
     disk_crash(k->host, power);
-    if (power)
+    if (power) {
         k->boots++;
+        atlas_power_lost(k->host);
+    }
     if (!k->restarting) {
         k->restarting = true;
         uint32_t most = k->hopeless ? 5000000 : sim.healed ? 100000 : 1500000;
@@ -92,16 +97,22 @@ void daemon_look(void)
         for (uint32_t n = 0; k->serving && k->proc->alive && n < k->server->n_open; n++) {
             if (sk_timeline_state(k->server->open[n].t) != SK_HALTED)
                 continue;
-            if (k->host != rotten)
-                violation("safekeeper %u refuses a timeline", k->host);
-            probe(P_ROT_FOUND);
+            if (k->host == rotten)
+                probe(P_ROT_FOUND);
+            else if (!atlas_may_be_damaged(k->host))
+                violation("safekeeper %u refuses a timeline: %s", k->host,
+                          sk_timeline_refusal(k->server->open[n].t));
         }
     }
+    atlas_look();
 }
 
-/* It may say so and end, or not start. */
-static bool is_rot(const struct keeper *k, int rc)
+/* It may say so and end, or not start. A disk that has lied may be damaged in the same way, or
+ * have a registry that is older than its logs (HALTED). */
+static bool is_damage(const struct keeper *k, int rc)
 {
+    if (atlas_may_be_damaged(k->host))
+        return rc == CO_ERR_CORRUPT || rc == CO_ERR_HALTED;
     if (k->host != rotten || rc != CO_ERR_CORRUPT)
         return false;
     probe(P_ROT_FOUND);
@@ -118,7 +129,7 @@ static void on_done(void *owner, int rc, const char *sentence)
         uv_close((uv_handle_t *)&k->terminate, NULL);
         return;
     }
-    if (rc != CO_ERR_IO && rc != CO_ERR_FULL && !is_rot(k, rc))
+    if (rc != CO_ERR_IO && rc != CO_ERR_FULL && !is_damage(k, rc))
         violation("safekeeper %u stops: %s", k->host, sentence);
     end_keeper(k, false);
 }
@@ -138,8 +149,8 @@ static void cannot_start(struct keeper *k, int rc)
         disk_wipe(k->host);
         end_keeper(k, false);
     }
-    k->hopeless = rc == CO_ERR_CORRUPT;
-    if ((rc != CO_ERR_IO || sim.healed) && !is_rot(k, rc))
+    k->hopeless = is_damage(k, rc);
+    if ((rc != CO_ERR_IO || sim.healed) && !k->hopeless)
         violation("safekeeper %u does not start: %s", k->host, co_sentence());
     end_keeper(k, false);
 }
@@ -148,18 +159,24 @@ static void *keeper_main(void *arg)
 {
     struct keeper *k = arg;
     char address[32];
+    uint64_t random;
     int rc = co_identity_open(k->dir, "safekeeper", k->host, &cluster_id, &k->identity);
+    if (rc)
+        cannot_start(k, rc);
+    co_random_bytes(&random, sizeof random);
+    rc = sk_lives_begin(k->dir, random | 1, &k->lives);
     if (rc)
         cannot_start(k, rc);
     uv_loop_init(&k->loop);
     snprintf(address, sizeof address, "10.0.0.%u", k->host);
     struct sk_server_options o = {.dir = k->dir,
                                   .identity = &k->identity,
+                                  .lives = &k->lives,
                                   .host = address,
                                   .port = 6410,
                                   /* Timelines are closed and opened again all the time. */
                                   .keep_open = 1,
-                                  .idle_us = 250000 << (sim.seed % 6),
+                                  .idle_us = 250000ull << (sim.seed % 6),
                                   .done = on_done,
                                   .owner = k};
     k->serving = false;
@@ -184,13 +201,15 @@ static void start_keeper(void *a, uint64_t b)
     struct keeper *k = a;
     char name[24];
     (void)b;
-    if (sim.now < k->away_until && !sim.healed) {
+    if (k->off_until == NEVER)
+        return;
+    if (sim.now < k->off_until || (sim.now < k->away_until && !sim.healed)) {
         after(100000, start_keeper, k, 0);
         return;
     }
     if (k->away_until && !member_is(k->host))
         probe(P_CAME_BACK);
-    k->away_until = 0;
+    k->away_until = k->off_until = 0;
     snprintf(name, sizeof name, "keeper%u", k->host);
     k->restarting = false;
     k->proc = proc_new(name, k->host);
@@ -232,6 +251,34 @@ void daemon_keeper_away(uint32_t i, uint64_t us)
 bool daemon_keeper_is_up(uint32_t i)
 {
     return keepers[i].proc->alive;
+}
+
+void daemon_keeper_off(uint32_t i, uint64_t until)
+{
+    keepers[i].off_until = until;
+    end_keeper(&keepers[i], true);
+}
+
+void daemon_keeper_lose(uint32_t i, uint64_t until)
+{
+    daemon_keeper_off(i, until);
+    disk_wipe(keepers[i].host);
+    keepers[i].ran = false;
+}
+
+bool daemon_keeper_is_hopeless(uint32_t i)
+{
+    return keepers[i].hopeless;
+}
+
+struct sk_server *daemon_server(uint32_t i)
+{
+    return keepers[i].serving && keepers[i].proc->alive ? keepers[i].server : NULL;
+}
+
+const struct sk_lives *daemon_lives(uint32_t i)
+{
+    return &keepers[i].lives;
 }
 
 /* ---- the cluster -------------------------------------------------------------------------------

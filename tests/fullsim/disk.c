@@ -329,6 +329,137 @@ bool disk_rot(uint32_t host)
     return false;
 }
 
+/* ---- images: one at a time ---------------------------------------------------------------------
+ */
+
+static struct image {
+    struct file *f;
+    char path[200];
+    uint8_t **page; /* NULL: a hole */
+    uint32_t n_pages;
+    uint64_t size;
+} images[MAX_FILE];
+static uint32_t n_images;
+
+/* The kernel's own files are not on the disk. */
+static bool is_on_disk(const struct file *f, uint32_t host)
+{
+    return !f->gone && f->host == host && strncmp(f->path, "/sim/boot.", 10) != 0;
+}
+
+static uint8_t *page_copy(const uint8_t *from)
+{
+    uint8_t *p = malloc(PAGE);
+    co_assert(p != NULL);
+    memcpy(p, from, PAGE);
+    return p;
+}
+
+static const uint8_t *or_zeros(const uint8_t *page)
+{
+    return page ? page : zeros;
+}
+
+static void image_free(void)
+{
+    for (uint32_t i = 0; i < n_images; i++) {
+        for (uint32_t k = 0; k < images[i].n_pages; k++)
+            page_free(images[i].page[k]);
+        free(images[i].page);
+    }
+    n_images = 0;
+}
+
+void disk_image_take(uint32_t host)
+{
+    image_free();
+    for (uint32_t i = 0; i < n_files; i++) {
+        struct file *f = files[i];
+        struct image *im = &images[n_images];
+        if (!is_on_disk(f, host))
+            continue;
+        n_images++;
+        *im = (struct image){.f = f, .n_pages = f->n_pages, .size = f->synced_size};
+        memcpy(im->path, f->path, sizeof im->path);
+        im->page = calloc(f->n_pages + 1, sizeof *im->page);
+        co_assert(im->page != NULL);
+        for (uint32_t k = 0; k < f->n_pages; k++) {
+            uint8_t *p = f->dirty[k] ? f->synced[k] : f->page[k];
+            im->page[k] = p && p != zeros ? page_copy(p) : p;
+        }
+    }
+}
+
+void disk_image_back(uint32_t host)
+{
+    for (uint32_t i = 0; i < n_files; i++)
+        if (is_on_disk(files[i], host))
+            files[i]->gone = true;
+    for (uint32_t i = 0; i < n_images; i++) {
+        struct image *im = &images[i];
+        struct file *f = make(im->path, im->f->dir);
+        f->host = host;
+        room_for(f, im->n_pages);
+        memcpy(f->page, im->page, im->n_pages * sizeof *f->page);
+        f->size = f->synced_size = im->size;
+        free(im->page); /* the pages are the file's now */
+    }
+    n_images = 0;
+}
+
+static void put_page(struct file *f, uint32_t i, const uint8_t *bytes)
+{
+    if (memcmp(or_zeros(f->page[i]), bytes, PAGE) == 0)
+        return;
+    page_free(f->page[i]);
+    f->page[i] = page_copy(bytes);
+}
+
+/* Of what was synced since the image each sector is there or not. */
+static void forget(struct file *f, const struct image *im, bool nothing)
+{
+    uint32_t how = nothing ? 1 : below(R_DISK, 3); /* all of it, none of it, some of it */
+    bool torn = !nothing && below(R_DISK, 2);
+    uint64_t size = im ? im->size : 0;
+    for (uint32_t i = 0; i < f->n_pages; i++) {
+        uint8_t kept[PAGE];
+        const uint8_t *old = or_zeros(im && i < im->n_pages ? im->page[i] : NULL);
+        const uint8_t *now = or_zeros(f->page[i]);
+        if (memcmp(old, now, PAGE) == 0)
+            continue;
+        bool whole = how == 0 || (how == 2 && below(R_DISK, 2));
+        for (uint32_t s = 0; s < PAGE; s += SECTOR) {
+            bool keep = torn ? below(R_DISK, 2) : whole;
+            memcpy(kept + s, (keep ? now : old) + s, SECTOR);
+        }
+        put_page(f, i, kept);
+    }
+    if (f->size != size && (nothing || below(R_DISK, 2)))
+        f->size = size;
+    f->synced_size = f->size;
+}
+
+/* Names are what they are: what was renamed or removed meanwhile stays so. */
+void disk_image_mix(uint32_t host)
+{
+    bool nothing = below(R_DISK, 2);
+    for (uint32_t i = 0; i < n_files; i++) {
+        struct file *f = files[i];
+        const struct image *im = NULL;
+        for (uint32_t k = 0; k < n_images && !im; k++)
+            im = images[k].f == f ? &images[k] : NULL;
+        if (is_on_disk(f, host) && !f->dir)
+            forget(f, im, nothing);
+    }
+    image_free();
+}
+
+bool disk_is_settled(const char *path)
+{
+    const struct file *f = find(path);
+    return f && f->dirty_from == f->dirty_to && f->size == f->synced_size;
+}
+
 static bool is_cache(const struct file *f)
 {
     return strncmp(f->path, "/sim/pages.", 11) == 0 && !f->dir;

@@ -13,6 +13,7 @@
  *   net.c       TCP between virtual hosts, poll, eventfd
  *   loop.c      libuv
  *   disk.c      a file system a host, with what a crash may do to it
+ *   atlas.c     disks that go back in time, lie, are lost: one at a time
  *   daemon.c    safekeepers as processes: start, kill, restart
  *   pages.c     pageservers: the same, and who owns the catalog
  *   member.c    safekeepers that are replaced, by the product's own tool
@@ -79,7 +80,10 @@ bool chance(enum stream r, uint32_t ppm);
     X(MEMBER, "safekeeper-replacement")                                                            \
     X(TOOL_KILL, "tool-kill")                                                                      \
     X(DUEL, "writer-displaced")                                                                    \
-    X(PAGES_LOST, "pageserver-disk-lost")
+    X(PAGES_LOST, "pageserver-disk-lost")                                                          \
+    X(IMAGE, "safekeeper-older-image")                                                             \
+    X(LYING, "safekeeper-lying-disk")                                                              \
+    X(LOST, "safekeeper-disk-lost")
 enum fault {
 #define X(name, text) F_##name,
     FAULTS(X)
@@ -151,7 +155,14 @@ bool fault_now(enum fault f);
     X(DISK_READ, "a page came from a compute's disk")                                              \
     X(DISK_ASKED, "the pageserver was asked whether a page on a compute's disk is of this log")    \
     X(DISK_ROT, "a bit rotted on a compute's disk")                                                \
-    X(DISK_TORN, "a compute was killed while it wrote a page to its disk")
+    X(DISK_TORN, "a compute was killed while it wrote a page to its disk")                         \
+    X(IMAGE, "a safekeeper's disk went back to an older image")                                    \
+    X(LIE, "a safekeeper lost power, and its disk had not kept what it said was synced")           \
+    X(BY_WORD, "a disk went back, and of what it lost one other had nothing but a leader's word")  \
+    X(REGRESSED, "a safekeeper found out that its disk went back in time, and takes no part")      \
+    X(LOST, "a safekeeper's disk was lost for good")                                               \
+    X(EMPTY, "a safekeeper whose disk was lost came back with an empty one, under its old name")   \
+    X(ANEW, "a safekeeper whose disk went back or was lost was replaced by an empty one")
 enum probe {
 #define X(name, text) P_##name,
     PROBES(X)
@@ -304,6 +315,13 @@ void disk_slow(uint32_t host, uint64_t until);
 bool disk_rot(uint32_t host); /* one bit of a segment; false: there is none yet */
 void disk_rot_cache(void);    /* one bit of the pages that some compute keeps */
 void disk_eio(uint32_t host); /* the next sync fails, and what it was for is lost */
+/* What would be there now if the power went and nothing was kept that is not synced. */
+void disk_image_take(uint32_t host);
+/* Of a host whose processes have ended: its disk is what it was then; or it has of what was synced
+ * since some, none, parts. The image is gone. */
+void disk_image_back(uint32_t host);
+void disk_image_mix(uint32_t host);
+bool disk_is_settled(const char *path); /* it is there, and synced */
 
 /* daemon.c */
 void daemons_start(void);
@@ -315,6 +333,12 @@ void daemon_keeper_add(void);  /* the next host's, empty */
 /* Ends it now, if it runs; it does not come back for so long, but when all is healed. */
 void daemon_keeper_away(uint32_t k, uint64_t us);
 bool daemon_keeper_is_up(uint32_t k);
+/* Its power is cut, and it is not started before that, healed or not; NEVER: it never is. */
+void daemon_keeper_off(uint32_t k, uint64_t until);
+void daemon_keeper_lose(uint32_t k, uint64_t until); /* the same, and its disk is empty then */
+bool daemon_keeper_is_hopeless(uint32_t k);          /* it refused to start as damaged */
+struct sk_server *daemon_server(uint32_t k);         /* NULL: it does not serve */
+const struct sk_lives *daemon_lives(uint32_t k);     /* of its last start */
 struct proc *daemon_proc(uint32_t host);
 void daemon_look(void); /* at what they refuse */
 void daemon_rot(void);  /* always on the same safekeeper: two copies are left */
@@ -331,11 +355,24 @@ bool pages_owner_is_up(void);
 void pages_uri(uint32_t server, char out[64]);
 
 /* member.c */
-void member_replace(void); /* begins one, if none is under way */
+void member_replace(void);              /* begins one, if none is under way */
+void member_replace_one(uint32_t host); /* this one, by an operator who has to; none is under way */
 bool member_kill_tool(void);
 bool member_busy(void);
 bool member_is(uint32_t host);  /* as far as the tool has said */
 struct proc *member_tool(void); /* NULL: there is none */
+
+/* atlas.c */
+void atlas_stroke(enum fault f);
+void atlas_members_change(void); /* one is replaced: what was only planned is off */
+uint32_t atlas_victim(void);     /* the host whose disk has gone back or is lost; 0: none */
+bool atlas_may_be_damaged(uint32_t host); /* its disk has lied */
+void atlas_power_lost(uint32_t host);
+void atlas_look(void); /* at who says that its disk went back */
+void atlas_heal(void);
+bool atlas_settled(void); /* whoever is to be replaced was */
+void atlas_replaced(uint32_t host);
+void atlas_end(void); /* what each safekeeper says of the others fits them */
 
 /* client.c */
 void clients_start(void);

@@ -4,8 +4,8 @@
  * code, with its proposer, as a virtual process on a host of its own. It is killed at any step, and
  * given again until it says that it is done; then another one may follow.
  *
- * OLD may be away when it begins and come back at any time: before, within, long after. Its disk is
- * as it was; to lose it for good beside a byte that rots on another would be one loss too many.
+ * OLD may be away when it begins and come back at any time: before, within, long after, with its
+ * disk as it was. One whose disk is not (atlas.c) is replaced before anybody else is.
  *
  * Branches and restores are made meanwhile, also just before: decision 67 says with which members.
  *
@@ -17,6 +17,8 @@
 #include "cli/cli.h"
 #include "common/assert.h"
 #include "common/error.h"
+#include "proto/qhist.h"
+#include "safekeeper/nodes_file.h"
 #include "tests/fullsim/fullsim.h"
 #include "tests/fullsim/wrap.h"
 
@@ -72,13 +74,33 @@ static void end_tool(void)
     proc_kill(p); /* does not return if it is the caller's own */
 }
 
+/* It said that it is done: the list of safekeepers says so on the disks of a majority. */
+static void check_list(void)
+{
+    uint32_t have = 0;
+    for (uint32_t i = 0; i < N_KEEPERS; i++) {
+        uint32_t host = m.members[i] == m.old ? m.new : m.members[i];
+        char dir[64], path[80];
+        struct nodes nodes;
+        snprintf(dir, sizeof dir, "/sim/keeper%u", host);
+        snprintf(path, sizeof path, "%s/nodes", dir);
+        have += disk_is_settled(path) && !sk_nodes_load(dir, &nodes) && nodes.config.n_new == 0 &&
+                q_is_member(&nodes.config, m.new) && !q_is_member(&nodes.config, m.old);
+    }
+    if (have < N_KEEPERS / 2 + 1)
+        violation("safekeeper %u is said to be replaced by %u, and %u of %u know of it", m.old,
+                  m.new, have, N_KEEPERS);
+}
+
 static void done(void)
 {
+    check_list();
     trace("replaced safekeeper %u by %u", m.old, m.new);
     for (uint32_t i = 0; i < N_KEEPERS; i++)
         if (m.members[i] == m.old)
             m.members[i] = m.new;
     m.busy = false;
+    atlas_replaced(m.old);
     probe(P_REPLACED);
     if (m.lost)
         probe(P_REPLACED_LOST);
@@ -132,18 +154,34 @@ bool member_kill_tool(void)
     return true;
 }
 
-void member_replace(void)
+static void begin(uint32_t old, bool away)
 {
-    if (m.busy || m.tool || daemon_keepers() == MAX_KEEPERS || !fault_now(F_MEMBER))
-        return;
     m.busy = true;
     m.killed = false;
-    m.old = m.members[below(R_NEMESIS, N_KEEPERS)];
+    m.old = old;
     daemon_keeper_add();
     m.new = daemon_keepers();
-    m.lost = below(R_NEMESIS, 2);
+    m.lost = away;
+    atlas_members_change();
     trace("safekeeper %u is to be replaced by %u%s", m.old, m.new, m.lost ? ", it is away" : "");
     if (m.lost)
         daemon_keeper_away(m.old - 1, 100000 + below(R_NEMESIS, 40000000));
     after(10000 + below(R_NEMESIS, 500000), start_tool, NULL, 0);
+}
+
+void member_replace(void)
+{
+    if (m.busy || m.tool || daemon_keepers() == MAX_KEEPERS)
+        return;
+    if (atlas_victim() && below(R_NEMESIS, 4)) /* mostly when there is a reason to */
+        return;
+    if (!fault_now(F_MEMBER))
+        return;
+    uint32_t old = atlas_victim() ? atlas_victim() : m.members[below(R_NEMESIS, N_KEEPERS)];
+    begin(old, below(R_NEMESIS, 2));
+}
+
+void member_replace_one(uint32_t host)
+{
+    begin(host, false);
 }

@@ -18,12 +18,25 @@ static uint32_t weight(uint32_t most)
     return third == 0 ? 0 : v;
 }
 
+/* Rot of one copy and the loss of another are one too many (atlas.c): a seed has either. */
+static void choose_atlas(void)
+{
+    uint32_t *ppm = sim.w.ppm;
+    if (below(R_SWARM, 3) == 0)
+        ppm[F_IMAGE] = ppm[F_LYING] = ppm[F_LOST] = 0;
+    else
+        ppm[F_ROT] = 0;
+}
+
 void swarm_draw(void)
 {
     struct swarm *w = &sim.w;
     *w = (struct swarm){0};
     for (uint32_t f = 0; f < N_FAULTS; f++)
-        w->ppm[f] = weight(f <= F_SPLIT ? 40000 : f == F_TORN ? 900000 : 100);
+        w->ppm[f] = weight(f <= F_SPLIT                   ? 40000
+                           : f == F_TORN                  ? 900000
+                           : f == F_IMAGE || f == F_LYING ? 400
+                                                          : 100);
     w->delay_min_us = ONE_OF(20, 50, 200);
     w->delay_max_us = w->delay_min_us + ONE_OF(50, 400, 3000);
     w->spike_us = ONE_OF(2000, 20000, 200000);
@@ -62,9 +75,10 @@ void swarm_draw(void)
     w->branch = ONE_OF(0, 3, 8);
     w->past = ONE_OF(0, 5, 10);
     w->strokes_a_heavy = ONE_OF(6, 12, 24);
+    choose_atlas();
     /* What a restore has put aside stays with its old members: no pageserver can be made anew once
      * they have left (docs/OPERATIONS.md). */
-    if (w->ppm[F_MEMBER] && w->restore)
+    if ((w->ppm[F_MEMBER] || w->ppm[F_IMAGE] || w->ppm[F_LYING] || w->ppm[F_LOST]) && w->restore)
         w->ppm[F_PAGES_LOST] = 0;
     w->heal_us = 110000000 + below(R_SWARM, 30000000);
     w->loops = 1 + below(R_SWARM, 3);
@@ -181,6 +195,11 @@ static void strike(enum fault f)
     case F_MEMBER:
         member_replace();
         return;
+    case F_IMAGE:
+    case F_LYING:
+    case F_LOST:
+        atlas_stroke(f);
+        return;
     case F_TOOL_KILL:
         (void)member_kill_tool();
         return;
@@ -276,6 +295,7 @@ void nemesis_heal(void)
         return;
     trace("healed");
     sim.healed = true;
+    atlas_heal();
     net_heal();
     for (uint32_t k = 0; k < MAX_KEEPERS; k++) {
         disk_full(k + 1, false);

@@ -424,6 +424,27 @@ def replace_refuses(t):
         refused(c, 4, fresh, "majority", "safekeeper 1", "safekeeper 3")
 
 
+@test("a replacement that one safekeeper alone knows to be done: the same command tells the others before it says so", 90)
+def replaced_as_one_says(t):
+    # As after a tool that was killed, or found no majority, in its last step: who asks sees the newest list.
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a);")
+        address = new_node(c, 4)
+        replace(c, 2, address)
+        for node in (3, 4):
+            c.stop(node)
+            os.unlink(os.path.join(c.data(node), "nodes"))
+            c.start(node)
+        check(replace(c, 2, address)["by"] == 4, "it is done")
+        for node in (3, 4):
+            check(os.path.exists(os.path.join(c.data(node), "nodes")), f"safekeeper {node} was not told")
+        c.kill9(1)
+        replace(c, 1, new_node(c, 5))
+        check(set(listed(c)) == {3, 4, 5}, f"{listed(c)}")
+        c.shell("INSERT INTO t VALUES(1);")
+        sound(c)
+
+
 def put_by_hand(c, on, name, members, new_members=()):
     """A database whose making was broken off, with these members, as these safekeepers have it."""
     def group(number, nodes):
