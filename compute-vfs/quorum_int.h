@@ -254,6 +254,40 @@ uint64_t cv_nodes_tick(struct cv_quorum *q, uint64_t now_us);
 /* The answer. */
 CO_MUST_CHECK int cv_nodes_told(struct cv_quorum *q, struct co_span message);
 
+/* -- quorum_wait_sock.c -- the owner's threads ----------------------------------------------------
+ */
+
+/* Log and quorum are one object. NULL in a child of the process that made it. */
+struct cv_quorum *cv_quorum_here(struct cv_log *log);
+/* The same, with the lock. */
+struct cv_quorum *cv_quorum_enter(struct cv_log *log);
+void cv_quorum_leave(struct cv_quorum *q);
+/* For a child: the sentence. */
+CO_MUST_CHECK int cv_quorum_forked(void);
+/* With the lock held, here and below. The background thread reads the connections from now on. */
+void cv_quorum_wake_from_nap(struct cv_quorum *q);
+/* Waits for a change, at most CV_SLICE_US. false: the deadline has passed. */
+bool cv_quorum_wait_slice(struct cv_quorum *q, uint64_t deadline_us);
+uint64_t cv_quorum_deadline(uint32_t timeout_ms);
+/* 0, or CO_ERR_* with a sentence: it was dropped; a restore sealed it. */
+CO_MUST_CHECK int cv_quorum_refused_for_good(const struct cv_quorum *q);
+CO_MUST_CHECK int cv_quorum_sealed(const struct cv_quorum *q);
+/* CO_ERR_NO_QUORUM, and who is missing. */
+int cv_quorum_no_quorum(const struct cv_quorum *q);
+
+/* -- quorum_ask_sock.c -- the calls of cv_log_ops (log.h) that only ask ---------------------------
+ */
+
+int cv_ask_position(struct cv_log *log, uint32_t timeout_ms, lsn_t *out);
+int cv_ask_follow(struct cv_log *log, uint32_t timeout_ms, lsn_t since, lsn_t *out,
+                  struct co_buf *records);
+int cv_ask_status(struct cv_log *log, term_t term, lsn_t begin_lsn, uint32_t timeout_ms,
+                  enum cv_verdict *out);
+void cv_ask_stats(struct cv_log *log, struct cv_log_stats *out);
+bool cv_ask_sealed(struct cv_log *log);
+int cv_ask_no_room(struct cv_log *log);
+uint32_t cv_ask_no_quorum_ms(struct cv_log *log, size_t size, char *missing);
+
 /* -- quorum_call_sock.c ---------------------------------------------------------------------------
  */
 
