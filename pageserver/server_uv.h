@@ -297,6 +297,19 @@ CO_MUST_CHECK int ps_feed_data(struct ps_server *s, uint32_t node, const struct 
 bool ps_feed_error(struct ps_server *s, uint32_t node, uint64_t request, int code);
 /* Somebody waits for more than there is. */
 void ps_feed_wanted(struct ps_server *s, struct ps_timeline *tl);
+
+/* -- puller_archive_uv.c: from the archive, to a feed --------------------------------------------
+ */
+/* What follows what the feed has, and how far it is with that. 1: taken; 0: later, when some of
+ * what it has was ingested (ps_refill_take); -1: it does not want it. tl may be NULL. */
+int ps_feed_refilled(struct ps_timeline *tl, struct co_span bytes, const struct ps_refilled *end);
+/* There is no more of it; rc and why: it could not be read to its end. `pruned`: the archive has
+ * not that part either, but a snapshot that stands for it. tl may be NULL. */
+void ps_feed_refill_end(struct ps_server *s, struct ps_timeline *tl, int rc, const char *why,
+                        bool pruned);
+
+/* -- puller_told_uv.c: what is told of the feeds -------------------------------------------------
+ */
 /* Grows while more of the timeline's log is ingested, also within a record. */
 uint64_t ps_feed_progress(const struct ps_timeline *tl);
 /* CO_ERR_HALTED with a sentence if the timeline is halted, else 0. */
@@ -307,14 +320,7 @@ lsn_t ps_feed_known(const struct ps_server *s, const struct ps_timeline *tl);
 uint64_t ps_feed_lag(const struct ps_server *s, const struct ps_timeline *tl);
 /* "safekeeper 2 at 127.0.0.1:6412", where the timeline is pulled from. */
 const char *ps_feed_source(const struct ps_timeline *tl, char text[320]);
-/* From the archive: what follows what the feed has, and how far it is with that. 1: taken; 0:
- * later, when some of what it has was ingested (ps_refill_take); -1: it does not want it. tl may be
- * NULL. */
-int ps_feed_refilled(struct ps_timeline *tl, struct co_span bytes, const struct ps_refilled *end);
-/* There is no more of it; rc and why: it could not be read to its end. `pruned`: the archive has
- * not that part either, but a snapshot that stands for it. tl may be NULL. */
-void ps_feed_refill_end(struct ps_server *s, struct ps_timeline *tl, int rc, const char *why,
-                        bool pruned);
+/* Metrics. */
 void ps_feeds_tick(struct ps_server *s);
 
 /* -- refill_uv.c: what the safekeepers keep no more, from the archive ---------------------------
