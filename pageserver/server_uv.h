@@ -332,7 +332,7 @@ CO_MUST_CHECK int ps_refill_begin(struct ps_server *s, const struct ps_timeline 
 void ps_refill_take(struct ps_server *s);
 void ps_refill_close(struct ps_server *s);
 
-/* -- serve_uv.c: sessions and names ------------------------------------------------------------ */
+/* -- serve_uv.c: sessions and asks ------------------------------------------------------------- */
 CO_MUST_CHECK int ps_serve_start(struct ps_server *s);
 void ps_serve_close(struct ps_server *s);
 /* How long a request about names waits; a variable for the tests. */
@@ -346,6 +346,14 @@ void ps_serve_ask(struct ps_session *session, const struct ps_ask *ask, uint32_t
  */
 CO_MUST_CHECK int ps_take_name(const char *what, const char *wire, const char *otherwise,
                                char out[CO_NAME_MAX_BYTES + 1]);
+/* Answers with the error; true. */
+bool ps_ask_refuse(const struct ps_ask *ask, int rc);
+
+/* -- database_uv.c: databases by their names -----------------------------------------------------
+ */
+/* OPEN, CREATE, DROP, LIST: true when it was answered. */
+bool ps_database_try(struct ps_server *s, struct ps_ask *ask);
+void ps_status_send(struct ps_session *session, uint64_t request);
 
 /* -- ask_uv.c: requests about moments and branches ----------------------------------------------
  */
