@@ -155,15 +155,11 @@ struct cv_quorum {
 /* -- quorum_sock.c -- all with the lock held ------------------------------------------------------
  */
 
-/* Stamps the event with the time, steps the core, carries its actions out. */
-CO_MUST_CHECK int cv_quorum_step(struct cv_quorum *q, struct pr_event *event);
 /* Shows the lease, and how the members are, to those who look without the lock: after each change.
  */
 void cv_quorum_show(struct cv_quorum *q);
 /* Gives the term back once all of it is committed. */
 void cv_quorum_release(struct cv_quorum *q);
-/* Frees a record that the core has given back. */
-void cv_quorum_forget(struct cv_quorum *q, uint64_t id);
 /* The background thread has something to do at once. */
 void cv_quorum_kick(struct cv_quorum *q);
 /* As the name says; for after a step on another thread. */
@@ -204,6 +200,14 @@ static inline bool cv_quorum_has(const struct cv_quorum *q)
 }
 /* What pr_proposer's member set and the links think of it, for a sentence: "1=host:port (why)". */
 void cv_quorum_absent(const struct cv_quorum *q, char *text, size_t size);
+
+/* -- quorum_step_sock.c -- with the lock held -----------------------------------------------------
+ */
+
+/* Stamps the event with the time, steps the core, carries its actions out. */
+CO_MUST_CHECK int cv_quorum_step(struct cv_quorum *q, struct pr_event *event);
+/* Frees a record that the core has given back. */
+void cv_quorum_forget(struct cv_quorum *q, uint64_t id);
 
 /* -- quorum_follow_sock.c -- all with the lock held -----------------------------------------------
  */
