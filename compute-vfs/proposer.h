@@ -5,9 +5,9 @@
  * from (the donor) and acts as if it were that voter: Raft with the leader's head cut off.
  *
  * A core: no I/O, no clock, no thread, no callback. One timestamped event in, an ordered list of
- * actions out; the shell (quorum_sock.c) and the simulator run the same object file. All actions
- * are asynchronous and executed in order. Messages in actions are borrowed until the next step: the
- * shell puts them on the wire (or copies them) before it.
+ * actions out; the shell (quorum_step_sock.c) and the simulator run the same object file. All
+ * actions are asynchronous and executed in order. Messages in actions are borrowed until the next
+ * step: the shell puts them on the wire (or copies them) before it.
  *
  * States: FOLLOW -> (LEAD) CAMPAIGN -> elected: RECOVER (adoption, own start not committed yet)
  *         -> READY -> (newer term, ABANDON, RELEASE, no progress) FOLLOW

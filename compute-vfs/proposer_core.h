@@ -1,9 +1,11 @@
 /*
- * proposer_core.h - the state of a proposer, shared by its six files and nobody else:
+ * proposer_core.h - the state of a proposer, shared by its eight files and nobody else:
  *
  *   proposer.c        events, timers, life; calls the others
  *   proposer_elect.c  R1, R2: campaign, donor, adoption, end of a leadership
- *   proposer_log.c    R3, R5, R8: the tail in memory, APPEND and catch-up, commit, lease
+ *   proposer_tail.c   R5: the tail in memory
+ *   proposer_log.c    R8: APPEND and catch-up
+ *   proposer_commit.c  R3: acknowledgements, commit, lease
  *   proposer_members.c  CONFIG records: the members change in two steps
  *   proposer_known.c  what safekeepers have said: disks that went back in time
  *   proposer_ask.c    strict positions and "was it committed?" (3 rules), settling an open tail
@@ -231,16 +233,26 @@ void pr_step_down(struct pr_proposer *pr, const char *reason);
 void pr_try_release(struct pr_proposer *pr, uint64_t now);
 bool pr_leads(const struct pr_proposer *pr);
 
-/* proposer_log.c */
+/* proposer_tail.c */
 CO_MUST_CHECK int pr_tail_add(struct pr_proposer *pr, struct co_buf *record, bool want_received,
                               uint64_t now);
 CO_MUST_CHECK int pr_tail_add_spilled(struct pr_proposer *pr, const struct pr_spilled *record,
                                       uint64_t now);
-/* Nothing is on its way to this safekeeper any more, as far as we know. */
-void pr_rewind(struct pr_node *n, bool forget);
 void pr_tail_clear(struct pr_proposer *pr);
 void pr_tail_trim(struct pr_proposer *pr);
-void pr_on_ack(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m, uint64_t now);
+/* Where it begins; the chunk that holds an LSN within it. */
+lsn_t pr_tail_begin(const struct pr_proposer *pr);
+const struct pr_chunk *pr_tail_chunk(const struct pr_proposer *pr, lsn_t lsn);
+/* Of the record that begins at `lsn`; 0: none does. */
+uint64_t pr_tail_record_bytes(const struct pr_chunk *c, lsn_t lsn);
+/* Does the record at `at` have to go in fragments? */
+bool pr_tail_is_large(const struct pr_proposer *pr, const uint8_t *at);
+/* As many from `lsn` on as go into one APPEND. */
+struct co_span pr_tail_records(const struct pr_proposer *pr, const struct pr_chunk *c, lsn_t lsn);
+
+/* proposer_log.c */
+/* Nothing is on its way to this safekeeper any more, as far as we know. */
+void pr_rewind(struct pr_node *n, bool forget);
 CO_MUST_CHECK int pr_on_data(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m,
                              uint64_t now);
 /* Is this node a member, or one again should the newest configuration come to nothing? */
@@ -249,10 +261,17 @@ bool pr_may_be_member(const struct pr_proposer *pr, const struct pr_node *n);
 void pr_tell_writing(struct pr_proposer *pr, uint64_t now);
 /* Who has not flushed all that it was sent is asked, by a heartbeat, to do so at once. */
 void pr_hurry(struct pr_proposer *pr, uint64_t now);
-void pr_advance(struct pr_proposer *pr, uint64_t now); /* R3 */
-void pr_announce(struct pr_proposer *pr);              /* READY, once, to an owner that wants it */
 void pr_drive(struct pr_proposer *pr, uint64_t now);
 uint64_t pr_log_deadline(const struct pr_proposer *pr);
+
+/* proposer_commit.c */
+static inline uint64_t pr_larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+void pr_on_ack(struct pr_proposer *pr, struct pr_node *node, const struct q_msg *m, uint64_t now);
+void pr_advance(struct pr_proposer *pr, uint64_t now); /* R3 */
+void pr_announce(struct pr_proposer *pr);              /* READY, once, to an owner that wants it */
 uint64_t pr_lease_until(const struct pr_proposer *pr);
 
 /* proposer_members.c */

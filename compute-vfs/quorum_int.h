@@ -155,15 +155,11 @@ struct cv_quorum {
 /* -- quorum_sock.c -- all with the lock held ------------------------------------------------------
  */
 
-/* Stamps the event with the time, steps the core, carries its actions out. */
-CO_MUST_CHECK int cv_quorum_step(struct cv_quorum *q, struct pr_event *event);
 /* Shows the lease, and how the members are, to those who look without the lock: after each change.
  */
 void cv_quorum_show(struct cv_quorum *q);
 /* Gives the term back once all of it is committed. */
 void cv_quorum_release(struct cv_quorum *q);
-/* Frees a record that the core has given back. */
-void cv_quorum_forget(struct cv_quorum *q, uint64_t id);
 /* The background thread has something to do at once. */
 void cv_quorum_kick(struct cv_quorum *q);
 /* As the name says; for after a step on another thread. */
@@ -204,6 +200,14 @@ static inline bool cv_quorum_has(const struct cv_quorum *q)
 }
 /* What pr_proposer's member set and the links think of it, for a sentence: "1=host:port (why)". */
 void cv_quorum_absent(const struct cv_quorum *q, char *text, size_t size);
+
+/* -- quorum_step_sock.c -- with the lock held -----------------------------------------------------
+ */
+
+/* Stamps the event with the time, steps the core, carries its actions out. */
+CO_MUST_CHECK int cv_quorum_step(struct cv_quorum *q, struct pr_event *event);
+/* Frees a record that the core has given back. */
+void cv_quorum_forget(struct cv_quorum *q, uint64_t id);
 
 /* -- quorum_follow_sock.c -- all with the lock held -----------------------------------------------
  */
@@ -253,6 +257,40 @@ void cv_link_close(struct cv_link *l);
 uint64_t cv_nodes_tick(struct cv_quorum *q, uint64_t now_us);
 /* The answer. */
 CO_MUST_CHECK int cv_nodes_told(struct cv_quorum *q, struct co_span message);
+
+/* -- quorum_wait_sock.c -- the owner's threads ----------------------------------------------------
+ */
+
+/* Log and quorum are one object. NULL in a child of the process that made it. */
+struct cv_quorum *cv_quorum_here(struct cv_log *log);
+/* The same, with the lock. */
+struct cv_quorum *cv_quorum_enter(struct cv_log *log);
+void cv_quorum_leave(struct cv_quorum *q);
+/* For a child: the sentence. */
+CO_MUST_CHECK int cv_quorum_forked(void);
+/* With the lock held, here and below. The background thread reads the connections from now on. */
+void cv_quorum_wake_from_nap(struct cv_quorum *q);
+/* Waits for a change, at most CV_SLICE_US. false: the deadline has passed. */
+bool cv_quorum_wait_slice(struct cv_quorum *q, uint64_t deadline_us);
+uint64_t cv_quorum_deadline(uint32_t timeout_ms);
+/* 0, or CO_ERR_* with a sentence: it was dropped; a restore sealed it. */
+CO_MUST_CHECK int cv_quorum_refused_for_good(const struct cv_quorum *q);
+CO_MUST_CHECK int cv_quorum_sealed(const struct cv_quorum *q);
+/* CO_ERR_NO_QUORUM, and who is missing. */
+int cv_quorum_no_quorum(const struct cv_quorum *q);
+
+/* -- quorum_ask_sock.c -- the calls of cv_log_ops (log.h) that only ask ---------------------------
+ */
+
+int cv_ask_position(struct cv_log *log, uint32_t timeout_ms, lsn_t *out);
+int cv_ask_follow(struct cv_log *log, uint32_t timeout_ms, lsn_t since, lsn_t *out,
+                  struct co_buf *records);
+int cv_ask_status(struct cv_log *log, term_t term, lsn_t begin_lsn, uint32_t timeout_ms,
+                  enum cv_verdict *out);
+void cv_ask_stats(struct cv_log *log, struct cv_log_stats *out);
+bool cv_ask_sealed(struct cv_log *log);
+int cv_ask_no_room(struct cv_log *log);
+uint32_t cv_ask_no_quorum_ms(struct cv_log *log, size_t size, char *missing);
 
 /* -- quorum_call_sock.c ---------------------------------------------------------------------------
  */

@@ -7,11 +7,11 @@
  * `received` is the end of what has come, `chain.last_lsn` the end of what is durable; in between
  * lie the batch that is being ingested and `pending`. Of a large record, which comes in fragments,
  * `part` bytes behind `received` have come; they are ingested like everything else. The next STREAM
- * goes out as soon as an answer is in, unless PENDING_MAX bytes wait: that bounds the memory of a
- * feed to what one answer adds. All feeds together have FEEDING_MAX; beyond it they ask one after
- * another, as there is room, and what was asked before that may still come in.
- * While commits are small and nobody waits for them it goes out GATHER_MS later, so that a busy
- * writer costs a transaction of the store every few milliseconds and not one a commit.
+ * goes out as soon as an answer is in, unless FEED_PENDING_MAX bytes wait: that bounds the memory
+ * of a feed to what one answer adds. All feeds together have FEEDING_MAX; beyond it they ask one
+ * after another, as there is room, and what was asked before that may still come in. While commits
+ * are small and nobody waits for them it goes out GATHER_MS later, so that a busy writer costs a
+ * transaction of the store every few milliseconds and not one a commit.
  *
  * Where from: one safekeeper, until it goes away, stalls (no answer within the poll's time and
  * STALL_MS), answers with nothing (then another has its turn: the source may be cut off from the
@@ -19,8 +19,8 @@
  * asked too, after HEDGE_MS. Answers from several overlap harmlessly: LSNs are byte positions, and
  * what is there already is skipped.
  *
- * What no safekeeper keeps any more (they answer TRUNCATED) comes from the archive (refill_uv.c):
- * while that lasts none of them is asked.
+ * What no safekeeper keeps any more (they answer TRUNCATED) comes from the archive
+ * (puller_archive_uv.c): while that lasts none of them is asked.
  *
  * Of ten thousand databases few are written to. A feed whose poll brought nothing ends, and the
  * timeline rests: the safekeepers tell when a commit LSN moves (TIMELINE_LISTED with news), with
@@ -33,7 +33,7 @@
 #include "common/assert.h"
 #include "common/clock_file.h"
 #include "common/log.h"
-#include "pageserver/server_uv.h"
+#include "pageserver/puller_int_uv.h"
 #include "proto/message.h"
 #include "proto/unpack.h"
 
@@ -43,51 +43,22 @@
 #define HEDGE_POLL_MS 1000u
 #define STALL_MS      3000u
 #define HEDGE_MS      30u
-#define EMPTY_MIN_MS  50u /* an empty answer sooner than this is answered with a pause */
-#define RETRY_MS      200u
-#define RETRY_MAX_MS  10000u
-#define PENDING_MAX   (16 * CO_MIB) /* as much as one transaction of the store may take */
+#define EMPTY_MIN_MS  50u           /* an empty answer sooner than this is answered with a pause */
 #define FEEDING_MAX   (64 * CO_MIB) /* pending and being ingested, of all timelines */
 #define FEEDING_MS    20u           /* after so long a feed looks again whether there is room */
 #define GATHER_MS     5u
 #define GATHER_BYTES  (64 * CO_KIB) /* an answer of so much is not a small one */
 
-struct feed {
-    struct ps_server *s;
-    struct ps_timeline *tl;
-    lsn_t received;            /* the end of a record, and behind it */
-    uint64_t part, part_total; /* of the one that comes in fragments; total 0: not known */
-    struct ps_partial partial; /* the writer's while `ingesting` */
-    uint64_t progress;
-    struct co_buf pending;
-    bool ingesting, halted, closed, pausing;
-    bool gathering;     /* pausing, but for nobody who waits */
-    bool refilling;     /* the archive is being read */
-    unsigned truncated; /* answers in a row that what is wanted is not kept there */
-    uint32_t source;
-    uint64_t request[CO_MEMBERS_MAX]; /* outstanding STREAM; 0: none */
-    uint64_t asked_ms[CO_MEMBERS_MAX];
-    lsn_t commit[CO_MEMBERS_MAX]; /* newest commit LSN each has told */
-    unsigned failures;            /* in a row */
-    char why[CO_SENTENCE_MAX];    /* halted */
-    uv_timer_t timer;             /* stall of the source's poll, or the end of a pause */
-    uv_timer_t hedge;
-    unsigned handles;
-};
-
 struct batch {
     struct ps_job job;
-    struct feed *feed;
+    struct ps_feed *feed;
     struct ps_line line;
     struct ps_chain chain;
     struct co_buf bytes;
     uint32_t n_records;
 };
 
-static void poll_source(struct feed *f);
-static void submit(struct feed *f);
-
-static int take_bytes(struct feed *f, const uint8_t *bytes, size_t n)
+int ps_feed_take_bytes(struct ps_feed *f, const uint8_t *bytes, size_t n)
 {
     int rc = co_buf_append(&f->pending, bytes, n);
     if (!rc)
@@ -95,7 +66,7 @@ static int take_bytes(struct feed *f, const uint8_t *bytes, size_t n)
     return rc;
 }
 
-static void drop_pending(struct feed *f)
+static void drop_pending(struct ps_feed *f)
 {
     f->s->feeding_bytes -= f->pending.len;
     f->pending.len = 0;
@@ -119,7 +90,7 @@ static uint32_t poll_ms(const struct ps_server *s)
     return (uint32_t)(ms < POLL_MAX_MS ? ms : POLL_MAX_MS);
 }
 
-static void ask(struct feed *f, uint32_t node, uint32_t wait_ms)
+static void ask(struct ps_feed *f, uint32_t node, uint32_t wait_ms)
 {
     struct ps_server *s = f->s;
     Corallite__Stream stream = CORALLITE__STREAM__INIT;
@@ -138,17 +109,17 @@ static void ask(struct feed *f, uint32_t node, uint32_t wait_ms)
               co_span_of(NULL, 0));
 }
 
-static bool usable(const struct feed *f, uint32_t node)
+bool ps_feed_usable(const struct ps_feed *f, uint32_t node)
 {
     return f->s->nodes[node].ready && f->s->reg.listed[node] && f->tl->held[node] != 0;
 }
 
 /* The next usable safekeeper after the source; the source itself when it is the only one. */
-static bool turn(struct feed *f)
+bool ps_feed_turn(struct ps_feed *f)
 {
     uint32_t n = f->s->reg.n_nodes;
     for (uint32_t i = 1; i <= n; i++)
-        if (usable(f, (f->source + i) % n)) {
+        if (ps_feed_usable(f, (f->source + i) % n)) {
             f->source = (f->source + i) % n;
             return true;
         }
@@ -157,40 +128,40 @@ static bool turn(struct feed *f)
 
 static void on_timer(uv_timer_t *timer)
 {
-    struct feed *f = timer->data;
+    struct ps_feed *f = timer->data;
     if (!f->pausing && f->request[f->source]) {
         char id[CO_ID_TEXT];
         co_warn(MODULE, "stalled timeline=%s node=%u", co_id_format(&f->tl->meta.id, id),
                 f->s->nodes[f->source].id);
         f->request[f->source] = 0; /* a late answer is not missed: another poll asks from there */
-        turn(f);
+        ps_feed_turn(f);
     }
     f->pausing = f->gathering = false;
     if (f->pending.len && !f->ingesting)
-        submit(f);
-    poll_source(f);
+        ps_feed_submit(f);
+    ps_feed_poll(f);
 }
 
-static void pause_for(struct feed *f, uint64_t ms)
+void ps_feed_pause(struct ps_feed *f, uint64_t ms)
 {
     f->pausing = true;
     f->gathering = false;
     uv_timer_start(&f->timer, on_timer, ms, 0);
 }
 
-static void poll_source(struct feed *f)
+void ps_feed_poll(struct ps_feed *f)
 {
     if (f->closed || f->halted || f->pausing || f->refilling || f->request[f->source] ||
-        f->pending.len >= PENDING_MAX)
+        f->pending.len >= FEED_PENDING_MAX)
         return;
-    if (!usable(f, f->source) && !turn(f)) {
+    if (!ps_feed_usable(f, f->source) && !ps_feed_turn(f)) {
         uv_timer_stop(&f->timer); /* ps_feeds_node goes on */
         return;
     }
     if (f->request[f->source])
         return;
     if (f->s->feeding_bytes >= FEEDING_MAX) {
-        pause_for(f, FEEDING_MS);
+        ps_feed_pause(f, FEEDING_MS);
         return;
     }
     uint32_t ms = poll_ms(f->s);
@@ -204,19 +175,19 @@ static bool is_wanted(const struct ps_timeline *tl)
     return tl->waits || tl->wanted > tl->chain.last_lsn;
 }
 
-static bool is_awaited(const struct feed *f)
+static bool is_awaited(const struct ps_feed *f)
 {
     return is_wanted(f->tl);
 }
 
 static void on_hedge(uv_timer_t *timer)
 {
-    struct feed *f = timer->data;
+    struct ps_feed *f = timer->data;
     if (f->closed || f->halted || !is_awaited(f))
         return;
     if (!f->ingesting && !f->pausing && !f->refilling)
         for (uint32_t i = 0; i < f->s->reg.n_nodes; i++)
-            if (i != f->source && usable(f, i) && !f->request[i])
+            if (i != f->source && ps_feed_usable(f, i) && !f->request[i])
                 ask(f, i, HEDGE_POLL_MS);
     uv_timer_start(&f->hedge, on_hedge, HEDGE_POLL_MS + HEDGE_MS, 0);
 }
@@ -235,12 +206,12 @@ void ps_feed_ensure(struct ps_server *s, struct ps_timeline *tl)
 void ps_feed_wanted(struct ps_server *s, struct ps_timeline *tl)
 {
     ps_feed_ensure(s, tl);
-    struct feed *f = tl->feed;
+    struct ps_feed *f = tl->feed;
     if (f && f->gathering && is_awaited(f)) {
         f->pausing = f->gathering = false;
         if (f->pending.len && !f->ingesting)
-            submit(f);
-        poll_source(f);
+            ps_feed_submit(f);
+        ps_feed_poll(f);
     }
     if (f && !f->closed && !f->halted && !uv_is_active((uv_handle_t *)&f->hedge))
         uv_timer_start(&f->hedge, on_hedge, HEDGE_MS, 0);
@@ -256,7 +227,7 @@ static int batch_run(struct ps_job *job, struct ps_txn *txn)
 }
 
 /* What was received beyond the chain is asked for again, elsewhere, a little later. */
-static void start_over(struct feed *f)
+void ps_feed_start_over(struct ps_feed *f)
 {
     f->refilling = false;
     drop_pending(f);
@@ -265,13 +236,13 @@ static void start_over(struct feed *f)
     ps_partial_reset(&f->partial);
     for (uint32_t i = 0; i < f->s->reg.n_nodes; i++)
         f->request[i] = 0;
-    turn(f);
-    uint64_t ms = RETRY_MS << (f->failures < 6 ? f->failures : 6);
+    ps_feed_turn(f);
+    uint64_t ms = FEED_RETRY_MS << (f->failures < 6 ? f->failures : 6);
     f->failures++;
-    pause_for(f, ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS);
+    ps_feed_pause(f, ms < FEED_RETRY_MAX_MS ? ms : FEED_RETRY_MAX_MS);
 }
 
-static void halt(struct feed *f, const char *why)
+static void halt(struct ps_feed *f, const char *why)
 {
     f->halted = true;
     drop_pending(f);
@@ -282,7 +253,7 @@ static void halt(struct feed *f, const char *why)
     uv_timer_stop(&f->hedge);
 }
 
-static void free_feed(struct feed *f)
+static void free_feed(struct ps_feed *f)
 {
     if (f->handles || f->ingesting)
         return;
@@ -295,7 +266,7 @@ static void free_feed(struct feed *f)
 static void batch_done(struct ps_job *job)
 {
     struct batch *b = (struct batch *)job;
-    struct feed *f = b->feed;
+    struct ps_feed *f = b->feed;
     struct ps_timeline *tl = f->tl;
     char id[CO_ID_TEXT];
     f->ingesting = false;
@@ -313,7 +284,7 @@ static void batch_done(struct ps_job *job)
         } else if (job->rc) {
             co_warn(MODULE, "ingest failed, is tried again timeline=%s code=%s: %s",
                     co_id_format(&tl->meta.id, id), co_error_name(job->rc), job->why);
-            start_over(f);
+            ps_feed_start_over(f);
         } else {
             f->failures = 0;
             f->progress += b->bytes.len;
@@ -324,8 +295,8 @@ static void batch_done(struct ps_job *job)
         if (f->s->moments)
             ps_serve_asks(f->s);
         if (f->pending.len && !f->pausing)
-            submit(f);
-        poll_source(f);
+            ps_feed_submit(f);
+        ps_feed_poll(f);
         if (f->refilling)
             ps_refill_take(f->s);
     }
@@ -335,11 +306,11 @@ static void batch_done(struct ps_job *job)
         free_feed(f);
 }
 
-static void submit(struct feed *f)
+void ps_feed_submit(struct ps_feed *f)
 {
     struct batch *b = calloc(1, sizeof *b);
     if (!b) {
-        pause_for(f, RETRY_MS);
+        ps_feed_pause(f, FEED_RETRY_MS);
         return;
     }
     b->job.run = batch_run;
@@ -357,7 +328,7 @@ static void submit(struct feed *f)
 
 /* A fragment of the record at f->received. What is not the continuation is dropped: another answer
  * brings it. */
-static int take_fragment(struct feed *f, uint32_t node, const Corallite__StreamData *data,
+static int take_fragment(struct ps_feed *f, uint32_t node, const Corallite__StreamData *data,
                          struct co_span bytes)
 {
     struct wal_header h;
@@ -373,7 +344,7 @@ static int take_fragment(struct feed *f, uint32_t node, const Corallite__StreamD
     size_t skip = (size_t)(f->part - at), n = bytes.len - skip;
     if (n > f->part_total - f->part)
         return co_fail(CO_ERR_PROTOCOL, "more of a record came than it has");
-    int rc = take_bytes(f, bytes.data + skip, n);
+    int rc = ps_feed_take_bytes(f, bytes.data + skip, n);
     if (rc)
         return rc;
     f->part += n;
@@ -383,11 +354,11 @@ static int take_fragment(struct feed *f, uint32_t node, const Corallite__StreamD
     }
     f->source = node;
     if (!f->ingesting && !f->pausing)
-        submit(f);
+        ps_feed_submit(f);
     return 0;
 }
 
-static int take_data(struct feed *f, uint32_t node, const Corallite__StreamData *data,
+static int take_data(struct ps_feed *f, uint32_t node, const Corallite__StreamData *data,
                      struct co_span records)
 {
     if (data->commit_lsn > f->commit[node])
@@ -400,44 +371,29 @@ static int take_data(struct feed *f, uint32_t node, const Corallite__StreamData 
         return 0;
     f->truncated = 0;
     size_t skip = (size_t)(f->received - data->from_lsn);
-    int rc = take_bytes(f, records.data + skip, records.len - skip);
+    int rc = ps_feed_take_bytes(f, records.data + skip, records.len - skip);
     if (rc)
         return rc;
     f->received = end;
     f->source = node; /* it is ahead of the one that was asked first, or is that one */
     if (!f->ingesting && !f->pausing)
-        submit(f);
+        ps_feed_submit(f);
     return 0;
 }
 
-uint64_t ps_feed_lag(const struct ps_server *s, const struct ps_timeline *tl)
-{
-    const struct feed *f = tl->feed;
-    uint64_t lag = 0;
-    for (uint32_t i = 0; f && i < s->reg.n_nodes; i++)
-        if (f->commit[i] > tl->chain.last_lsn && f->commit[i] - tl->chain.last_lsn > lag)
-            lag = f->commit[i] - tl->chain.last_lsn;
-    return lag;
-}
-
-lsn_t ps_feed_known(const struct ps_server *s, const struct ps_timeline *tl)
-{
-    return tl->chain.last_lsn + ps_feed_lag(s, tl);
-}
-
 /* A poll brought nothing: is there anything left to ask for? */
-static bool may_rest(const struct feed *f)
+static bool may_rest(const struct ps_feed *f)
 {
     return news_told(f->s) && !f->pausing && !f->ingesting && !f->pending.len && !f->part &&
            !is_awaited(f) && ps_feed_lag(f->s, f->tl) == 0;
 }
 
-static void next_poll(struct feed *f, uint32_t node, size_t bytes)
+static void next_poll(struct ps_feed *f, uint32_t node, size_t bytes)
 {
     if (f->halted || f->closed || node != f->source)
         return; /* a poll beside the source's ends here */
     if (bytes > 0 && bytes < GATHER_BYTES && !f->pausing && !is_awaited(f)) {
-        pause_for(f, GATHER_MS);
+        ps_feed_pause(f, GATHER_MS);
         f->gathering = true;
         return;
     }
@@ -448,13 +404,13 @@ static void next_poll(struct feed *f, uint32_t node, size_t bytes)
             ps_feed_close(f->tl);
             return;
         }
-        turn(f);
+        ps_feed_turn(f);
         if (soon) {
-            pause_for(f, EMPTY_MIN_MS);
+            ps_feed_pause(f, EMPTY_MIN_MS);
             return;
         }
     }
-    poll_source(f);
+    ps_feed_poll(f);
 }
 
 int ps_feed_data(struct ps_server *s, uint32_t node, const struct frame_header *frame,
@@ -469,7 +425,7 @@ int ps_feed_data(struct ps_server *s, uint32_t node, const struct frame_header *
         return CO_ERR_PROTOCOL;
     int rc = msg_get16("timeline", data->has_timeline, &data->timeline, id.b);
     struct ps_timeline *tl = rc ? NULL : ps_reg_find(&s->reg, &id);
-    struct feed *f = tl ? tl->feed : NULL;
+    struct ps_feed *f = tl ? tl->feed : NULL;
     /* Not what is being waited for: the answer to a poll that was given up. */
     if (f && f->request[node] == frame->request_id) {
         f->request[node] = 0;
@@ -481,97 +437,10 @@ int ps_feed_data(struct ps_server *s, uint32_t node, const struct frame_header *
     return rc;
 }
 
-/* -- From the archive -------------------------------------------------------------------------- */
-
-static void retry_later(struct feed *f)
-{
-    uint64_t ms = RETRY_MS << (f->failures < 6 ? f->failures : 6);
-    f->failures++;
-    pause_for(f, ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS);
-}
-
-static void begin_refill(struct feed *f)
-{
-    if (f->ingesting || f->pending.len || f->part) { /* from what is durable on, nothing else */
-        pause_for(f, RETRY_MS);
-        return;
-    }
-    int rc = ps_refill_begin(f->s, f->tl);
-    f->refilling = !rc;
-    if (rc == CO_ERR_BUSY) {
-        pause_for(f, RETRY_MS);
-    } else if (rc) {
-        co_warn(MODULE, "%s", co_sentence());
-        retry_later(f);
-    } else {
-        for (uint32_t i = 0; i < f->s->reg.n_nodes; i++)
-            f->request[i] = 0;
-        uv_timer_stop(&f->timer);
-    }
-}
-
-/* A safekeeper does not keep what comes next. Another may; when none does, the archive has it. */
-static void on_truncated(struct feed *f)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < f->s->reg.n_nodes; i++)
-        n += usable(f, i);
-    if (f->refilling || f->pausing)
-        return;
-    if (++f->truncated < n) {
-        turn(f);
-        poll_source(f);
-        return;
-    }
-    f->truncated = 0;
-    begin_refill(f);
-}
-
-int ps_feed_refilled(struct ps_timeline *tl, struct co_span bytes, const struct ps_refilled *end)
-{
-    struct feed *f = tl ? tl->feed : NULL;
-    if (!f || !f->refilling || f->halted)
-        return -1;
-    if (f->pending.len >= PENDING_MAX)
-        return 0;
-    if (take_bytes(f, bytes.data, bytes.len)) {
-        start_over(f);
-        return -1;
-    }
-    f->received = end->lsn;
-    f->part = end->part;
-    f->part_total = end->part_total;
-    if (!f->ingesting)
-        submit(f);
-    return 1;
-}
-
-void ps_feed_refill_end(struct ps_server *s, struct ps_timeline *tl, int rc, const char *why,
-                        bool pruned)
-{
-    struct feed *f = tl ? tl->feed : NULL;
-    if (!f || !f->refilling)
-        return;
-    f->refilling = false;
-    if (!rc) {
-        co_info(MODULE, "the archive was read to its end");
-        poll_source(f);
-        return;
-    }
-    if (pruned && ps_repair_by_snapshot(s, tl))
-        return; /* and this feed is closed */
-    co_warn(MODULE, "the archive could not be read to its end, tried again code=%s: %s",
-            co_error_name(rc), why);
-    if (f->part)
-        start_over(f);
-    else
-        retry_later(f);
-}
-
 bool ps_feed_error(struct ps_server *s, uint32_t node, uint64_t request, int code)
 {
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
-        struct feed *f = tl->feed;
+        struct ps_feed *f = tl->feed;
         if (!f || !request || f->request[node] != request)
             continue;
         f->request[node] = 0;
@@ -580,10 +449,10 @@ bool ps_feed_error(struct ps_server *s, uint32_t node, uint64_t request, int cod
             ps_catalog_drive(s, tl);
         }
         if (node == f->source && code == CO_ERR_TRUNCATED && !f->halted && !f->closed) {
-            on_truncated(f);
+            ps_feed_truncated(f);
         } else if (node == f->source && !f->halted && !f->closed) {
-            turn(f);
-            pause_for(f, RETRY_MS);
+            ps_feed_turn(f);
+            ps_feed_pause(f, FEED_RETRY_MS);
         }
         return true;
     }
@@ -596,7 +465,7 @@ void ps_feed_open(struct ps_server *s, struct ps_timeline *tl)
 {
     if (tl->feed || s->closing || tl->rebuilding)
         return;
-    struct feed *f = calloc(1, sizeof *f);
+    struct ps_feed *f = calloc(1, sizeof *f);
     if (!f) {
         co_error(MODULE, "no memory to pull a timeline with");
         return;
@@ -610,19 +479,19 @@ void ps_feed_open(struct ps_server *s, struct ps_timeline *tl)
     f->timer.data = f->hedge.data = f;
     f->handles = 2;
     tl->feed = f;
-    poll_source(f);
+    ps_feed_poll(f);
 }
 
 static void on_closed(uv_handle_t *handle)
 {
-    struct feed *f = handle->data;
+    struct ps_feed *f = handle->data;
     f->handles--;
     free_feed(f);
 }
 
 void ps_feed_close(struct ps_timeline *tl)
 {
-    struct feed *f = tl->feed;
+    struct ps_feed *f = tl->feed;
     if (!f)
         return;
     tl->feed = NULL;
@@ -637,7 +506,7 @@ void ps_feed_news(struct ps_server *s, uint32_t node, struct ps_timeline *tl, ls
         return;
     tl->news = true;
     ps_feed_ensure(s, tl);
-    struct feed *f = tl->feed;
+    struct ps_feed *f = tl->feed;
     if (f && commit > f->commit[node])
         f->commit[node] = commit;
 }
@@ -645,80 +514,11 @@ void ps_feed_news(struct ps_server *s, uint32_t node, struct ps_timeline *tl, ls
 void ps_feeds_node(struct ps_server *s, uint32_t node, bool ready)
 {
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
-        struct feed *f = tl->feed;
+        struct ps_feed *f = tl->feed;
         if (!f)
             continue;
         if (!ready)
             f->request[node] = 0;
-        poll_source(f);
+        ps_feed_poll(f);
     }
-}
-
-uint64_t ps_feed_progress(const struct ps_timeline *tl)
-{
-    const struct feed *f = tl->feed;
-    return f ? f->progress : 0;
-}
-
-int ps_feed_check(const struct ps_timeline *tl)
-{
-    const struct feed *f = tl->feed;
-    return f && f->halted ? co_fail(CO_ERR_HALTED, "%s", f->why) : 0;
-}
-
-const char *ps_feed_source(const struct ps_timeline *tl, char text[320])
-{
-    const struct feed *f = tl->feed;
-    if (f && f->refilling)
-        snprintf(text, 320, "the archive");
-    else if (!f || !usable(f, f->source))
-        snprintf(text, 320, "no safekeeper is connected that has this timeline");
-    else
-        snprintf(text, 320, "safekeeper %u at %s:%u", f->s->nodes[f->source].id,
-                 f->s->nodes[f->source].host, f->s->nodes[f->source].port);
-    return text;
-}
-
-/* -- What is told of it ------------------------------------------------------------------------ */
-
-#define WORST 20u
-
-struct worst {
-    const struct ps_timeline *tl;
-    uint64_t lag;
-};
-
-/* Keeps it among the worst, in order. */
-static void rank(struct worst worst[WORST], unsigned *n, struct worst one)
-{
-    unsigned i = *n < WORST ? (*n)++ : WORST - 1;
-    if (i == WORST - 1 && worst[i].tl && worst[i].lag >= one.lag)
-        return;
-    for (; i > 0 && worst[i - 1].lag < one.lag; i--)
-        worst[i] = worst[i - 1];
-    worst[i] = one;
-}
-
-static void tell_lags(const struct worst worst[WORST], unsigned n)
-{
-    struct co_buf text = {0};
-    int rc = 0;
-    for (unsigned i = 0; i < n && !rc; i++) {
-        const struct ps_meta *m = &worst[i].tl->meta;
-        const char *const labels[][2] = {{"database", m->database_name}, {"branch", m->branch}};
-        rc = co_series_line(&text, &ps_m_lags, labels, 2, worst[i].lag);
-    }
-    co_series_set(&ps_m_lags, &text);
-}
-
-void ps_feeds_tick(struct ps_server *s)
-{
-    struct worst worst[WORST] = {{0}};
-    unsigned n = 0;
-    for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
-        if (tl->feed && ps_timeline_lives(tl))
-            rank(worst, &n, (struct worst){tl, ps_feed_lag(s, tl)});
-    co_metric_set(&ps_m_feeding, s->feeding_bytes);
-    co_metric_set(&ps_m_lag_bytes, n ? worst[0].lag : 0);
-    tell_lags(worst, n);
 }

@@ -146,7 +146,7 @@ struct ps_ask {
     uint64_t request;
     char db[CO_NAME_MAX_BYTES + 1], branch[CO_NAME_MAX_BYTES + 1];
     struct co_id database; /* CREATE: the caller's choice; DROP: what is being dropped; or zero */
-    uint64_t fresh; /* a follower's: answered once this round of listings is done (catalog_uv.c) */
+    uint64_t fresh; /* a follower's: answered once this round of listings is done (connect_uv.c) */
     uint64_t deadline_ms;
     uint32_t patience_ms; /* how long that was */
     struct ps_moment moment;
@@ -223,29 +223,19 @@ int ps_server_run(const struct ps_options *options);
 /* Stops serving because of co_sentence(); exit code 1. */
 void ps_server_fatal(struct ps_server *s);
 
-/* -- catalog_uv.c: safekeepers' registries ----------------------------------------------------- */
+/* -- catalog_uv.c: the timelines, as the registry decides ---------------------------------------
+ */
 CO_MUST_CHECK int ps_catalog_load(struct ps_server *s);
 CO_MUST_CHECK int ps_catalog_start(struct ps_server *s);
 /* How far the store is; in the loop's read transaction. */
 CO_MUST_CHECK int ps_catalog_load_progress(struct ps_server *s, struct ps_timeline *tl);
 void ps_catalog_tick(struct ps_server *s);
 void ps_catalog_close(struct ps_server *s);
-uint32_t ps_nodes_ready(const struct ps_server *s);
-bool ps_nodes_enough(const struct ps_server *s);
-extern uint32_t ps_list_wait_ms; /* a list waits no longer; tests set it */
-/* nodes_uv.c: slots of safekeepers follow what they tell of who they are (proto/nodes.h). */
-void ps_nodes_start(struct ps_server *s);
-void ps_nodes_ask(struct ps_node *node);
-CO_MUST_CHECK int ps_nodes_told(struct ps_node *node, const struct frame_header *frame,
-                                struct co_span message);
-void ps_node_connect(struct ps_node *node); /* catalog_uv.c */
-/* A follower hears of a change of the catalog when it asks the safekeepers (the owner asks again
- * when their list changes). A round of listings that begins now; and have a majority told what they
- * hold since that one began? */
-uint64_t ps_fresh_round(struct ps_server *s);
-bool ps_fresh(const struct ps_server *s, uint64_t round);
 /* Does what is due for a timeline: sends it to those that lack it, stores it. */
 void ps_catalog_drive(struct ps_server *s, struct ps_timeline *tl);
+void ps_catalog_drive_all(struct ps_server *s);
+/* What was hidden and is needed by nobody any more is dropped. */
+void ps_catalog_sweep(struct ps_server *s);
 /* Begins a creation: of this timeline (ids, names and origin are the caller's; state, version,
  * times and configuration are filled in), or of a new database. CO_ERR_AGAIN: not while a list of
  * safekeepers waits to be taken. */
@@ -253,6 +243,28 @@ CO_MUST_CHECK int ps_catalog_begin(struct ps_server *s, struct ps_meta *meta,
                                    struct ps_timeline **out);
 CO_MUST_CHECK int ps_catalog_create(struct ps_server *s, const char *db, const char *branch,
                                     const struct co_id *database, struct ps_timeline **out);
+
+/* -- connect_uv.c: connections to the safekeepers ------------------------------------------------
+ */
+void ps_node_connect(struct ps_node *node);
+/* Gives up who is silent, asks the others. */
+void ps_nodes_tick(struct ps_server *s);
+void ps_nodes_close(struct ps_server *s);
+uint32_t ps_nodes_ready(const struct ps_server *s);
+bool ps_nodes_enough(const struct ps_server *s);
+/* A follower hears of a change of the catalog when it asks the safekeepers (the owner asks again
+ * when their list changes). A round of listings that begins now; and have a majority told what they
+ * hold since that one began? */
+uint64_t ps_fresh_round(struct ps_server *s);
+bool ps_fresh(const struct ps_server *s, uint64_t round);
+
+/* -- nodes_uv.c: slots of safekeepers follow what they tell of who they are (proto/nodes.h) -------
+ */
+extern uint32_t ps_list_wait_ms; /* a list waits no longer; tests set it */
+void ps_nodes_start(struct ps_server *s);
+void ps_nodes_ask(struct ps_node *node);
+CO_MUST_CHECK int ps_nodes_told(struct ps_node *node, const struct frame_header *frame,
+                                struct co_span message);
 
 /* -- lineage_uv.c: branches and their ancestors -------------------------------------------------
  */
@@ -285,6 +297,19 @@ CO_MUST_CHECK int ps_feed_data(struct ps_server *s, uint32_t node, const struct 
 bool ps_feed_error(struct ps_server *s, uint32_t node, uint64_t request, int code);
 /* Somebody waits for more than there is. */
 void ps_feed_wanted(struct ps_server *s, struct ps_timeline *tl);
+
+/* -- puller_archive_uv.c: from the archive, to a feed --------------------------------------------
+ */
+/* What follows what the feed has, and how far it is with that. 1: taken; 0: later, when some of
+ * what it has was ingested (ps_refill_take); -1: it does not want it. tl may be NULL. */
+int ps_feed_refilled(struct ps_timeline *tl, struct co_span bytes, const struct ps_refilled *end);
+/* There is no more of it; rc and why: it could not be read to its end. `pruned`: the archive has
+ * not that part either, but a snapshot that stands for it. tl may be NULL. */
+void ps_feed_refill_end(struct ps_server *s, struct ps_timeline *tl, int rc, const char *why,
+                        bool pruned);
+
+/* -- puller_told_uv.c: what is told of the feeds -------------------------------------------------
+ */
 /* Grows while more of the timeline's log is ingested, also within a record. */
 uint64_t ps_feed_progress(const struct ps_timeline *tl);
 /* CO_ERR_HALTED with a sentence if the timeline is halted, else 0. */
@@ -295,14 +320,7 @@ lsn_t ps_feed_known(const struct ps_server *s, const struct ps_timeline *tl);
 uint64_t ps_feed_lag(const struct ps_server *s, const struct ps_timeline *tl);
 /* "safekeeper 2 at 127.0.0.1:6412", where the timeline is pulled from. */
 const char *ps_feed_source(const struct ps_timeline *tl, char text[320]);
-/* From the archive: what follows what the feed has, and how far it is with that. 1: taken; 0:
- * later, when some of what it has was ingested (ps_refill_take); -1: it does not want it. tl may be
- * NULL. */
-int ps_feed_refilled(struct ps_timeline *tl, struct co_span bytes, const struct ps_refilled *end);
-/* There is no more of it; rc and why: it could not be read to its end. `pruned`: the archive has
- * not that part either, but a snapshot that stands for it. tl may be NULL. */
-void ps_feed_refill_end(struct ps_server *s, struct ps_timeline *tl, int rc, const char *why,
-                        bool pruned);
+/* Metrics. */
 void ps_feeds_tick(struct ps_server *s);
 
 /* -- refill_uv.c: what the safekeepers keep no more, from the archive ---------------------------
@@ -314,7 +332,7 @@ CO_MUST_CHECK int ps_refill_begin(struct ps_server *s, const struct ps_timeline 
 void ps_refill_take(struct ps_server *s);
 void ps_refill_close(struct ps_server *s);
 
-/* -- serve_uv.c: sessions and names ------------------------------------------------------------ */
+/* -- serve_uv.c: sessions and asks ------------------------------------------------------------- */
 CO_MUST_CHECK int ps_serve_start(struct ps_server *s);
 void ps_serve_close(struct ps_server *s);
 /* How long a request about names waits; a variable for the tests. */
@@ -328,6 +346,14 @@ void ps_serve_ask(struct ps_session *session, const struct ps_ask *ask, uint32_t
  */
 CO_MUST_CHECK int ps_take_name(const char *what, const char *wire, const char *otherwise,
                                char out[CO_NAME_MAX_BYTES + 1]);
+/* Answers with the error; true. */
+bool ps_ask_refuse(const struct ps_ask *ask, int rc);
+
+/* -- database_uv.c: databases by their names -----------------------------------------------------
+ */
+/* OPEN, CREATE, DROP, LIST: true when it was answered. */
+bool ps_database_try(struct ps_server *s, struct ps_ask *ask);
+void ps_status_send(struct ps_session *session, uint64_t request);
 
 /* -- ask_uv.c: requests about moments and branches ----------------------------------------------
  */

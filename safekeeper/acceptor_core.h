@@ -1,6 +1,7 @@
-/* acceptor_core.h - the state of an acceptor, shared by acceptor.c (the rules), acceptor_log.c (the
- * records of an APPEND), acceptor_stage.c (its fragments), acceptor_base.c (where the log begins)
- * and acceptor_lease.c (lease and turns). Nobody else includes it. */
+/* acceptor_core.h - the state of an acceptor, shared by acceptor.c (the rules), acceptor_vote.c
+ * (who leads), acceptor_log.c (the records of an APPEND), acceptor_stage.c (its fragments),
+ * acceptor_base.c (where the log begins) and acceptor_lease.c (lease and turns). Nobody else
+ * includes it. */
 #ifndef CORALLITE_SAFEKEEPER_ACCEPTOR_CORE_H
 #define CORALLITE_SAFEKEEPER_ACCEPTOR_CORE_H
 
@@ -89,6 +90,10 @@ void sk_halt(struct sk_acceptor *sk, struct sk_actions *out, const char *reason)
 struct q_history sk_history(const struct sk_acceptor *sk);
 term_t sk_history_term(const struct sk_acceptor *sk);
 void sk_flushed(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out);
+/* Has doubt about our log ended? */
+void sk_settle_doubt(struct sk_acceptor *sk);
+/* The configuration in force. */
+const struct wal_config *sk_config(const struct sk_acceptor *sk);
 /* A CONFIG record that ends at `lsn` was appended. */
 void sk_configure(struct sk_acceptor *sk, const struct wal_config *config, lsn_t lsn);
 /* Everything that was appended becomes durable here and now. */
@@ -96,6 +101,14 @@ void sk_flush_now(struct sk_acceptor *sk, struct sk_actions *out);
 void sk_commit(struct sk_acceptor *sk, lsn_t lsn, struct sk_actions *out);
 void sk_send_ack(struct sk_acceptor *sk, sk_conn_t conn, const struct co_id *nonce,
                  uint64_t sent_us, struct sk_actions *out);
+
+/* acceptor_vote.c */
+
+/* S1: a VOTE. */
+void sk_on_vote(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out);
+/* S2: an ELECTED. CO_ERR_NOMEM: nothing was changed. */
+CO_MUST_CHECK int sk_on_elected(struct sk_acceptor *sk, const struct sk_event *ev,
+                                struct sk_actions *out);
 
 /* acceptor_base.c */
 
