@@ -101,7 +101,7 @@ struct cv_log_ops {
     void (*stats)(struct cv_log *log, struct cv_log_stats *out);
     /* A restore put another timeline in this one's place: it was told so by a safekeeper. Nothing
      * is led or committed any more; lead() and, where the end is open, position() answer
-     * CO_ERR_READONLY. */
+     * CO_ERR_READONLY. Of position() *out is then what a majority knows to be committed. */
     bool (*sealed)(struct cv_log *log);
     /* May be NULL. A thread that waits for `durable` or `received` and is the only one reads the
      * connections by itself, which saves waking it. attend: true if it shall; assist must follow,

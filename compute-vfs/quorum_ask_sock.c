@@ -15,6 +15,7 @@
 static void ask_begin(struct cv_quorum *q, struct cv_ask *ask)
 {
     ask->req = ++q->next_req;
+    ask->began_us = co_now_us();
     ask->done = false;
     ask->next = q->asks;
     q->asks = ask;
@@ -44,6 +45,23 @@ static bool lease_read(struct cv_quorum *q, lsn_t *out)
     return true;
 }
 
+/* So far the log of a sealed timeline is committed, as a majority tells in answers to what was
+ * asked since the call began; nobody settles what lies behind. false: they have not answered. */
+static bool sealed_position(const struct cv_quorum *q, uint64_t began_us, lsn_t *out)
+{
+    uint32_t node[CO_MEMBERS_MAX * 2], n = 0;
+
+    *out = 0;
+    for (uint32_t i = 0; i < q->n_links; i++) {
+        const struct cv_link *l = &q->link[i];
+        if (l->pos_round < began_us || n == sizeof node / sizeof *node)
+            continue;
+        node[n++] = l->sk.node;
+        *out = l->pos_commit > *out ? l->pos_commit : *out;
+    }
+    return q_is_quorum(&q->view.config, node, n);
+}
+
 /* Waits for the answer. The tail that a dead writer left open is settled by the core itself, with
  * an election, once no lease runs. */
 static int position_locked(struct cv_quorum *q, uint32_t timeout_ms, struct cv_ask *ask, lsn_t *out)
@@ -60,7 +78,8 @@ static int position_locked(struct cv_quorum *q, uint32_t timeout_ms, struct cv_a
             break;
         }
         rc = cv_quorum_sealed(q); /* a tail that is open stays open */
-        if (rc != 0)
+        if (rc != 0 && (sealed_position(q, ask->began_us, out) ||
+                        co_now_us() - ask->began_us > CV_SEAL_ASK_US))
             break;
         if (!cv_quorum_wait_slice(q, deadline_us)) {
             rc = !cv_quorum_has(q)

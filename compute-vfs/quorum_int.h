@@ -70,6 +70,10 @@ struct cv_link {
     /* A restore sealed the timeline (S14): it takes no records any more. Heartbeats it still
      * answers; the first that was sent after it said so tells how far its log goes for ever. */
     bool sealed, sealed_known;
+    /* Its newest answer where its log ends: to which round (a round's number is when it began), and
+     * how far that is committed. */
+    uint64_t pos_round;
+    lsn_t pos_commit;
     bool full; /* its disk: it takes no records until there is room */
     uint64_t sealed_at_us;
     lsn_t sealed_end;
@@ -80,10 +84,11 @@ struct cv_link {
 #define CV_FOLLOW_BYTES ((uint32_t)(256 * CO_KIB)) /* more than that is not followed */
 #define CV_FOLLOW_US    20000u   /* for records that did not come with the position */
 #define CV_SEAL_WAIT_US 2500000u /* for the heartbeats' answers */
+#define CV_SEAL_ASK_US  1000000u /* for what a majority tells of a sealed timeline */
 
 /* A call that waits for the core's answer; on the caller's stack. */
 struct cv_ask {
-    uint64_t req;
+    uint64_t req, began_us;
     bool done;
     lsn_t lsn;
     enum pr_verdict verdict;

@@ -304,6 +304,10 @@ static int on_frame(struct cv_quorum *q, struct cv_link *l, const struct frame_h
         l->sealed_known = true;
         l->sealed_end = msg.write_lsn;
     }
+    if (msg.type == FRAME_POS && !msg.suspect_lsn && msg.read_id >= l->pos_round) {
+        l->pos_round = msg.read_id;
+        l->pos_commit = msg.commit_lsn;
+    }
     struct pr_event event = {.kind = PR_EV_MSG, .node = l->sk.node, .msg = &msg};
     return cv_quorum_step(q, &event);
 }

@@ -161,13 +161,14 @@ static int catch_up(struct cv_database *db, lsn_t position, uint32_t timeout_ms)
     return cv_database_close_gap(db, position, timeout_ms);
 }
 
-/* A sealed timeline (S14) ends where the pageserver says: nobody settles its tail any more. */
+/* A sealed timeline (S14) ends where the pageserver says, or the safekeepers (*out), if that is
+ * further: nobody settles its tail any more. */
 static int sealed_end(struct cv_database *db, uint32_t timeout_ms, lsn_t *out)
 {
     struct cv_changes ch = {0};
     int rc = db->pages->ops->changes(db->pages, &db->timeline.timeline, 0, 0, timeout_ms, &ch);
 
-    *out = ch.upto;
+    *out = ch.upto > *out ? ch.upto : *out;
     co_buf_free(&ch.list);
     return rc;
 }
@@ -221,7 +222,7 @@ static int learn(struct cv_database *db, bool tip, uint32_t timeout_ms)
 {
     uint64_t asked_us = co_now_us();
     bool enough;
-    lsn_t position;
+    lsn_t position = 0;
     int rc = db->timeline.sealed ? kept_end(db, timeout_ms, &position) : CO_ERR_NOT_FOUND;
 
     if (rc == CO_ERR_NOT_FOUND)

@@ -549,6 +549,36 @@ Test(quorum_sock, a_sealed_timeline_is_not_led)
     cr_assert(rc == 0 || rc == CO_ERR_READONLY, "%d %s", rc, co_sentence());
 }
 
+Test(quorum_sock, a_sealed_timeline_ends_where_a_majority_says)
+{
+    /* S14: two records, and one safekeeper alone was told that the first is committed. A read of
+     * what was put aside may not be older than that. */
+    lsn_t lsn = 0;
+
+    cr_assert_eq(lead(&a, 3000), 0);
+    append(&a);
+    lsn_t first = a.tip;
+    append(&a);
+    cr_assert(is_durable(&a, 5000));
+    a.log->ops->release(a.log);
+    seal();
+    side_open(&b);
+    cr_assert_eq(lead(&b, 8000), CO_ERR_READONLY);
+    for (unsigned i = 0; i < 3; i++) {
+        pthread_mutex_lock(&fc.sk[i].server.lock);
+        fc.sk[i].commit_lsn = i == 1 ? first : LSN_FIRST;
+        pthread_mutex_unlock(&fc.sk[i].server.lock);
+    }
+    /* Safekeeper 1 answers, or a majority without it does: ask until it is among them. */
+    for (unsigned i = 0; i < 40 && lsn != first; i++) {
+        uint64_t begin = co_now_us();
+        cr_assert_eq(b.log->ops->position(b.log, 3000, &lsn), CO_ERR_READONLY);
+        cr_assert_lt(co_now_us() - begin, 900000u * slower(), "a majority has answered");
+        cr_assert(lsn == first || lsn == LSN_FIRST, "%llx", (unsigned long long)lsn);
+    }
+    cr_assert_eq(lsn, first);
+}
+
 Test(quorum_sock, a_record_that_came_after_the_seal_is_surely_lost)
 {
     /* S14: not "unknown", and what was kept before it stays kept */
