@@ -84,12 +84,15 @@ static void rewrite(struct cv_conn *c, const struct cv_snapshot *s)
 
 /* SQLite has read from a state that may be lost, its schema too, and knows that by its number, the
  * schema cookie. Somebody else's change may have given another schema the same number since: so it
- * is shown another one, and reads the schema anew. */
+ * is shown another one, and reads the schema anew. Of an empty database SQLite reads no page 1 but
+ * makes one. */
 static void mark_schema(struct cv_conn *c)
 {
     bool lost = !c->header_valid || c->header.epoch != c->handle.pin.epoch;
 
-    if (lost && c->header.lsn != LSN_NONE)
+    if (c->handle.pin.db_pages == 0)
+        c->schema_mark = 0;
+    else if (lost && c->header.lsn != LSN_NONE)
         c->schema_mark++;
 }
 

@@ -64,6 +64,15 @@ sqlite3 *client_handle(struct conn *c, const char *branch, lsn_t at, int *rc)
     return db;
 }
 
+/* A restore of the name is under way: whose it is meanwhile is not known. */
+static bool name_moves(const char *branch)
+{
+    for (uint32_t i = 0; i < n_timelines; i++)
+        if (timelines[i].moving && strcmp(timelines[i].branch, branch) == 0)
+            return true;
+    return false;
+}
+
 /* The codes that the VFS may answer under faults. Everything else is a finding. */
 void client_check_code(struct conn *c, int rc, const char *what)
 {
@@ -77,7 +86,7 @@ void client_check_code(struct conn *c, int rc, const char *what)
                            twice */
         return;
     case SQLITE_READONLY: /* S14: a restore has put the timeline aside */
-        if (c->timeline && (c->timeline->moving || c->timeline->sealed)) {
+        if (c->timeline && (c->timeline->sealed || name_moves(c->timeline->branch))) {
             probe(P_RESTORE_WRITER);
             return;
         }

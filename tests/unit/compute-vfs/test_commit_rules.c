@@ -446,3 +446,26 @@ Test(commit, the_schema_of_a_lost_commit_is_forgotten)
     sql_close(a);
     sql_close(b);
 }
+
+Test(commit, a_database_that_is_made_again_has_no_mark)
+{
+    sqlite3 *a = sql_open("db"), *b;
+
+    sql_do(a, "pragma synchronous = off");
+    for (int i = 0; i < 3; i++) {
+        mem.freeze = true;
+        sql_do(a, "create table t(v)");
+        mem_lose_term("db", 0);
+        mem.freeze = false;
+        cr_assert_eq(sql_int(a, "select count(*) from sqlite_schema"), 0);
+    }
+    sql_do(a, "pragma synchronous = full");
+    sql_do(a, "create table t(v)");
+    sql_do(a, "insert into t values(1)");
+    b = sql_open_other("db");
+    cr_assert_eq(sql_int(b, "pragma schema_version"), 1);
+    cr_assert_eq(sql_int(a, "pragma schema_version"), 1);
+    cr_assert_eq(sql_int(b, "select count(*) from t"), 1);
+    sql_close(a);
+    sql_close(b);
+}
