@@ -365,6 +365,8 @@ static int tell_donor(struct fill *f)
     int rc = fill(f, &state);
     if (!rc && state != MEMBER_DONE)
         rc = busy(f, "the safekeeper that has all of it did not take in how far that is committed");
+    if (rc)
+        give_up(f->donor->of);
     f->to = to;
     f->flush = 0;
     return rc;

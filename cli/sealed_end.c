@@ -59,40 +59,35 @@ int sealed_end(const struct sealed_log *l, lsn_t *end, uint32_t *holder)
     return 0;
 }
 
-static bool told(const struct sealed_log *l, uint32_t node)
+/* Members who have not told may have anything. */
+static void add_silent(const struct sealed_log *l, const struct wal_member *member,
+                       uint32_t n_members, uint32_t *node, uint32_t *n)
 {
-    for (uint32_t k = 0; k < l->n; k++)
-        if (l->copy[k].node == node)
-            return true;
-    return false;
-}
-
-static bool most_of(const struct wal_member *group, uint32_t n_group, const uint32_t *node,
-                    uint32_t n, const struct sealed_log *l)
-{
-    uint32_t may = 0;
-
-    for (uint32_t g = 0; g < n_group; g++) {
-        bool has = !told(l, group[g].node_id);
-        for (uint32_t k = 0; k < n && !has; k++)
-            has = node[k] == group[g].node_id;
-        may += has;
+    for (uint32_t m = 0; m < n_members; m++) {
+        bool told = false;
+        for (uint32_t k = 0; k < l->n; k++)
+            told |= l->copy[k].node == member[m].node_id;
+        if (!told)
+            node[(*n)++] = member[m].node_id;
     }
-    return 2 * may > n_group;
 }
 
 /* A majority of either group: when it was written the log may have had one of them alone. */
 int sealed_is_open(const struct sealed_log *l, uint32_t i, lsn_t end, bool *open)
 {
-    const struct wal_config *c = l->config;
-    uint32_t node[NODES_MAX], n;
+    struct wal_config before = *l->config, after;
+    uint32_t may[NODES_MAX + 2 * CO_MEMBERS_MAX], n;
 
     *open = false;
     if (l->copy[i].flush <= end)
         return 0;
-    int rc = holders(l, i, end + 1, node, &n);
-    if (!rc)
-        *open = most_of(c->members, c->n, node, n, l) ||
-                (c->n_new > 0 && most_of(c->new_members, c->n_new, node, n, l));
-    return rc;
+    int rc = holders(l, i, end + 1, may, &n);
+    if (rc)
+        return rc;
+    add_silent(l, l->config->members, l->config->n, may, &n);
+    add_silent(l, l->config->new_members, l->config->n_new, may, &n);
+    before.n_new = 0;
+    q_config_end(l->config, &after);
+    *open = q_is_quorum(&before, may, n) || q_is_quorum(&after, may, n);
+    return 0;
 }
