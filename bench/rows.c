@@ -13,8 +13,8 @@
  *   query    --sql, which answers one number, --times (1) over, each on a new connection; the time
  *            has the opening in it; and the memory of the process before it closes the last
  *   fill     makes --rows rows of --bytes bytes (100), half of them random, 10,000 a transaction
- *   count    how many rows there are with an id above --after (0), and their sum; with --check 1
- * what integrity_check says
+ *   count    how many rows have an id above --after (0), and their sum; with --check 1 what
+ *            integrity_check says
  *
  * The sum of what the operations return is the sum of k that the table has grown by (insert, batch,
  * blob), how much larger it has become (update), or the number of rows found (read).

@@ -191,10 +191,10 @@ def main():
         lib_cluster.kill_all()
         place.close()
     report = table.Report(here, bench.size, given, work, left_out, goals, results, bench.absent,
-                          {n: c.title for n, c in peers.ALL.items()}, took, groups.CURVES)
+                          {n: c.title for n, c in peers.ALL.items()}, took)
     os.makedirs(out, exist_ok=True)
     for name, text in (("bench.txt", report.text()), ("bench.json", report.json()),
-                       ("bench.svg", chart.svg(report))):
+                       ("bench.svg", chart.svg(report, groups.CURVES))):
         with open(os.path.join(out, name), "w") as f:
             f.write(text)
     print(report.text())

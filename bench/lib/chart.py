@@ -9,7 +9,7 @@ COLOURS = {"floor": "#9a9a9a", "local": "#5b8def", "corallite": "#e4572e", "post
 LEFT, BAR, WIDTH, LINE = 440, 400, 1060, 16
 
 
-def svg(report):
+def svg(report, curves):
     parts, y = [], 24
     parts.append(text(10, y, "Rates (a second), longest bar = the best of the workload", 14, True))
     y += 24
@@ -25,7 +25,7 @@ def svg(report):
             parts.append(text(LEFT + rate / top * BAR + 6, y, f"{system} {number(rate)}", 11))
             y += LINE
         y += 8
-    y = growth(report, parts, y + 16)
+    y = growth(report.results, curves, parts, y + 16)
     y += 16
     parts.append(text(10, y, "Goals: the line is the bound; the bar is how much of it is reached "
                       "(right of the line: met)", 14, True))
@@ -49,11 +49,10 @@ def svg(report):
             + "\n".join(parts) + "</svg>\n")
 
 
-def growth(report, parts, y):
+def growth(results, curves, parts, y):
     """A curve a measure over sizes, and a point for what is not a size; what was not measured is left out. Answers where
     it ends."""
-    curves = [(measure, [(label, value(report.results)) for label, value in points])
-              for measure, points in report.curves.items()]
+    curves = [(measure, [(label, value(results)) for label, value in points]) for measure, points in curves.items()]
     curves = [(measure, [p for p in points if p[1]]) for measure, points in curves]
     curves = [(measure, points) for measure, points in curves if len(points) > 1]
     if not curves:

@@ -29,10 +29,10 @@ def columns(rows, left):
 
 
 class Report:
-    def __init__(self, machine, size, given, work, left_out, goals, results, absent, titles, took_s, curves):
+    def __init__(self, machine, size, given, work, left_out, goals, results, absent, titles, took_s):
         self.machine, self.size, self.rounds = machine, size, given.rounds
         self.work = sorted(work, key=lambda w: w.row)
-        self.results, self.absent, self.titles, self.curves = results, absent, titles, curves
+        self.results, self.absent, self.titles = results, absent, titles
         self.took_s, self.when = took_s, time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
         rows = {w.row for w in work}
         self.goals = sorted((g for g in goals if g.row in rows), key=lambda g: g.row)
