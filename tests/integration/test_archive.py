@@ -216,27 +216,40 @@ def pageserver_lost(t):
               c.last_words(PAGESERVER))
 
 
+class Writer:
+    """Commits rows of several sizes into a table of its own until its end; no commit may fail."""
+
+    def __init__(self, c, table, rng, pause_s=0.01):
+        c.shell(f"CREATE TABLE {table}(x, y)")
+        self.c, self.table, self.pause_s = c, table, pause_s
+        self.sizes = random.Random(rng.random())
+        self.rows, self.failed, self.stop = 0, [], threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        con = self.c.connect(timeout=30)
+        while not self.stop.is_set():
+            try:
+                con.execute(f"INSERT INTO {self.table} VALUES (?, randomblob(?))", (self.rows, self.sizes.choice((100, 3000, 30000))))
+                self.rows += 1
+            except Exception as e:  # noqa: B902 - whatever it is, no commit may fail
+                self.failed.append(e)
+                return
+            self.stop.wait(self.pause_s)
+        con.close()
+
+    def end(self):
+        self.stop.set()
+        self.thread.join()
+        check(not self.failed, f"a commit failed: {self.failed}")
+
+
 @test("the pageserver is killed again and again while it archives; the archive has every commit that it says, and chains", 90)
 def killed_while_archiving(t):
     rng = random.Random(t.dir)
     with Archived(t.dir + "/c", t.dir + "/archive") as c:
-        c.shell("CREATE TABLE t(x, y)")
-        stop, failed, rows = threading.Event(), [], [0]
-
-        def write():
-            con = c.connect(timeout=30)
-            while not stop.is_set():
-                try:
-                    con.execute("INSERT INTO t VALUES (?, randomblob(?))", (rows[0], sizes.choice((100, 3000, 30000))))
-                    rows[0] += 1
-                except Exception as e:  # noqa: B902 - whatever it is, no commit may fail
-                    failed.append(e)
-                    return
-                stop.wait(0.01)
-            con.close()
-        sizes = random.Random(rng.random())
-        writer = threading.Thread(target=write)
-        writer.start()
+        writer = Writer(c, "t", rng)
         kills = 8 if t.slow() else 3
         for _ in range(kills):
             time.sleep(rng.choice((0.1, 0.6, 1.1, 1.6)) * rng.uniform(0.8, 1.2))
@@ -245,18 +258,16 @@ def killed_while_archiving(t):
             checked = c.corallite("archive", "check", c.url, ok=False)
             check(checked.returncode == 0 or "no manifest" in checked.stderr or "nothing of any" in checked.stderr,
                   checked.stderr)
-        stop.set()
-        writer.join()
-        check(not failed, f"a commit failed while the pageserver was killed: {failed}")
+        writer.end()
         c.archived()
         before = moments(c)
         n = len(c.logs())
         c.lose_everything()
     with c.come_back(t.dir + "/d") as c:
         c.start_everything()
-        check(c.shell("SELECT count(*) FROM t").stdout.strip() == str(rows[0]), "rows are missing")
+        check(c.shell("SELECT count(*) FROM t").stdout.strip() == str(writer.rows), "rows are missing")
         same(before, c, "after the kills")
-    t.note(f"{kills} kills, {rows[0]} commits, {n} objects of log")
+    t.note(f"{kills} kills, {writer.rows} commits, {n} objects of log")
 
 
 @test("what is damaged, cut, missing or not of this log in an archive is refused by its name, by the restore and by the "

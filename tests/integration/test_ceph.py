@@ -10,7 +10,7 @@ import time
 from lib import ceph
 from lib.cluster import BIN, PAGESERVER, check, until
 from lib.registry import test
-from test_archive import Archived, fill, moments, one_is_deposed, same
+from test_archive import Archived, Writer, fill, moments, one_is_deposed, same
 from test_archive_s3 import out_and_back, pruned_and_lost
 
 
@@ -91,22 +91,7 @@ def ceph_in_trouble(t):
     bucket = store(t)
     with Archived(t.dir + "/c", bucket) as c:
         fill(c)
-        c.shell("CREATE TABLE w(x, y)")
-        stop, failed, rows = threading.Event(), [], [0]
-
-        def write():
-            con = c.connect(timeout=30)
-            while not stop.is_set():
-                try:
-                    con.execute("INSERT INTO w VALUES (?, randomblob(?))", (rows[0], rng.choice((100, 3000, 30000))))
-                    rows[0] += 1
-                except Exception as e:  # noqa: B902 - whatever it is, no commit may fail
-                    failed.append(e)
-                    return
-                stop.wait(0.02)
-            con.close()
-        writer = threading.Thread(target=write)
-        writer.start()
+        writer = Writer(c, "w", rng, pause_s=0.02)
         kills = 25 if t.slow() else 10
         for n in range(kills):
             time.sleep(rng.uniform(0.1, 1.5))
@@ -119,18 +104,16 @@ def ceph_in_trouble(t):
                 bucket.stand_still(14)
         bucket.misbehave()
         time.sleep(1)
-        stop.set()
-        writer.join()
-        check(not failed, f"a commit failed: {failed}")
+        writer.end()
         c.archived(60)
         c.corallite("archive", "check", c.url)
         before = moments(c)
         c.lose_everything()
     with c.come_back(t.dir + "/d") as c:
         c.start_everything()
-        check(c.shell("SELECT count(*) FROM w").stdout.strip() == str(rows[0]), "rows are missing")
+        check(c.shell("SELECT count(*) FROM w").stdout.strip() == str(writer.rows), "rows are missing")
         same(before, c, "every disk lost")
-    t.note(f"{kills} kills of the gateway, {rows[0]} commits, {len(before)} moments, {len(bucket.objects())} objects")
+    t.note(f"{kills} kills of the gateway, {writer.rows} commits, {len(before)} moments, {len(bucket.objects())} objects")
 
 
 @test("a bucket's quota that is reached and a user who is suspended hold no commit up; the status says so, and archiving goes on by itself", 120)

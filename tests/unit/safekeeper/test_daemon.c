@@ -21,6 +21,15 @@ static const struct q_history history_1 = {.n = 1, .e = term_1};
 #define DROPPED CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED
 #define SEALED  CORALLITE__TIMELINE_STATE__TIMELINE_SEALED
 
+/* A new safekeeper with one timeline, led by us in term 1. */
+static void start_and_lead(struct sk_process *p, struct sk_talk *t)
+{
+    daemon_start(p, fresh);
+    talk_open(t, p);
+    cr_assert_eq(talk_put(t, 1, ACTIVE), 0);
+    talk_lead(t, 1, &history_1, LSN_FIRST);
+}
+
 /* Appends n records of term 1, waits until all are acknowledged, then says they are committed. */
 static void write_records(struct sk_talk *t, struct tip *tip, int n, struct co_buf *all)
 {
@@ -114,10 +123,7 @@ Test(daemon, clean_stop_without_a_lease_leaves_the_mark)
     struct q_msg m;
     struct tip tip = tip_first();
     AUTO_BUF all = {0};
-    daemon_start(&p, fresh);
-    talk_open(&t, &p);
-    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
-    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    start_and_lead(&p, &t);
     write_records(&t, &tip, 3, &all);
     talk_send(&t, &(struct q_msg){.type = FRAME_RELEASE, .term = 1, .nonce = talk_nonce});
     talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
@@ -188,10 +194,7 @@ Test(daemon, truncation_by_a_new_leader_is_carried_out)
     struct q_msg m;
     struct tip tip = tip_first(), keep;
     AUTO_BUF all = {0}, lost = {0}, fresh_record = {0}, none = {0};
-    daemon_start(&p, fresh);
-    talk_open(&t, &p);
-    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
-    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    start_and_lead(&p, &t);
     write_records(&t, &tip, 3, &all);
     keep = tip;
     make_record(&tip, 3, &lost);
@@ -233,10 +236,7 @@ Test(daemon, donor_serves_fetch_from_its_files)
     struct q_msg m;
     struct tip tip = tip_first();
     AUTO_BUF all = {0};
-    daemon_start(&p, fresh);
-    talk_open(&t, &p);
-    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
-    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    start_and_lead(&p, &t);
     write_records(&t, &tip, 600, &all);
     cr_assert_gt(all.len, 2 * CO_MIB);
     for (lsn_t at = LSN_FIRST; at < tip.lsn;) {
@@ -314,10 +314,7 @@ Test(daemon, sealed_timeline_is_read_and_told_how_far_it_is_committed_but_not_wr
     AUTO_BUF one = {0};
     AUTO_BUF none = {0};
     AUTO_BUF got = {0};
-    daemon_start(&p, fresh);
-    talk_open(&t, &p);
-    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
-    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    start_and_lead(&p, &t);
     write_records(&t, &tip, 3, &all);
     lsn_t before = tip.lsn;
     make_record(&tip, 1, &one);
@@ -366,10 +363,7 @@ Test(daemon, a_record_that_is_refused_tells_how_far_a_sealed_timeline_is_committ
     AUTO_BUF all = {0};
     AUTO_BUF one = {0};
     AUTO_BUF got = {0};
-    daemon_start(&p, fresh);
-    talk_open(&t, &p);
-    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
-    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    start_and_lead(&p, &t);
     make_record(&tip, 1, &all);
     talk_append(&t, 1, LSN_FIRST, LSN_FIRST, &all);
     do
@@ -502,10 +496,7 @@ static void one_timeline_then_stop(lsn_t *second)
     struct sk_talk t;
     struct tip tip = tip_first();
     AUTO_BUF all = {0};
-    daemon_start(&p, fresh);
-    talk_open(&t, &p);
-    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
-    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    start_and_lead(&p, &t);
     write_records(&t, &tip, 1, &all);
     *second = tip.lsn;
     write_records(&t, &tip, 4, &all);
@@ -601,10 +592,7 @@ Test(daemon, failed_write_ends_the_service_and_nothing_is_acknowledged)
     struct tip tip = tip_first();
     AUTO_BUF all = {0}, one = {0};
     char segment[SK_PATH_MAX], aside[SK_PATH_MAX];
-    daemon_start(&p, fresh);
-    talk_open(&t, &p);
-    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
-    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    start_and_lead(&p, &t);
     write_records(&t, &tip, 3, &all);
     usleep(800000); /* idle work is done, descriptors are closed */
     daemon_timeline_path(segment, "/log/0000000000000000.seg");
@@ -656,10 +644,7 @@ Test(daemon, rubbish_on_the_socket_neither_kills_nor_hangs)
     struct q_msg m;
     struct tip tip = tip_first();
     AUTO_BUF all = {0};
-    daemon_start(&p, fresh);
-    talk_open(&t, &p);
-    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
-    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    start_and_lead(&p, &t);
     write_records(&t, &tip, 3, &all);
     for (int i = 0; i < 60; i++) {
         struct sk_talk bad;
@@ -704,10 +689,7 @@ Test(daemon, appends_that_arrive_during_a_sync_share_the_next_one)
     struct tip tip = tip_first();
     AUTO_BUF all = {0}, body = {0};
     struct frame_header frame;
-    daemon_start(&p, fresh);
-    talk_open(&t, &p);
-    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
-    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    start_and_lead(&p, &t);
     write_records(&t, &tip, 500, &all);
     talk_close(&t);
     talk_open(&t, &p);
@@ -767,10 +749,7 @@ Test(daemon, contradiction_halts_the_timeline_and_is_remembered)
     struct q_msg m;
     struct tip tip = tip_first();
     AUTO_BUF all = {0};
-    daemon_start(&p, fresh);
-    talk_open(&t, &p);
-    cr_assert_eq(talk_put(&t, 1, ACTIVE), 0);
-    talk_lead(&t, 1, &history_1, LSN_FIRST);
+    start_and_lead(&p, &t);
     write_records(&t, &tip, 4, &all);
     struct q_term terms[] = {{2, LSN_FIRST}};
     talk_send(&t, &(struct q_msg){.type = FRAME_VOTE, .term = 2, .nonce = talk_nonce});
