@@ -429,9 +429,13 @@ int __wrap_sk_step(struct sk_acceptor *sk, const struct sk_event *event, struct 
     const struct stand s = {v.flush_lsn, v.commit_lsn, v.suspect_lsn, v.term, v.last_log_term};
     bool more = !v.halted && event->kind == SK_EV_MSG && denies(&event->msg->known, host, &s);
     int rc = __real_sk_step(sk, event, out);
-    if (rc || !more)
+    if (rc)
         return rc;
     sk_view(sk, event->now_us, &v);
+    if (event->kind == SK_EV_MSG)
+        sealed_step(host, &event->msg->timeline, &v);
+    if (!more)
+        return 0;
     if (!a.fell[host])
         violation("safekeeper %u is told that it said more than it ever had", host);
     if (!v.regressed)

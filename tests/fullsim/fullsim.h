@@ -374,6 +374,10 @@ bool atlas_settled(void); /* whoever is to be replaced was */
 void atlas_replaced(uint32_t host);
 void atlas_end(void); /* what each safekeeper says of the others fits them */
 
+/* sealed.c: a safekeeper stands there now */
+struct sk_view;
+void sealed_step(uint32_t host, const struct co_id *timeline, const struct sk_view *v);
+
 /* client.c */
 void clients_start(void);
 bool clients_done(void);

@@ -368,6 +368,16 @@ static void extend(struct timeline *t, const struct wal_digest *digest, lsn_t ls
         note_gold(t, chain[--n]);
 }
 
+struct record *record_of(const struct wal_digest *digest)
+{
+    return find(digest);
+}
+
+void record_committed(struct timeline *t, const struct record *r)
+{
+    extend(t, &r->h.digest, r->h.end_lsn);
+}
+
 /* ---- proposers ---------------------------------------------------------------------------------
  */
 

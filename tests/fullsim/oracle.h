@@ -79,6 +79,9 @@ struct timeline *timeline_make(const struct co_id *id, const char *branch, struc
 /* A compute opens this timeline: maybe a restore made it whose answer is still on its way, and the
  * name was moved between that compute's question and its answer (work_restore.c). */
 void work_restore_seen(const struct co_id *id);
+struct record *record_of(const struct wal_digest *digest); /* NULL: nobody wrote it */
+/* That one, and all before it. */
+void record_committed(struct timeline *t, const struct record *r);
 /* The transaction at or below lsn; NULL: the database was empty. */
 struct record *gold_at(struct timeline *t, lsn_t lsn);
 const uint8_t *page_at(struct timeline *t, pgno_t pgno, lsn_t lsn);

@@ -1,0 +1,71 @@
+/*
+ * sealed.c - a log that a restore sealed with an open end. No leader says any more what of it is
+ * committed: the operator's tools do, by what a majority of the copies has alike (decision 53), and
+ * a safekeeper learns it as the commit LSN of a record that it has or refuses. Each such word is
+ * held against the copies as they were seen at each safekeeper's last step.
+ */
+#include "safekeeper/acceptor.h"
+#include "tests/fullsim/fullsim.h"
+#include "tests/fullsim/oracle.h"
+
+static struct copy {
+    struct co_id timeline;
+    lsn_t flush;
+    struct wal_digest written; /* the end of what is written, flushed or not */
+    bool seen;
+} copies[MAX_KEEPERS + 1][MAX_TIMELINES];
+
+static struct copy *copy_of(uint32_t host, const struct co_id *timeline)
+{
+    for (uint32_t i = 0; i < MAX_TIMELINES; i++) {
+        struct copy *c = &copies[host][i];
+        if (!c->seen || co_id_eq(&c->timeline, timeline))
+            return c;
+    }
+    return NULL;
+}
+
+/* The record of this log that ends at `lsn`, going back from `end`. */
+static struct record *back_to(const struct wal_digest *end, lsn_t lsn)
+{
+    struct record *r = record_of(end);
+    while (r && r->h.end_lsn > lsn)
+        r = record_of(&r->h.prev_digest);
+    return r && r->h.end_lsn == lsn ? r : NULL;
+}
+
+/* The last record up to `commit` that a majority has; NULL: none behind what is known. */
+static struct record *agreed(const struct timeline *t, lsn_t commit)
+{
+    for (uint32_t host = 1; host <= MAX_KEEPERS; host++) {
+        struct copy *mine = copy_of(host, &t->id);
+        if (!mine || !mine->seen || mine->flush < commit)
+            continue;
+        struct record *r = back_to(&mine->written, commit);
+        uint32_t have = 0;
+        for (uint32_t other = 1; r && other <= MAX_KEEPERS; other++) {
+            struct copy *c = copy_of(other, &t->id);
+            have += c && c->seen && c->flush >= commit && back_to(&c->written, commit) == r;
+        }
+        if (have > N_KEEPERS / 2)
+            return r;
+    }
+    return NULL;
+}
+
+void sealed_step(uint32_t host, const struct co_id *timeline, const struct sk_view *v)
+{
+    struct timeline *t = timeline_of(timeline);
+    struct copy *c = copy_of(host, timeline);
+    if (!c)
+        return;
+    *c = (struct copy){*timeline, v->flush_lsn, v->digest, true};
+    if (!t || !t->sealed || v->commit_lsn <= t->end)
+        return;
+    struct record *r = agreed(t, v->commit_lsn);
+    if (!r)
+        violation("safekeeper %u holds %s for committed to %llx, and no majority has that", host,
+                  t->branch, (unsigned long long)v->commit_lsn);
+    trace("settled %s at %llx", t->branch, (unsigned long long)v->commit_lsn);
+    record_committed(t, r);
+}
