@@ -346,6 +346,12 @@ void atlas_look(void)
     }
 }
 
+/* It takes no part in anything any more. */
+static bool is_out(uint32_t host)
+{
+    return daemon_lives(host - 1)->regressed[0] != 0;
+}
+
 /* It says that it takes no part, in one timeline or at all. */
 static bool says_so(uint32_t host)
 {
@@ -355,7 +361,7 @@ static bool says_so(uint32_t host)
     for (uint32_t i = 0; s && i < s->n_open; i++)
         if (sk_timeline_state(s->open[i].t) == SK_HALTED)
             return true;
-    if (!s || !daemon_lives(host - 1)->regressed[0])
+    if (!s || !is_out(host))
         return false;
     trace("safekeeper %u: %s", host, daemon_lives(host - 1)->regressed);
     probe(P_REGRESSED);
@@ -475,6 +481,6 @@ void atlas_end(void)
 {
     for (uint32_t host = 1; host <= daemon_keepers(); host++)
         for (uint32_t by = 1; by <= daemon_keepers(); by++)
-            if (by != host && member_is(host) && daemon_server(by - 1))
+            if (by != host && member_is(host) && !is_out(host) && daemon_server(by - 1))
                 check_known(host, daemon_server(by - 1));
 }
