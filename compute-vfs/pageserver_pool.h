@@ -55,9 +55,11 @@ struct cv_question {
     const ProtobufCMessageDescriptor *answer_type;
     uint32_t *deadline_ms; /* field of the message: what is left, set before each try; or NULL */
     bool slow;             /* it may take its time, whoever else could be asked */
-    /* A pageserver that is behind, and gets on: what it said of that last. */
-    bool lagged;
-    uint64_t progress;
+    /* A pageserver that is behind, and gets on: what each said of that last. */
+    struct cv_lag {
+        bool told;
+        uint64_t progress;
+    } lag[CV_SERVERS_MAX];
     /* result */
     struct frame_header frame;
     struct co_buf body; /* freed by cv_question_release */
@@ -72,6 +74,8 @@ CO_MUST_CHECK int cv_pageserver_ask(struct cv_pageserver *ps, struct cv_question
 /* Of cv_pages_ops: pageserver_moments_sock.c. */
 int cv_pageserver_resolve(struct cv_pages *p, const char *db, const char *branch, const char *at,
                           uint32_t timeout_ms, struct cv_moment *out);
+int cv_pageserver_holder(struct cv_pages *p, const char *db, const char *branch, lsn_t lsn,
+                         uint32_t timeout_ms, struct co_id *timeline, struct co_id *holder);
 int cv_pageserver_log(struct cv_pages *p, const char *db, const char *branch, const char *at,
                       lsn_t before_lsn, uint32_t limit, uint32_t timeout_ms, struct cv_logged *out,
                       uint32_t *n, bool *more);

@@ -146,13 +146,12 @@ static int read_reply(struct cv_pageserver *ps, struct cv_question *ask)
 }
 
 /* It is behind: has it got on since it said so last? A large transaction takes it a while. */
-static bool note_lag(struct cv_question *ask, const Corallite__Error *error)
+static bool note_lag(struct cv_lag *lag, const Corallite__Error *error)
 {
     if (error == NULL || !error->has_progress)
         return false;
-    bool more = ask->lagged && error->progress != ask->progress;
-    ask->lagged = true;
-    ask->progress = error->progress;
+    bool more = lag->told && error->progress != lag->progress;
+    *lag = (struct cv_lag){true, error->progress};
     return more;
 }
 
@@ -175,7 +174,7 @@ static int ask_once(struct cv_pageserver *ps, struct cv_endpoint *at, struct cv_
     Corallite__Error *error = NULL;
     rc = psock_call(s, ask->type, ask->message, co_span_of(NULL, 0), end_us, &ask->frame,
                     &ask->body, &error);
-    *gets_on = rc == CO_ERR_LAG && note_lag(ask, error);
+    *gets_on = rc == CO_ERR_LAG && note_lag(&ask->lag[at - ps->at], error);
     if (error != NULL)
         corallite__error__free_unpacked(error, NULL);
     count(ps, s, in, out);

@@ -49,6 +49,17 @@ void fake_send_error(struct fake_conn *c, uint64_t request_id, int code, const c
     fake_send(c, FRAME_ERROR, request_id, &error.base, co_span_of(NULL, 0));
 }
 
+void fake_send_lag(struct fake_conn *c, uint64_t request_id, uint64_t progress)
+{
+    Corallite__Error error = CORALLITE__ERROR__INIT;
+
+    error.has_code = error.has_progress = 1;
+    error.code = CO_ERR_LAG;
+    error.sentence = (char *)"behind";
+    error.progress = progress;
+    fake_send(c, FRAME_ERROR, request_id, &error.base, co_span_of(NULL, 0));
+}
+
 static void greet(struct fake_conn *c, uint64_t request_id)
 {
     Corallite__HelloOk ok = CORALLITE__HELLO_OK__INIT;

@@ -56,6 +56,8 @@ void fake_server_kick(struct fake_server *s);
 void fake_send(struct fake_conn *c, unsigned type, uint64_t request_id,
                const ProtobufCMessage *message, struct co_span payload);
 void fake_send_raw(struct fake_conn *c, struct co_span frames);
+/* LAG, of a pageserver that has got so far. */
+void fake_send_lag(struct fake_conn *c, uint64_t request_id, uint64_t progress);
 void fake_send_error(struct fake_conn *c, uint64_t request_id, int code, const char *sentence);
 
 #endif

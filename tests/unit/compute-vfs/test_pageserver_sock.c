@@ -36,6 +36,7 @@ static struct {
     unsigned requests;
     unsigned at_most;    /* pages of a reply; the rest is AGAIN. 0: all */
     unsigned lag;        /* so many requests are answered LAG */
+    uint64_t reached;    /*   by one that says how far it has got, if not 0 */
     unsigned close_next; /* so many requests are answered by closing the connection */
     unsigned swallow;    /* so many requests are never answered */
     unsigned creating;   /* so many opens find the database being created */
@@ -196,7 +197,11 @@ static bool on_frame(void *owner, struct fake_conn *c, const struct frame_header
     }
     if (fx.lag > 0) {
         fx.lag--;
-        fake_send_error(c, frame->request_id, CO_ERR_LAG, "wanted 8, have 0, from safekeeper 1");
+        if (fx.reached)
+            fake_send_lag(c, frame->request_id, fx.reached);
+        else
+            fake_send_error(c, frame->request_id, CO_ERR_LAG,
+                            "wanted 8, have 0, from safekeeper 1");
         return true;
     }
     if (frame->type == FRAME_GET_PAGES)
@@ -686,7 +691,8 @@ Test(pageserver_sock, a_forked_child_is_refused_and_can_close)
 
 static struct {
     struct fake_server server;
-    int says; /* an error to every request; 0: it answers */
+    int says;         /* an error to every request; 0: it answers */
+    uint64_t reached; /* so far it has got, which is not far enough; 0: it answers */
     unsigned requests;
 } second;
 
@@ -695,7 +701,9 @@ static bool on_second(void *owner, struct fake_conn *c, const struct frame_heade
 {
     (void)owner;
     second.requests++;
-    if (second.says)
+    if (second.reached)
+        fake_send_lag(c, frame->request_id, second.reached);
+    else if (second.says)
         fake_send_error(c, frame->request_id, second.says, "it is for 127.0.0.1:1 alone");
     else if (frame->type == FRAME_GET_PAGES)
         answer_pages(c, frame, body);
@@ -822,6 +830,19 @@ Test(two_pageservers, a_clear_no_is_not_asked_about_again)
     second.says = CO_ERR_DROPPED;
     cr_assert_eq(get(p, 1, 1, 5000), CO_ERR_DROPPED);
     cr_assert_eq(second.requests, 1);
+}
+
+Test(two_pageservers, two_that_stand_still_at_different_places_are_not_taken_for_one_that_gets_on)
+{
+    /* What the one says is no progress of the other's: else the time begins anew for ever. */
+    struct cv_page p[1];
+    uint64_t begin_us = co_now_us();
+
+    fx.lag = 100000;
+    fx.reached = 4096;
+    second.reached = 8192;
+    cr_assert_eq(get(p, 1, 1, 1500), CO_ERR_LAG);
+    cr_assert_lt(co_now_us() - begin_us, 3000000 * slower());
 }
 
 Test(two_pageservers, both_gone_is_told_in_time)
