@@ -50,6 +50,18 @@ static void done(struct restore *r, const Corallite__Branched *m)
         probe(P_RESTORE_MOVING);
 }
 
+/* Beyond the head, says the pageserver of a commit whose writer died before it told that it is one:
+ * whoever reads the branch settles that (docs/limits.md). */
+static void read_once(struct conn *c, struct timeline *t)
+{
+    int rc;
+    struct conn other = work_other(c, t, 0);
+    if (!other.db)
+        return;
+    (void)client_int(&other, &rc, "select count(*) from sqlite_schema");
+    sqlite3_close(other.db);
+}
+
 static void drive(struct conn *c, struct restore *r)
 {
     Corallite__Restore q = CORALLITE__RESTORE__INIT;
@@ -72,6 +84,8 @@ static void drive(struct conn *c, struct restore *r)
     int rc = work_change(c, FRAME_RESTORE, &q.base, &m);
     r->asker = 0;
     trace("restore %s to %s, kept as %s: %d %s", r->name, at, r->keep, rc, rc ? co_sentence() : "");
+    if (rc == CO_ERR_INVAL && r->open)
+        read_once(c, r->from);
     if (!rc && r->open) {
         done(r, m);
     } else if (rc == CO_ERR_EXISTS && r->open) {
