@@ -6,6 +6,8 @@
 #include "compute-vfs/trace.h"
 #include "compute-vfs/vfs.h"
 
+#define STATUS_MS 5000u /* for the question what became of a commit */
+
 /* -- levels --------------------------------------------------------------------------------------
  */
 
@@ -233,6 +235,21 @@ int cv_ending_wait(struct cv_conn *c)
     return rc;
 }
 
+/* A commit of an ancestor, from before this branch began. */
+static int ancestors_status(struct cv_conn *c, term_t term, lsn_t begin, enum cv_verdict *out)
+{
+    struct cv_pages *pages = c->db->pages;
+    struct co_id timeline, holder;
+    int rc =
+        pages->ops->holder(pages, c->uri.db, c->uri.branch, begin, STATUS_MS, &timeline, &holder);
+
+    if (!rc && !co_id_eq(&timeline, &c->db->timeline.timeline))
+        rc = co_fail(CO_ERR_READONLY, "%s/%s: branch was reset, reopen", c->uri.db, c->uri.branch);
+    if (!rc)
+        rc = c->db->log->ops->status(c->db->log, &holder, term, begin, STATUS_MS, out);
+    return rc;
+}
+
 int cv_ending_status(struct cv_conn *c, const char *id, const char **out)
 {
     static const char *const words[] = {[CV_UNKNOWN] = "unknown",
@@ -245,8 +262,10 @@ int cv_ending_status(struct cv_conn *c, const char *id, const char **out)
 
     if (!rc && !c->db->log)
         rc = co_fail(CO_ERR_NOT_FOUND, "%s has no commits yet", c->uri.db);
-    if (!rc)
-        rc = c->db->log->ops->status(c->db->log, term, begin, 5000, &verdict);
+    if (!rc && begin < c->db->timeline.start_lsn)
+        rc = ancestors_status(c, term, begin, &verdict);
+    else if (!rc)
+        rc = c->db->log->ops->status(c->db->log, NULL, term, begin, STATUS_MS, &verdict);
     if (rc == CO_ERR_TIMEOUT || rc == CO_ERR_NO_QUORUM)
         rc = 0;
     *out = words[verdict];

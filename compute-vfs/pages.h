@@ -106,6 +106,10 @@ struct cv_pages_ops {
     /* CO_ERR_INVAL: no moment, or one that cannot be; CO_ERR_NOT_FOUND. */
     int (*resolve)(struct cv_pages *p, const char *db, const char *branch, const char *at,
                    uint32_t timeout_ms, struct cv_moment *out);
+    /* The branch's timeline, and which of it and its ancestors has what begins at `lsn` as far as
+     * it belongs to the branch. CO_ERR_NOT_FOUND. */
+    int (*holder)(struct cv_pages *p, const char *db, const char *branch, lsn_t lsn,
+                  uint32_t timeout_ms, struct co_id *timeline, struct co_id *holder);
     /* The transactions at or before `at` (""; the head) and below before_lsn (0: no bound), newest
      * first: at most `limit` <= CV_LOG_MAX of them. *more: there are older ones. */
     int (*log)(struct cv_pages *p, const char *db, const char *branch, const char *at,

@@ -388,6 +388,7 @@ static const struct cv_pages_ops pageserver_ops = {
     .get = pages_get,
     .changes = pages_changes,
     .resolve = cv_pageserver_resolve,
+    .holder = cv_pageserver_holder,
     .log = cv_pageserver_log,
     .branches = cv_pageserver_branches,
     .stats = pages_stats,

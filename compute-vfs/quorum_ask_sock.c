@@ -183,8 +183,8 @@ static int status_locked(struct cv_quorum *q, struct pr_event *event, uint32_t t
     return CO_ERR_TIMEOUT;
 }
 
-int cv_ask_status(struct cv_log *log, term_t term, lsn_t begin_lsn, uint32_t timeout_ms,
-                  enum cv_verdict *out)
+int cv_ask_status(struct cv_log *log, const struct co_id *ancestor, term_t term, lsn_t begin_lsn,
+                  uint32_t timeout_ms, enum cv_verdict *out)
 {
     struct cv_quorum *q = cv_quorum_enter(log);
     struct pr_event event = {.kind = PR_EV_RESOLVE, .resolve_term = term, .resolve_lsn = begin_lsn};
@@ -193,10 +193,13 @@ int cv_ask_status(struct cv_log *log, term_t term, lsn_t begin_lsn, uint32_t tim
     if (q == NULL)
         return cv_quorum_forked();
     uint64_t deadline_us = cv_quorum_deadline(timeout_ms);
-    int rc = status_locked(q, &event, timeout_ms, out);
+    int rc = ancestor ? CO_ERR_AGAIN : status_locked(q, &event, timeout_ms, out);
+    struct cv_timeline holder = q->timeline;
     cv_quorum_leave(q);
+    if (ancestor)
+        holder.timeline = *ancestor;
     if (rc == CO_ERR_AGAIN)
-        rc = cv_quorum_by_record(&q->timeline, term, begin_lsn, deadline_us, out);
+        rc = cv_quorum_by_record(&holder, term, begin_lsn, deadline_us, out);
     return rc == CO_ERR_CONNECT || rc == CO_ERR_CLOSED || rc == CO_ERR_AGAIN ? CO_ERR_TIMEOUT : rc;
 }
 

@@ -290,8 +290,8 @@ int cv_quorum_no_quorum(const struct cv_quorum *q);
 int cv_ask_position(struct cv_log *log, uint32_t timeout_ms, lsn_t *out);
 int cv_ask_follow(struct cv_log *log, uint32_t timeout_ms, lsn_t since, lsn_t *out,
                   struct co_buf *records);
-int cv_ask_status(struct cv_log *log, term_t term, lsn_t begin_lsn, uint32_t timeout_ms,
-                  enum cv_verdict *out);
+int cv_ask_status(struct cv_log *log, const struct co_id *ancestor, term_t term, lsn_t begin_lsn,
+                  uint32_t timeout_ms, enum cv_verdict *out);
 void cv_ask_stats(struct cv_log *log, struct cv_log_stats *out);
 bool cv_ask_sealed(struct cv_log *log);
 int cv_ask_no_room(struct cv_log *log);

@@ -309,12 +309,31 @@ bool ps_reg_holds_up(const struct ps_registry *reg, const struct wal_config *lis
     return false;
 }
 
+/* R9. Once there are no more numbers the last ones serve again. */
+static term_t born_term(struct ps_registry *reg, const char *db)
+{
+    const struct ps_timeline *tl = *db_bucket(reg, db);
+    term_t newest = 0;
+    bool any = false;
+    for (; tl; tl = tl->next_db) {
+        if (strcmp(tl->meta.database_name, db) != 0)
+            continue;
+        any = true;
+        newest = tl->meta.born_term > newest ? tl->meta.born_term : newest;
+    }
+    return !any ? 0 : newest < TERM_BORN_MAX ? newest + TERMS_A_TIMELINE : newest;
+}
+
 int ps_reg_create(struct ps_registry *reg, const struct ps_meta *meta, struct ps_timeline **out)
 {
     co_assert(reg->heard && meta->state == PS_CREATING);
     struct ps_timeline *has = ps_reg_find_name(reg, meta->database_name, meta->branch);
     co_assert(!has || co_id_eq(&has->meta.id, &meta->replaces));
-    return add(reg, meta, out);
+    term_t born = born_term(reg, meta->database_name);
+    int rc = add(reg, meta, out);
+    if (!rc)
+        (*out)->meta.born_term = born;
+    return rc;
 }
 
 void ps_reg_change(struct ps_registry *reg, struct ps_timeline *tl, enum ps_state state)

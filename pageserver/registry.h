@@ -43,6 +43,10 @@
  *      only a minority knew, as a creation that was cut off, comes later and is lost with that
  *      minority: it is taken over when it comes. A version of a later one, or of the same moment,
  *      says that we are not the owner.
+ *   R9 a timeline is born with a term above all that the database's other timelines have had or
+ *      will have, DROPPED ones and those of an earlier database of that name included: names move,
+ *      by a restore, a drop, a rename, and what was once answered by a commit id must not be
+ *      answered by another commit (decision 74).
  */
 #ifndef CORALLITE_PAGESERVER_REGISTRY_H
 #define CORALLITE_PAGESERVER_REGISTRY_H
@@ -153,7 +157,7 @@ bool ps_reg_list_done(struct ps_registry *reg, uint32_t node);
 void ps_reg_birth_config(const struct ps_registry *reg, struct wal_config *out);
 /* Is one being made that has other members than this newer list ends with? (R7) */
 bool ps_reg_holds_up(const struct ps_registry *reg, const struct wal_config *list);
-/* A new timeline of ours, CREATING. */
+/* A new timeline of ours, CREATING; it is given its born_term (R9). */
 CO_MUST_CHECK int ps_reg_create(struct ps_registry *reg, const struct ps_meta *meta,
                                 struct ps_timeline **out);
 /* A new version: another state (ACTIVE -> DROPPED), or another pageserver (take-over). */

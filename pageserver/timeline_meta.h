@@ -31,6 +31,7 @@ struct ps_meta {
     enum ps_state state;
     uint64_t version;
     uint64_t created_us;
+    term_t born_term;        /* its writers' terms are above it */
     struct co_id pageserver; /* disk of the one pageserver; zero: not told */
     uint64_t taken_us;       /* wall clock: when that one took over; 0: it never did */
     struct co_id replaces;   /* a restore: the timeline whose name this one takes; zero: none */

@@ -29,6 +29,11 @@ char *lsn_format(lsn_t lsn, char text[LSN_TEXT]);
 /* Reads "0000000000001a40", "0/1A40" and "lsn:..." of either. CO_ERR_INVAL with a sentence. */
 CO_MUST_CHECK int lsn_parse(const char *text, lsn_t *out);
 
+/* So many terms are set aside for each timeline of a database: one a millisecond, for three years
+ * (Timeline.born_term). */
+#define TERMS_A_TIMELINE ((term_t)100000000000)
+#define TERM_BORN_MAX    (((term_t)1 << 63) - TERMS_A_TIMELINE)
+
 /* A commit id, "TERM:LSN": decimal term, begin LSN of the record as 16 hex digits. */
 #define LSN_COMMIT_ID_TEXT 40
 char *lsn_commit_id_format(term_t term, lsn_t begin, char text[LSN_COMMIT_ID_TEXT]);

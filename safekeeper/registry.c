@@ -84,6 +84,7 @@ int sk_entry_parse(const Corallite__Timeline *m, struct sk_entry *out)
     out->start_lsn = m->start_lsn;
     if (m->has_base_digest)
         memcpy(out->base_digest.b, m->base_digest.data, 16);
+    out->born_term = m->born_term;
     out->version = m->version;
     out->state = m->state;
     snprintf(out->name, sizeof out->name, "%s/%s", m->database_name ? m->database_name : "?",

@@ -28,6 +28,7 @@ struct sk_entry {
     lsn_t start_lsn;
     struct wal_digest base_digest;
     struct wal_config config; /* at birth */
+    term_t born_term;
     uint64_t version;
     Corallite__TimelineState state;
     char name[2 * (CO_NAME_MAX_BYTES + 1)]; /* DB/BRANCH */

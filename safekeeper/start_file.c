@@ -17,7 +17,8 @@ struct sk_birth sk_birth_of(const struct sk_server *s, const struct sk_entry *en
                                        .disk = me->disk,
                                        .node = me->node},
                              .start_lsn = entry->start_lsn,
-                             .start_digest = entry->base_digest};
+                             .start_digest = entry->base_digest,
+                             .term = entry->born_term};
 }
 
 int sk_server_open(struct sk_server *s, struct sk_entry *entry, struct sk_files *files)

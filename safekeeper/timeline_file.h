@@ -32,6 +32,7 @@ struct sk_birth {
     struct sk_owner owner;
     lsn_t start_lsn;
     struct wal_digest start_digest;
+    term_t term; /* that it is born with: writers' terms are above it (Timeline.born_term) */
 };
 
 struct sk_files {

@@ -54,7 +54,8 @@ static int start_acceptor(struct sk_timeline *t, struct sk_files *files)
     struct sk_boot boot = {
         .cluster = t->birth.owner.cluster,
         .timeline = t->birth.owner.timeline,
-        .durable = {.term = files->control.term,
+        .durable = {.term =
+                        files->control.term > t->birth.term ? files->control.term : t->birth.term,
                     .voted_nonce = files->control.voted_nonce,
                     .commit_lsn = files->control.commit_lsn,
                     .no_lease = files->control.no_lease,

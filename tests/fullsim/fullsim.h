@@ -103,6 +103,7 @@ bool fault_now(enum fault f);
     X(KILLED_COMMIT_LOST, "a commit whose writer was killed was not kept")                         \
     X(UNKNOWN_KEPT, "an unknown outcome was resolved: committed")                                  \
     X(UNKNOWN_LOST, "an unknown outcome was resolved: not committed")                              \
+    X(ASKED_ELSEWHERE, "a branch told the outcome of a commit of another one")                     \
     X(SURELY_NOT, "COMMIT failed and said: surely not")                                            \
     X(INGEST_WAIT, "a reader waited for ingest")                                                   \
     X(EPOCH_DROP, "the end of an epoch dropped cached pages")                                      \

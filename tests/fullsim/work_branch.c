@@ -31,8 +31,29 @@ static void ask(struct conn *c, struct txn *x)
         txn_verdict(x, word);
 }
 
+/* An id is one commit's, whatever branch is asked, also under a name that another one had. */
+static void ask_elsewhere(struct conn *c)
+{
+    struct timeline *t = c->timeline;
+    struct txn *x = n_txns ? &txns[1 + below(R_WORK, n_txns)] : NULL;
+    char id[64], word[40] = "", sql[160];
+    if (!x || !x->has_record || co_id_eq(&x->timeline, &t->id))
+        return;
+    lsn_commit_id_format(x->term, x->begin, id);
+    snprintf(sql, sizeof sql, "select corallite_commit_status('%s')", id);
+    int rc = sqlite3_exec(c->db, sql, take_text, word, NULL);
+    trace("status of %s, of another branch: %d %s", id, rc, word);
+    if (rc || strcmp(word, "unknown") == 0)
+        return;
+    probe(P_ASKED_ELSEWHERE);
+    if ((strcmp(word, "committed") == 0) != txn_is_at(x, t, t->end))
+        violation("I17: commit %s of another branch is called %s in %s", id, word, t->branch);
+}
+
 void work_resolve(struct conn *c)
 {
+    if (below(R_WORK, 60) == 0)
+        ask_elsewhere(c);
     work_settle_restores(c);
     for (uint32_t i = 1; i <= n_txns; i++) {
         struct txn *x = &txns[i];

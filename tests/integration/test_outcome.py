@@ -193,6 +193,53 @@ def outcome_of_a_minority(t):
         t.note(f"{word}, told after {took:.2f} s, \"unknown\" {unknown} times before")
 
 
+def corallite(c, *words):
+    done = run([os.path.join(BIN, "corallite"), *words, "--server", c.server()], "", 30)
+    check(done.returncode == 0, f"{words}: {done.stderr}")
+
+
+@test("a commit id stays that of one commit: behind a restore, a drop of the branch and a drop of the database, what was there before is "
+      "'not committed' under the old name, and what the moment had is 'committed'", 60)
+def ids_outlive_the_branch(t):
+    with ChaosCluster(t.dir) as c:
+        c.shell("CREATE TABLE t(a);")
+
+        def commits(db, n):
+            return [c.shell("INSERT INTO t VALUES(1); PRAGMA corallite_last_commit;", db=db).stdout.strip()
+                    for _ in range(n)]
+
+        def verdicts(db, ids):
+            sql = "".join(f"SELECT corallite_commit_status('{i}');" for i in ids)
+            return set(c.shell(sql, db=db, timeout=60).stdout.split("\n")) - {""}
+        before = commits("shop", 2)
+        corallite(c, "branch", "create", "shop/b")
+        had, gone = before + commits("shop/b", 1), []
+        corallite(c, "pin", "create", "shop/b", "one")
+        for way in ("restored", "dropped", "dropped with all"):
+            gone += commits("shop/b", 3)
+            if way == "restored":
+                corallite(c, "restore", "shop/b", "--to", "pin:one", "--keep-as", "kept", "--yes")
+                check(verdicts("shop/kept", gone) == {"committed"}, f"where they are kept: {verdicts('shop/kept', gone)}")
+            elif way == "dropped":
+                corallite(c, "branch", "drop", "shop/b", "--yes")
+                corallite(c, "branch", "create", "shop/b", "--from", "kept")
+                had += gone[:3]
+                gone = gone[3:]
+            else:
+                corallite(c, "db", "drop", "shop", "--yes")
+                c.shell("CREATE TABLE t(a);")
+                corallite(c, "branch", "create", "shop/b")
+                had = []
+            if had:
+                check(verdicts("shop/b", had) == {"committed"}, f"{way}, what was before it: {verdicts('shop/b', had)}")
+            again = commits("shop/b", 3)  # as long as those that are gone
+            check(verdicts("shop/b", again) == {"committed"}, f"{way}, those that came after it")
+            check(not set(again) & set(gone), f"{way}: ids are given twice: {gone}, then {again}")
+            check(verdicts("shop/b", gone) == {"not committed"}, f"{way}, what is gone: {verdicts('shop/b', gone)}")
+            gone += again
+        t.note(f"{len(gone)} ids, the last {gone[-1]}")
+
+
 def put_aside(c, name, deaf):
     """Everything but a commit that `deaf` did not hear of is restored away; its writer is dead and told nobody of it."""
     w = c.worker("commit_on_demand", "400ms")

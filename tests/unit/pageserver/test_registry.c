@@ -371,6 +371,34 @@ static void expect_restored(struct ps_timeline *old, struct ps_timeline *new)
     cr_assert(ps_timeline_open(old) && ps_timeline_open(new));
 }
 
+static term_t born(uint8_t id, const char *branch, const char *db)
+{
+    struct ps_timeline *tl;
+    struct ps_meta m = branch_of(id, 0, branch);
+    m.state = PS_CREATING, m.version = 1;
+    snprintf(m.database_name, sizeof m.database_name, "%s", db);
+    cr_assert_eq(ps_reg_create(&reg, &m, &tl), 0);
+    return tl->meta.born_term;
+}
+
+Test(registry, every_timeline_of_a_database_has_terms_of_its_own)
+{
+    /* R9: also behind a restore, a drop, a rename, and under the name of a dropped database. */
+    struct ps_timeline *first = loaded(branch_of(1, 0, "main")), *second;
+    all_listed();
+    cr_assert_eq(first->meta.born_term, 0);
+    struct ps_meta m = restore_of(2, 1, "kept");
+    cr_assert_eq(ps_reg_create(&reg, &m, &second), 0);
+    cr_assert_eq(second->meta.born_term, TERMS_A_TIMELINE);
+    cr_assert_eq(born(3, "b", "shop"), 2 * TERMS_A_TIMELINE);
+    cr_assert_eq(born(4, "main", "yard"), 0, "another database");
+    ps_reg_change(&reg, second, PS_DROPPED);
+    ps_reg_change(&reg, ps_reg_find_name(&reg, "shop", "b"), PS_DROPPED);
+    ps_reg_rename(&reg, first, "old");
+    cr_assert_eq(born(5, "b", "shop"), 3 * TERMS_A_TIMELINE);
+    cr_assert_eq(born(6, "main", "shop"), 4 * TERMS_A_TIMELINE);
+}
+
 Test(registry, a_restore_seals_what_it_replaces_before_it_has_its_name)
 {
     /* The intent on a majority, then the old one SEALED on a majority and stored, then ACTIVE. */
@@ -557,12 +585,13 @@ Test(registry, metadata_of_branches_survives_the_wire)
     /* An empty pageserver learns all of it from the safekeepers. */
     struct ps_meta m = restore_of(2, 1, "kept"), back;
     struct co_buf bytes = {0};
-    m.is_protected = true, m.hidden = true, m.expires_us = 123456789;
+    m.is_protected = true, m.hidden = true, m.expires_us = 123456789, m.born_term = 77;
     m.state = PS_SEALED;
     cr_assert_eq(ps_meta_pack(&m, &bytes), 0);
     cr_assert_eq(ps_meta_unpack(co_buf_span(&bytes), &back), 0, "%s", co_sentence());
     cr_assert(back.state == PS_SEALED && back.is_protected && back.hidden);
-    cr_assert(back.expires_us == 123456789 && co_id_eq(&back.replaces, &m.replaces));
+    cr_assert(back.born_term == 77 && back.expires_us == 123456789 &&
+              co_id_eq(&back.replaces, &m.replaces));
     cr_assert_str_eq(back.keep_as, "kept");
     cr_assert_eq(back.ancestor_lsn, 8192);
     co_buf_free(&bytes);

@@ -237,7 +237,8 @@ static inline void talk_expect(struct sk_talk *t, enum frame_type type, struct q
     cr_assert_eq(qmsg_decode(&frame, body, &t->scratch, out), 0, "%s", co_sentence());
 }
 
-static inline int talk_put(struct sk_talk *t, uint64_t version, Corallite__TimelineState state)
+static inline int talk_put_born(struct sk_talk *t, uint64_t version, Corallite__TimelineState state,
+                                term_t born)
 {
     Corallite__TimelinePut put = CORALLITE__TIMELINE_PUT__INIT;
     Corallite__Timeline tl = CORALLITE__TIMELINE__INIT;
@@ -255,6 +256,8 @@ static inline int talk_put(struct sk_talk *t, uint64_t version, Corallite__Timel
     tl.start_lsn = LSN_FIRST;
     tl.state = state;
     tl.version = version;
+    tl.has_born_term = born != 0;
+    tl.born_term = born;
     tl.config = &wire.pb;
     put.timeline = &tl;
     int rc = psock_call(&t->sock, FRAME_TIMELINE_PUT, &put.base, (struct co_span){0}, in_5_s(),
@@ -266,6 +269,11 @@ static inline int talk_put(struct sk_talk *t, uint64_t version, Corallite__Timel
         corallite__timeline_put_ok__free_unpacked(ok, NULL);
     }
     return rc;
+}
+
+static inline int talk_put(struct sk_talk *t, uint64_t version, Corallite__TimelineState state)
+{
+    return talk_put_born(t, version, state, 0);
 }
 
 /* STREAM from an LSN: the records, and what the node says it knows. */

@@ -152,6 +152,36 @@ Test(daemon, clean_stop_without_a_lease_leaves_the_mark)
     daemon_stop(&p, SIGTERM);
 }
 
+Test(daemon, a_timeline_is_born_with_its_term)
+{
+    /* Terms up to it are other timelines': nobody is elected in one, also after a restart. */
+    struct sk_process p;
+    struct sk_talk t;
+    struct q_msg m;
+    daemon_start(&p, fresh);
+    talk_open(&t, &p);
+    cr_assert_eq(talk_put_born(&t, 1, ACTIVE, 1000), 0);
+    for (int i = 0; i < 2; i++) {
+        talk_send(&t, &(struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
+        talk_expect(&t, FRAME_POS, &m);
+        cr_assert_eq(m.term, 1000);
+        talk_send(&t, &(struct q_msg){.type = FRAME_VOTE, .term = 1000, .nonce = {{0x77}}});
+        talk_expect(&t, FRAME_VOTED, &m);
+        cr_assert(!m.granted && m.term == 1000);
+        if (i == 0) {
+            talk_close(&t);
+            daemon_stop(&p, SIGKILL);
+            daemon_start(&p, NULL);
+            talk_open(&t, &p);
+        }
+    }
+    talk_send(&t, &(struct q_msg){.type = FRAME_VOTE, .term = 1001, .nonce = {{0x77}}});
+    talk_expect(&t, FRAME_VOTED, &m);
+    cr_assert(m.granted && m.term == 1001);
+    talk_close(&t);
+    daemon_stop(&p, SIGTERM);
+}
+
 Test(daemon, stream_waits_for_what_is_committed)
 {
     /* H3: flushed is not enough; a long poll wakes when the commit LSN passes. */
