@@ -50,20 +50,25 @@ static uint32_t be32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* The leaves of the list of free pages: SQLite need not write what is on them, and whether it does
- * depends on its cache. */
-static uint8_t *free_leaves(const uint8_t *image, uint32_t pages, uint32_t page_size)
+/* So many bytes of each page mean something. Of the list of free pages a leaf has none, and a trunk
+ * ends with the numbers of its leaves: SQLite need not write what is behind that, and whether it
+ * does depends on its cache. */
+static uint32_t *meant_bytes(const uint8_t *image, uint32_t pages, uint32_t page_size)
 {
-    uint8_t *leaf = calloc(pages + 1, 1);
-    co_assert(leaf != NULL);
+    uint32_t *meant = malloc((pages + 1) * sizeof *meant);
+    co_assert(meant != NULL);
+    for (uint32_t i = 0; i <= pages; i++)
+        meant[i] = page_size;
     for (uint32_t trunk = be32(image + 32); trunk && trunk <= pages;) {
         const uint8_t *p = image + (size_t)(trunk - 1) * page_size;
-        for (uint32_t i = 0; i < be32(p + 4) && i < page_size / 4 - 2; i++)
+        uint32_t n = be32(p + 4) < page_size / 4 - 2 ? be32(p + 4) : page_size / 4 - 2;
+        for (uint32_t i = 0; i < n; i++)
             if (be32(p + 8 + 4 * i) <= pages)
-                leaf[be32(p + 8 + 4 * i)] = 1;
+                meant[be32(p + 8 + 4 * i)] = 0;
+        meant[trunk] = 8 + 4 * n;
         trunk = be32(p);
     }
-    return leaf;
+    return meant;
 }
 
 static void compare(struct timeline *t)
@@ -86,9 +91,9 @@ static void compare(struct timeline *t)
     if (size != (sqlite3_int64)pages * t->page_size)
         violation("%s has %u pages, the plain file %lld", t->branch, pages,
                   (long long)size / t->page_size);
-    uint8_t *leaf = free_leaves(image, pages, t->page_size);
+    uint32_t *meant = meant_bytes(image, pages, t->page_size);
     for (uint32_t i = 1; i <= pages; i++) {
-        if (leaf[i])
+        if (meant[i] == 0)
             continue;
         const uint8_t *page = page_at(t, i, NEVER);
         uint8_t *plain = image + (size_t)(i - 1) * t->page_size;
@@ -98,7 +103,7 @@ static void compare(struct timeline *t)
             blank(ours);
             blank(plain);
         }
-        if (memcmp(ours, plain, t->page_size) != 0) {
+        if (memcmp(ours, plain, meant[i]) != 0) {
             uint32_t at = 0;
             while (ours[at] == plain[at])
                 at++;
@@ -106,7 +111,7 @@ static void compare(struct timeline *t)
                       t->branch, at);
         }
     }
-    free(leaf);
+    free(meant);
     sqlite3_free(image);
     sqlite3_close(db);
 }
