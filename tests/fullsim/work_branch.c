@@ -31,23 +31,39 @@ static void ask(struct conn *c, struct txn *x)
         txn_verdict(x, word);
 }
 
-/* An id is one commit's, whatever branch is asked, also under a name that another one had. */
-static void ask_elsewhere(struct conn *c)
+static void judge(struct conn *c, const struct txn *x)
 {
-    struct timeline *t = c->timeline;
-    struct txn *x = n_txns ? &txns[1 + below(R_WORK, n_txns)] : NULL;
+    const struct timeline *t = c->timeline;
+    bool sealed = t->sealed;
     char id[64], word[40] = "", sql[160];
-    if (!x || !x->has_record || co_id_eq(&x->timeline, &t->id))
-        return;
     lsn_commit_id_format(x->term, x->begin, id);
     snprintf(sql, sizeof sql, "select corallite_commit_status('%s')", id);
     int rc = sqlite3_exec(c->db, sql, take_text, word, NULL);
-    trace("status of %s, of another branch: %d %s", id, rc, word);
-    if (rc || strcmp(word, "unknown") == 0)
-        return;
+    trace("status of %s, of another branch, in %s: %d %s", id, t->branch, rc, word);
+    if (rc || strcmp(word, "unknown") == 0 || t->moving || t->sealed != sealed)
+        return; /* its name may have been another's meanwhile */
     probe(P_ASKED_ELSEWHERE);
     if ((strcmp(word, "committed") == 0) != txn_is_at(x, t, t->end))
         violation("I17: commit %s of another branch is called %s in %s", id, word, t->branch);
+}
+
+/* An id is one commit's, whatever branch is asked, also under a name that another one had, and
+ * where the branch has it of an ancestor. */
+static void ask_elsewhere(struct conn *c)
+{
+    struct timeline *t = &timelines[below(R_WORK, n_timelines)];
+    struct txn *x = n_txns ? &txns[1 + below(R_WORK, n_txns)] : NULL;
+    if (!x || !x->has_record || t->moving || t->gone || co_id_eq(&x->timeline, &t->id))
+        return;
+    if (t == c->timeline) {
+        judge(c, x);
+        return;
+    }
+    struct conn other = work_other(c, t, 0);
+    if (other.db) {
+        judge(&other, x);
+        sqlite3_close(other.db);
+    }
 }
 
 void work_resolve(struct conn *c)
