@@ -45,6 +45,13 @@ $(MUT_FULL): $(FULL_LIBS)
 fullsim: $(B)/tests/fullsim
 	$(B)/tests/fullsim --seed $(SEED) --runs $(RUNS) --shrink
 
+# make fullsim-ranges FROM= COUNT= LOG= : the same over a range of seeds, 50 at a time, noted and resumed like
+# sim-ranges.
+.PHONY: fullsim-ranges
+fullsim-ranges: LOG = $(B)/fullsim-ranges.log
+fullsim-ranges: $(B)/tests/fullsim
+	tools/sim-ranges $(B)/tests/fullsim $(LOG) $(FROM) $(COUNT) 50
+
 # make fullsim-mutations : every mistake of the storage must be found, from a start that is drawn now.
 .PHONY: fullsim-mutations fullsim-part
 fullsim-mutations: $(MUT_FULL)

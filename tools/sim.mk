@@ -16,7 +16,7 @@ STEP  ?= 20000
 LOG   ?= $(B)/sim-ranges.log
 .PHONY: sim-ranges
 sim-ranges: $(B)/tests/sim
-	tools/sim-ranges $(B)/tests/sim $(LOG) $(FROM) $(COUNT) $(STEP)
+	tools/sim-ranges $(B)/tests/sim $(LOG) $(FROM) $(COUNT) $(STEP) --keep-going
 
 # The variant that can make the classic mistakes (common/mutation.h); its cores are no product.
 MUT_SIM := $(B)/mutations/tests/sim

@@ -24,7 +24,7 @@ help:
 	  'make simc SECONDS=    crash points of the safekeeper'"'"'s storage; simc-deep, simc-mutations' \
 	  'make mutations        each known mistake of the log is built in and must be found' \
 	  'make fuzz [SECONDS=60] [F=frames]  each decoder under libFuzzer, ASan and UBSan' \
-	  'make fullsim SEED= RUNS=  the simulator of the whole system: SQLite, VFS, daemons; fullsim-mutations' \
+	  'make fullsim SEED= RUNS=  the simulator of the whole system: SQLite, VFS, daemons; fullsim-mutations, fullsim-ranges' \
 	  'make rules            each rule of the VFS is taken out and must be missed by a test' \
 	  'make languages        programs of others: preloaded, by plain paths, the examples' \
 	  'make examples-all     the examples in languages whose packages are large: Node, Go, Java' \

@@ -22,7 +22,7 @@ struct options {
     double seconds;
     uint32_t twice_percent;
     bool shrink, mutations, quick, probes, list;
-    const char *mutation, *log;
+    const char *mutation, *log, *commit;
 };
 
 struct totals {
@@ -199,13 +199,7 @@ static void again(struct run_options o, const struct outcome *first, struct tota
 
 static void write_log(const struct options *o, const struct totals *t, double seconds)
 {
-    char commit[64] = "unknown";
-    FILE *git = popen("git rev-parse --short HEAD 2>/dev/null", "r");
     FILE *f = fopen(o->log, "a");
-    if (git && fgets(commit, sizeof commit, git))
-        commit[strcspn(commit, "\n")] = 0;
-    if (git)
-        pclose(git);
     if (!f) {
         fprintf(stderr, "fullsim: %s cannot be written\n", o->log);
         exit(2);
@@ -213,8 +207,8 @@ static void write_log(const struct options *o, const struct totals *t, double se
     fprintf(f,
             "level=B commit=%s seeds=%" PRIu64 "..%" PRIu64 " faults=%" PRIu64 " commits=%" PRIu64
             " failures=%" PRIu64 " seeds_per_hour=%.0f hash=%016" PRIx64 "\n",
-            commit, o->run.seed, o->run.seed + t->seeds - 1, t->faults, t->commits, t->failures,
-            (double)t->seeds / seconds * 3600, t->hash);
+            o->commit ? o->commit : "unknown", o->run.seed, o->run.seed + t->seeds - 1, t->faults,
+            t->commits, t->failures, (double)t->seeds / seconds * 3600, t->hash);
     fclose(f);
 }
 
@@ -341,8 +335,9 @@ static int hunt_all(const struct options *o)
  */
 
 static const char usage_text[] =
-    "usage: fullsim [--seed N | --from N] [--runs N | --count N] [--seconds S] [--log FILE]\n"
-    "               [--twice-percent P] [--probes] [--shrink] [--trace]\n"
+    "usage: fullsim [--seed N | --from N] [--runs N | --count N] [--seconds S]\n"
+    "               [--log FILE [--commit TEXT]] [--twice-percent P] [--probes] [--shrink] "
+    "[--trace]\n"
     "               [--faults N] [--mask HEX] [--txns N] [--until US]\n"
     "               [--mutation NAME] [--mutations [--quick]] [--list]\n"
     "  --from A --count N --log FILE   a range, and a line about it at the end of FILE\n"
@@ -380,6 +375,8 @@ static void parse(int argc, char **argv, struct options *o)
             o->seconds = strtod(v, NULL);
         else if (v && !strcmp(a, "--log"))
             o->log = v;
+        else if (v && !strcmp(a, "--commit"))
+            o->commit = v;
         else if (v && !strcmp(a, "--twice-percent"))
             o->twice_percent = (uint32_t)strtoul(v, NULL, 10);
         else if (v && !strcmp(a, "--faults"))
