@@ -427,8 +427,8 @@ void client_event(struct sim *s, struct client *c, struct pr_event *e)
 
 void client_timer(struct sim *s, struct client *c)
 {
-    if (!c->up || c->timer_at == NEVER) {
-        return;
+    if (!c->up || c->timer_at == NEVER || c->timer_queued > s->now) {
+        return; /* in the last case it is one of before, and the next one is in the heap */
     }
     if (c->timer_at > s->now) {
         c->timer_queued = c->timer_at;
