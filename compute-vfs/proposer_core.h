@@ -303,6 +303,8 @@ void pr_known_append(struct pr_proposer *pr, struct pr_node *n, struct q_msg *m,
 bool pr_known_denies(const struct pr_proposer *pr, const struct pr_node *n);
 /* Does a log that ends at lsn have all that is known to be committed? */
 bool pr_known_reaches(const struct pr_proposer *pr, lsn_t lsn);
+/* Has the log of whoever is to give it all that is known to be committed? */
+bool pr_known_donor(const struct pr_proposer *pr, const struct pr_node *donor);
 void pr_on_regressed(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m);
 
 /* proposer_ask.c */

@@ -395,7 +395,7 @@ static int try_elect(struct pr_proposer *pr, uint64_t now, uint64_t wall_us)
 {
     pr->votes_since_us = now > pr->o.lease_us ? now - pr->o.lease_us : 0;
     struct pr_node *donor = pick_donor(pr);
-    if (!donor || !pr_known_reaches(pr, donor->state.flush_lsn)) {
+    if (!donor || !pr_known_donor(pr, donor)) {
         return 0;
     }
     const struct wal_config *c = donor->state.config.version ? &donor->state.config : &pr->hint;

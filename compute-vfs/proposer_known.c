@@ -6,9 +6,9 @@
  * votes what others remember, and tells all of it to all: with VOTE and ELECTED, and with an APPEND
  * now and then. Whom it concerns finds out by itself that its disk went back. Until it has,
  *   - a vote does not count of one whose log is less than what it is known to have said, and
- *   - nobody is elected whose donor ends below what anybody knows to be committed.
- * Neither can keep a sound cluster from a leader: what is said here was said by the safekeepers
- * themselves, and what is committed a majority has.
+ *   - nobody is elected whose donor ends below what anybody knows to be committed, or is longer by
+ * an older term. Neither can keep a sound cluster from a leader: what is said here was said by the
+ * safekeepers themselves, and what is committed a majority has.
  */
 #include "common/mutation.h"
 #include "compute-vfs/proposer_core.h"
@@ -70,10 +70,14 @@ void pr_known_collect(struct pr_proposer *pr)
         }
         bool member = q_in_group(pr->config.members, pr->config.n, n->node);
         lsn_t both = n->match_lsn < pr->commit_lsn ? n->match_lsn : pr->commit_lsn;
+        bool counts = member && both >= pr->config_lsn;
+        /* Before a majority has adopted the term nobody need ever hear of it again. */
+        bool adopted = pr->quorum_lsn >= pr->start_lsn && n->match_lsn >= pr->start_lsn;
         learn(pr, &(struct q_known){.node = n->node,
                                     .term = pr->term,
                                     .flush_lsn = n->match_lsn,
-                                    .commit_lsn = member && both >= pr->config_lsn ? both : 0});
+                                    .commit_lsn = counts ? both : 0,
+                                    .log_term = counts && adopted ? pr->term : 0});
     }
 }
 
@@ -96,14 +100,31 @@ bool pr_known_denies(const struct pr_proposer *pr, const struct pr_node *n)
 {
     const struct q_known *e = q_known_of(pr->known, pr->n_known, n->node);
     const struct pr_state_seen *s = &n->state;
-    lsn_t reach = s->flush_lsn > s->suspect_lsn ? s->flush_lsn : s->suspect_lsn;
-    return e && n->state_known && !co_mutated(IMAGE_VOTES) &&
-           q_known_denies(e, n->starts, n->start_id, pr->term, reach);
+    struct q_stand stand = {.starts = n->starts, .start_id = n->start_id, .term = pr->term};
+    if (!e || !n->state_known || co_mutated(IMAGE_VOTES)) {
+        return false;
+    }
+    struct q_history h = {s->history.n, s->history.e};
+    stand.reach = s->flush_lsn > s->suspect_lsn ? s->flush_lsn : s->suspect_lsn;
+    stand.log_term = q_last_log_term(&h, s->flush_lsn);
+    if (s->suspect_lsn && s->suspect_term > stand.log_term) {
+        stand.log_term = s->suspect_term;
+    }
+    return q_known_denies(e, &stand);
 }
 
 bool pr_known_reaches(const struct pr_proposer *pr, lsn_t lsn)
 {
     return lsn >= q_known_commit(pr->known, pr->n_known) || co_mutated(IMAGE_VOTES);
+}
+
+bool pr_known_donor(const struct pr_proposer *pr, const struct pr_node *donor)
+{
+    struct q_history h = {donor->state.history.n, donor->state.history.e};
+    return pr_known_reaches(pr, donor->state.flush_lsn) &&
+           (q_last_log_term(&h, donor->state.flush_lsn) >=
+                q_known_log_term(pr->known, pr->n_known) ||
+            co_mutated(IMAGE_VOTES));
 }
 
 void pr_on_regressed(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m)

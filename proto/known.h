@@ -29,6 +29,9 @@ struct q_known {
     lsn_t flush_lsn;   /*   and in this very term it acknowledged so much */
     /* it acknowledged so much that was committed, and counted for it: no leader ever cuts that */
     lsn_t commit_lsn;
+    /* and the log that it had it in had adopted this term, as those of a majority had: what of it
+     * is cut since is in a later term's. A longer log of an older term is not that one. */
+    uint64_t log_term;
 };
 
 #define Q_KNOWN_MAX (2u * CO_MEMBERS_MAX)
@@ -41,16 +44,24 @@ struct q_known_list {
 /* Adds what `from` says to what `to` says of the same node. True: that was news. */
 bool q_known_merge(struct q_known *to, const struct q_known *from);
 
-/* Is this more than a node can have said that was started `starts` times, lastly as start_id, knows
- * `term`, and whose log reaches, or may have reached before it was found damaged, to `reach`?
- * starts 0: not known. */
-bool q_known_denies(const struct q_known *e, uint64_t starts, uint64_t start_id, term_t term,
-                    lsn_t reach);
+/* A safekeeper as it is now: started `starts` times (0: not known), lastly as start_id, it knows
+ * `term`, and its log reaches, or may have reached before it was found damaged, to `reach` with
+ * log_term as its last term. */
+struct q_stand {
+    uint64_t starts, start_id;
+    term_t term, log_term;
+    lsn_t reach;
+};
+
+/* Is this more than it can have said? */
+bool q_known_denies(const struct q_known *e, const struct q_stand *s);
 
 /* The entry of a node, NULL: none. */
 const struct q_known *q_known_of(const struct q_known *e, uint32_t n, uint64_t node);
 
 /* The largest LSN that any entry knows to be committed; 0: none. */
 lsn_t q_known_commit(const struct q_known *e, uint32_t n);
+/* The last term that a log with all of that has adopted at least. */
+term_t q_known_log_term(const struct q_known *e, uint32_t n);
 
 #endif

@@ -142,7 +142,7 @@ static unsigned witness_uses(unsigned type)
 
 /* -- Encoding ---------------------------------------------------------------------------------- */
 
-#define KNOWN_NUMBERS 6u /* of an entry */
+#define KNOWN_NUMBERS 7u /* of an entry */
 
 _Static_assert(sizeof(struct q_term) == 2 * sizeof(uint64_t), "a history is an array of u64");
 

@@ -21,9 +21,15 @@ void sk_witness_boot(struct sk_acceptor *sk, const struct sk_boot *boot)
 }
 
 /* How far the log reaches, or may have reached before it was found damaged. */
-static lsn_t reach(const struct sk_acceptor *sk)
+static struct q_stand stand(const struct sk_acceptor *sk)
 {
-    return sk->flush_lsn > sk->d.suspect_lsn ? sk->flush_lsn : sk->d.suspect_lsn;
+    struct q_history h = sk_history(sk);
+    lsn_t reach = sk->flush_lsn > sk->d.suspect_lsn ? sk->flush_lsn : sk->d.suspect_lsn;
+    return (struct q_stand){.starts = sk->witness.starts,
+                            .start_id = sk->witness.start_id,
+                            .term = sk->d.term,
+                            .log_term = q_last_log_term(&h, reach),
+                            .reach = reach};
 }
 
 /* The entry of a node; when all are in use that of one that is no member any more. NULL: no room.
@@ -70,8 +76,9 @@ bool sk_witness_hear(struct sk_acceptor *sk, const struct sk_event *ev, struct s
             continue;
         }
         if (e->node == sk->node) {
-            if (q_known_denies(e, w->starts, w->start_id, sk->d.term, reach(sk)) &&
-                !co_mutated(IMAGE_VOTES) && !co_mutated(IMAGE_UNNOTICED)) {
+            const struct q_stand now = stand(sk);
+            if (q_known_denies(e, &now) && !co_mutated(IMAGE_VOTES) &&
+                !co_mutated(IMAGE_UNNOTICED)) {
                 regress(sk, ev, e, out);
                 return false;
             }

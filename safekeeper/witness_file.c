@@ -9,7 +9,8 @@
 #include "common/mutation.h"
 
 static const uint8_t magic[8] = {'C', 'O', 'R', 'A', 'L', 'W', 'I', 'T'};
-enum { FORMAT = 1, AT_ENTRIES = 40, ENTRY_BYTES = 48, AT_CRC = SK_WITNESS_SLOT_BYTES - 4 };
+enum { FORMAT = 2, AT_ENTRIES = 40, ENTRY_BYTES = 56, AT_CRC = SK_WITNESS_SLOT_BYTES - 4 };
+enum { FORMAT_1 = 1, ENTRY_BYTES_1 = 48 }; /* without the log's term */
 
 _Static_assert(AT_ENTRIES + Q_KNOWN_MAX * ENTRY_BYTES <= AT_CRC, "the entries fit a slot");
 
@@ -24,9 +25,9 @@ static void encode(const struct sk_witness_file *f, const struct co_id *timeline
     memcpy(slot + 24, timeline->b, 16);
     for (uint32_t i = 0; i < f->n; i++) {
         const struct q_known *e = &f->known[i];
-        const uint64_t numbers[] = {e->node, e->starts,    e->start_id,
-                                    e->term, e->flush_lsn, e->commit_lsn};
-        for (size_t k = 0; k < 6; k++)
+        const uint64_t numbers[] = {e->node,      e->starts,     e->start_id, e->term,
+                                    e->flush_lsn, e->commit_lsn, e->log_term};
+        for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++)
             co_put64(slot + AT_ENTRIES + i * ENTRY_BYTES + 8 * k, numbers[k]);
     }
     co_put32(slot + AT_CRC, co_crc32c(0, slot, AT_CRC));
@@ -35,22 +36,25 @@ static void encode(const struct sk_witness_file *f, const struct co_id *timeline
 static bool decode(const uint8_t slot[SK_WITNESS_SLOT_BYTES], unsigned parity,
                    const struct co_id *timeline, struct sk_witness_file *f)
 {
+    uint32_t format = co_get32(slot + 8);
+    size_t entry_bytes = format == FORMAT_1 ? ENTRY_BYTES_1 : ENTRY_BYTES;
     *f = (struct sk_witness_file){0};
     if (memcmp(slot, magic, 8) || co_get32(slot + AT_CRC) != co_crc32c(0, slot, AT_CRC) ||
-        co_get32(slot + 8) != FORMAT || memcmp(slot + 24, timeline->b, 16))
+        (format != FORMAT && format != FORMAT_1) || memcmp(slot + 24, timeline->b, 16))
         return false;
     f->n = co_get32(slot + 12);
     f->sequence = co_get64(slot + 16);
     if (f->n > Q_KNOWN_MAX || (f->sequence & 1) != parity || f->sequence == UINT64_MAX)
         return false;
     for (uint32_t i = 0; i < f->n; i++) {
-        const uint8_t *p = slot + AT_ENTRIES + i * ENTRY_BYTES;
+        const uint8_t *p = slot + AT_ENTRIES + i * entry_bytes;
         f->known[i] = (struct q_known){.node = co_get64(p),
                                        .starts = co_get64(p + 8),
                                        .start_id = co_get64(p + 16),
                                        .term = co_get64(p + 24),
                                        .flush_lsn = co_get64(p + 32),
-                                       .commit_lsn = co_get64(p + 40)};
+                                       .commit_lsn = co_get64(p + 40),
+                                       .log_term = format == FORMAT_1 ? 0 : co_get64(p + 48)};
     }
     return true;
 }

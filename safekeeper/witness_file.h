@@ -6,11 +6,12 @@
  *
  *   slot (little-endian)
  *      0   8  magic "CORALWIT"
- *      8   4  format version: 1
+ *      8   4  format version: 2; 1 is read too, whose entries end with the commit LSN
  *     12   4  number of entries, at most 14
  *     16   8  sequence
  *     24  16  timeline id
- *     40      the entries, 48 bytes each: node, starts, start id, term, flush LSN, commit LSN
+ *     40      the entries, 56 bytes each: node, starts, start id, term, flush LSN, commit LSN, log
+ *             term
  *   1020   4  CRC-32C of the bytes before
  *
  * It is made by the first write; a timeline of an older build has none, and knows nothing. Nothing

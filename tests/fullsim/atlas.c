@@ -419,8 +419,13 @@ static bool denies(const struct q_known_list *known, uint32_t host, const struct
 {
     const struct sk_lives *lives = daemon_lives(host - 1);
     const struct q_known *e = q_known_of(known->e, known->n, host);
-    lsn_t reach = s->flush > s->suspect ? s->flush : s->suspect;
-    return e && q_known_denies(e, lives->starts, lives->start_id, s->term, reach);
+    const struct q_stand now = {.starts = lives->starts,
+                                .start_id = lives->start_id,
+                                .term = s->term,
+                                /* at rest, or in doubt: not known here */
+                                .log_term = s->log_term && !s->suspect ? s->log_term : UINT64_MAX,
+                                .reach = s->flush > s->suspect ? s->flush : s->suspect};
+    return e && q_known_denies(e, &now);
 }
 
 /* Whoever is told that it said more than it has takes no part from this moment on; and of a disk

@@ -191,11 +191,12 @@ static void witness(struct fuzz_in in)
 {
     struct sk_witness_file file, again;
     struct sk_lives lives;
-    bool mends = fuzz_number(&in, 1) & 1;
+    uint64_t way = fuzz_number(&in, 1);
+    bool mends = way & 1;
     AUTO_FREE uint8_t *copy = fuzz_copy(co_span_of(in.p, in.n), false);
     for (size_t at = 0; mends && at + SK_WITNESS_SLOT_BYTES <= in.n; at += SK_WITNESS_SLOT_BYTES) {
         memcpy(copy + at, "CORALWIT", 8);
-        co_put32(copy + at + 8, 1);
+        co_put32(copy + at + 8, way & 2 ? 1 : 2);
         memcpy(copy + at + 24, owner.timeline.b, 16);
         co_put32(copy + at + SK_WITNESS_SLOT_BYTES - 4,
                  co_crc32c(0, copy + at, SK_WITNESS_SLOT_BYTES - 4));

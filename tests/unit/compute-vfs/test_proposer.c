@@ -781,6 +781,7 @@ Test(proposer, a_higher_term_ends_the_leadership)
 Test(proposer, a_leader_that_a_minority_deposes_keeps_its_lease_for_a_term_above)
 {
     /* R6: nobody who waits gets in between; the safekeepers do not hold our lease against us. */
+    static const struct q_term h2[] = {{1, LSN_FIRST}, {2, 5000}};
     struct q_msg held = pos(2, 1, 5000, 5000);
     held.lease_held = true;
     lead(5000);
@@ -793,8 +794,8 @@ Test(proposer, a_leader_that_a_minority_deposes_keeps_its_lease_for_a_term_above
     receive(1, held);
     receive(2, held);
     cr_assert_eq(used_term, seen + 1);
-    receive(1, voted(1, h1, 5000, 5000));
-    receive(2, voted(1, h1, 5000, 5000));
+    receive(1, voted(2, h2, 5000, 5000));
+    receive(2, voted(2, h2, 5000, 5000));
     receive(1, ack(5000));
     receive(2, ack(5000));
     cr_assert_eq(told(PR_READY)->lsn, 5000);
@@ -1667,15 +1668,42 @@ Test(proposer, nobody_is_elected_below_what_is_known_to_be_committed)
     cr_assert_eq(view().state, PR_RECOVER);
 }
 
+Test(proposer, a_longer_log_of_an_older_term_has_not_what_is_known_to_be_committed)
+{
+    /* An image with a tail that was cut since: node 3 has forgotten more than its log is long. */
+    static const struct q_term h2[] = {{1, LSN_FIRST}, {2, LSN_FIRST + 8}};
+    struct q_known of_3 = {.node = 3, .commit_lsn = LSN_FIRST + 16, .log_term = 2};
+    campaign(2);
+    struct q_msg two = voted(1, h1, LSN_FIRST, LSN_FIRST);
+    two.known = (struct q_known_list){1, &of_3};
+    receive(3, voted(1, h1, LSN_FIRST + 800, LSN_FIRST));
+    receive(2, two);
+    cr_assert_eq(view().state, PR_CAMPAIGN, "its own vote does not count");
+    receive(1, voted(1, h1, LSN_FIRST + 808, LSN_FIRST));
+    cr_assert_eq(view().state, PR_CAMPAIGN, "nor is another one like it the donor");
+    receive(1, voted(2, h2, LSN_FIRST + 16, LSN_FIRST));
+    cr_assert_eq(view().state, PR_RECOVER);
+    cr_assert_eq(view().start_lsn, LSN_FIRST + 16);
+}
+
 Test(proposer, a_leader_tells_what_each_has_acknowledged)
 {
-    lead(LSN_FIRST + 800);
+    campaign(1);
+    receive(1, voted(1, h1, LSN_FIRST + 800, LSN_FIRST + 800));
+    receive(2, voted(1, h1, LSN_FIRST + 800, LSN_FIRST + 800));
+    receive(2, ack(LSN_FIRST + 800));
+    wait_us(1000000);
+    const struct q_known *of_2 = known_of(sent(2, FRAME_APPEND), 2);
+    cr_assert_eq(of_2->log_term, 0, "no majority has adopted this term: the next may do without");
+    receive(1, ack(LSN_FIRST + 800));
+    cr_assert_eq(view().state, PR_LEADER);
     lsn_t end = append();
     receive(1, ack(end));
     receive(2, ack(end));
     cr_assert_eq(view().commit_lsn, end);
     wait_us(1000000);
-    const struct q_known *of_2 = known_of(sent(1, FRAME_APPEND), 2);
+    of_2 = known_of(sent(1, FRAME_APPEND), 2);
+    cr_assert_eq(of_2->log_term, view().term);
     cr_assert_eq(of_2->term, view().term);
     cr_assert_eq(of_2->flush_lsn, end);
     cr_assert_eq(of_2->commit_lsn, end);

@@ -96,8 +96,8 @@ static void random_msg(struct rnd *r, struct q_msg *m, struct q_term *terms, uin
     m->history = (struct q_history){random_terms(r, terms, max_terms), terms};
     static struct q_known known[Q_KNOWN_MAX];
     for (uint32_t i = 0; i < Q_KNOWN_MAX; i++)
-        known[i] = (struct q_known){rnd_any(r), rnd_any(r),    rnd_any(r),
-                                    rnd_any(r), random_lsn(r), random_lsn(r)};
+        known[i] = (struct q_known){rnd_any(r),    rnd_any(r),    rnd_any(r), rnd_any(r),
+                                    random_lsn(r), random_lsn(r), rnd_any(r)};
     m->known = (struct q_known_list){rnd_below(r, Q_KNOWN_MAX + 1), known};
     m->fresh = rnd_below(r, 2);
     m->known_commit = random_lsn(r);

@@ -115,6 +115,9 @@ Test(witness, more_than_it_has_is_proof_and_what_it_has_is_none)
     cr_assert(!refused_by((struct q_known){.commit_lsn = LSN_FIRST + 800}));
     cr_assert(refused_by((struct q_known){.commit_lsn = LSN_FIRST + 808}),
               "what is committed is never cut");
+    cr_assert(!refused_by((struct q_known){.log_term = 5}));
+    cr_assert(refused_by((struct q_known){.commit_lsn = LSN_FIRST + 8, .log_term = 6}),
+              "a longer log of an older term is another one");
 }
 
 Test(witness, of_another_node_nothing_is_proof)
@@ -255,7 +258,7 @@ Test(witness_file, the_newest_sound_slot_counts_and_nothing_else)
     cr_assert_eq(f.n, 0);
     struct q_known known[Q_KNOWN_MAX];
     for (uint32_t i = 0; i < Q_KNOWN_MAX; i++)
-        known[i] = (struct q_known){i + 1, 2, 3, 4, 8 * i, 16 * i};
+        known[i] = (struct q_known){i + 1, 2, 3, 4, 8 * i, 16 * i, 5 + i};
     struct q_known_list all = {Q_KNOWN_MAX, known};
     cr_assert_eq(sk_witness_store(dir, &timeline, &all, &f), 0);
     known[0].term = 77;
