@@ -416,3 +416,23 @@ int cv_database_look_again(struct cv_database *db, uint32_t timeout_ms)
     free(timeline);
     return rc;
 }
+
+void cv_database_seek_safekeepers(struct cv_database *db)
+{
+    const struct cv_log_ops *ops = db->log->ops;
+    struct cv_timeline *t;
+    uint64_t now = co_now_us();
+    bool due;
+
+    if (!ops->found || ops->no_quorum_ms(db->log, 0, NULL) < CV_SEEK_MS)
+        return;
+    pthread_mutex_lock(&db->lock);
+    due = now >= db->sought_us + CV_SEEK_MS * 1000;
+    if (due)
+        db->sought_us = now;
+    pthread_mutex_unlock(&db->lock);
+    t = due ? calloc(1, sizeof *t) : NULL;
+    if (t && db->pages->ops->open(db->pages, db->uri.db, db->uri.branch, CV_SEEK_MS, t) == 0)
+        ops->found(db->log, t->safekeepers, t->n_safekeepers);
+    free(t);
+}

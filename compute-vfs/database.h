@@ -53,6 +53,7 @@
 #define CV_WANT_TIP_US        100000u /* M7 */
 #define CV_OVERTAKE_US        2000u /* who waits for his turn is overtaken for so long, not longer */
 #define CV_EXPECT_US          20000u /* for the turn, before the snapshot; SQLite does not count it */
+#define CV_SEEK_MS            1000u /* without a majority; then the pageserver is asked who it is */
 #define CV_SETTLE_MS          200u /* own log ahead of its own events for so long: no longer leader */
 #define CV_LEAD_TIMEOUT_MS    ((uint32_t)(CO_LEASE_US / 1000 + 1000))
 /* Others who wait hear that a write transaction is open here once it is for so long, and again. A
@@ -102,8 +103,8 @@ struct cv_ticket {
 struct cv_era {
     uint64_t epoch; /* the one it ended */
     term_t term;
-    lsn_t durable_lsn; /* committed for sure when it was lost */
-    lsn_t kept_lsn;    /* when resolved */
+    lsn_t durable_lsn;    /* committed for sure when it was lost */
+    lsn_t kept_lsn;       /* when resolved */
     bool resolved, given_up;
 };
 
@@ -169,7 +170,7 @@ struct cv_database {
     uint64_t position_at_us; /* when known was last made sure to be the end of the log */
     uint64_t epoch;
     struct cv_era eras[CV_ERAS_MAX];
-    uint32_t n_eras; /* ever; the ring holds the last CV_ERAS_MAX */
+    uint32_t n_eras;      /* ever; the ring holds the last CV_ERAS_MAX */
     uint64_t progress_us;
     struct cv_waiter *waiters; /* for outcomes (era.c) */
     struct cv_waiter *decided; /* to be woken when the lock is given back */
@@ -206,6 +207,7 @@ struct cv_database {
     bool pacer_runs;
     uint64_t pacer_until_us; /* it sleeps until then; 0: it does not sleep */
 
+    uint64_t sought_us; /* the pageserver was asked where the safekeepers are */
     uint64_t n_commits, n_pins, n_positions, n_gaps, n_followed;
     struct {
         uint64_t n, us;
@@ -234,6 +236,9 @@ CO_MUST_CHECK int cv_database_create(struct cv_database *db, uint32_t timeout_ms
 CO_MUST_CHECK int cv_database_resolve(const struct cv_uri *uri, struct cv_moment *out);
 /* Asks whether somebody else created it meanwhile; 0 also when nobody did. */
 CO_MUST_CHECK int cv_database_look_again(struct cv_database *db, uint32_t timeout_ms);
+/* When the log has reached no majority for a while: asks the pageserver where the safekeepers are.
+ * All of those that this process knows may have been replaced while it asked nothing. */
+void cv_database_seek_safekeepers(struct cv_database *db);
 
 /* -- Reading (snapshot.c) ------------------------------------------------------------------------
  */

@@ -262,6 +262,8 @@ int cv_ending_status(struct cv_conn *c, const char *id, const char **out)
 
     if (!rc && !c->db->log)
         rc = co_fail(CO_ERR_NOT_FOUND, "%s has no commits yet", c->uri.db);
+    if (!rc)
+        cv_database_seek_safekeepers(c->db);
     if (!rc && begin < c->db->timeline.start_lsn)
         rc = ancestors_status(c, term, begin, &verdict);
     else if (!rc)

@@ -61,6 +61,7 @@ struct cv_log_stats {
 };
 
 struct cv_log;
+struct cv_safekeeper; /* pages.h */
 
 struct cv_log_ops {
     /* Frees; waits up to deadline_ms for what is in flight and releases the lease first. */
@@ -116,6 +117,9 @@ struct cv_log_ops {
      * given the safekeepers that do not answer, each with its address and the reason, for a
      * sentence. */
     uint32_t (*no_quorum_ms)(struct cv_log *log, size_t size, char *missing);
+    /* Where the safekeepers are, as the pageserver tells: for a log that reaches no majority of
+     * those it knows. Connections that stand are kept. Returns at once. May be NULL. */
+    void (*found)(struct cv_log *log, const struct cv_safekeeper *at, uint32_t n);
     /* CO_ERR_FULL with a sentence while so many disks are full that no majority takes records. */
     int (*no_room)(struct cv_log *log);
 };

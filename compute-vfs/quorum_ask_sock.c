@@ -195,6 +195,9 @@ int cv_ask_status(struct cv_log *log, const struct co_id *ancestor, term_t term,
     uint64_t deadline_us = cv_quorum_deadline(timeout_ms);
     int rc = ancestor ? CO_ERR_AGAIN : status_locked(q, &event, timeout_ms, out);
     struct cv_timeline holder = q->timeline;
+    holder.n_safekeepers = q->n_links; /* where they are now */
+    for (uint32_t i = 0; i < q->n_links; i++)
+        holder.safekeepers[i] = q->link[i].sk;
     cv_quorum_leave(q);
     if (ancestor)
         holder.timeline = *ancestor;

@@ -433,5 +433,6 @@ const struct cv_log_ops cv_quorum_ops = {
     .stats = cv_ask_stats,
     .sealed = cv_ask_sealed,
     .no_quorum_ms = cv_ask_no_quorum_ms,
+    .found = cv_nodes_found,
     .no_room = cv_ask_no_room,
 };

@@ -134,7 +134,9 @@ struct cv_quorum {
 
     struct cv_link link[CO_MEMBERS_MAX];
     uint32_t n_links, n_up;
-    uint64_t nodes_asked_us;     /* where a member is that has no link: asked last */
+    uint64_t nodes_asked_us;                    /* where a member is that has no link: asked last */
+    struct cv_safekeeper found[CO_MEMBERS_MAX]; /* by the owner, for the thread to take up */
+    uint32_t n_found;
     uint64_t no_quorum_since_us; /* 0: there is one */
 
     struct cv_reign *reign;  /* the term that is led now */
@@ -258,10 +260,13 @@ void cv_link_close(struct cv_link *l);
 /* -- quorum_nodes_sock.c -- background thread, lock held ------------------------------------------
  */
 
-/* Asks where a member is that there is no link to; returns when it wants to be called again. */
+/* Takes up what the owner found; asks where a member is that there is no link to; returns when it
+ * wants to be called again. */
 uint64_t cv_nodes_tick(struct cv_quorum *q, uint64_t now_us);
 /* The answer. */
 CO_MUST_CHECK int cv_nodes_told(struct cv_quorum *q, struct co_span message);
+/* Of cv_log_ops: any thread, without the lock. */
+void cv_nodes_found(struct cv_log *log, const struct cv_safekeeper *at, uint32_t n);
 
 /* -- quorum_wait_sock.c -- the owner's threads ----------------------------------------------------
  */

@@ -225,6 +225,7 @@ static int learn(struct cv_database *db, bool tip, uint32_t timeout_ms)
     lsn_t position = 0;
     int rc = db->timeline.sealed ? kept_end(db, timeout_ms, &position) : CO_ERR_NOT_FOUND;
 
+    cv_database_seek_safekeepers(db);
     if (rc == CO_ERR_NOT_FOUND)
         rc = ask_position(db, timeout_ms, &position);
     if (rc == CO_ERR_READONLY)

@@ -84,8 +84,9 @@ static int become_leader(struct cv_database *db, bool (*in_vain)(void *db))
 {
     struct cv_lead lead = {0};
     uint64_t began = co_now_us();
-    int rc = db->log->ops->lead(db->log, patience_ms(db), in_vain, db, &lead);
 
+    cv_database_seek_safekeepers(db);
+    int rc = db->log->ops->lead(db->log, patience_ms(db), in_vain, db, &lead);
     note_try(db, rc != 0);
     if (rc)
         return rc;

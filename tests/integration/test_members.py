@@ -395,6 +395,30 @@ def sealed_branch_outlives_its_members(t):
         t.note(f"opened after {time.monotonic() - began:.1f} s")
 
 
+@test("a program that asked nothing while every safekeeper was replaced finds the new ones", 90)
+def idle_program_outlives_all_members(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a); INSERT INTO t VALUES('0');")
+        idle, reader = c.worker("commit_on_demand"), c.worker("commit_on_demand")
+
+        def ask(worker, words):
+            worker.stdin.write(words + "\n")
+            worker.stdin.flush()
+            return line(worker, 40).strip()
+
+        check(line(idle) == "open" and line(reader) == "open", "open")
+        check(ask(idle, "1") == "ok" and ask(reader, "?") == "rows 0 1", "before")
+        for old, new in ((1, 4), (2, 5), (3, 6)):
+            replace(c, old, new_node(c, new))
+            c.kill9(old)
+        began = time.monotonic()
+        told = ask(reader, "?")
+        check(told == "rows 0 1", f"who reads: {told}")
+        told = ask(idle, "2")
+        check(told == "ok", f"who writes: {told}")
+        t.note(f"both after {time.monotonic() - began:.1f} s")
+
+
 @test("safekeeper replace refuses with sentences: no member, not empty, another cluster, no majority, "
       "another one under way", 90)
 def replace_refuses(t):
