@@ -105,6 +105,7 @@ struct cv_era {
     term_t term;
     lsn_t durable_lsn;    /* committed for sure when it was lost */
     lsn_t kept_lsn;       /* when resolved */
+    uint64_t progress_us; /* the last of its own: that of later terms says nothing of it */
     bool resolved, given_up;
 };
 
@@ -171,7 +172,8 @@ struct cv_database {
     uint64_t epoch;
     struct cv_era eras[CV_ERAS_MAX];
     uint32_t n_eras;      /* ever; the ring holds the last CV_ERAS_MAX */
-    uint64_t progress_us;
+    uint64_t progress_us; /* on disks; in memories: */
+    uint64_t received_us;
     struct cv_waiter *waiters; /* for outcomes (era.c) */
     struct cv_waiter *decided; /* to be woken when the lock is given back */
 

@@ -199,6 +199,7 @@ void cv_era_end(struct cv_database *db, bool give_up)
         db->eras[db->n_eras++ % CV_ERAS_MAX] = (struct cv_era){.epoch = db->epoch,
                                                                .term = db->term,
                                                                .durable_lsn = db->known.pos,
+                                                               .progress_us = db->progress_us,
                                                                .given_up = give_up};
         db->epoch++;
         for (uint32_t i = db->first_unshipped; i < db->n_flights; i++)
@@ -253,7 +254,7 @@ static void on_received(void *owner, term_t term, lsn_t lsn)
     pthread_mutex_lock(&db->lock);
     if (is_current(db, term) && lsn > db->received_lsn) {
         db->received_lsn = lsn;
-        db->progress_us = co_now_us();
+        db->received_us = co_now_us();
         decided(db);
     }
     unlock_and_ring(db);
@@ -379,6 +380,19 @@ static bool assist(struct cv_database *db, struct cv_waiter *me, uint64_t until_
     return true;
 }
 
+/* Since when nothing came that its commit gets on by. What is received is no progress of one that
+ * is to be on disks, nor is what a later term does of one whose term was lost. Lock held. */
+static uint64_t quiet_since(struct cv_database *db, const struct cv_waiter *me)
+{
+    const struct cv_era *era =
+        me->ticket->epoch == db->epoch ? NULL : find_era(db, me->ticket->epoch);
+    uint64_t progress_us = era ? era->progress_us : db->progress_us;
+
+    if (me->received && !era && db->received_us > progress_us)
+        progress_us = db->received_us;
+    return progress_us > me->started_us ? progress_us : me->started_us;
+}
+
 /* Waits for the outcome of `me`, which is in the list. The lock is held, and is not afterwards.
  * true: the log is to be told that its term was given up. */
 static bool await(struct cv_database *db, struct cv_waiter *me, uint32_t timeout_ms)
@@ -386,8 +400,7 @@ static bool await(struct cv_database *db, struct cv_waiter *me, uint32_t timeout
     bool tell = false;
 
     while (!me->decided) {
-        uint64_t since = db->progress_us > me->started_us ? db->progress_us : me->started_us;
-        uint64_t until = since + (uint64_t)timeout_ms * 1000, now = co_now_us();
+        uint64_t until = quiet_since(db, me) + (uint64_t)timeout_ms * 1000, now = co_now_us();
 
         if (now >= until) {
             tell = give_up(db, me->ticket) || tell;

@@ -188,6 +188,51 @@ Test(commit, unknown_names_an_id_that_can_be_asked_about)
     sql_close(b);
 }
 
+/* Commits of others go on while `t`, whose time is 400 ms, waits; how long it took. */
+static uint64_t beside_others(sqlite3 *other, struct sql_thread *t)
+{
+    uint64_t began = co_now_us();
+
+    while (!sql_ended(t) && co_now_us() - began < 8000000) {
+        sql_do(other, "insert into t values(2)");
+        usleep(50000);
+    }
+    return co_now_us() - began;
+}
+
+Test(commit, what_a_later_term_commits_does_not_prolong_the_wait_for_the_fate_of_a_lost_one)
+{
+    /* Nobody may ever know it: the safekeepers keep no history so old. */
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    struct sql_thread *t;
+
+    sql_do(a, "create table t(v); pragma corallite_commit_timeout = 400");
+    mem.hold_resolve = true;
+    t = commit_frozen(a, "insert into t values(1)");
+    mem_lose_term("db", 0);
+    mem.freeze = false;
+    cr_assert_lt(beside_others(b, t), 4000000);
+    cr_assert_eq(sql_join(t), SQLITE_IOERR_FSYNC);
+    sql_close(a);
+    sql_close(b);
+}
+
+Test(commit, what_memories_take_does_not_prolong_the_wait_for_disks)
+{
+    sqlite3 *a = sql_open("db"), *b = sql_open("db");
+    struct sql_thread *t;
+
+    sql_do(a, "create table t(v); pragma corallite_commit_timeout = 400");
+    sql_do(b, "pragma synchronous = normal");
+    mem.receive = true;
+    t = commit_frozen(a, "insert into t values(1)");
+    cr_assert_lt(beside_others(b, t), 4000000);
+    mem.freeze = false;
+    cr_assert_eq(sql_join(t), SQLITE_IOERR_FSYNC);
+    sql_close(a);
+    sql_close(b);
+}
+
 Test(commit, without_a_quorum_for_long_the_commit_frame_is_refused_cleanly)
 {
     sqlite3 *a = sql_open("db");
