@@ -77,13 +77,25 @@ static bool is_useful(const struct cv_database *db, pgno_t pgno, lsn_t lsn, lsn_
            !cv_cache_has(db->cache, pgno, lsn, page_size);
 }
 
+/* The answer has to reach beyond what is known to be committed here. Lock held. */
+static bool is_ahead(const struct cv_database *db, const struct cv_handle *h, lsn_t since)
+{
+    return h && h->pinned && !h->dead && since > db->known.pos && db->tip.pos > db->known.pos;
+}
+
 /* M8. The pageserver answers from the committed log. As far as that has to reach beyond what is
  * known to be committed here, it is this process's log only if its own commits came through: that
- * is waited for. Lock held. Whether the snapshot is what the answer is about. */
+ * is waited for, and before it is asked: of what is lost it may never hear. Lock held, but not
+ * while it waits. Whether the snapshot is what the answer is about. */
 static int check_history(struct cv_database *db, const struct cv_handle *h, lsn_t since,
                          uint64_t until_us)
 {
-    while (h && h->pinned && !h->dead && since > db->known.pos && db->tip.pos > db->known.pos)
+    if (is_ahead(db, h, since)) {
+        pthread_mutex_unlock(&db->lock);
+        cv_era_hurry(db);
+        pthread_mutex_lock(&db->lock);
+    }
+    while (is_ahead(db, h, since))
         if (!cv_wait_until(db, until_us))
             return co_fail(CO_ERR_TIMEOUT,
                            "%s: it is not known yet whether the commits that this transaction is "
@@ -225,9 +237,14 @@ static int fetch(struct cv_database *db, const struct cv_handle *h,
                  uint32_t page_size, uint32_t timeout_ms)
 {
     uint64_t began = co_now_us();
-    int rc = db->pages->ops->get(db->pages, &db->timeline.timeline, snapshot->lsn, b->since,
-                                 page_size, b->page, b->n, timeout_ms);
+    int rc;
 
+    pthread_mutex_lock(&db->lock);
+    rc = check_history(db, h, b->since, began + timeout_ms * 1000ull);
+    pthread_mutex_unlock(&db->lock);
+    if (!rc)
+        rc = db->pages->ops->get(db->pages, &db->timeline.timeline, snapshot->lsn, b->since,
+                                 page_size, b->page, b->n, timeout_ms);
     if (!rc && db->tier)
         keep_on_disk(db, snapshot, b, page_size);
     pthread_mutex_lock(&db->lock);
