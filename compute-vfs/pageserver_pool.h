@@ -55,7 +55,7 @@ struct cv_question {
     const ProtobufCMessageDescriptor *answer_type;
     uint32_t *deadline_ms; /* field of the message: what is left, set before each try; or NULL */
     bool slow;             /* it may take its time, whoever else could be asked */
-    /* A pageserver that is behind, and gets on: what each said of that last. */
+    /* A pageserver that is behind, and gets on: how far each said that it is. */
     struct cv_lag {
         bool told;
         uint64_t progress;

@@ -145,13 +145,15 @@ static int read_reply(struct cv_pageserver *ps, struct cv_question *ask)
     return 0;
 }
 
-/* It is behind: has it got on since it said so last? A large transaction takes it a while. */
+/* It is behind: has it got further than ever since this was asked? A large transaction takes it a
+ * while; what it takes in once more, after a start or a failure, is no progress. */
 static bool note_lag(struct cv_lag *lag, const Corallite__Error *error)
 {
     if (error == NULL || !error->has_progress)
         return false;
-    bool more = lag->told && error->progress != lag->progress;
-    *lag = (struct cv_lag){true, error->progress};
+    bool more = lag->told && error->progress > lag->progress;
+    if (!lag->told || more)
+        *lag = (struct cv_lag){true, error->progress};
     return more;
 }
 

@@ -14,7 +14,7 @@ struct ps_feed {
     lsn_t received;            /* the end of a record, and behind it */
     uint64_t part, part_total; /* of the one that comes in fragments; total 0: not known */
     struct ps_partial partial; /* the writer's while `ingesting` */
-    uint64_t progress;
+    uint64_t progress;         /* the furthest that was taken in, also within a record */
     struct co_buf pending;
     bool ingesting, halted, closed, pausing;
     bool gathering;     /* pausing, but for nobody who waits */

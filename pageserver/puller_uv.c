@@ -55,6 +55,7 @@ struct batch {
     struct ps_line line;
     struct ps_chain chain;
     struct co_buf bytes;
+    uint64_t end; /* of the bytes: a place in the log, also within a record */
     uint32_t n_records;
 };
 
@@ -285,9 +286,9 @@ static void batch_done(struct ps_job *job)
             co_warn(MODULE, "ingest failed, is tried again timeline=%s code=%s: %s",
                     co_id_format(&tl->meta.id, id), co_error_name(job->rc), job->why);
             ps_feed_start_over(f);
-        } else {
+        } else if (b->end > f->progress) { /* what is taken in again is no progress */
             f->failures = 0;
-            f->progress += b->bytes.len;
+            f->progress = b->end;
         }
         ps_pages_wake(f->s, tl);
         if (f->s->n_unbased)
@@ -319,6 +320,7 @@ void ps_feed_submit(struct ps_feed *f)
     b->line = f->tl->line;
     b->chain = f->tl->chain;
     b->bytes = f->pending;
+    b->end = f->received + f->part;
     f->pending = (struct co_buf){0};
     f->ingesting = true;
     ps_writer_give(f->s->writer, &b->job);

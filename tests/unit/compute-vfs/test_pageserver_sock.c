@@ -37,6 +37,7 @@ static struct {
     unsigned at_most;    /* pages of a reply; the rest is AGAIN. 0: all */
     unsigned lag;        /* so many requests are answered LAG */
     uint64_t reached;    /*   by one that says how far it has got, if not 0 */
+    bool again;          /*   and has to begin anew each time */
     unsigned close_next; /* so many requests are answered by closing the connection */
     unsigned swallow;    /* so many requests are never answered */
     unsigned creating;   /* so many opens find the database being created */
@@ -198,7 +199,7 @@ static bool on_frame(void *owner, struct fake_conn *c, const struct frame_header
     if (fx.lag > 0) {
         fx.lag--;
         if (fx.reached)
-            fake_send_lag(c, frame->request_id, fx.reached);
+            fake_send_lag(c, frame->request_id, fx.reached - (fx.again ? fx.lag % 3 : 0));
         else
             fake_send_error(c, frame->request_id, CO_ERR_LAG,
                             "wanted 8, have 0, from safekeeper 1");
@@ -688,6 +689,18 @@ Test(pageserver_sock, a_forked_child_is_refused_and_can_close)
 
 /* -- two of them: choice.h over sockets --------------------------------------------------------
  */
+
+Test(pageserver_sock, one_that_takes_in_the_same_again_and_again_does_not_get_on)
+{
+    struct cv_page p[1];
+    uint64_t begin_us = co_now_us();
+
+    fx.lag = 100000;
+    fx.reached = 8192;
+    fx.again = true;
+    cr_assert_eq(get(p, 1, 1, 1500), CO_ERR_LAG);
+    cr_assert_lt(co_now_us() - begin_us, 4000000 * slower());
+}
 
 static struct {
     struct fake_server server;

@@ -196,6 +196,32 @@ Test(daemon, a_deadline_that_passes_says_what_was_wanted_what_there_is_and_from_
     cr_assert_eq(status[0], 0);
 }
 
+Test(daemon, a_large_record_that_is_taken_in_again_and_again_is_no_progress)
+{
+    /* G8: who waits for it is told so; and its pieces are not asked for ever more often. */
+    static pgno_t p[256];
+    struct reply r;
+    uint64_t seen = 0;
+    struct ps_meta m = create("large");
+    begin_log(&m, 65536);
+    for (pgno_t i = 0; i < 256; i++)
+        p[i] = i + 1;
+    ps_scribe_txn(&scribe, &records, p, 256, FILL_HALF, 5);
+    records.data[records.len - 100] ^= 1;
+    fake_append(&fake, &m.id, &records);
+    for (uint64_t until = co_now_us() + 20000000; !seen && co_now_us() < until;) {
+        cr_assert_eq(get_pages(&m.id, scribe.lsn, 0, 3000, 1, 1, NULL, &r), CO_ERR_LAG);
+        seen = r.error->progress;
+        reply_free(&r);
+    }
+    cr_assert_gt(seen, 0);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(get_pages(&m.id, scribe.lsn, 0, 700, 1, 1, NULL, &r), CO_ERR_LAG);
+        cr_assert_eq(r.error->progress, seen, "%llx", (unsigned long long)r.error->progress);
+        reply_free(&r);
+    }
+}
+
 Test(daemon, reading_goes_on_when_a_safekeeper_is_silent_frozen_or_gone)
 {
     /* The feed switches: any one of three may fail in any way. */
