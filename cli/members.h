@@ -88,6 +88,10 @@ CO_MUST_CHECK int members_enough(const struct members *m, const struct wal_confi
 /* Stores the list at all that can be reached; a majority (of both groups) must have it.
  * CO_ERR_BUSY: somebody stored another one meanwhile. */
 CO_MUST_CHECK int members_put(struct members *m, const struct nodes *nodes);
+/* The list that is known once more, for who goes on with a change that was broken off. Where
+ * another change that was broken off left its list of the same version, this one takes its place.
+ */
+CO_MUST_CHECK int members_put_again(struct members *m);
 /* Does the pageserver connect to exactly those that the list names? CO_ERR_AGAIN: not yet. */
 CO_MUST_CHECK int members_pageserver_follows(struct members *m);
 

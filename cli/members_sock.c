@@ -97,9 +97,10 @@ static int ask_nodes(struct member *x, const struct nodes *put, struct nodes *ou
 
 static void take(struct members *m, const struct nodes *nodes)
 {
-    if (nodes->config.version <= m->book.config.version)
+    if (nodes->config.version < m->book.config.version)
         return;
-    m->book = *nodes;
+    if (nodes->config.version > m->book.config.version)
+        m->book = *nodes;
     for (uint32_t i = 0; i < nodes->n; i++) {
         struct member *x = slot(m, nodes->at[i].node, nodes->at[i].host, nodes->at[i].port);
         if (x && !x->up) {
@@ -142,10 +143,36 @@ static int ask_pageserver(struct members *m, Corallite__ServerStatus **out)
     return rc;
 }
 
+/* A try that was broken off may have stored the same change with less known of the disks. */
+static bool same_members(const struct nodes *a, const struct nodes *b)
+{
+    const struct wal_config *x = &a->config, *y = &b->config;
+    return x->version == y->version && q_same_group(x->members, x->n, y->members, y->n) &&
+           q_same_group(x->new_members, x->n_new, y->new_members, y->n_new);
+}
+
+/* Two changes that were broken off may both have the newest version, each where the other did not
+ * come. What a majority has counts. */
+static void settle(struct members *m, const struct nodes said[NODES_MAX])
+{
+    for (uint32_t i = 0; i < m->n; i++) {
+        uint32_t set[NODES_MAX], n = 0;
+        for (uint32_t k = 0; k < m->n; k++)
+            if (same_members(&said[k], &said[i]))
+                set[n++] = m->at[k].node;
+        if (said[i].config.version == m->book.config.version &&
+            q_is_quorum(&said[i].config, set, n)) {
+            m->book = said[i];
+            return;
+        }
+    }
+}
+
 int members_open(struct members *m, const struct cli_args *args)
 {
     Corallite__ServerStatus *st = NULL;
-    struct nodes nodes;
+    static struct nodes said[NODES_MAX]; /* version 0: nothing */
+    memset(said, 0, sizeof said);
     *m = (struct members){0};
     int rc = client_target(args, &m->target);
     if (!rc)
@@ -156,9 +183,11 @@ int members_open(struct members *m, const struct cli_args *args)
     corallite__server_status__free_unpacked(st, NULL);
     for (uint32_t i = 0; !rc && i < m->n; i++) { /* m->n may grow */
         reach(m, &m->at[i]);
-        if (m->at[i].up && ask_nodes(&m->at[i], NULL, &nodes) == 0)
-            take(m, &nodes);
+        if (m->at[i].up && ask_nodes(&m->at[i], NULL, &said[i]) == 0)
+            take(m, &said[i]);
     }
+    if (!rc)
+        settle(m, said);
     return rc;
 }
 
@@ -195,15 +224,8 @@ int members_enough(const struct members *m, const struct wal_config *config)
                      missing);
 }
 
-/* A try that was broken off may have stored the same change with less known of the disks. */
-static bool same_members(const struct nodes *a, const struct nodes *b)
-{
-    const struct wal_config *x = &a->config, *y = &b->config;
-    return x->version == y->version && q_same_group(x->members, x->n, y->members, y->n) &&
-           q_same_group(x->new_members, x->n_new, y->new_members, y->n_new);
-}
-
-int members_put(struct members *m, const struct nodes *nodes)
+/* *other (NULL: that is refused): some have another list of this version. */
+static int put(struct members *m, const struct nodes *nodes, bool *other)
 {
     uint32_t set[NODES_MAX], n = 0;
     struct nodes now;
@@ -212,13 +234,17 @@ int members_put(struct members *m, const struct nodes *nodes)
         reach(m, x);
         if (!x->up || ask_nodes(x, nodes, &now))
             continue;
-        if (now.config.version > nodes->config.version || !same_members(&now, nodes))
+        bool same = same_members(&now, nodes);
+        if (now.config.version > nodes->config.version || (!same && !other))
             return co_fail(
                 CO_ERR_BUSY,
                 "somebody else changes the safekeepers at this moment: safekeeper %u has "
                 "version %u of the list; look with `corallite safekeeper list`",
                 x->node, now.config.version);
-        set[n++] = x->node;
+        if (same)
+            set[n++] = x->node;
+        else
+            *other = true;
     }
     if (!q_is_quorum(&nodes->config, set, n))
         return members_enough(m, &nodes->config)
@@ -228,6 +254,22 @@ int members_put(struct members *m, const struct nodes *nodes)
                                                "command again");
     m->book = *nodes;
     return 0;
+}
+
+int members_put(struct members *m, const struct nodes *nodes)
+{
+    return put(m, nodes, NULL);
+}
+
+int members_put_again(struct members *m)
+{
+    struct nodes next = m->book;
+    bool other = false;
+    int rc = put(m, &next, &other);
+    if (rc || !other)
+        return rc;
+    next.config.version++; /* decided by a majority: it takes the place of the other one, too */
+    return put(m, &next, NULL);
 }
 
 int members_pageserver_follows(struct members *m)

@@ -299,11 +299,11 @@ static int make_joint(struct replace *r, bool *finished)
     bool new = q_in_group(c->members, c->n, r->new->node);
     *finished = c->n_new == 0 && !old && new;
     if (*finished) /* as one says; a tool that died, or was refused, may have told nobody else */
-        return members_put(&r->m, &r->m.book);
+        return members_put_again(&r->m);
     if (c->n_new > 0) {
         bool same = old && q_in_group(c->new_members, c->n_new, r->new->node) && !new &&
                     !q_in_group(c->new_members, c->n_new, r->old);
-        return same ? members_put(&r->m, &r->m.book) : refuse_other(r);
+        return same ? members_put_again(&r->m) : refuse_other(r);
     }
     if (!old)
         return refuse_old(r);

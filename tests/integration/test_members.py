@@ -448,6 +448,45 @@ def replace_refuses(t):
         refused(c, 4, fresh, "majority", "safekeeper 1", "safekeeper 3")
 
 
+def half_replaced(c, old, address, stored_by):
+    """A replacement that is killed when that safekeeper has the new list."""
+    process = popen(replace_args(c, old, address), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: os.path.exists(os.path.join(c.data(stored_by), "nodes")), 20, "the list is stored")
+    process.kill()
+    process.wait(5)
+
+
+@test("two replacements that were broken off, each where the other did not come: the one that a majority has goes on", 90)
+def replacements_that_do_not_know_of_each_other(t):
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a); INSERT INTO t VALUES(1);")
+        four, five = new_node(c, 4), new_node(c, 5)
+        c.kill9(2)
+        half_replaced(c, 2, four, 1)
+        for node in (1, 3, 4, PAGESERVER):  # as if it had been killed before it came to safekeeper 3
+            c.stop(node)
+        aside = os.path.join(c.data(1), "nodes")
+        with open(aside, "rb") as f:
+            alone = f.read()
+        for node in (1, 3, 4):
+            if os.path.exists(os.path.join(c.data(node), "nodes")):
+                os.unlink(os.path.join(c.data(node), "nodes"))
+        for node in (2, 3, 4, PAGESERVER):
+            c.start(node)
+        half_replaced(c, 3, five, 5)
+        with open(aside, "wb") as f:
+            f.write(alone)
+        c.start(1)
+        refused(c, 2, four, "under way", f"replace 3 {five}")
+        check(replace(c, 3, five)["by"] == 5, "the one that a majority has")
+        check(set(listed(c)) == {1, 2, 5}, f"{listed(c)}")
+        c.kill9(3)
+        replace(c, 1, new_node(c, 6))
+        c.shell("INSERT INTO t VALUES(2);")
+        check(count(c) == 2, "rows are missing")
+        sound(c)
+
+
 @test("a replacement that one safekeeper alone knows to be done: the same command tells the others before it says so", 90)
 def replaced_as_one_says(t):
     # As after a tool that was killed, or found no majority, in its last step: who asks sees the newest list.
