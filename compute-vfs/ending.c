@@ -235,18 +235,26 @@ int cv_ending_wait(struct cv_conn *c)
     return rc;
 }
 
-/* A commit of an ancestor, from before this branch began. */
-static int ancestors_status(struct cv_conn *c, term_t term, lsn_t begin, enum cv_verdict *out)
+static struct cv_log *log_of(struct cv_database *db)
 {
-    struct cv_pages *pages = c->db->pages;
-    struct co_id timeline, holder;
-    int rc =
-        pages->ops->holder(pages, c->uri.db, c->uri.branch, begin, STATUS_MS, &timeline, &holder);
+    pthread_mutex_lock(&db->lock);
+    struct cv_log *log = db->log;
+    pthread_mutex_unlock(&db->lock);
+    return log;
+}
 
-    if (!rc && !co_id_eq(&timeline, &c->db->timeline.timeline))
-        rc = co_fail(CO_ERR_READONLY, "%s/%s: branch was reset, reopen", c->uri.db, c->uri.branch);
-    if (!rc)
-        rc = c->db->log->ops->status(c->db->log, &holder, term, begin, STATUS_MS, out);
+/* Somebody else may have made the database since it was opened here. */
+static int find_log(struct cv_database *db, struct cv_log **out)
+{
+    int rc = 0;
+
+    *out = log_of(db);
+    if (!*out)
+        rc = cv_database_look_again(db, STATUS_MS);
+    if (!*out && !rc)
+        *out = log_of(db);
+    if (!*out && !rc)
+        rc = co_fail(CO_ERR_NOT_FOUND, "%s has no commits yet", db->uri.db);
     return rc;
 }
 
@@ -258,16 +266,15 @@ int cv_ending_status(struct cv_conn *c, const char *id, const char **out)
     enum cv_verdict verdict = CV_UNKNOWN;
     term_t term;
     lsn_t begin;
+    struct cv_log *log = NULL;
     int rc = lsn_commit_id_parse(id, &term, &begin);
 
-    if (!rc && !c->db->log)
-        rc = co_fail(CO_ERR_NOT_FOUND, "%s has no commits yet", c->uri.db);
+    if (!rc)
+        rc = find_log(c->db, &log);
     if (!rc)
         cv_database_seek_safekeepers(c->db);
-    if (!rc && begin < c->db->timeline.start_lsn)
-        rc = ancestors_status(c, term, begin, &verdict);
-    else if (!rc)
-        rc = c->db->log->ops->status(c->db->log, NULL, term, begin, STATUS_MS, &verdict);
+    if (!rc)
+        rc = log->ops->status(log, term, begin, STATUS_MS, &verdict);
     if (rc == CO_ERR_TIMEOUT || rc == CO_ERR_NO_QUORUM)
         rc = 0;
     *out = words[verdict];

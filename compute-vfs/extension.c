@@ -9,6 +9,7 @@ SQLITE_EXTENSION_INIT1
 
 #define NEEDED      3039000 /* sqlite3_db_name */
 #define NEEDED_TEXT "3.39.0"
+#define FORKED      "this process is a fork of the one that began"
 
 /* -- functions -----------------------------------------------------------------------------------
  */
@@ -57,6 +58,8 @@ static void commit_status(sqlite3_context *context, int n, sqlite3_value **value
         sqlite3_result_error(context, "no Corallite database is open on this connection", -1);
     else if (!id)
         sqlite3_result_null(context);
+    else if (cv_conn_usable(c))
+        sqlite3_result_error(context, FORKED, -1);
     else if (cv_ending_status(c, id, &word))
         sqlite3_result_error(context, co_sentence(), -1);
     else
@@ -110,7 +113,7 @@ static void wait_for(sqlite3_context *context, int n, sqlite3_value **values)
         return;
     }
     if (cv_conn_usable(c))
-        sqlite3_result_error(context, "this process is a fork of the one that began", -1);
+        sqlite3_result_error(context, FORKED, -1);
     else if (parse_token(text, &lsn, &id) || cv_database_wait_for(c->db, lsn, (uint32_t)ms) ||
              (id && check_committed(c, text)))
         sqlite3_result_error(context, co_sentence(), -1);

@@ -96,10 +96,11 @@ struct cv_log_ops {
     /* Leaves `term` with commits in flight: `lost` follows, then (when it can be known) `resolved`.
      */
     void (*abandon)(struct cv_log *log, term_t term);
-    /* Outcome of the record that began at begin_lsn in term: here, or, with `ancestor`, in that
-     * timeline's log, below where this one begins. CO_ERR_TIMEOUT leaves CV_UNKNOWN. */
-    int (*status)(struct cv_log *log, const struct co_id *ancestor, term_t term, lsn_t begin_lsn,
-                  uint32_t timeout_ms, enum cv_verdict *out);
+    /* Outcome of the record that began at begin_lsn in term, in this log or, where that is below
+     * its begin, in the ancestor's that the branch reads there. CO_ERR_TIMEOUT leaves CV_UNKNOWN.
+     */
+    int (*status)(struct cv_log *log, term_t term, lsn_t begin_lsn, uint32_t timeout_ms,
+                  enum cv_verdict *out);
     void (*stats)(struct cv_log *log, struct cv_log_stats *out);
     /* A restore put another timeline in this one's place: it was told so by a safekeeper. Nothing
      * is led or committed any more; lead() and, where the end is open, position() answer

@@ -22,6 +22,12 @@ struct cv_safekeeper {
     uint16_t port;
 };
 
+/* What is at or below the LSN, and above the next one's, is in this timeline's log. */
+struct cv_ancestor {
+    struct co_id timeline;
+    lsn_t lsn;
+};
+
 /* A timeline as the pageserver tells it at open. */
 struct cv_timeline {
     struct co_id cluster, timeline, database;
@@ -30,7 +36,10 @@ struct cv_timeline {
     struct wal_config config;
     struct cv_safekeeper safekeepers[CO_MEMBERS_MAX];
     uint32_t n_safekeepers;
-    bool sealed; /* a restore put another in its place: it is never written again */
+    struct cv_ancestor ancestors[CO_BRANCH_DEPTH_MAX]; /* nearest first; they never change */
+    uint32_t n_ancestors;
+    term_t born_term; /* for term_is_of() */
+    bool sealed;      /* a restore put another in its place: it is never written again */
 };
 
 /* What a moment, as people write it (proto/when.h), stands for. */
@@ -106,10 +115,6 @@ struct cv_pages_ops {
     /* CO_ERR_INVAL: no moment, or one that cannot be; CO_ERR_NOT_FOUND. */
     int (*resolve)(struct cv_pages *p, const char *db, const char *branch, const char *at,
                    uint32_t timeout_ms, struct cv_moment *out);
-    /* The branch's timeline, and which of it and its ancestors has what begins at `lsn` as far as
-     * it belongs to the branch. CO_ERR_NOT_FOUND. */
-    int (*holder)(struct cv_pages *p, const char *db, const char *branch, lsn_t lsn,
-                  uint32_t timeout_ms, struct co_id *timeline, struct co_id *holder);
     /* The transactions at or before `at` (""; the head) and below before_lsn (0: no bound), newest
      * first: at most `limit` <= CV_LOG_MAX of them. *more: there are older ones. */
     int (*log)(struct cv_pages *p, const char *db, const char *branch, const char *at,

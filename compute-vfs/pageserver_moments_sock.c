@@ -52,69 +52,24 @@ static int read_moment(const struct cv_pageserver *ps, const Corallite__Resolved
     return 0;
 }
 
-/* The answer, which the caller releases. */
-static int ask_moment(struct cv_pageserver *ps, const char *db, const char *branch, const char *at,
-                      uint32_t timeout_ms, struct cv_question *a)
-{
-    Corallite__Resolve resolve = CORALLITE__RESOLVE__INIT;
-
-    *a = (struct cv_question){.type = FRAME_RESOLVE,
-                              .answer = FRAME_RESOLVED,
-                              .message = &resolve.base,
-                              .answer_type = &corallite__resolved__descriptor,
-                              .deadline_ms = &resolve.deadline_ms};
-    resolve.database = (char *)db;
-    resolve.branch = (char *)branch;
-    resolve.at = (char *)at;
-    resolve.has_deadline_ms = 1;
-    int rc = cv_pageserver_ask(ps, a, end_of(timeout_ms));
-    a->message = NULL;
-    a->deadline_ms = NULL;
-    return rc;
-}
-
 int cv_pageserver_resolve(struct cv_pages *p, const char *db, const char *branch, const char *at,
                           uint32_t timeout_ms, struct cv_moment *out)
 {
     struct cv_pageserver *ps = (struct cv_pageserver *)p;
-    struct cv_question a;
-    int rc = ask_moment(ps, db, branch, at, timeout_ms, &a);
+    Corallite__Resolve resolve = CORALLITE__RESOLVE__INIT;
+    struct cv_question a = {.type = FRAME_RESOLVE,
+                            .answer = FRAME_RESOLVED,
+                            .message = &resolve.base,
+                            .answer_type = &corallite__resolved__descriptor,
+                            .deadline_ms = &resolve.deadline_ms};
 
+    resolve.database = (char *)db;
+    resolve.branch = (char *)branch;
+    resolve.at = (char *)at;
+    resolve.has_deadline_ms = 1;
+    int rc = cv_pageserver_ask(ps, &a, end_of(timeout_ms));
     if (rc == 0)
         rc = read_moment(ps, a.reply, out);
-    cv_question_release(&a);
-    return rc;
-}
-
-/* Nearest first; each has what lies between where it begins, which is how far the next one belongs
- * to the line, and how far it does so itself. */
-static int read_holder(const Corallite__Resolved *got, lsn_t lsn, struct co_id *holder)
-{
-    int rc = 0;
-
-    for (size_t i = 0; i < got->n_ancestors && rc == 0; i++) {
-        const Corallite__Resolved__Ancestor *a = got->ancestors[i];
-        if (lsn >= a->lsn)
-            break;
-        rc = msg_get16("ancestor", a->has_timeline, &a->timeline, holder->b);
-    }
-    return rc;
-}
-
-int cv_pageserver_holder(struct cv_pages *p, const char *db, const char *branch, lsn_t lsn,
-                         uint32_t timeout_ms, struct co_id *timeline, struct co_id *holder)
-{
-    struct cv_pageserver *ps = (struct cv_pageserver *)p;
-    struct cv_moment head;
-    struct cv_question a;
-    int rc = ask_moment(ps, db, branch, "", timeout_ms, &a);
-
-    if (rc == 0)
-        rc = read_moment(ps, a.reply, &head);
-    if (rc == 0) {
-        *timeline = *holder = head.timeline;
-        rc = read_holder(a.reply, lsn, holder);
-    }
     cv_question_release(&a);
     return rc;
 }

@@ -49,6 +49,27 @@ static int read_safekeepers(const struct cv_pageserver *ps, const Corallite__Ope
     return 0;
 }
 
+static int read_ancestors(const struct cv_pageserver *ps, const Corallite__Opened *opened,
+                          struct cv_timeline *out)
+{
+    lsn_t above = out->start_lsn;
+
+    if (opened->n_ancestors > CO_BRANCH_DEPTH_MAX)
+        return malformed(ps, "more ancestors than a branch has");
+    for (size_t i = 0; i < opened->n_ancestors; i++) {
+        const Corallite__Resolved__Ancestor *from = opened->ancestors[i];
+        struct cv_ancestor *to = &out->ancestors[i];
+        if (msg_get16("ancestor", from->has_timeline, &from->timeline, to->timeline.b) != 0)
+            return CO_ERR_PROTOCOL;
+        to->lsn = from->lsn;
+        if (co_id_is_zero(&to->timeline) || to->lsn > above)
+            return malformed(ps, "ancestors that cannot be");
+        above = to->lsn;
+    }
+    out->n_ancestors = (uint32_t)opened->n_ancestors;
+    return 0;
+}
+
 static int read_timeline(const struct cv_pageserver *ps, const Corallite__Opened *opened,
                          struct cv_timeline *out)
 {
@@ -69,7 +90,9 @@ static int read_timeline(const struct cv_pageserver *ps, const Corallite__Opened
     out->start_lsn = t->start_lsn;
     if (out->start_lsn < LSN_FIRST || out->start_lsn % LSN_ALIGN != 0)
         return malformed(ps, "a log that begins nowhere");
-    return read_safekeepers(ps, opened, out);
+    out->born_term = t->born_term;
+    int rc = read_ancestors(ps, opened, out);
+    return rc ? rc : read_safekeepers(ps, opened, out);
 }
 
 /* The one cluster that this pageserver belongs to, for every later Hello. */
@@ -388,7 +411,6 @@ static const struct cv_pages_ops pageserver_ops = {
     .get = pages_get,
     .changes = pages_changes,
     .resolve = cv_pageserver_resolve,
-    .holder = cv_pageserver_holder,
     .log = cv_pageserver_log,
     .branches = cv_pageserver_branches,
     .stats = pages_stats,

@@ -183,8 +183,22 @@ static int status_locked(struct cv_quorum *q, struct pr_event *event, uint32_t t
     return CO_ERR_TIMEOUT;
 }
 
-int cv_ask_status(struct cv_log *log, const struct co_id *ancestor, term_t term, lsn_t begin_lsn,
-                  uint32_t timeout_ms, enum cv_verdict *out)
+/* Who has it now: of those that were told at open some may have been replaced. */
+static void find_holder(const struct cv_quorum *q, lsn_t begin_lsn, struct cv_holder *out)
+{
+    const struct cv_timeline *t = &q->timeline;
+
+    out->cluster = t->cluster;
+    out->timeline = t->timeline;
+    for (uint32_t i = 0; i < t->n_ancestors && begin_lsn < t->ancestors[i].lsn; i++)
+        out->timeline = t->ancestors[i].timeline;
+    out->n_safekeepers = q->n_links;
+    for (uint32_t i = 0; i < q->n_links; i++)
+        out->safekeepers[i] = q->link[i].sk;
+}
+
+int cv_ask_status(struct cv_log *log, term_t term, lsn_t begin_lsn, uint32_t timeout_ms,
+                  enum cv_verdict *out)
 {
     struct cv_quorum *q = cv_quorum_enter(log);
     struct pr_event event = {.kind = PR_EV_RESOLVE, .resolve_term = term, .resolve_lsn = begin_lsn};
@@ -193,14 +207,16 @@ int cv_ask_status(struct cv_log *log, const struct co_id *ancestor, term_t term,
     if (q == NULL)
         return cv_quorum_forked();
     uint64_t deadline_us = cv_quorum_deadline(timeout_ms);
-    int rc = ancestor ? CO_ERR_AGAIN : status_locked(q, &event, timeout_ms, out);
-    struct cv_timeline holder = q->timeline;
-    holder.n_safekeepers = q->n_links; /* where they are now */
-    for (uint32_t i = 0; i < q->n_links; i++)
-        holder.safekeepers[i] = q->link[i].sk;
+    if (begin_lsn >= q->timeline.start_lsn && !term_is_of(term, q->timeline.born_term)) {
+        *out = CV_NOT_COMMITTED;
+        cv_quorum_leave(q);
+        return 0;
+    }
+    int rc = begin_lsn < q->timeline.start_lsn ? CO_ERR_AGAIN
+                                               : status_locked(q, &event, timeout_ms, out);
+    struct cv_holder holder;
+    find_holder(q, begin_lsn, &holder);
     cv_quorum_leave(q);
-    if (ancestor)
-        holder.timeline = *ancestor;
     if (rc == CO_ERR_AGAIN)
         rc = cv_quorum_by_record(&holder, term, begin_lsn, deadline_us, out);
     return rc == CO_ERR_CONNECT || rc == CO_ERR_CLOSED || rc == CO_ERR_AGAIN ? CO_ERR_TIMEOUT : rc;

@@ -230,9 +230,16 @@ void cv_follow_refused(struct cv_quorum *q, uint64_t req);
 /* -- quorum_record_sock.c -- any thread, without the lock -----------------------------------------
  */
 
+/* Whose log it is, and who has it. */
+struct cv_holder {
+    struct co_id cluster, timeline;
+    struct cv_safekeeper safekeepers[CO_MEMBERS_MAX];
+    uint32_t n_safekeepers;
+};
+
 /* Whether the record of `term` that begins at `begin` is in the committed log; only for what is so
  * old that every safekeeper has committed beyond it. CO_ERR_*: nobody could be asked. */
-CO_MUST_CHECK int cv_quorum_by_record(const struct cv_timeline *t, term_t term, lsn_t begin,
+CO_MUST_CHECK int cv_quorum_by_record(const struct cv_holder *h, term_t term, lsn_t begin,
                                       uint64_t deadline_us, enum cv_verdict *out);
 
 /* -- quorum_link_sock.c -- background thread, lock held, but cv_link_send -------------------------
@@ -295,8 +302,8 @@ int cv_quorum_no_quorum(const struct cv_quorum *q);
 int cv_ask_position(struct cv_log *log, uint32_t timeout_ms, lsn_t *out);
 int cv_ask_follow(struct cv_log *log, uint32_t timeout_ms, lsn_t since, lsn_t *out,
                   struct co_buf *records);
-int cv_ask_status(struct cv_log *log, const struct co_id *ancestor, term_t term, lsn_t begin_lsn,
-                  uint32_t timeout_ms, enum cv_verdict *out);
+int cv_ask_status(struct cv_log *log, term_t term, lsn_t begin_lsn, uint32_t timeout_ms,
+                  enum cv_verdict *out);
 void cv_ask_stats(struct cv_log *log, struct cv_log_stats *out);
 bool cv_ask_sealed(struct cv_log *log);
 int cv_ask_no_room(struct cv_log *log);

@@ -37,12 +37,12 @@ static int judge(const struct frame_header *frame, const struct co_buf *body,
     return 0;
 }
 
-static int ask_one(const struct cv_timeline *t, const struct cv_safekeeper *sk, term_t term,
+static int ask_one(const struct cv_holder *of, const struct cv_safekeeper *sk, term_t term,
                    lsn_t begin, uint64_t deadline_us, enum cv_verdict *out)
 {
     Corallite__Hello hello = CORALLITE__HELLO__INIT;
     Corallite__Stream stream = CORALLITE__STREAM__INIT;
-    struct co_id cluster = t->cluster, timeline = t->timeline;
+    struct co_id cluster = of->cluster, timeline = of->timeline;
     struct frame_header frame;
     struct co_buf body;
     struct psock s;
@@ -65,7 +65,7 @@ static int ask_one(const struct cv_timeline *t, const struct cv_safekeeper *sk, 
     rc = psock_call(&s, FRAME_STREAM, &stream.base, co_span_of(NULL, 0), deadline_us, &frame, &body,
                     NULL);
     if (rc == 0) {
-        rc = judge(&frame, &body, &t->timeline, term, begin, out);
+        rc = judge(&frame, &body, &of->timeline, term, begin, out);
         co_buf_free(&body);
     } else if (rc == CO_ERR_INVAL && s.fd >= 0) {
         *out = CV_NOT_COMMITTED; /* committed that far, and no record begins there */
@@ -75,18 +75,18 @@ static int ask_one(const struct cv_timeline *t, const struct cv_safekeeper *sk, 
     return rc;
 }
 
-int cv_quorum_by_record(const struct cv_timeline *t, term_t term, lsn_t begin, uint64_t deadline_us,
+int cv_quorum_by_record(const struct cv_holder *h, term_t term, lsn_t begin, uint64_t deadline_us,
                         enum cv_verdict *out)
 {
     int rc = CO_ERR_TIMEOUT;
 
-    for (uint32_t i = 0; i < t->n_safekeepers; i++) {
+    for (uint32_t i = 0; i < h->n_safekeepers; i++) {
         uint64_t now_us = co_now_us();
         if (now_us >= deadline_us)
             break;
         /* One that is silent leaves time for the others. */
-        uint64_t part_us = (deadline_us - now_us) / (t->n_safekeepers - i);
-        rc = ask_one(t, &t->safekeepers[i], term, begin, now_us + part_us, out);
+        uint64_t part_us = (deadline_us - now_us) / (h->n_safekeepers - i);
+        rc = ask_one(h, &h->safekeepers[i], term, begin, now_us + part_us, out);
         if (rc == 0)
             return 0;
     }

@@ -61,32 +61,15 @@ static int send_branched(struct ps_server *s, const struct ps_ask *ask, struct p
     return 0;
 }
 
-struct ancestors {
-    Corallite__Resolved__Ancestor one[CO_BRANCH_DEPTH_MAX], *list[CO_BRANCH_DEPTH_MAX];
-    size_t n;
-};
-
-static void list_ancestors(const struct ps_line *line, struct ancestors *out)
-{
-    for (out->n = 0; line->ancestor && out->n < CO_BRANCH_DEPTH_MAX; line = line->ancestor) {
-        Corallite__Resolved__Ancestor *a = out->list[out->n] = &out->one[out->n];
-        out->n++;
-        corallite__resolved__ancestor__init(a);
-        a->has_timeline = a->has_lsn = 1;
-        a->timeline = msg_bytes16(line->ancestor->id.b);
-        a->lsn = line->ancestor_lsn;
-    }
-}
-
 static int send_resolved(struct ps_server *s, const struct ps_ask *ask)
 {
     const struct ps_moment *m = &ask->moment;
     Corallite__Resolved w = CORALLITE__RESOLVED__INIT;
     struct ps_meta_wire meta;
-    struct ancestors up;
-    (void)s;
+    struct ps_ancestors up;
     ps_meta_to_wire(&m->tl->meta, &meta);
-    list_ancestors(&m->tl->line, &up);
+    if (!ps_lineage_list(s, m->tl, &up))
+        return CO_ERR_AGAIN;
     w.n_ancestors = up.n;
     w.ancestors = up.list;
     w.timeline = &meta.wire;

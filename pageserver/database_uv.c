@@ -36,15 +36,20 @@ static uint32_t fill_safekeepers(const struct ps_server *s,
     return n;
 }
 
-/* tl NULL: there is no such database. */
-static void send_opened(struct ps_session *session, uint64_t request, const struct ps_timeline *tl)
+/* tl NULL: there is no such database. False: not now. */
+static bool send_opened(struct ps_session *session, uint64_t request, const struct ps_timeline *tl)
 {
     const struct ps_server *s = session->s;
     Corallite__Opened opened = CORALLITE__OPENED__INIT;
     Corallite__Safekeeper node[CO_MEMBERS_MAX], *list[CO_MEMBERS_MAX];
     struct ps_meta_wire wire;
+    struct ps_ancestors up = {.n = 0};
+    if (tl && !ps_lineage_list(s, tl, &up))
+        return false;
     if (tl) {
         ps_meta_to_wire(&tl->meta, &wire);
+        opened.n_ancestors = up.n;
+        opened.ancestors = up.list;
         opened.timeline = &wire.wire;
         opened.has_last_record_lsn = 1;
         opened.last_record_lsn = tl->chain.last_lsn;
@@ -54,6 +59,7 @@ static void send_opened(struct ps_session *session, uint64_t request, const stru
     opened.cluster = msg_bytes16(s->identity.cluster.b);
     opened.safekeepers = list;
     peer_send(session->peer, FRAME_OPENED, request, &opened.base, co_span_of(NULL, 0));
+    return true;
 }
 
 struct listing {
@@ -188,16 +194,13 @@ void ps_status_send(struct ps_session *session, uint64_t request)
 static bool try_open(struct ps_server *s, struct ps_ask *ask)
 {
     struct ps_timeline *tl = ps_reg_find_name(&s->reg, ask->db, ask->branch);
-    if (tl && ps_timeline_open(tl)) {
-        send_opened(ask->session, ask->request, tl);
-        return true;
-    }
+    if (tl && ps_timeline_open(tl))
+        return send_opened(ask->session, ask->request, tl);
     if (tl || !s->reg.heard)
         return false; /* being created; or the safekeepers may know it */
     if (ps_reg_find_db(&s->reg, ask->db))
         return ps_ask_refuse(ask, ps_no_branch(s, ask->db, ask->branch));
-    send_opened(ask->session, ask->request, NULL);
-    return true;
+    return send_opened(ask->session, ask->request, NULL);
 }
 
 static int database_id_taken(const struct ps_ask *ask, const struct ps_timeline *tl)

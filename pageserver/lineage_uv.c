@@ -26,6 +26,21 @@ void ps_lineage_link(struct ps_server *s, struct ps_timeline *tl)
     tl->line.ancestor = up ? &up->line : NULL;
 }
 
+bool ps_lineage_list(const struct ps_server *s, const struct ps_timeline *tl,
+                     struct ps_ancestors *out)
+{
+    for (out->n = 0; tl && !co_id_is_zero(&tl->meta.ancestor) && out->n < CO_BRANCH_DEPTH_MAX;
+         tl = ps_reg_find(&s->reg, &tl->meta.ancestor)) {
+        Corallite__Resolved__Ancestor *a = out->list[out->n] = &out->one[out->n];
+        out->n++;
+        corallite__resolved__ancestor__init(a);
+        a->has_timeline = a->has_lsn = 1;
+        a->timeline = msg_bytes16(tl->meta.ancestor.b);
+        a->lsn = tl->meta.ancestor_lsn;
+    }
+    return tl != NULL;
+}
+
 /* The newest transaction that a new branch sees is its ancestor's. */
 static int take_newest(struct ps_server *s, struct ps_timeline *tl)
 {

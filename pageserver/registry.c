@@ -309,6 +309,15 @@ bool ps_reg_holds_up(const struct ps_registry *reg, const struct wal_config *lis
     return false;
 }
 
+/* What every timeline has been born with at least since the cluster was made of an archive. */
+static term_t reborn(const struct ps_registry *reg)
+{
+    term_t newest = 0;
+    for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next)
+        newest = tl->meta.born_term > newest ? tl->meta.born_term : newest;
+    return newest - newest % TERMS_A_CLUSTER;
+}
+
 /* R9. Once there are no more numbers the last ones serve again. */
 static term_t born_term(struct ps_registry *reg, const char *db)
 {
@@ -321,7 +330,7 @@ static term_t born_term(struct ps_registry *reg, const char *db)
         any = true;
         newest = tl->meta.born_term > newest ? tl->meta.born_term : newest;
     }
-    return !any ? 0 : newest < TERM_BORN_MAX ? newest + TERMS_A_TIMELINE : newest;
+    return !any ? reborn(reg) : newest < TERM_BORN_MAX ? newest + TERMS_A_TIMELINE : newest;
 }
 
 int ps_reg_create(struct ps_registry *reg, const struct ps_meta *meta, struct ps_timeline **out)

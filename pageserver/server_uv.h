@@ -268,6 +268,14 @@ CO_MUST_CHECK int ps_nodes_told(struct ps_node *node, const struct frame_header 
 
 /* -- lineage_uv.c: branches and their ancestors -------------------------------------------------
  */
+/* A timeline's ancestors, nearest first, as they are told; the ids are the registry's own. */
+struct ps_ancestors {
+    Corallite__Resolved__Ancestor one[CO_BRANCH_DEPTH_MAX], *list[CO_BRANCH_DEPTH_MAX];
+    size_t n;
+};
+/* False: not all of them are known here yet. */
+bool ps_lineage_list(const struct ps_server *s, const struct ps_timeline *tl,
+                     struct ps_ancestors *out);
 /* Makes the timeline's line know its ancestor's, if that is in the registry. */
 void ps_lineage_link(struct ps_server *s, struct ps_timeline *tl);
 /* Begins to pull a timeline that was stored, if its ancestors are here as far as it needs them; and

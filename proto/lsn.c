@@ -2,7 +2,6 @@
 #include "proto/lsn.h"
 
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -63,6 +62,17 @@ int lsn_parse(const char *text, lsn_t *out)
                    "a log position is 16 hex digits, or X/Y in hex, with or without 'lsn:' before "
                    "it; '%.40s' is not",
                    text);
+}
+
+/* Which of the database's timelines it is, whatever archives the cluster was made of since. */
+static term_t number_of(term_t term)
+{
+    return term % TERMS_A_CLUSTER / TERMS_A_TIMELINE;
+}
+
+bool term_is_of(term_t term, term_t born)
+{
+    return term > 0 && number_of(term - 1) == number_of(born);
 }
 
 char *lsn_commit_id_format(term_t term, lsn_t begin, char text[LSN_COMMIT_ID_TEXT])

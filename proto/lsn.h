@@ -12,9 +12,11 @@
 #ifndef CORALLITE_PROTO_LSN_H
 #define CORALLITE_PROTO_LSN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/error.h"
+#include "proto/limits.h"
 
 typedef uint64_t lsn_t;
 typedef uint64_t term_t;
@@ -32,7 +34,13 @@ CO_MUST_CHECK int lsn_parse(const char *text, lsn_t *out);
 /* So many terms are set aside for each timeline of a database: one a millisecond, for three years
  * (Timeline.born_term). */
 #define TERMS_A_TIMELINE ((term_t)100000000000)
-#define TERM_BORN_MAX    (((term_t)1 << 63) - TERMS_A_TIMELINE)
+/* A cluster that is made of an archive does not know what the lost one did after it, nor what was
+ * dropped there: its timelines are born so much later (safekeeper/restore_file.h). */
+#define TERMS_A_CLUSTER ((term_t)CO_TIMELINES_MAX * TERMS_A_TIMELINE)
+#define TERM_BORN_MAX   ((((term_t)1 << 63) / TERMS_A_TIMELINE - 1) * TERMS_A_TIMELINE)
+/* Can a writer of the timeline that was born with `born` have had this term? Whoever opened it
+ * before its cluster was made of an archive knows the `born` of then. */
+bool term_is_of(term_t term, term_t born);
 
 /* A commit id, "TERM:LSN": decimal term, begin LSN of the record as 16 hex digits. */
 #define LSN_COMMIT_ID_TEXT 40

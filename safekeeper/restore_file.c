@@ -27,6 +27,7 @@ struct restore {
 
 struct log_writer {
     struct sk_files *files;
+    term_t born;
     term_t term;      /* of the newest record */
     lsn_t term_begin; /* where its term began */
     lsn_t synced;
@@ -37,6 +38,12 @@ static void see_term(struct log_writer *w, term_t term, lsn_t begin)
     if (term != w->term)
         w->term_begin = begin;
     w->term = term;
+}
+
+/* Terms go on behind it. */
+static term_t newest_term(const struct log_writer *w)
+{
+    return w->term > w->born ? w->term : w->born;
 }
 
 static int sync_often(struct log_writer *w)
@@ -83,7 +90,7 @@ static int append_config(struct restore *r, struct log_writer *w, const struct a
     struct wal_stamp stamp = {
         .cluster = walk->cluster,
         .timeline = walk->timeline,
-        .term = walk->term + RESTORE_TERM_STEP,
+        .term = newest_term(w),
         .begin_lsn = walk->end,
         .sealed_lsn = walk->end,
         .time_us = walk->time_us,
@@ -104,7 +111,7 @@ static int settle(struct log_writer *w)
     struct sk_files *f = w->files;
     struct q_term newest = {.term = w->term, .start = w->term_begin};
     struct sk_durable durable = {
-        .term = w->term ? w->term + RESTORE_TERM_STEP : 0,
+        .term = newest_term(w),
         .commit_lsn = f->log.end_lsn,
         .no_lease = true,
         .floor_lsn = f->log.end_lsn,
@@ -137,7 +144,7 @@ static int begin_at(struct restore *r, struct log_writer *w, const struct ar_kep
 
 static int restore_log(struct restore *r, const struct sk_birth *birth, const struct ar_line *line)
 {
-    struct log_writer w = {.synced = birth->start_lsn};
+    struct log_writer w = {.synced = birth->start_lsn, .born = birth->term};
     struct ar_walk walk;
     int rc = sk_files_create(r->dir, birth);
     if (!rc)
@@ -173,6 +180,9 @@ static int restore_line(struct restore *r, const struct ar_line *line)
     new_config(r->o, 1, &config);
     msg_config_fill(&config, &wire);
     born.config = &wire.pb;
+    born.has_born_term = 1;
+    if (born.born_term <= TERM_BORN_MAX - TERMS_A_CLUSTER)
+        born.born_term += TERMS_A_CLUSTER;
     int rc = sk_entry_parse(&born, &entry);
     if (rc)
         return rc;
@@ -181,7 +191,8 @@ static int restore_line(struct restore *r, const struct ar_line *line)
                                        .disk = r->identity.disk,
                                        .node = r->identity.node},
                              .start_lsn = entry.start_lsn,
-                             .start_digest = entry.base_digest};
+                             .start_digest = entry.base_digest,
+                             .term = entry.born_term};
     rc = restore_log(r, &birth, line);
     if (!rc)
         rc = sk_registry_put(&r->registry, &entry);

@@ -8,8 +8,9 @@
  *   - The cluster's id stays: it is in every record.
  *   - Who votes is new: the members given, any disks. Where the log itself names members (one was
  *     replaced once), a configuration is appended.
- *   - Terms go on RESTORE_TERM_STEP above the archived ones: what the lost cluster did after its
- *     last archived commit cannot be taken for what the new one does.
+ *   - Every timeline is born TERMS_A_CLUSTER later than in the lost cluster, and its terms go on
+ *     from there: what that one did after its last archived commit, and in timelines that the
+ *     archive does not know or no longer knows, cannot be taken for what the new one does.
  *
  * The directory appears under its name when it is whole.
  */
@@ -20,8 +21,6 @@
 
 #include "common/id.h"
 #include "proto/wal.h"
-
-#define RESTORE_TERM_STEP (1ull << 20)
 
 struct sk_restore {
     const char *url, *dir; /* dir: absent or empty */

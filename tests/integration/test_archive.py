@@ -182,6 +182,47 @@ def everything_lost(t):
     t.note(f"{len(before)} moments compared")
 
 
+@test("a commit id stays that of one commit when everything is lost: what the archive has is 'committed', and what came after it, "
+      "or was of a branch or database that was dropped before, is 'not committed', whatever has come in its place", 100)
+def ids_outlive_the_cluster(t):
+    archive = t.dir + "/archive"
+
+    def commits(c, db):
+        return [c.shell("CREATE TABLE IF NOT EXISTS t(a); INSERT INTO t VALUES(1); PRAGMA corallite_last_commit;",
+                        db=db).stdout.strip() for _ in range(2)]
+
+    def verdicts(c, db, ids):
+        sql = "".join(f"SELECT corallite_commit_status('{i}');" for i in ids)
+        return c.shell(sql, db=db, timeout=60).stdout.split("\n")[:-1]
+    with Archived(t.dir + "/c-a", archive) as c:
+        had = commits(c, "shop")
+        for name in ("quiet", "gone"):
+            c.corallite("branch", "create", f"shop/{name}")
+        lost = {"shop/gone": commits(c, "shop/gone"), "old": commits(c, "old")}
+        c.corallite("branch", "drop", "shop/gone", "--yes")
+        c.corallite("db", "drop", "old", "--yes")
+        c.archived()
+        os.rename(archive, archive + "-away")
+        c.corallite("branch", "create", "shop/late")
+        for ref in ("shop/late", "shop/quiet", "shop"):
+            lost[ref] = commits(c, ref)
+        c.lose_everything()
+    shutil.rmtree(archive, ignore_errors=True)
+    os.rename(archive + "-away", archive)
+    with c.come_back(t.dir + "/c-b") as c:
+        c.start_everything()
+        for name in ("gone", "late"):
+            c.corallite("branch", "create", f"shop/{name}")
+        again = {ref: commits(c, ref) for ref in lost}
+        for ref, ids in again.items():
+            told = verdicts(c, ref, ids + lost[ref])
+            check(told == ["committed"] * 2 + ["not committed"] * 2, f"{ref}: {ids} and the lost {lost[ref]} are {told}")
+            if ref != "old":
+                told = verdicts(c, ref, had)
+                check(told == ["committed"] * 2, f"{ref}, what the archive had: {told}")
+    t.note(f"{lost['shop'][-1]} was lost, and {again['shop'][-1]} is in its place")
+
+
 @test("the pageserver's disk alone is lost: a new one is whole again, every moment, name and pin, and archives on", 60)
 def pageserver_lost(t):
     with Archived(t.dir + "/c", t.dir + "/archive") as c:

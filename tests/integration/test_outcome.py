@@ -240,6 +240,50 @@ def ids_outlive_the_branch(t):
         t.note(f"{len(gone)} ids, the last {gone[-1]}")
 
 
+@test("an outcome is told to a connection whose branch was renamed, put aside or dropped since, whose database came into being after it, in a "
+      "child of fork, and without the pageserver; another branch's commit is 'not committed' at once", 60)
+def ids_need_no_names(t):
+    with ChaosCluster(t.dir) as c:
+        def commit(con):
+            con.execute("INSERT INTO t VALUES(1)")
+            con.commit()
+            return con.execute("PRAGMA corallite_last_commit").fetchone()[0]
+
+        def told(con, *ids):
+            return [con.execute("SELECT corallite_commit_status(?)", (i,)).fetchone()[0] for i in ids]
+        early = c.connect(timeout=20)  # nobody has made it yet
+        made = c.shell("CREATE TABLE t(a); PRAGMA corallite_last_commit;").stdout.strip()
+        check(told(early, made) == ["committed"], f"made by another process: {told(early, made)}")
+        main = c.connect(timeout=20)
+        ids, branches, parent = [commit(main)], {}, "main"
+        for name in ("renamed", "restored", "dropped"):
+            corallite(c, "branch", "create", f"shop/{name}", "--from", parent)
+            branches[name] = c.connect(db=f"shop/{name}", timeout=20)
+            ids.append(commit(branches[name]))
+            parent = name
+        began = time.monotonic()
+        check(told(main, *ids) == ["committed"] + ["not committed"] * 3, f"of its branches: {told(main, *ids)}")
+        check(time.monotonic() - began < 2 * SLOWER, "it takes long to say that another branch's commit is not here")
+        corallite(c, "branch", "rename", "shop/renamed", "other")
+        corallite(c, "branch", "create", "shop/renamed")
+        corallite(c, "restore", "shop/restored", "--to", f"lsn:{ids[1].split(':')[1]}", "--keep-as", "kept", "--yes")
+        corallite(c, "branch", "drop", "shop/dropped", "--yes")
+        for n, con in enumerate(branches.values(), 2):
+            check(told(con, *ids) == ["committed"] * n + ["not committed"] * (4 - n), f"{n} of {ids}: {told(con, *ids)}")
+        c.kill9(PAGESERVER)
+        for n, con in enumerate(branches.values(), 2):
+            check(told(con, *ids[:n]) == ["committed"] * n, f"without the pageserver: {told(con, *ids[:n])}")
+        c.start(PAGESERVER)
+        child = os.fork()
+        if child == 0:
+            try:
+                fine = told(branches["renamed"], ids[3]) == ["not committed"] and told(main, ids[0]) == ["committed"]
+            except Exception:
+                fine = False
+            os._exit(0 if fine else 1)
+        check(os.waitpid(child, 0)[1] == 0, "a child of fork is not told")
+
+
 def put_aside(c, name, deaf):
     """Everything but a commit that `deaf` did not hear of is restored away; its writer is dead and told nobody of it."""
     w = c.worker("commit_on_demand", "400ms")

@@ -584,12 +584,11 @@ static void log_abandon(struct cv_log *base, term_t term)
     pthread_mutex_unlock(&G);
 }
 
-static int log_status(struct cv_log *base, const struct co_id *ancestor, term_t term,
-                      lsn_t begin_lsn, uint32_t timeout_ms, enum cv_verdict *out)
+static int log_status(struct cv_log *base, term_t term, lsn_t begin_lsn, uint32_t timeout_ms,
+                      enum cv_verdict *out)
 {
     struct mem_db *db = ((struct mem_log *)base)->db;
 
-    (void)ancestor; /* here a branch has its parent's commits */
     (void)timeout_ms;
     pthread_mutex_lock(&G);
     *out = term < db->term || !db->leader ? CV_NOT_COMMITTED : CV_UNKNOWN;
@@ -872,22 +871,6 @@ static int find_moment(struct mem_db *db, const char *at, const struct commit **
     return 0;
 }
 
-static int pages_holder(struct cv_pages *p, const char *name, const char *branch, lsn_t lsn,
-                        uint32_t timeout_ms, struct co_id *timeline, struct co_id *holder)
-{
-    struct mem_db *db;
-
-    (void)p;
-    (void)lsn;
-    (void)timeout_ms;
-    pthread_mutex_lock(&G);
-    db = find_branch(name, branch);
-    if (db)
-        *timeline = *holder = db->timeline.timeline;
-    pthread_mutex_unlock(&G);
-    return db ? 0 : co_fail(CO_ERR_NOT_FOUND, "there is no %s/%s", name, branch);
-}
-
 static int pages_resolve(struct cv_pages *p, const char *name, const char *branch, const char *at,
                          uint32_t timeout_ms, struct cv_moment *out)
 {
@@ -1004,7 +987,6 @@ static const struct cv_pages_ops pages_ops = {
     .get = pages_get,
     .changes = pages_changes,
     .resolve = pages_resolve,
-    .holder = pages_holder,
     .log = pages_log,
     .branches = pages_branches,
     .stats = pages_stats,

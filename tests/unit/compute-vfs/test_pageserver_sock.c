@@ -46,6 +46,8 @@ static struct {
     uint32_t chain_asked;
     char database_id[3][16];
     unsigned creates;
+    unsigned ancestors; /* of what is opened, each with a record more than the next one */
+    bool upside_down;
     uint32_t deadline_ms;
 } fx;
 
@@ -157,6 +159,18 @@ static void answer_opened(struct fake_conn *c, uint64_t request_id, bool found)
     opened.n_safekeepers = 3;
     opened.safekeepers = sks;
     opened.timeline = found ? &t : NULL;
+    Corallite__Resolved__Ancestor up[CO_BRANCH_DEPTH_MAX + 1], *ups[CO_BRANCH_DEPTH_MAX + 1];
+    uint8_t id[16] = {7};
+    for (unsigned i = 0; i < fx.ancestors; i++) {
+        corallite__resolved__ancestor__init(&up[i]);
+        up[i].has_timeline = up[i].has_lsn = 1;
+        up[i].timeline = (ProtobufCBinaryData){16, id};
+        up[i].lsn = LSN_FIRST + 8 * (fx.upside_down ? i : fx.ancestors - i);
+        ups[i] = &up[i];
+        t.start_lsn = up[i].lsn > t.start_lsn ? up[i].lsn : t.start_lsn;
+    }
+    opened.n_ancestors = fx.ancestors;
+    opened.ancestors = ups;
     fake_send(c, FRAME_OPENED, request_id, &opened.base, co_span_of(NULL, 0));
 }
 
@@ -283,6 +297,23 @@ Test(pageserver_sock, opens_a_database_with_all_that_the_log_needs)
     cr_assert_eq(t.n_safekeepers, 3);
     cr_assert_eq(t.safekeepers[2].node, 3);
     cr_assert_eq(t.safekeepers[2].port, 6414);
+}
+
+Test(pageserver_sock, opens_a_branch_with_its_ancestors)
+{
+    /* pages.h: nearest first; a list that no branch can have is refused */
+    struct cv_timeline t;
+
+    fx.ancestors = CO_BRANCH_DEPTH_MAX;
+    cr_assert_eq(pages->ops->open(pages, "shop", "dev", 1000, &t), 0, "%s", co_sentence());
+    cr_assert_eq(t.n_ancestors, CO_BRANCH_DEPTH_MAX);
+    cr_assert(t.ancestors[0].lsn == t.start_lsn && t.ancestors[0].timeline.b[0] == 7);
+    cr_assert_eq(t.ancestors[CO_BRANCH_DEPTH_MAX - 1].lsn, LSN_FIRST + 8);
+    fx.upside_down = true;
+    cr_assert_eq(pages->ops->open(pages, "shop", "dev", 1000, &t), CO_ERR_PROTOCOL);
+    fx.upside_down = false;
+    fx.ancestors++;
+    cr_assert_eq(pages->ops->open(pages, "shop", "dev", 1000, &t), CO_ERR_PROTOCOL);
 }
 
 Test(pageserver_sock, an_unknown_database_is_not_found_and_named)

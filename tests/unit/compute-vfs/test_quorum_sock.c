@@ -908,7 +908,7 @@ Test(quorum_sock, a_fate_that_nobody_remembers_blocks_nobody)
     cr_assert_eq(lead(&a, 8000), 0, "%s", co_sentence());
     cr_assert_eq(a.n_resolved, 0, "no verdict is made up");
     uint64_t asked_us = co_now_us();
-    cr_assert_eq(a.log->ops->status(a.log, NULL, old, begin, 5000, &verdict), CO_ERR_TIMEOUT);
+    cr_assert_eq(a.log->ops->status(a.log, old, begin, 5000, &verdict), CO_ERR_TIMEOUT);
     cr_assert_eq(verdict, CV_UNKNOWN);
     cr_assert_lt(co_now_us() - asked_us, 2000000u * slower(), "told at once");
 }
@@ -988,18 +988,18 @@ Test(quorum_sock, status_tells_committed_from_never)
 
     lose_and_keep(2);
     const struct cv_log_ops *ops = a.log->ops;
-    cr_assert_eq(ops->status(a.log, NULL, a.lead.term, a.ends[0], 3000, &verdict), 0);
+    cr_assert_eq(ops->status(a.log, a.lead.term, a.ends[0], 3000, &verdict), 0);
     cr_assert_eq(verdict, CV_COMMITTED);
-    cr_assert_eq(ops->status(a.log, NULL, a.lead.term, a.ends[2], 3000, &verdict), 0);
+    cr_assert_eq(ops->status(a.log, a.lead.term, a.ends[2], 3000, &verdict), 0);
     cr_assert_eq(verdict, CV_COMMITTED);
-    cr_assert_eq(ops->status(a.log, NULL, a.lead.term, a.ends[3], 3000, &verdict), 0);
+    cr_assert_eq(ops->status(a.log, a.lead.term, a.ends[3], 3000, &verdict), 0);
     cr_assert_eq(verdict, CV_NOT_COMMITTED);
-    cr_assert_eq(ops->status(a.log, NULL, a.lead.term, a.ends[5], 3000, &verdict), 0);
+    cr_assert_eq(ops->status(a.log, a.lead.term, a.ends[5], 3000, &verdict), 0);
     cr_assert_eq(verdict, CV_NOT_COMMITTED);
     for (unsigned i = 0; i < 3; i++)
         fake_sk_kill(&fc.sk[i]);
     side_open(&b);
-    cr_assert_eq(ops->status(b.log, NULL, a.lead.term, a.ends[5], 300, &verdict), CO_ERR_TIMEOUT);
+    cr_assert_eq(ops->status(b.log, a.lead.term, a.ends[5], 300, &verdict), CO_ERR_TIMEOUT);
     cr_assert_eq(verdict, CV_UNKNOWN);
 }
 
@@ -1080,7 +1080,7 @@ Test(quorum_sock, a_forked_child_says_nothing_to_anybody)
         enum cv_verdict verdict;
         bool ok = a.log->ops->position(a.log, 1000, &lsn) == CO_ERR_CLOSED;
         ok = ok && a.log->ops->lead(a.log, 1000, NULL, NULL, &got) == CO_ERR_CLOSED;
-        ok = ok && a.log->ops->status(a.log, NULL, 1, 4096, 1000, &verdict) == CO_ERR_CLOSED;
+        ok = ok && a.log->ops->status(a.log, 1, 4096, 1000, &verdict) == CO_ERR_CLOSED;
         a.log->ops->release(a.log);
         a.log->ops->abandon(a.log, a.lead.term);
         a.log->ops->close(a.log, 1000);

@@ -175,6 +175,10 @@ static int open_branch(const char *name, struct ps_meta *out)
     if (!rc) {
         Corallite__Opened *o = message_of(&corallite__opened__descriptor, &r);
         rc = o->timeline ? ps_meta_from_wire(o->timeline, out) : CO_ERR_NOT_FOUND;
+        cr_assert_eq(o->n_ancestors > 0, !rc && !co_id_is_zero(&out->ancestor));
+        if (!rc && o->n_ancestors > 0)
+            cr_assert(o->ancestors[0]->lsn == out->ancestor_lsn &&
+                      memcmp(o->ancestors[0]->timeline.data, out->ancestor.b, 16) == 0);
         protobuf_c_message_free_unpacked(&o->base, NULL);
     }
     reply_free(&r);

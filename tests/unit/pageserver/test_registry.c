@@ -399,6 +399,18 @@ Test(registry, every_timeline_of_a_database_has_terms_of_its_own)
     cr_assert_eq(born(6, "main", "shop"), 4 * TERMS_A_TIMELINE);
 }
 
+Test(registry, a_cluster_made_of_an_archive_gives_no_term_that_the_lost_one_gave)
+{
+    /* R9: the archive has no word of the databases that were dropped there. */
+    struct ps_meta m = branch_of(1, 0, "main");
+    m.born_term = 2 * TERMS_A_CLUSTER + 3 * TERMS_A_TIMELINE;
+    loaded(m);
+    all_listed();
+    cr_assert_eq(born(2, "b", "shop"), m.born_term + TERMS_A_TIMELINE);
+    cr_assert_eq(born(3, "main", "yard"), 2 * TERMS_A_CLUSTER);
+    cr_assert_eq(born(4, "b", "yard"), 2 * TERMS_A_CLUSTER + TERMS_A_TIMELINE);
+}
+
 Test(registry, a_restore_seals_what_it_replaces_before_it_has_its_name)
 {
     /* The intent on a majority, then the old one SEALED on a majority and stored, then ACTIVE. */

@@ -123,6 +123,19 @@ Test(lsn, commit_ids_come_back)
                      "18446744073709551615:ffffffffffffffff");
 }
 
+Test(lsn, a_term_says_whose_it_may_be)
+{
+    /* Blocks follow each other, and begin anew with each archive that the cluster was made of. */
+    const term_t a = TERMS_A_TIMELINE, all = TERMS_A_CLUSTER;
+    cr_assert(term_is_of(1, 0) && term_is_of(a, 0) && !term_is_of(a + 1, 0) && !term_is_of(0, 0));
+    cr_assert(!term_is_of(a, a) && term_is_of(a + 1, a) && term_is_of(2 * a, a));
+    cr_assert(!term_is_of(2 * a + 1, a));
+    cr_assert(term_is_of(all + a + 1, a) && term_is_of(a + 1, all + a));
+    cr_assert(!term_is_of(all + a, a) && term_is_of(all, all - a) && term_is_of(all + 1, 0));
+    cr_assert(TERM_BORN_MAX % a == 0);
+    cr_assert(term_is_of(TERM_BORN_MAX + a, TERM_BORN_MAX));
+}
+
 Test(lsn, refuses_what_is_no_commit_id)
 {
     static const char *const rows[] = {
