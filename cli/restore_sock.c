@@ -125,6 +125,32 @@ int cli_restore(const struct cli_args *args)
 /* -- branch reset: to the head of the parent -----------------------------------------------------
  */
 
+static const Corallite__BranchListed__Branch *by_id(const Corallite__BranchListed *m,
+                                                    const ProtobufCBinaryData *id)
+{
+    for (size_t i = 0; id->len && i < m->n_branches; i++) {
+        const Corallite__Timeline *t = m->branches[i]->timeline;
+        if (t && t->id.len == id->len && memcmp(t->id.data, id->data, id->len) == 0)
+            return m->branches[i];
+    }
+    return NULL;
+}
+
+/* What a restore made grows from what restores put aside, and whoever asks for the parent means
+ * what that grew from. */
+static const Corallite__BranchListed__Branch *unrestored(const Corallite__BranchListed *m,
+                                                         const Corallite__BranchListed__Branch *b)
+{
+    const Corallite__BranchListed__Branch *up = by_id(m, &b->timeline->ancestor);
+    for (size_t i = 0; up && b->timeline->replaces.len && i < m->n_branches &&
+                       up->timeline->state == CORALLITE__TIMELINE_STATE__TIMELINE_SEALED;
+         i++) {
+        b = up;
+        up = by_id(m, &b->timeline->ancestor);
+    }
+    return b;
+}
+
 static int find_parent(const struct cli_args *args, const struct ref *r, struct ref *parent)
 {
     Corallite__BranchList q = CORALLITE__BRANCH_LIST__INIT;
@@ -140,6 +166,7 @@ static int find_parent(const struct cli_args *args, const struct ref *r, struct 
             strcmp(m->branches[i]->timeline->branch, r->branch) == 0)
             b = m->branches[i];
     *parent = *r;
+    b = b ? unrestored(m, b) : NULL;
     if (!b)
         rc = co_fail(CO_ERR_NOT_FOUND,
                      "there is no branch %s/%s; `corallite branch list %s` tells which there are",
