@@ -321,6 +321,11 @@ static void restart(void *a, uint64_t b)
     start(a);
 }
 
+bool clients_check(void)
+{
+    return checking;
+}
+
 void clients_start(void)
 {
     for (uint32_t i = 0; i < sim.w.n_users; i++) {

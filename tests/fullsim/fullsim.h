@@ -378,9 +378,12 @@ void atlas_end(void); /* what each safekeeper says of the others fits them */
 /* sealed.c: a safekeeper stands there now */
 struct sk_view;
 void sealed_step(uint32_t host, const struct co_id *timeline, const struct sk_view *v);
+/* So far every majority knows it to be committed: one of any two was told. */
+lsn_t sealed_told(const struct timeline *t);
 
 /* client.c */
 void clients_start(void);
+bool clients_check(void); /* the work is done, and what came of it is looked at */
 bool clients_done(void);
 bool client_kill_one(bool in_commit);
 uint32_t client_in_transaction(void); /* the host of one; 0: there is none */

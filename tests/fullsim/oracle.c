@@ -779,6 +779,9 @@ int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
     int rc = __real_cv_database_pin(db, h, request, speculative);
     if (rc)
         return rc;
+    /* A writer that died before it told of its last commit, and then a restore (docs/limits.md). */
+    if (before && before->sealed && sealed_told(before) < floor)
+        floor = sealed_told(before);
     if (*speculative)
         probe(P_SPECULATIVE_PIN);
     run_stats.reads_checked++;

@@ -10,7 +10,7 @@
 
 static struct copy {
     struct co_id timeline;
-    lsn_t flush;
+    lsn_t flush, commit;
     struct wal_digest written; /* the end of what is written, flushed or not */
     bool seen;
 } copies[MAX_KEEPERS + 1][MAX_TIMELINES];
@@ -53,13 +53,29 @@ static struct record *agreed(const struct timeline *t, lsn_t commit)
     return NULL;
 }
 
+lsn_t sealed_told(const struct timeline *t)
+{
+    lsn_t most = 0, second = 0;
+    for (uint32_t host = 1; host <= MAX_KEEPERS; host++) {
+        const struct copy *c = copy_of(host, &t->id);
+        lsn_t commit = c && c->seen && member_is(host) ? c->commit : 0;
+        if (commit > most) {
+            second = most;
+            most = commit;
+        } else if (commit > second) {
+            second = commit;
+        }
+    }
+    return second;
+}
+
 void sealed_step(uint32_t host, const struct co_id *timeline, const struct sk_view *v)
 {
     struct timeline *t = timeline_of(timeline);
     struct copy *c = copy_of(host, timeline);
     if (!c)
         return;
-    *c = (struct copy){*timeline, v->flush_lsn, v->digest, true};
+    *c = (struct copy){*timeline, v->flush_lsn, v->commit_lsn, v->digest, true};
     if (!t || !t->sealed || v->commit_lsn <= t->end)
         return;
     struct record *r = agreed(t, v->commit_lsn);
