@@ -65,10 +65,13 @@ sqlite3 *client_handle(struct conn *c, const char *branch, lsn_t at, int *rc)
 }
 
 /* A restore of the name is under way: whose it is meanwhile is not known. */
+/* Or moved: a pageserver that follows may not have heard of that yet, and an open there still finds
+ * what was put aside. */
 static bool name_moves(const char *branch)
 {
     for (uint32_t i = 0; i < n_timelines; i++)
-        if (timelines[i].moving && strcmp(timelines[i].branch, branch) == 0)
+        if (timelines[i].moving ? strcmp(timelines[i].branch, branch) == 0
+                                : timelines[i].sealed && sim.w.follower)
             return true;
     return false;
 }
