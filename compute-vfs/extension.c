@@ -87,9 +87,11 @@ static int check_committed(struct cv_conn *c, const char *id)
     int rc = cv_ending_status(c, id, &word);
 
     if (!rc && strcmp(word, "committed") != 0)
-        rc = co_fail(CO_ERR_NOT_FOUND, "commit %.60s is %s", id,
-                     strcmp(word, "unknown") == 0 ? "not known to be in the database"
-                                                  : "not in the database");
+        rc =
+            co_fail(CO_ERR_NOT_FOUND,
+                    strcmp(word, "unknown") == 0 ? "commit %.60s is not known to be in the database"
+                                                 : "commit %.60s is not in the database",
+                    id);
     return rc;
 }
 
