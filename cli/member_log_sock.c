@@ -164,7 +164,8 @@ static int connect_log(struct walk *w, struct member *x, uint64_t now)
 {
     if (x->log.sock.fd >= 0 || now < x->retry_at_us)
         return 0;
-    if (client_connect(&x->log, x->host, x->port, &w->m->cluster, x->node, CONNECT_MS)) {
+    if (client_connect(&x->log, x->host, x->port, &w->m->cluster, x->node, CONNECT_MS) ||
+        member_refuse_other(w->t, x)) {
         x->log.sock.fd = -1;
         x->retry_at_us = co_now_us() + RETRY_US;
         return 0;
@@ -406,6 +407,9 @@ static int begin(struct walk *w)
     int rc = pr_new(&o, &w->pr);
     for (uint32_t i = 0; !rc && i < w->m->n; i++) {
         w->m->at[i].heard = false;
+        /* One that stands from the timeline before: that one may be younger than the disk. */
+        if (w->m->at[i].log.sock.fd >= 0 && member_refuse_other(w->t, &w->m->at[i]))
+            w->m->at[i].log.sock.fd = -1;
         rc = w->m->at[i].log.sock.fd >= 0
                  ? step(w, (struct pr_event){.kind = PR_EV_UP, .node = w->m->at[i].node})
                  : connect_log(w, &w->m->at[i], co_now_us());

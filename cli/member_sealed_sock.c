@@ -65,10 +65,13 @@ struct fill {
 
 static int send_to(struct fill *f, struct member *x, struct q_msg *msg)
 {
+    if (x->log.sock.fd >= 0 && member_refuse_other(f->t, x))
+        x->log.sock.fd = -1;
     if (x->log.sock.fd < 0 && co_now_us() < x->retry_at_us)
         return CO_ERR_CONNECT;
     if (x->log.sock.fd < 0 &&
-        client_connect(&x->log, x->host, x->port, &f->m->cluster, x->node, CONNECT_MS)) {
+        (client_connect(&x->log, x->host, x->port, &f->m->cluster, x->node, CONNECT_MS) ||
+         member_refuse_other(f->t, x))) {
         x->log.sock.fd = -1;
         x->retry_at_us = co_now_us() + RETRY_US;
         return CO_ERR_CONNECT;

@@ -44,6 +44,25 @@ static void reach(struct members *m, struct member *x)
     x->disk = x->admin.disk;
 }
 
+static const struct co_id *disk_of(const struct wal_config *c, uint32_t node)
+{
+    for (uint32_t i = 0; i < c->n; i++)
+        if (c->members[i].node_id == node && !co_id_is_zero(&c->members[i].disk_uuid))
+            return &c->members[i].disk_uuid;
+    return NULL;
+}
+
+bool member_refuse_other(const struct member_timeline *t, struct member *x)
+{
+    const struct co_id *disk = disk_of(&t->config, x->node);
+    if (!disk || co_id_is_zero(&x->log.disk) || co_id_eq(disk, &x->log.disk))
+        return false;
+    snprintf(x->why, sizeof x->why, "it has another disk than safekeeper %u of this log had",
+             x->node);
+    client_close(&x->log);
+    return true;
+}
+
 int members_add(struct members *m, const char *host, uint16_t port, struct member **out)
 {
     struct client c;
