@@ -22,7 +22,7 @@
 #include "tests/fullsim/wrap.h"
 
 #define FD_BASE  200000
-#define MAX_FDS  65536
+#define MAX_FDS  262144 /* ever opened in a run */
 #define PAGE     4096u
 #define SECTOR   512u
 #define MAX_FILE 4096u
