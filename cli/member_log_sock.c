@@ -26,8 +26,6 @@
 #define FRUITLESS_MAX    6u        /* and no longer than this many make it: 19 s */
 #define SILENT_US        10000000u /* who says nothing for so long is not waited for */
 #define TELL_US          500000u   /* for the one that has left */
-#define RETRY_US         2000000u
-#define CONNECT_MS       1000u
 
 struct walk {
     struct members *m;
@@ -50,7 +48,7 @@ static int step(struct walk *w, struct pr_event ev);
 static void lose(struct walk *w, struct member *x)
 {
     client_close(&x->log);
-    x->retry_at_us = co_now_us() + RETRY_US;
+    x->retry_at_us = co_now_us() + MEMBER_RETRY_US;
     (void)!step(w, (struct pr_event){.kind = PR_EV_DOWN, .node = x->node});
 }
 
@@ -160,16 +158,10 @@ static int read_from(struct walk *w, struct member *x)
     return 0;
 }
 
-static int connect_log(struct walk *w, struct member *x, uint64_t now)
+static int connect_log(struct walk *w, struct member *x)
 {
-    if (x->log.sock.fd >= 0 || now < x->retry_at_us)
+    if (x->log.sock.fd >= 0 || member_connect(w->m, w->t, x))
         return 0;
-    if (client_connect(&x->log, x->host, x->port, &w->m->cluster, x->node, CONNECT_MS) ||
-        member_refuse_other(w->t, x)) {
-        x->log.sock.fd = -1;
-        x->retry_at_us = co_now_us() + RETRY_US;
-        return 0;
-    }
     return step(w, (struct pr_event){.kind = PR_EV_UP, .node = x->node});
 }
 
@@ -182,7 +174,7 @@ static int turn(struct walk *w, uint64_t until_us)
     uint64_t now = co_now_us(), at = w->timer_us < until_us ? w->timer_us : until_us;
     int rc = 0;
     for (uint32_t i = 0; !rc && i < w->m->n; i++)
-        rc = connect_log(w, &w->m->at[i], now);
+        rc = connect_log(w, &w->m->at[i]);
     for (uint32_t i = 0; !rc && i < w->m->n; i++) {
         struct member *x = &w->m->at[i];
         if (x->log.sock.fd < 0)
@@ -407,12 +399,8 @@ static int begin(struct walk *w)
     int rc = pr_new(&o, &w->pr);
     for (uint32_t i = 0; !rc && i < w->m->n; i++) {
         w->m->at[i].heard = false;
-        /* One that stands from the timeline before: that one may be younger than the disk. */
-        if (w->m->at[i].log.sock.fd >= 0 && member_refuse_other(w->t, &w->m->at[i]))
-            w->m->at[i].log.sock.fd = -1;
-        rc = w->m->at[i].log.sock.fd >= 0
-                 ? step(w, (struct pr_event){.kind = PR_EV_UP, .node = w->m->at[i].node})
-                 : connect_log(w, &w->m->at[i], co_now_us());
+        if (member_connect(w->m, w->t, &w->m->at[i]) == 0)
+            rc = step(w, (struct pr_event){.kind = PR_EV_UP, .node = w->m->at[i].node});
     }
     return rc ? rc : step(w, (struct pr_event){.kind = PR_EV_LEAD});
 }

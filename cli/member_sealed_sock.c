@@ -29,11 +29,9 @@
 #include "common/clock_file.h"
 #include "proto/qhist.h"
 
-#define ASK_US     3000000u
-#define SLICE_US   5000000u /* then the others get their turn */
-#define RETRY_US   2000000u
-#define CONNECT_MS 1000u
-#define CALL_MS    10000u
+#define ASK_US   3000000u
+#define SLICE_US 5000000u /* then the others get their turn */
+#define CALL_MS  10000u
 
 /* What one safekeeper says of the timeline. */
 struct told {
@@ -65,20 +63,12 @@ struct fill {
 
 static int send_to(struct fill *f, struct member *x, struct q_msg *msg)
 {
-    if (x->log.sock.fd >= 0 && member_refuse_other(f->t, x))
-        x->log.sock.fd = -1;
-    if (x->log.sock.fd < 0 && co_now_us() < x->retry_at_us)
-        return CO_ERR_CONNECT;
-    if (x->log.sock.fd < 0 &&
-        (client_connect(&x->log, x->host, x->port, &f->m->cluster, x->node, CONNECT_MS) ||
-         member_refuse_other(f->t, x))) {
-        x->log.sock.fd = -1;
-        x->retry_at_us = co_now_us() + RETRY_US;
-        return CO_ERR_CONNECT;
-    }
+    int rc = member_connect(f->m, f->t, x);
+    if (rc)
+        return rc;
     msg->timeline = f->t->id;
     f->m->frame.len = 0;
-    int rc = qmsg_encode(msg, &f->m->frame);
+    rc = qmsg_encode(msg, &f->m->frame);
     return rc ? rc : psock_queue(&x->log.sock, co_buf_span(&f->m->frame));
 }
 

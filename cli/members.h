@@ -80,10 +80,13 @@ CO_MUST_CHECK int members_open(struct members *m, const struct cli_args *args);
 void members_close(struct members *m);
 /* NULL: it is not known. */
 struct member *members_find(struct members *m, uint32_t node);
-/* What answers on x->log is not the disk that this log was begun with under that node's id: an
- * empty directory was started in the place of a lost one. It is hung up on, and counts for nothing:
- * of what the lost one had acknowledged it knows nothing. */
-bool member_refuse_other(const struct member_timeline *t, struct member *x);
+#define MEMBER_RETRY_US 2000000u /* between two tries to connect a member's `log` */
+/* x->log, for this log: it stands, or is made, not more often than that. A disk that is not
+ * the one that the log was begun with under that node's id, an empty directory in the place of a
+ * lost one, is hung up on and counts for nothing: of what the lost one had acknowledged it knows
+ * nothing. CO_ERR_CONNECT: there is none now. */
+CO_MUST_CHECK int member_connect(struct members *m, const struct member_timeline *t,
+                                 struct member *x);
 /* Connects to a safekeeper that is not in the list. CO_ERR_CONNECT, CO_ERR_CLUSTER,... */
 CO_MUST_CHECK int members_add(struct members *m, const char *host, uint16_t port,
                               struct member **out);

@@ -8,9 +8,10 @@
 #include "common/clock_file.h"
 #include "proto/qhist.h"
 
-#define CONNECT_MS 2000u
-#define CALL_MS    10000u
-#define PUT_MS     120000u /* the pageserver may be sending it a thousand at this moment */
+#define CONNECT_MS     2000u
+#define LOG_CONNECT_MS 1000u /* all others wait meanwhile */
+#define CALL_MS        10000u
+#define PUT_MS         120000u /* the pageserver may be sending it a thousand at this moment */
 
 struct member *members_find(struct members *m, uint32_t node)
 {
@@ -52,15 +53,31 @@ static const struct co_id *disk_of(const struct wal_config *c, uint32_t node)
     return NULL;
 }
 
-bool member_refuse_other(const struct member_timeline *t, struct member *x)
+static bool is_other(const struct member_timeline *t, const struct member *x)
 {
     const struct co_id *disk = disk_of(&t->config, x->node);
-    if (!disk || co_id_is_zero(&x->log.disk) || co_id_eq(disk, &x->log.disk))
-        return false;
-    snprintf(x->why, sizeof x->why, "it has another disk than safekeeper %u of this log had",
-             x->node);
-    client_close(&x->log);
-    return true;
+    return disk && !co_id_is_zero(&x->log.disk) && !co_id_eq(disk, &x->log.disk);
+}
+
+int member_connect(struct members *m, const struct member_timeline *t, struct member *x)
+{
+    bool stands = x->log.sock.fd >= 0;
+    if (!stands) {
+        if (co_now_us() < x->retry_at_us)
+            return CO_ERR_CONNECT;
+        stands =
+            client_connect(&x->log, x->host, x->port, &m->cluster, x->node, LOG_CONNECT_MS) == 0;
+    }
+    if (stands && !is_other(t, x))
+        return 0;
+    if (stands) {
+        snprintf(x->why, sizeof x->why, "it has another disk than safekeeper %u of this log had",
+                 x->node);
+        client_close(&x->log);
+    }
+    x->log.sock.fd = -1;
+    x->retry_at_us = co_now_us() + MEMBER_RETRY_US;
+    return CO_ERR_CONNECT;
 }
 
 int members_add(struct members *m, const char *host, uint16_t port, struct member **out)

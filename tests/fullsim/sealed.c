@@ -34,7 +34,7 @@ static struct record *back_to(const struct wal_digest *end, lsn_t lsn)
     return r && r->h.end_lsn == lsn ? r : NULL;
 }
 
-/* The last record up to `commit` that a majority has; NULL: none behind what is known. */
+/* The record that ends at `commit`, if a majority has it; else NULL. */
 static struct record *agreed(const struct timeline *t, lsn_t commit)
 {
     for (uint32_t host = 1; host <= MAX_KEEPERS; host++) {

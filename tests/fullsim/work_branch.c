@@ -19,27 +19,38 @@ static int take_text(void *out, int n, char **values, char **names)
     return 0;
 }
 
-/* Whoever is at it asks for all of them. */
-static void ask(struct conn *c, struct txn *x)
+#define ID_TEXT   64
+#define WORD_TEXT 40
+
+/* What c's branch says of it, and by which id it was asked. */
+static int status_of(struct conn *c, const struct txn *x, char id[ID_TEXT], char word[WORD_TEXT])
 {
-    char id[64], word[40] = "", sql[160];
+    char sql[160];
+    word[0] = 0;
     lsn_commit_id_format(x->term, x->begin, id);
     snprintf(sql, sizeof sql, "select corallite_commit_status('%s')", id);
     int rc = sqlite3_exec(c->db, sql, take_text, word, NULL);
-    trace("status of %s: %d %s", id, rc, word);
+    trace("status of %s in %s: %d %s", id, c->timeline->branch, rc, word);
+    return rc;
+}
+
+/* Whoever is at it asks for all of them. */
+static void ask(struct conn *c, struct txn *x)
+{
+    char id[ID_TEXT], word[WORD_TEXT];
+    int rc = status_of(c, x, id, word);
     if (!rc && x->state == T_UNKNOWN && strcmp(word, "unknown") != 0)
         txn_verdict(x, word);
 }
 
-static void judge(struct conn *c, const struct txn *x)
+/* An id is one commit's, whatever branch is asked, also under a name that another one had, and
+ * where the branch has it of an ancestor. */
+static void judge(struct conn *c, struct txn *x)
 {
     const struct timeline *t = c->timeline;
     bool sealed = t->sealed;
-    char id[64], word[40] = "", sql[160];
-    lsn_commit_id_format(x->term, x->begin, id);
-    snprintf(sql, sizeof sql, "select corallite_commit_status('%s')", id);
-    int rc = sqlite3_exec(c->db, sql, take_text, word, NULL);
-    trace("status of %s, of another branch, in %s: %d %s", id, t->branch, rc, word);
+    char id[ID_TEXT], word[WORD_TEXT];
+    int rc = status_of(c, x, id, word);
     if (rc || strcmp(word, "unknown") == 0 || t->moving || t->sealed != sealed)
         return; /* its name may have been another's meanwhile */
     probe(P_ASKED_ELSEWHERE);
@@ -47,23 +58,27 @@ static void judge(struct conn *c, const struct txn *x)
         violation("I17: commit %s of another branch is called %s in %s", id, word, t->branch);
 }
 
-/* An id is one commit's, whatever branch is asked, also under a name that another one had, and
- * where the branch has it of an ancestor. */
-static void ask_elsewhere(struct conn *c)
+/* By a connection to t: this one, or one for the question. */
+static void ask_in(struct conn *c, struct timeline *t, void (*how)(struct conn *, struct txn *),
+                   struct txn *x)
 {
-    struct timeline *t = &timelines[below(R_WORK, n_timelines)];
-    struct txn *x = n_txns ? &txns[1 + below(R_WORK, n_txns)] : NULL;
-    if (!x || !x->has_record || t->moving || t->gone || co_id_eq(&x->timeline, &t->id))
-        return;
     if (t == c->timeline) {
-        judge(c, x);
+        how(c, x);
         return;
     }
     struct conn other = work_other(c, t, 0);
     if (other.db) {
-        judge(&other, x);
+        how(&other, x);
         sqlite3_close(other.db);
     }
+}
+
+static void ask_elsewhere(struct conn *c)
+{
+    struct timeline *t = &timelines[below(R_WORK, n_timelines)];
+    struct txn *x = n_txns ? &txns[1 + below(R_WORK, n_txns)] : NULL;
+    if (x && x->has_record && !t->moving && !t->gone && !co_id_eq(&x->timeline, &t->id))
+        ask_in(c, t, judge, x);
 }
 
 void work_resolve(struct conn *c)
@@ -74,17 +89,8 @@ void work_resolve(struct conn *c)
     for (uint32_t i = 1; i <= n_txns; i++) {
         struct txn *x = &txns[i];
         struct timeline *t = timeline_of(&x->timeline);
-        if (x->state != T_UNKNOWN || t->moving || (t->sealed && below(R_WORK, 8)))
-            continue;
-        if (co_id_eq(&x->timeline, &c->timeline->id)) {
-            ask(c, x);
-            continue;
-        }
-        struct conn other = work_other(c, t, 0);
-        if (other.db) {
-            ask(&other, x);
-            sqlite3_close(other.db);
-        }
+        if (x->state == T_UNKNOWN && !t->moving && !(t->sealed && below(R_WORK, 8)))
+            ask_in(c, t, ask, x);
     }
 }
 
