@@ -59,32 +59,45 @@ static bool decode(const uint8_t slot[SK_WITNESS_SLOT_BYTES], unsigned parity,
     return true;
 }
 
+/* A file that ends before is no error: it has not that slot. What may stand behind the two is none
+ * of theirs. */
+static int read_slots(const char *path, uint8_t slots[2][SK_WITNESS_SLOT_BYTES], unsigned *n)
+{
+    int fd = -1;
+    *n = 0;
+    int rc = sk_io_open(path, O_RDONLY, &fd);
+    if (rc)
+        return rc == CO_ERR_NOT_FOUND ? 0 : rc;
+    while (!rc && *n < 2) {
+        rc = sk_io_pread(fd, slots[*n], SK_WITNESS_SLOT_BYTES, *n * SK_WITNESS_SLOT_BYTES, path);
+        *n += rc == 0;
+    }
+    close(fd);
+    return rc == CO_ERR_CORRUPT ? 0 : rc;
+}
+
 int sk_witness_read(const char *dir, const struct co_id *timeline, struct sk_witness_file *out)
 {
     char path[SK_PATH_MAX];
-    struct co_buf buf = {0};
-    struct sk_witness_file slots[2];
+    uint8_t bytes[2][SK_WITNESS_SLOT_BYTES];
+    struct sk_witness_file slot;
+    unsigned n = 0, sound = 0;
     *out = (struct sk_witness_file){0};
     int rc = sk_io_path(path, "%s/witness", dir);
     if (!rc)
-        rc = sk_io_read_all(path, 2 * SK_WITNESS_SLOT_BYTES, &buf);
-    if (rc == CO_ERR_NOT_FOUND || rc == CO_ERR_CORRUPT)
-        rc = 0;
-    unsigned sound = 0;
-    for (unsigned i = 0; i < 2; i++)
-        if (buf.len >= (i + 1) * SK_WITNESS_SLOT_BYTES &&
-            decode(buf.data + i * SK_WITNESS_SLOT_BYTES, i, timeline, &slots[i])) {
+        rc = read_slots(path, bytes, &n);
+    for (unsigned i = 0; i < n; i++)
+        if (decode(bytes[i], i, timeline, &slot)) {
             sound++;
-            if (slots[i].sequence >= out->sequence)
-                *out = slots[i];
+            if (slot.sequence >= out->sequence)
+                *out = slot;
         }
     out->unsure = out->sequence > 0;
-    if (buf.len && !sound)
+    if (n && !sound)
         co_warn("safekeeper/witness",
                 "nothing in it is sound; what is known of the other safekeepers is learnt anew "
                 "path=%s",
                 path);
-    co_buf_free(&buf);
     return rc;
 }
 
