@@ -22,6 +22,15 @@ uint64_t status_lag_bytes(const struct status *s, const struct status_timeline *
     return commit > t->last_record_lsn ? commit - t->last_record_lsn : 0;
 }
 
+void status_count_unread(struct status *s)
+{
+    for (uint32_t i = 0; i < s->n_timelines; i++)
+        if (s->timelines[i].at_pageserver)
+            s->archive.lag_bytes += status_lag_bytes(s, &s->timelines[i]);
+    if (s->archive.lag_bytes && !s->archive.behind_us)
+        s->archive.behind_us = 1;
+}
+
 bool status_all_up(const struct status *s)
 {
     bool all = s->pageserver.up && s->n_safekeepers > 0;

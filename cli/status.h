@@ -76,6 +76,9 @@ struct status {
 lsn_t status_commit_lsn(const struct status *s, const struct status_timeline *t);
 /* How far the pageserver is behind that, in bytes of log. */
 uint64_t status_lag_bytes(const struct status *s, const struct status_timeline *t);
+/* What the pageserver has not read yet is not in the archive either, though that one says it has
+ * all that it knows of: counted to archive.lag_bytes, and archive.behind_us is not 0 then. */
+void status_count_unread(struct status *s);
 /* Every daemon answered. */
 bool status_all_up(const struct status *s);
 

@@ -136,11 +136,12 @@ static void take_server_status(struct status *s, struct status_node *n,
     n->bytes_out = m->bytes_out;
     if (m->http_address)
         snprintf(n->http, sizeof n->http, "%s", m->http_address);
-    if (m->archive)
+    if (m->archive && !s->archive.url[0]) { /* one that follows has none to tell of */
         snprintf(s->archive.url, sizeof s->archive.url, "%s", m->archive);
-    s->archive.lag_bytes = m->archive_lag_bytes;
-    s->archive.behind_us = m->archive_behind_us;
-    s->archive.archived_us = m->archived_us;
+        s->archive.lag_bytes = m->archive_lag_bytes;
+        s->archive.behind_us = m->archive_behind_us;
+        s->archive.archived_us = m->archived_us;
+    }
     if (m->archive_trouble)
         snprintf(s->archive.trouble, sizeof s->archive.trouble, "%s", m->archive_trouble);
     if (co_id_is_zero(&s->cluster))
@@ -357,6 +358,8 @@ static void gather(const struct client_target *target, const char *only, struct 
     for (uint32_t i = 0; i < s->n_safekeepers; i++)
         ask_safekeeper(s, i, hosts[i], ports[i], cluster);
     find_more(s, hosts, ports, &server);
+    if (s->archive.url[0])
+        status_count_unread(s);
     if (server)
         corallite__server_status__free_unpacked(server, NULL);
 }

@@ -362,3 +362,31 @@ def pair_follower_late_promoted_lost(t):
         check(c.connect("shop", server=owner).execute("SELECT count(*) FROM t").fetchone()[0] == rows, "made again")
         corallite(c, "pageserver", "forget", old)
         check(old not in {p["disk"] for p in listed(c).values()}, "it is still known")
+
+
+class ArchivedPair(Pair):
+    """Both are told of the archive, as those of `corallite up` are."""
+
+    def command(self, node, **more):
+        args = super().command(node, **more)
+        if node in (PAGESERVER, FOLLOWER):
+            args += ["--archive", f"dir:{self.dir}/archive", "--archive-every", "500ms"]
+        return args
+
+
+@test("two pageservers: what the status says of the archive is the owner's word, not the one's that follows", 60)
+def pair_archive_status(t):
+    os.makedirs(t.dir + "/c/archive")
+    with ArchivedPair(t.dir + "/c") as c:
+        def told(words):
+            return lambda: words in corallite(c, "status").stdout
+        c.shell("CREATE TABLE t(x); INSERT INTO t VALUES (1)")
+        until(told("has everything that is committed"), 20, "the status says that all is archived")
+        os.rename(c.dir + "/archive", c.dir + "/aside")
+        c.shell("INSERT INTO t VALUES (2)")
+        until(told("not archived, tried again: "), 20, "the status says that the archive is gone")
+        said = corallite(c, "status").stdout
+        check("of log behind" in said and "has everything" not in said, said)
+        check(json.loads(corallite(c, "status", "--json").stdout)["archive"]["behind_us"] > 0, "all is said to be there")
+        os.rename(c.dir + "/aside", c.dir + "/archive")
+        until(told("has everything that is committed"), 20, "the status says that all is archived again")

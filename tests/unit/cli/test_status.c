@@ -64,6 +64,25 @@ Test(status, lag_is_from_the_newest_commit_that_anybody_reports)
                  "a pageserver is never ahead by a negative lag");
 }
 
+Test(status, an_archive_has_not_what_the_pageserver_has_not_read)
+{
+    static const char whole[] = "has everything that is committed";
+    sample();
+    strcpy(s.archive.url, "dir:/a");
+    status_count_unread(&s);
+    char *text = printed(false);
+    cr_assert_not(strstr(text, whole), "%s", text);
+    cr_assert(strstr(text, "4.0 KiB of log behind"), "%s", text);
+    free(text);
+    sample();
+    strcpy(s.archive.url, "dir:/a");
+    timeline.last_record_lsn = 0x4000;
+    status_count_unread(&s);
+    text = printed(false);
+    cr_assert(strstr(text, whole), "%s", text);
+    free(text);
+}
+
 Test(status, one_silent_daemon_is_not_all_up)
 {
     sample();
