@@ -1,55 +1,17 @@
 /* test_follow.c - a pageserver that follows: it decides nothing (R6), and what of the owner's
  * answers counts (F1 to F3). */
-#include <criterion/criterion.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "pageserver/follow.h"
 #include "proto/message.h"
-#include "tests/unit/pageserver/ps_util.h"
-
-static struct ps_registry reg;
-static struct co_id owner;
+#include "tests/unit/pageserver/registry_rig.h"
 
 static void setup(void)
 {
-    struct co_id cluster = ps_id(1), self = ps_id(2);
-    owner = ps_id(3);
-    cr_assert_eq(ps_reg_init(&reg, &cluster, &self, 3), 0);
+    registry_begin(ps_id(3));
     reg.follows = true;
 }
-static void teardown(void)
-{
-    ps_reg_free(&reg);
-}
 TestSuite(follow, .init = setup, .fini = teardown, .timeout = 20);
-
-static struct ps_meta meta(uint8_t id, const char *name, enum ps_state state, uint64_t version)
-{
-    struct ps_meta m = {.id = ps_id(id),
-                        .database = ps_id((uint8_t)(id + 100)),
-                        .branch = "main",
-                        .start_lsn = LSN_FIRST,
-                        .state = state,
-                        .version = version,
-                        .created_us = 1000u + id,
-                        .pageserver = owner};
-    snprintf(m.database_name, sizeof m.database_name, "%s", name);
-    return m;
-}
-
-static struct ps_timeline *heard(uint32_t node, struct ps_meta m)
-{
-    struct ps_timeline *tl;
-    cr_assert_eq(ps_reg_heard(&reg, node, &m, &tl), 0);
-    return tl;
-}
-
-static void all_listed(void)
-{
-    for (uint32_t i = 0; i < 3; i++)
-        ps_reg_list_done(&reg, i);
-}
 
 Test(follow, a_creation_is_left_to_the_owner)
 {
