@@ -78,6 +78,11 @@ int check_archive(struct client *c, struct check_report *r)
     if (rc)
         return rc;
     bool has = m->archive && *m->archive && m->archived_us;
+    if (m->follows && *m->follows)
+        check_say(r->notes,
+                  "the archive, if there is one, was not looked at: the pageserver %s follows %s, "
+                  "which was not asked",
+                  c->sock.address, m->follows);
     if (has) {
         rc = msg_get16("cluster", m->has_cluster, &m->cluster, cluster.b);
         if (!rc)

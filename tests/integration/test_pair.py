@@ -390,3 +390,8 @@ def pair_archive_status(t):
         check(json.loads(corallite(c, "status", "--json").stdout)["archive"]["behind_us"] > 0, "all is said to be there")
         os.rename(c.dir + "/aside", c.dir + "/archive")
         until(told("has everything that is committed"), 20, "the status says that all is archived again")
+        c.caught_up()
+        check("the archive" not in corallite(c, "check").stdout, "the owner was asked")
+        c.kill9(PAGESERVER)
+        said = corallite(c, "check").stdout
+        check("the archive, if there is one, was not looked at" in said, said)
