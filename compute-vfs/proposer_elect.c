@@ -45,6 +45,7 @@ static void give_back(struct pr_proposer *pr, term_t term, const struct co_id *n
             m->nonce = *nonce;
         }
         pr->nodes[i].lease_info_us = 0;
+        pr->nodes[i].granted = false; /* and no vote any more: a RELEASE may come late, and twice */
     }
 }
 

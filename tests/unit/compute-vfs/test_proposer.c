@@ -387,6 +387,28 @@ Test(proposer, a_term_and_nonce_serve_one_campaign)
     cr_assert_eq(memcmp(used.b, late.nonce.b, 12), 0, "the same compute still");
 }
 
+Test(proposer, votes_that_were_given_back_while_others_were_heard_elect_nobody)
+{
+    /* Found by the simulator: their RELEASE, late and twice, ended the lease of the leadership that
+     * the next campaign had by them at once. */
+    campaign(1);
+    term_t first = used_term;
+    struct q_msg one = voted(1, h1, LSN_FIRST, LSN_FIRST), two = one;
+    one.fresh = true; /* so the third is heard for a moment */
+    receive(1, one);
+    receive(2, two);
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+    kind(PR_EV_ABANDON);
+    cr_assert_not_null(sent(1, FRAME_RELEASE));
+    wait_us(200000);
+    kind(PR_EV_LEAD);
+    cr_assert_eq(view().state, PR_CAMPAIGN);
+    receive(1, pos(first, 0, LSN_FIRST, LSN_FIRST));
+    receive(2, pos(first, 0, LSN_FIRST, LSN_FIRST));
+    cr_assert_not_null(sent(1, FRAME_VOTE), "they are asked for anew");
+    cr_assert_gt(used_term, first);
+}
+
 Test(proposer, the_first_leader_writes_the_configuration)
 {
     /* 3.11: an empty log begins with a CONFIG record, committed before READY. */
