@@ -242,8 +242,8 @@ static const struct pr_pos *quorum_since(const struct pr_proposer *pr, uint64_t 
 }
 
 /* Nor may it end below what one of them, or this proposer itself, knows to be committed, though its
- * own log does: the one who acknowledged that may be the other, whose disk went back in time since.
- */
+ * own log does, or is another one there: the one who acknowledged that may be the other, whose disk
+ * went back in time since. */
 static lsn_t beyond(const struct pr_proposer *pr, uint64_t round, lsn_t lsn)
 {
     if (!pr_known_reaches(pr, lsn)) {

@@ -68,7 +68,7 @@ struct pr_pos {
     bool lease_held, with_history;
     struct wal_config config;
     struct pr_history history;
-    lsn_t known_commit;   /* beyond its own log */
+    lsn_t known_commit;   /* as it has heard; beyond commit_lsn */
     uint64_t doubt_round; /* the newest round that it answered with its log in doubt */
 };
 

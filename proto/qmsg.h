@@ -107,7 +107,7 @@ struct q_msg {
     struct q_history history;
     struct q_known_list known;
     bool fresh;         /* since its start it has followed no leader */
-    lsn_t known_commit; /* somebody was acknowledged so much beyond flush_lsn; 0: nothing beyond */
+    lsn_t known_commit; /* it has heard that so much is committed; 0: nothing beyond commit_lsn */
     struct co_span payload; /* borrowed with the message */
 };
 

@@ -124,5 +124,5 @@ void sk_witness_tell(struct sk_acceptor *sk, struct q_msg *voted)
 lsn_t sk_witness_beyond(const struct sk_acceptor *sk)
 {
     lsn_t c = q_known_commit(sk->witness.known, sk->witness.n);
-    return c > sk->flush_lsn ? c : 0;
+    return c > sk->commit_lsn ? c : 0;
 }

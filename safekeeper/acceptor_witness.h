@@ -48,7 +48,8 @@ bool sk_witness_hear(struct sk_acceptor *sk, const struct sk_event *ev, struct s
 void sk_witness_tell(struct sk_acceptor *sk, struct q_msg *voted);
 /* What is not on the disk yet goes there. */
 void sk_witness_write(struct sk_acceptor *sk, uint64_t now_us, struct sk_actions *out);
-/* The largest LSN beyond the own log that is known to be committed; 0: none. */
+/* The largest LSN that is known to be committed, beyond what is so of the own log: that may reach
+ * as far and be of an older term. 0: none. */
 lsn_t sk_witness_beyond(const struct sk_acceptor *sk);
 
 #endif
