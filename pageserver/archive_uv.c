@@ -379,47 +379,28 @@ struct recovered {
     uint32_t n;
 };
 
+/* Of two of one name the younger counts: the archive may be behind, and so may a store that was a
+ * follower's. */
 static int put_pin(void *arg, const struct ps_pin_row *pin)
 {
     struct recovered *r = arg;
-    r->n++;
-    return ps_pin_put(r->txn, pin);
-}
-
-static int see_timeline(void *arg, tlno_t no, bool purged, const struct ps_meta *meta)
-{
-    (void)no, (void)purged, (void)meta;
-    *(bool *)arg = true;
-    return 0;
-}
-
-static int store_is_empty(struct ps_server *s, bool *empty)
-{
-    bool seen = false;
-    int rc = ps_read_renew(s->read);
-    if (!rc)
-        rc = ps_timeline_each(s->read, see_timeline, &seen);
-    ps_read_reset(s->read);
-    *empty = !seen;
+    struct ps_pin_row have;
+    int rc = ps_pin_get(r->txn, &pin->database, pin->name, &have);
+    if (rc == CO_ERR_NOT_FOUND || (!rc && have.created_us < pin->created_us)) {
+        r->n++;
+        rc = ps_pin_put(r->txn, pin);
+    }
     return rc;
 }
 
+/* Also into a store that was a follower's: what the lost one had told last has not come to it. Who
+ * has this word does not begin without, since its own first manifest would be without them. */
 int ps_archive_recover(struct ps_server *s)
 {
     struct recovered r = {0};
-    bool empty = false;
     if (!s->options->archive[0] || !s->options->take_over)
         return 0;
-    int rc = store_is_empty(s, &empty);
-    if (!rc && !empty) {
-        /* It was begun before: timelines that are not here yet may begin with a snapshot. */
-        if (ps_archive_read(s->options->archive, &s->identity.cluster, NULL, NULL, &s->snapshots))
-            co_warn(MODULE, "snapshots are not looked for: %s", co_sentence());
-        return 0;
-    }
-    if (rc)
-        return rc;
-    rc = ps_write_new(s->store, &r.txn);
+    int rc = ps_write_new(s->store, &r.txn);
     if (!rc)
         rc = ps_write_begin(r.txn);
     if (!rc)

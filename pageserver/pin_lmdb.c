@@ -62,6 +62,19 @@ static int decode(const struct ps_txn *txn, struct co_span key, struct co_span r
     return 0;
 }
 
+int ps_pin_get(struct ps_txn *txn, const struct co_id *database, const char *name,
+               struct ps_pin_row *out)
+{
+    co_assert(txn->live);
+    uint8_t key[KEY_MAX];
+    MDB_val k = ps_val(key, make_key(database, name, key)), v;
+    int rc = mdb_get(txn->txn, txn->store->dbi[T_PIN], &k, &v);
+    if (rc == MDB_NOTFOUND)
+        return CO_ERR_NOT_FOUND;
+    return rc ? ps_lmdb_fail(txn->store, rc, "reading a pin")
+              : decode(txn, ps_span(k), ps_span(v), out);
+}
+
 int ps_pin_each(struct ps_txn *txn, ps_pin_fn fn, void *arg)
 {
     co_assert(txn->live);

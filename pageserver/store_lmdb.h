@@ -203,6 +203,9 @@ struct ps_pin_row {
     uint64_t time_us, created_us;
 };
 CO_MUST_CHECK int ps_pin_put(struct ps_txn *txn, const struct ps_pin_row *pin);
+/* CO_ERR_NOT_FOUND without a sentence: there is none of this name. */
+CO_MUST_CHECK int ps_pin_get(struct ps_txn *txn, const struct co_id *database, const char *name,
+                             struct ps_pin_row *out);
 /* 0 also when there is none. */
 CO_MUST_CHECK int ps_pin_delete(struct ps_txn *txn, const struct co_id *database, const char *name);
 typedef int (*ps_pin_fn)(void *arg, const struct ps_pin_row *pin);

@@ -395,3 +395,31 @@ def pair_archive_status(t):
         c.kill9(PAGESERVER)
         said = corallite(c, "check").stdout
         check("the archive, if there is one, was not looked at" in said, said)
+
+
+@test("a follower that takes over has each pin that was answered, also one that it had not heard of: the archive had it; "
+      "it does not begin while that cannot be read", 60)
+def pair_pins_of_the_archive(t):
+    os.makedirs(t.dir + "/c/archive")
+    with ArchivedPair(t.dir + "/c") as c:
+        fill(c, rows=10)
+        follower = c.only(FOLLOWER)
+        corallite(c, "pin", "create", "shop", "heard")
+
+        def pins():
+            return [p["name"] for p in json.loads(corallite(c, "pin", "list", "shop", "--json", server=follower).stdout)]
+        until(lambda: pins() == ["heard"], 10, "the follower has heard of a pin")
+        c.caught_up()
+        os.kill(c.pid(FOLLOWER), signal.SIGSTOP)
+        corallite(c, "pin", "create", "shop", "unheard", server=c.only(PAGESERVER))
+        c.kill9(PAGESERVER)
+        c.kill9(FOLLOWER)
+
+        promote = c.command(FOLLOWER, promote=True)
+        os.rename(c.dir + "/archive", c.dir + "/aside")
+        c.start(FOLLOWER, wait=False, command=promote)
+        until(lambda: c.process[FOLLOWER].poll() is not None, 20, "it begins without the pins of the archive")
+        check("the pins that the lost pageserver had could not be read" in c.last_words(FOLLOWER), c.last_words(FOLLOWER))
+        os.rename(c.dir + "/aside", c.dir + "/archive")
+        c.start(FOLLOWER, command=promote)
+        check(pins() == ["heard", "unheard"], f"pins after the promotion: {pins()}")

@@ -594,6 +594,9 @@ Test(store, pins_survive_a_restart)
     cr_assert_eq(memcmp(&got[0], &a, sizeof a), 0);
     cr_assert_eq(memcmp(&got[1], &b, sizeof b), 0);
     cr_assert_eq(ps_write_begin(wr), 0);
+    cr_assert_eq(ps_pin_get(wr, &a.database, "a", got), 0);
+    cr_assert_eq(memcmp(&got[0], &a, sizeof a), 0);
+    cr_assert_eq(ps_pin_get(wr, &b.database, "a", got), CO_ERR_NOT_FOUND);
     cr_assert_eq(ps_pin_delete(wr, &a.database, "a"), 0);
     cr_assert_eq(ps_pin_delete(wr, &a.database, "none"), 0);
     cr_assert_eq(ps_write_commit(wr), 0);
