@@ -41,11 +41,11 @@ static int check_header(const struct sk_segments *s, uint64_t number, int fd, co
     struct stat st;
     if (fstat(fd, &st))
         return co_fail_errno(CO_ERR_IO, errno, "cannot stat %s", path);
-    if ((uint64_t)st.st_size != CO_SEGMENT_BYTES)
+    if ((uint64_t)st.st_size != sk_segment_bytes)
         return co_fail(CO_ERR_CORRUPT,
                        "the log segment %s has %lld bytes instead of %llu. Start it once with "
                        "--mend, or bring the file back; nothing was changed",
-                       path, (long long)st.st_size, CO_SEGMENT_BYTES);
+                       path, (long long)st.st_size, sk_segment_bytes);
     int rc = sk_io_pread(fd, have, sizeof have, 0, path);
     if (rc)
         return rc;
@@ -79,7 +79,7 @@ static int write_segment(struct sk_segments *s, uint64_t number, const char *pat
         return rc;
     encode_header(&s->owner, number, page);
     rc = sk_io_pwrite(fd, co_span_of(page, sizeof page), 0, path);
-    if (!rc && ftruncate(fd, (off_t)CO_SEGMENT_BYTES))
+    if (!rc && ftruncate(fd, (off_t)sk_segment_bytes))
         rc = co_fail_errno(CO_ERR_IO, errno, "cannot extend %s", path);
     if (!rc && !co_mutated(RENAME_NOT_SYNCED) && fsync(fd))
         rc = co_fail_errno(CO_ERR_IO, errno, "%s could not be made durable", path);
@@ -296,7 +296,7 @@ static int mend_segment(struct sk_segments *s, uint64_t number, const struct sk_
     if (rc == CO_ERR_CORRUPT) {
         rc = how->aside(how->arg, path);
         encode_header(&s->owner, number, page);
-        if (!rc && ftruncate(fd, (off_t)CO_SEGMENT_BYTES))
+        if (!rc && ftruncate(fd, (off_t)sk_segment_bytes))
             rc = co_fail_errno(CO_ERR_IO, errno, "cannot extend %s", path);
         if (!rc)
             rc = sk_io_pwrite(fd, co_span_of(page, sizeof page), 0, path);

@@ -13,6 +13,8 @@
 #define STEP_BYTES  CO_MIB
 #define GRAIN_BYTES (16 * CO_KIB)
 
+unsigned long long sk_segment_bytes = CO_SEGMENT_BYTES;
+
 int sk_segment_name(const struct sk_segments *s, uint64_t number, char path[SK_PATH_MAX])
 {
     return sk_io_path(path, "%s/%016llx.seg", s->dir, number * SK_SEGMENT_DATA);
@@ -271,7 +273,7 @@ int sk_segments_cut(struct sk_segments *s, lsn_t lsn)
         if (data < 0)
             break;
         off_t hole = lseek(s->open[i].fd, data, SEEK_HOLE);
-        uint64_t end = hole < 0 ? CO_SEGMENT_BYTES : (uint64_t)hole;
+        uint64_t end = hole < 0 ? sk_segment_bytes : (uint64_t)hole;
         s->open[i].dirty = true;
         rc = sk_io_zero(s->open[i].fd, (uint64_t)data, end - (uint64_t)data, path);
         if (rc)

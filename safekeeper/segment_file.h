@@ -33,8 +33,11 @@
 #include "safekeeper/control_file.h"
 
 #define SK_SEGMENT_HEADER 4096u
-#define SK_SEGMENT_DATA   (CO_SEGMENT_BYTES - SK_SEGMENT_HEADER)
+#define SK_SEGMENT_DATA   (sk_segment_bytes - SK_SEGMENT_HEADER)
 #define SK_SEGMENT_FDS    4u
+
+/* CO_SEGMENT_BYTES; smaller only in the simulator, before the first log is made. */
+extern unsigned long long sk_segment_bytes;
 
 struct sk_segments {
     char dir[SK_PATH_MAX]; /* .../log */

@@ -55,7 +55,7 @@ void sk_store_register_metrics(void)
 
 uint64_t sk_store_dropped_bytes(void)
 {
-    return co_metric_get(&m_dropped) * CO_SEGMENT_BYTES;
+    return co_metric_get(&m_dropped) * sk_segment_bytes;
 }
 
 void sk_store_count(uint64_t *records, uint64_t *syncs, uint64_t *bytes)

@@ -495,7 +495,7 @@ bool sk_files_wants_idle(const struct sk_files *f)
 
 bool sk_files_seal_lags(const struct sk_files *f)
 {
-    return f->log.flushed_lsn - f->control.sealed_lsn >= CO_SEGMENT_BYTES;
+    return f->log.flushed_lsn - f->control.sealed_lsn >= sk_segment_bytes;
 }
 
 int sk_files_seal(struct sk_files *f)
