@@ -100,7 +100,9 @@
     X(BRANCH_ABOVE,      "a branch reads its ancestor above the branch point",                  10) \
     X(IMAGE_UNNOTICED,   "a disk that went back in time is not compared with what others know", 10) \
     X(WITNESS_UNREAD,    "what is known of other disks is not read at a start",                 100) \
-    X(REGRESSED_FORGOTTEN, "a safekeeper whose disk went back takes part after a restart",      10)
+    X(REGRESSED_FORGOTTEN, "a safekeeper whose disk went back takes part after a restart",      10) \
+    X(ARCHIVED_UNPUT,    "a manifest tells of log whose object could not be put (V1)",          30) \
+    X(ARCHIVED_ASSUMED,  "safekeepers are told that all is archived which a round was for (V8)", 10)
 /* clang-format on */
 
 enum co_mutation {

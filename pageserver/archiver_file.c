@@ -8,6 +8,7 @@
 #include "common/clock_file.h"
 #include "common/crc32c.h"
 #include "common/log.h"
+#include "common/mutation.h"
 #include "pageserver/archiver_int.h"
 #include "pageserver/metrics.h"
 #include "proto/message.h"
@@ -450,6 +451,8 @@ static void round_of(struct ps_archiver *a)
         const struct ps_archived *t = ps_archived_find(a, &task->lines[i].meta.id, false);
         task->lines[i].end = t ? t->end : 0;
         task->lines[i].stands = t ? t->stands : 0;
+        if (co_mutated(ARCHIVED_ASSUMED))
+            task->lines[i].stands = task->lines[i].last;
         task->lines[i].snap = t ? t->snap.lsn : 0;
     }
 }

@@ -14,9 +14,9 @@ FULL_WRAPS := pthread_mutex_init pthread_mutex_destroy pthread_mutex_lock pthrea
     socket connect send recv __recv_chk shutdown setsockopt getsockopt getsockname getpeername \
     eventfd poll ppoll __poll_chk __ppoll_chk \
     open openat close read write pread pwrite fsync fdatasync ftruncate lseek flock fstat stat \
-    fstatat statvfs mkdir rmdir unlink rename renameat opendir fdopendir readdir closedir dirfd \
+    fstatat statvfs mkdir mkdirat rmdir unlink unlinkat linkat rename renameat opendir fdopendir readdir closedir dirfd \
     mdb_txn_commit co_metric_register peer_metrics_register \
-    co_assert_failed sk_step pr_new pr_free pr_step cv_database_read_page cv_database_pin cv_database_pin_at ps_page_get \
+    co_assert_failed sk_archived_told sk_segments_drop ps_snap_write ps_feed_refilled sk_step pr_new pr_free pr_step cv_database_read_page cv_database_pin cv_database_pin_at ps_page_get \
     cv_chain_brought cv_spilled_seal wal_builder_seal \
     cv_tier_find cv_tier_keep ps_feed_wanted ps_view_hold net_duplicate cv_cache_rollback cv_cache_begin changes_get_commit
 FULL_LIBS := $(B)/libcompute-vfs.a $(B)/libcli.a $(B)/libpageserver.a $(B)/libsafekeeper.a $(BASE)

@@ -8,19 +8,26 @@
 #include "compute-vfs/pageserver_sock.h"
 #include "tests/fullsim/client.h"
 
-#define MOMENTS 6u
-#define AT_ONCE 200u
+#define MOMENTS  6u
+#define AT_ONCE  200u
+#define PATIENCE 120000000u
 
 static void check_pages(struct cv_pages *pages, struct timeline *t, lsn_t lsn)
 {
     static struct cv_page page[AT_ONCE];
     static uint8_t data[AT_ONCE][65536];
     uint32_t n = size_at(t, lsn);
+    uint64_t until = sim.now + PATIENCE;
     for (pgno_t first = 1; first <= n; first += AT_ONCE) {
         uint32_t m = n - first + 1 < AT_ONCE ? n - first + 1 : AT_ONCE;
         for (uint32_t i = 0; i < m; i++)
             page[i] = (struct cv_page){.pgno = first + i, .data = data[i]};
         int rc = pages->ops->get(pages, &t->id, lsn, lsn, t->page_size, page, m, 20000);
+        if (rc && sim.restored && sim.now < until) {
+            task_sleep(100000); /* all of it comes anew */
+            first -= AT_ONCE;
+            continue;
+        }
         if (rc)
             violation("pages of %s at %llx cannot be had: %s", t->branch, (unsigned long long)lsn,
                       co_sentence());
@@ -65,19 +72,27 @@ static void check_timeline(struct conn *c, struct timeline *t)
     sqlite3_close(other.db);
 }
 
+void check_timelines(uint32_t server)
+{
+    struct cv_pages *pages;
+    char host[32];
+    snprintf(host, sizeof host, "10.0.255.%u:6400", HOST_PAGES + server);
+    co_assert(cv_pageserver_open(host, &pages) == 0);
+    for (uint32_t i = 0; i < n_timelines; i++)
+        if (!timelines[i].gone)
+            check_moments(pages, &timelines[i]);
+    pages->ops->close(pages);
+}
+
 void check_all(struct conn *c)
 {
     for (uint32_t i = 0; i < n_timelines; i++)
         if (!timelines[i].gone)
             check_timeline(c, &timelines[i]);
-    for (uint32_t k = 0; k < pages_count(); k++) {
-        struct cv_pages *pages;
-        char server[32];
-        snprintf(server, sizeof server, "10.0.255.%u:6400", HOST_PAGES + k);
-        co_assert(cv_pageserver_open(server, &pages) == 0);
-        for (uint32_t i = 0; i < n_timelines; i++)
-            if (!timelines[i].gone)
-                check_moments(pages, &timelines[i]);
-        pages->ops->close(pages);
-    }
+    for (uint32_t k = 0; k < pages_count(); k++)
+        check_timelines(k);
+    if (!sim.w.archive_ms)
+        return;
+    work_check_pins(c);
+    archive_check();
 }

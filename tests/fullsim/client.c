@@ -294,7 +294,7 @@ static void *conn_main(void *arg)
         return NULL;
     checking = true;
     check_all(c);
-    sim.over = true;
+    sim.over = !drill_begin();
     return NULL;
 }
 
@@ -350,6 +350,14 @@ static void kill_user(struct user *u)
     disk_crash(u->host, sim.w.cache_dir && below(R_DISK, 2));
     after(20000 + below(R_NEMESIS, 1000000), restart, u, 0);
     proc_kill(p);
+}
+
+void clients_end(void)
+{
+    for (uint32_t i = 0; i < sim.w.n_users; i++) {
+        net_proc_died(users[i].proc, false);
+        proc_kill(users[i].proc);
+    }
 }
 
 /* false: there is nobody of that kind now. */

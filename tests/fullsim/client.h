@@ -55,7 +55,12 @@ void work_restores_killed(uint32_t conn);
 /* The same connection, on another branch or at a moment; NULL db: it cannot be had now. */
 struct conn work_other(struct conn *c, struct timeline *t, lsn_t at);
 
+/* work_pin.c */
+void work_check_pins(struct conn *c); /* those that must be there are */
+bool work_pins_archived(void);        /* by the newest manifest */
+
 /* check.c */
 void check_all(struct conn *c);
+void check_timelines(uint32_t server); /* as the pageserver of this number serves them */
 
 #endif

@@ -14,6 +14,8 @@
 #include "common/assert.h"
 #include "common/clock_file.h"
 #include "common/identity_file.h"
+#include "safekeeper/restore_file.h"
+#include "safekeeper/segment_file.h"
 #include "safekeeper/server.h"
 #include "safekeeper/timeline_uv.h"
 #include "tests/fullsim/fullsim.h"
@@ -29,6 +31,7 @@ static struct keeper {
     bool serving;
     bool ran;            /* a start of it was ever completed */
     bool hopeless;       /* it refuses to start, and nobody hurries */
+    bool from_archive;   /* its next start begins with what the archive has */
     uint64_t away_until; /* it does not come back before, but when all is healed */
     uint64_t off_until;  /* nor before this, in any case */
     struct sk_lives lives;
@@ -155,11 +158,27 @@ static void cannot_start(struct keeper *k, int rc)
     end_keeper(k, false);
 }
 
+/* As `corallite-safekeeper --restore` does. */
+static void restore(struct keeper *k)
+{
+    struct sk_restore r = {
+        .url = "dir:/sim/archive", .dir = k->dir, .node = k->host, .cluster = &cluster_id};
+    for (uint32_t host = 1; host <= n_keepers; host++)
+        if (member_is(host))
+            r.members[r.n_members++] = host;
+    k->from_archive = false;
+    k->ran = true;
+    if (sk_restore(&r))
+        violation("safekeeper %u cannot be restored from the archive: %s", k->host, co_sentence());
+}
+
 static void *keeper_main(void *arg)
 {
     struct keeper *k = arg;
     char address[32];
     uint64_t random;
+    if (k->from_archive)
+        restore(k);
     int rc = co_identity_open(k->dir, "safekeeper", k->host, &cluster_id, &k->identity);
     if (rc)
         cannot_start(k, rc);
@@ -177,6 +196,7 @@ static void *keeper_main(void *arg)
                                   /* Timelines are closed and opened again all the time. */
                                   .keep_open = 1,
                                   .idle_us = 250000ull << (sim.seed % 6),
+                                  .keep_log = sim.w.keep_log,
                                   .done = on_done,
                                   .owner = k};
     k->serving = false;
@@ -281,6 +301,16 @@ const struct sk_lives *daemon_lives(uint32_t i)
     return &keepers[i].lives;
 }
 
+void daemons_restore(void)
+{
+    for (uint32_t i = 0; i < n_keepers; i++) {
+        bool member = member_is(i + 1);
+        if (keepers[i].off_until != NEVER)
+            daemon_keeper_lose(i, member ? sim.now : NEVER);
+        keepers[i].from_archive = member;
+    }
+}
+
 /* ---- the cluster -------------------------------------------------------------------------------
  */
 
@@ -288,6 +318,8 @@ void daemons_start(void)
 {
     for (uint32_t i = 0; i < sizeof cluster_id.b; i++)
         cluster_id.b[i] = (uint8_t)draw(R_SWARM) | 1u;
+    if (sim.w.segment_bytes)
+        sk_segment_bytes = sim.w.segment_bytes;
     for (uint32_t i = 0; i < N_KEEPERS; i++)
         daemon_keeper_add();
     pages_start();

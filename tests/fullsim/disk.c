@@ -19,13 +19,14 @@
 
 #include "common/assert.h"
 #include "tests/fullsim/fullsim.h"
+#include "tests/fullsim/vault.h"
 #include "tests/fullsim/wrap.h"
 
 #define FD_BASE  200000
 #define MAX_FDS  262144 /* ever opened in a run */
 #define PAGE     4096u
 #define SECTOR   512u
-#define MAX_FILE 4096u
+#define MAX_FILE 16384u
 #define DIR_MARK 0x51f1d1f5u
 
 static uint8_t zeros[PAGE];
@@ -535,6 +536,8 @@ int __wrap_open(const char *path, int flags, ...)
         settle(f);
         return fd_new(f);
     }
+    if (vault_path(path))
+        return vault_open(-1, path, flags);
     return is_ours(path) ? open_ours(path, flags) : __real_open(path, flags, mode);
 }
 
@@ -545,6 +548,8 @@ int __wrap_openat(int dir, const char *path, int flags, ...)
     va_start(args, flags);
     int mode = flags & O_CREAT ? va_arg(args, int) : 0;
     va_end(args);
+    if (vault_fd(dir))
+        return vault_open(dir, path, flags);
     if (!of(dir))
         return __real_openat(dir, path, flags, mode);
     return open_ours(resolve(dir, path, full_path), flags);
@@ -557,6 +562,8 @@ int __wrap_close(int fd)
         sock_close(sock_of(fd));
         return 0;
     }
+    if (vault_fd(fd))
+        return vault_close(fd);
     if (!o)
         return __real_close(fd);
     o->open = o->locked = false;
@@ -566,6 +573,8 @@ int __wrap_close(int fd)
 ssize_t __wrap_pread(int fd, void *out, size_t len, off_t at)
 {
     struct open_file *o = of(fd);
+    if (vault_fd(fd))
+        return vault_pread(fd, out, len, at);
     return o ? (ssize_t)get(o->f, (uint64_t)at, out, len) : __real_pread(fd, out, len, at);
 }
 
@@ -605,6 +614,8 @@ ssize_t __wrap_write(int fd, const void *data, size_t len)
     struct open_file *o = of(fd);
     if (sock_of(fd))
         return net_write(sock_of(fd), data, len);
+    if (vault_fd(fd))
+        return vault_write(fd, data, len);
     if (!o)
         return __real_write(fd, data, len);
     put(o->f, o->at, data, len);
@@ -635,6 +646,8 @@ static int sync_ours(struct open_file *o)
 int __wrap_fsync(int fd)
 {
     struct open_file *o = of(fd);
+    if (vault_fd(fd))
+        return vault_fsync(fd);
     return o ? sync_ours(o) : __real_fsync(fd);
 }
 
@@ -706,6 +719,8 @@ static int stat_of(const struct file *f, struct stat *out)
 int __wrap_fstat(int fd, struct stat *out)
 {
     struct open_file *o = of(fd);
+    if (vault_fd(fd))
+        return vault_fstat(fd, out);
     return o ? stat_of(o->f, out) : __real_fstat(fd, out);
 }
 
@@ -717,6 +732,8 @@ int __wrap_stat(const char *path, struct stat *out)
 int __wrap_fstatat(int dir, const char *path, struct stat *out, int flags)
 {
     char full_path[400];
+    if (vault_fd(dir))
+        return vault_fstatat(dir, path, out);
     if (!of(dir))
         return __real_fstatat(dir, path, out, flags);
     return stat_of(find(resolve(dir, path, full_path)), out);
@@ -733,8 +750,25 @@ int __wrap_statvfs(const char *path, struct statvfs *out)
     return 0;
 }
 
+int __wrap_mkdirat(int dir, const char *path, mode_t mode)
+{
+    return vault_fd(dir) ? vault_mkdirat(dir, path) : __real_mkdirat(dir, path, mode);
+}
+
+int __wrap_linkat(int a, const char *from, int b, const char *to, int flags)
+{
+    return vault_fd(a) ? vault_linkat(a, from, b, to) : __real_linkat(a, from, b, to, flags);
+}
+
+int __wrap_unlinkat(int dir, const char *path, int flags)
+{
+    return vault_fd(dir) ? vault_unlinkat(dir, path) : __real_unlinkat(dir, path, flags);
+}
+
 int __wrap_mkdir(const char *path, mode_t mode)
 {
+    if (vault_path(path))
+        return vault_mkdirat(-1, path);
     if (!is_ours(path))
         return __real_mkdir(path, mode);
     if (strcmp(path, "/sim") == 0 || find(path))
@@ -803,7 +837,7 @@ int __wrap_renameat(int a, const char *from, int b, const char *to)
 
 DIR *__wrap_fdopendir(int fd)
 {
-    if (!of(fd))
+    if (!of(fd) && !vault_fd(fd))
         return __real_fdopendir(fd);
     struct dir_stream *d = calloc(1, sizeof *d);
     co_assert(d != NULL);
@@ -831,6 +865,8 @@ struct dirent *__wrap_readdir(DIR *d)
     struct dir_stream *s = stream_of(d);
     if (!s)
         return __real_readdir(d);
+    if (vault_fd(s->fd))
+        return vault_list(s->fd, &s->next, &s->entry) ? &s->entry : NULL;
     const char *dir = of(s->fd)->f->path;
     size_t n = strlen(dir);
     while (s->next < n_files) {

@@ -13,6 +13,8 @@
  *   net.c       TCP between virtual hosts, poll, eventfd
  *   loop.c      libuv
  *   disk.c      a file system a host, with what a crash may do to it
+ *   vault.c     the directory of the archive; archive.c what must hold of what lies there
+ *   drill.c     everything is lost but the archive
  *   atlas.c     disks that go back in time, lie, are lost: one at a time
  *   daemon.c    safekeepers as processes: start, kill, restart
  *   pages.c     pageservers: the same, and who owns the catalog
@@ -34,20 +36,21 @@
 #include "proto/lsn.h"
 #include "tests/fullsim/coroutine.h"
 
-#define NEVER       UINT64_MAX
-#define N_KEEPERS   3u /* members at a time; hosts 1 to 3 to begin with */
-#define MAX_KEEPERS 7u /* with those that take the place of others */
-#define HOST_TOOL   8u
-#define MAX_TASKS   32768u
-#define MAX_PROCS   2048u
-#define MAX_KEYS    32u
-#define HOST_PAGES  9u  /* of a pageserver; of the second one the next */
-#define HOST_USERS  20u /* the first compute's */
-#define MAX_HOSTS   32u
+#define NEVER         UINT64_MAX
+#define WALL_EPOCH_US 1800000000000000ull
+#define N_KEEPERS     3u /* members at a time; hosts 1 to 3 to begin with */
+#define MAX_KEEPERS   7u /* with those that take the place of others */
+#define HOST_TOOL     8u
+#define MAX_TASKS     32768u
+#define MAX_PROCS     2048u
+#define MAX_KEYS      32u
+#define HOST_PAGES    9u  /* of a pageserver; of the second one the next */
+#define HOST_USERS    20u /* the first compute's */
+#define MAX_HOSTS     32u
 
 /* ---- randomness: one stream a purpose, so that a draw more in one does not shift the others ----
  */
-enum stream { R_NET, R_DISK, R_NEMESIS, R_WORK, R_SWARM, R_SCHED, R_ENTROPY, N_STREAMS };
+enum stream { R_NET, R_DISK, R_NEMESIS, R_WORK, R_SWARM, R_SCHED, R_ENTROPY, R_ARCHIVE, N_STREAMS };
 uint64_t draw(enum stream r);
 uint32_t below(enum stream r, uint32_t n); /* 0 when n is 0 */
 bool chance(enum stream r, uint32_t ppm);
@@ -83,7 +86,9 @@ bool chance(enum stream r, uint32_t ppm);
     X(PAGES_LOST, "pageserver-disk-lost")                                                          \
     X(IMAGE, "safekeeper-older-image")                                                             \
     X(LYING, "safekeeper-lying-disk")                                                              \
-    X(LOST, "safekeeper-disk-lost")
+    X(LOST, "safekeeper-disk-lost")                                                                \
+    X(ARCHIVE, "archive-in-trouble")                                                               \
+    X(ARCHIVE_POWER, "archive-power-loss")
 enum fault {
 #define X(name, text) F_##name,
     FAULTS(X)
@@ -163,7 +168,19 @@ bool fault_now(enum fault f);
     X(REGRESSED, "a safekeeper found out that its disk went back in time, and takes no part")      \
     X(LOST, "a safekeeper's disk was lost for good")                                               \
     X(EMPTY, "a safekeeper whose disk was lost came back with an empty one, under its old name")   \
-    X(ANEW, "a safekeeper whose disk went back or was lost was replaced by an empty one")
+    X(ANEW, "a safekeeper whose disk went back or was lost was replaced by an empty one")          \
+    X(ARCHIVED, "a manifest told of new log in the archive")                                       \
+    X(ARCHIVE_FULL, "the archive took nothing more")                                               \
+    X(ARCHIVE_POWER, "a loss of power took what was not synced in the archive")                    \
+    X(UPLOAD_KILL, "a pageserver was killed while it wrote into the archive")                      \
+    X(GENERATION, "a pageserver archived on where another one had")                                \
+    X(SNAPSHOT, "a manifest told of a snapshot")                                                   \
+    X(LOADED, "a pageserver whose disk was lost began with a snapshot")                            \
+    X(PIN, "a pin was in the archive when it was told to be there")                                \
+    X(TRIMMED, "a safekeeper dropped the begin of a log that was archived")                        \
+    X(REFILLED, "a pageserver got from the archive what no safekeeper kept")                       \
+    X(ARCHIVE_READ, "the archive was read back and compared")                                      \
+    X(DRILL, "all but the archive was lost, and what was restored from it was compared")
 enum probe {
 #define X(name, text) P_##name,
     PROBES(X)
@@ -189,12 +206,16 @@ struct swarm {
     uint32_t page_size, cache_pages, auto_vacuum, cache_mb;
     uint32_t staleness_ms, commit_timeout_ms, normal_ppm, think_us;
     uint32_t bank, append, mark, large, paged, branch, restore, past; /* weights of what is done */
-    uint32_t loops;      /* of a pageserver that read pages */
-    uint32_t follower;   /* pageservers beside the first: 0 or 1 */
-    uint32_t archive_ms; /* between rounds of archiving; 0: there is no archive */
-    uint32_t duels;      /* at most so often a writer is displaced behind its back (work_duel.c) */
-    uint32_t busy_ms;    /* how long a connection waits for its turn */
-    uint32_t linger_us;  /* at most so long a transaction idles */
+    uint32_t loops;          /* of a pageserver that read pages */
+    uint32_t follower;       /* pageservers beside the first: 0 or 1 */
+    uint32_t archive_ms;     /* between rounds of archiving; 0: there is no archive */
+    uint32_t snapshot_bytes; /* of log between two snapshots there; 0: none is made */
+    uint32_t keep_log;       /* of what is archived, by each safekeeper; 0: all */
+    uint32_t segment_bytes;  /* of their logs */
+    bool drill;              /* at the end everything but the archive is lost (drill.c) */
+    uint32_t duels;     /* at most so often a writer is displaced behind its back (work_duel.c) */
+    uint32_t busy_ms;   /* how long a connection waits for its turn */
+    uint32_t linger_us; /* at most so long a transaction idles */
     uint32_t
         fragment_bytes;   /* larger records travel in fragments of so much; 0: as in the product */
     uint32_t spill_bytes; /* larger transactions are built in a file; 0: as in the product */
@@ -241,7 +262,7 @@ struct sim {
     uint64_t fault_limit, faults, by_fault[N_FAULTS];
     uint32_t fault_mask;
     uint32_t txn_limit;
-    bool trace, healed, over;
+    bool trace, healed, over, restored; /* restored: from the archive, and nobody writes any more */
     uint64_t by_probe[N_PROBES];
     char why[600];
     struct task *current; /* NULL: the scheduler */
@@ -326,6 +347,7 @@ bool disk_is_settled(const char *path); /* it is there, and synced */
 
 /* daemon.c */
 void daemons_start(void);
+void daemons_restore(void); /* all of them end, and come back with what the archive has */
 void daemon_keeper_end(uint32_t k, bool power); /* and restarts it later */
 void daemon_keeper_stop(uint32_t k);
 
@@ -349,11 +371,27 @@ extern struct co_id cluster_id;
 void pages_start(void);
 struct proc *pages_proc(uint32_t host);
 uint32_t pages_count(void);
+uint32_t pages_owner(void);     /* its number, from 0 */
+uint32_t pages_losses(void);    /* of disks, so far */
+void pages_lose_all(void);      /* one takes over with an empty disk */
 void pages_end_one(bool clean); /* and restarts it later */
 void pages_lose_one(void);      /* it restarts without its disk; see there */
 bool pages_owner_is_up(void);
 /* How a compute names them, whose name for them is so numbered. */
 void pages_uri(uint32_t server, char out[64]);
+
+bool pages_is(const struct proc *p);                 /* it runs one of them */
+__attribute__((noreturn)) void pages_end_this(void); /* the caller's, as if killed */
+void pages_archive_power_lost(void); /* of the archive's medium, and with it of who writes there */
+
+/* archive.c */
+/* An object gets its name. */
+void archive_named(const char *name, const uint8_t *bytes, size_t len);
+bool archive_has_pin(const char *name, uint64_t lsn); /* by the newest manifest that is durable */
+void archive_check(void); /* all is healed: it gets everything, and what it has is read back */
+
+/* drill.c */
+bool drill_begin(void); /* the seed ends when it has; false: this one has none */
 
 /* member.c */
 void member_replace(void);              /* begins one, if none is under way */
@@ -385,6 +423,7 @@ lsn_t sealed_told(const struct timeline *t);
 void clients_start(void);
 bool clients_check(void); /* the work is done, and what came of it is looked at */
 bool clients_done(void);
+void clients_end(void); /* for good */
 bool client_kill_one(bool in_commit);
 uint32_t client_in_transaction(void); /* the host of one; 0: there is none */
 struct proc *client_proc(uint32_t host);

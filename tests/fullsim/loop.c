@@ -832,14 +832,43 @@ void uv_freeaddrinfo(struct addrinfo *list)
     (void)list;
 }
 
-/* Only what reads an archive asks for it, and there is none here. */
+/* libuv's pool: a thread for each piece of work. */
+struct queued {
+    uv_async_t ended;
+    uv_work_t *req;
+    uv_work_cb work;
+    uv_after_work_cb done;
+};
+
+static void *work_main(void *arg)
+{
+    struct queued *q = arg;
+    q->work(q->req);
+    uv_async_send(&q->ended);
+    return NULL;
+}
+
+static void free_queued(uv_handle_t *h)
+{
+    free(h->data);
+}
+
+static void on_worked(uv_async_t *h)
+{
+    struct queued *q = h->data;
+    uv_close((uv_handle_t *)h, free_queued);
+    q->done(q->req, 0);
+}
+
 int uv_queue_work(uv_loop_t *l, uv_work_t *req, uv_work_cb work, uv_after_work_cb done)
 {
-    (void)l;
-    (void)req;
-    (void)work;
-    (void)done;
-    return UV_ENOTSUP;
+    struct queued *q = calloc(1, sizeof *q);
+    co_assert(q != NULL);
+    *q = (struct queued){.req = req, .work = work, .done = done};
+    (void)uv_async_init(l, &q->ended, on_worked);
+    q->ended.data = q;
+    (void)task_new(of(l)->proc, work_main, q);
+    return 0;
 }
 
 /* ---- threads -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "tests/fullsim/fullsim.h"
+#include "tests/fullsim/vault.h"
 
 static uint32_t of(const uint32_t *list, uint32_t n)
 {
@@ -28,11 +29,28 @@ static void choose_atlas(void)
         ppm[F_ROT] = 0;
 }
 
+/* By a stream of its own: what else a seed is does not depend on it. */
+static void choose_archive(void)
+{
+    static const uint32_t every_ms[] = {200, 1000, 3000}, bytes[] = {0, 30000, 60000, 250000};
+    struct swarm *w = &sim.w;
+    if (below(R_ARCHIVE, 2))
+        return;
+    w->archive_ms = every_ms[below(R_ARCHIVE, 3)];
+    w->snapshot_bytes = bytes[below(R_ARCHIVE, 4)];
+    w->keep_log = below(R_ARCHIVE, 2) ? 1 + below(R_ARCHIVE, 100000) : 0;
+    if (w->keep_log)
+        w->segment_bytes = 32768u << below(R_ARCHIVE, 4);
+    w->drill = below(R_ARCHIVE, 3) == 0;
+    for (enum fault f = F_ARCHIVE; f <= F_ARCHIVE_POWER; f++)
+        w->ppm[f] = below(R_ARCHIVE, 3) ? 1 + below(R_ARCHIVE, 100) : 0;
+}
+
 void swarm_draw(void)
 {
     struct swarm *w = &sim.w;
     *w = (struct swarm){0};
-    for (uint32_t f = 0; f < N_FAULTS; f++)
+    for (uint32_t f = 0; f < F_ARCHIVE; f++)
         w->ppm[f] = weight(f <= F_SPLIT                   ? 40000
                            : f == F_TORN                  ? 900000
                            : f == F_IMAGE || f == F_LYING ? 400
@@ -70,7 +88,6 @@ void swarm_draw(void)
     w->linger_us = ONE_OF(120000, 120000, 2500000);
     w->duels = ONE_OF(0, 0, 3);
     w->follower = below(R_SWARM, 2);
-    w->archive_ms = 0;
     w->paged = below(R_SWARM, 5);
     w->branch = ONE_OF(0, 3, 8);
     w->past = ONE_OF(0, 5, 10);
@@ -84,6 +101,7 @@ void swarm_draw(void)
     w->loops = 1 + below(R_SWARM, 3);
     w->cache_dir = below(R_SWARM, 3);
     w->torn_ppm = ONE_OF(0, 5000, 50000);
+    choose_archive();
 }
 
 /* Lights come often; what takes somebody away for long comes seldom, or nothing would be done. */
@@ -251,6 +269,12 @@ static void strike(enum fault f)
     case F_SLOW_DISK:
         disk_slow(keeper + 1, sim.now + a_while());
         return;
+    case F_ARCHIVE:
+        vault_trouble(a_while());
+        return;
+    case F_ARCHIVE_POWER:
+        pages_archive_power_lost();
+        return;
     default:
         return;
     }
@@ -297,6 +321,7 @@ void nemesis_heal(void)
     sim.healed = true;
     atlas_heal();
     net_heal();
+    vault_heal();
     for (uint32_t k = 0; k < MAX_KEEPERS; k++) {
         disk_full(k + 1, false);
         disk_slow(k + 1, 0);

@@ -779,9 +779,12 @@ int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
     int rc = __real_cv_database_pin(db, h, request, speculative);
     if (rc)
         return rc;
-    /* A writer that died before it told of its last commit, and then a restore (docs/limits.md). */
-    if (before && before->sealed && sealed_told(before) < floor)
-        floor = sealed_told(before);
+    /* A writer that died before it told of its last commit, and then a restore (docs/limits.md).
+     * What was told may end with a configuration; a pin is at a transaction. */
+    if (before && before->sealed && sealed_told(before) < floor) {
+        const struct record *r = gold_at(before, sealed_told(before));
+        floor = r ? r->h.end_lsn : 0;
+    }
     if (*speculative)
         probe(P_SPECULATIVE_PIN);
     run_stats.reads_checked++;

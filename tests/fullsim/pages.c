@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 #include "common/assert.h"
 #include "pageserver/server_uv.h"
 #include "tests/fullsim/fullsim.h"
+#include "tests/fullsim/vault.h"
 #include "tests/fullsim/wrap.h"
 
 static struct pages {
@@ -29,6 +31,7 @@ static struct pages {
     struct proc *proc;
     uint64_t boots, begun_us;
     bool restarting;
+    bool gone;      /* it does not come back */
     bool empty;     /* its disk was lost: the next start finds nothing */
     bool was_owner; /* it may refuse to follow, as long as the other has not taken over */
     struct ps_options options;
@@ -118,6 +121,8 @@ static void end(struct pages *p)
     struct proc *proc = p->proc;
     if (!proc->alive)
         return;
+    if (vault_is_written_by(proc))
+        probe(P_UPLOAD_KILL);
     net_proc_died(proc, false);
     loop_forget(proc);
     if (sim.now - p->begun_us > WORD_US)
@@ -131,12 +136,18 @@ static void end(struct pages *p)
     proc_kill(proc); /* does not return if it is the caller's own */
 }
 
+/* Who takes over reads there which pins there were, and does not begin without. */
+static bool lacks_archive(const struct pages *p)
+{
+    return p->options.take_over && sim.w.archive_ms && vault_failed_since(p->begun_us);
+}
+
 static void *pages_main(void *arg)
 {
     struct pages *p = arg;
     int code = ps_server_run(&p->options);
     trace("pageserver ended with %d", code);
-    if (code && !(p->options.follow && p->was_owner))
+    if (code && !(p->options.follow && p->was_owner) && !lacks_archive(p))
         violation("the pageserver ended with %d: %s", code, co_sentence());
     end(p);
     return NULL;
@@ -163,7 +174,7 @@ static void name_members(struct ps_options *o)
     co_assert(n == N_KEEPERS);
 }
 
-/* Who owns the catalog keeps the archive. */
+/* Who owns the catalog keeps the archive; who follows reads there what nobody else has. */
 static void choose_role(struct pages *p)
 {
     struct ps_options *o = &p->options;
@@ -172,9 +183,10 @@ static void choose_role(struct pages *p)
     snprintf(o->follow_host, sizeof o->follow_host, "10.0.0.%u", all[owner].host);
     o->take_over = o->take_over && !o->follow;
     o->archive[0] = 0;
-    if (sim.w.archive_ms && !o->follow)
+    if (sim.w.archive_ms)
         snprintf(o->archive, sizeof o->archive, "dir:/sim/archive");
     o->archive_every_ms = sim.w.archive_ms;
+    o->snapshot_every = sim.w.snapshot_bytes;
 }
 
 static void start(void *a, uint64_t b)
@@ -182,6 +194,8 @@ static void start(void *a, uint64_t b)
     struct pages *p = a;
     char title[24];
     (void)b;
+    if (p->gone)
+        return;
     p->restarting = false;
     p->begun_us = sim.now;
     name_members(&p->options);
@@ -222,8 +236,36 @@ void pages_end_one(bool clean)
         return;
     if (clean)
         loop_signal(p->proc, SIGTERM);
+    else if (sim.w.archive_ms && below(R_ARCHIVE, 2))
+        vault_kill_soon(false);
     else
         end(p);
+}
+
+bool pages_is(const struct proc *proc)
+{
+    for (uint32_t i = 0; i < n_all; i++)
+        if (all[i].proc == proc)
+            return true;
+    return false;
+}
+
+void pages_end_this(void)
+{
+    for (uint32_t i = 0; i < n_all; i++)
+        if (all[i].proc == here())
+            end(&all[i]);
+    abort();
+}
+
+void pages_archive_power_lost(void)
+{
+    if (below(R_ARCHIVE, 2)) {
+        vault_kill_soon(true);
+        return;
+    }
+    vault_power_lost();
+    end(&all[owner]);
 }
 
 /* Its disk is gone, whoever it is. */
@@ -249,6 +291,28 @@ void pages_lose_one(void)
     end(p);
     if (was_owner && n_all == 2)
         end(&all[owner]);
+}
+
+uint32_t pages_owner(void)
+{
+    return owner;
+}
+
+uint32_t pages_losses(void)
+{
+    return n_lost;
+}
+
+void pages_lose_all(void)
+{
+    n_lost++;
+    for (uint32_t i = 0; i < n_all; i++) {
+        all[i].empty = true;
+        all[i].gone = i != owner;
+        all[i].begun_us = sim.now;
+        all[i].options.take_over = i == owner;
+        end(&all[i]);
+    }
 }
 
 void pages_uri(uint32_t server, char out[64])

@@ -76,7 +76,7 @@ void sealed_step(uint32_t host, const struct co_id *timeline, const struct sk_vi
     if (!c)
         return;
     *c = (struct copy){*timeline, v->flush_lsn, v->commit_lsn, v->digest, true};
-    if (!t || !t->sealed || v->commit_lsn <= t->end)
+    if (!t || !t->sealed || v->commit_lsn <= t->end || sim.restored)
         return;
     struct record *r = agreed(t, v->commit_lsn);
     if (!r)

@@ -273,8 +273,6 @@ int __wrap_pthread_setspecific(pthread_key_t key, const void *value)
 /* ---- time: each look at a clock takes a microsecond, so that nobody looks at it for ever --------
  */
 
-#define WALL_EPOCH_US 1800000000000000ull
-
 /* So often a thread may look at the clock without ever waiting, were it for its turn. */
 #define SPIN_LOOKS 200000u
 

@@ -1,6 +1,7 @@
 /* work.h - what the files of the workload share: work.c reads, moves money, appends and draws what
  * is next; work_paged.c changes pages and schema; work_branch.c goes to branches and to the past,
- * work_restore.c brings it back; work_duel.c has a writer displaced behind its back. */
+ * work_pin.c gives its moments names, work_restore.c brings it back; work_duel.c has a writer
+ * displaced behind its back. */
 #ifndef CORALLITE_TESTS_FULLSIM_WORK_H
 #define CORALLITE_TESTS_FULLSIM_WORK_H
 
@@ -34,11 +35,16 @@ void work_large(struct conn *c);
 
 void work_go_to_branch(struct conn *c);
 void work_go_to_past(struct conn *c);
+/* Asks whoever owns the catalog. 0: *out is the answer, to be freed. */
+int work_ask(struct conn *c, enum frame_type type, const ProtobufCMessage *q,
+             enum frame_type answer, const ProtobufCMessageDescriptor *how, ProtobufCMessage **out);
 /* Asks the pageserver for a change of branches. 0: *out is the answer, to be freed. */
 int work_change(struct conn *c, enum frame_type type, const ProtobufCMessage *q,
                 Corallite__Branched **out);
 
 void work_restore(struct conn *c);
 void work_settle_restores(struct conn *c);
+
+void work_pin(struct conn *c);
 
 #endif

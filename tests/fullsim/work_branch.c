@@ -109,8 +109,9 @@ struct conn work_other(struct conn *c, struct timeline *t, lsn_t at)
 }
 
 /* One pageserver is asked. */
-static int change_at(struct conn *c, uint32_t at, enum frame_type type, const ProtobufCMessage *q,
-                     Corallite__Branched **out)
+static int ask_at(struct conn *c, uint32_t at, enum frame_type type, const ProtobufCMessage *q,
+                  enum frame_type answer, const ProtobufCMessageDescriptor *how,
+                  ProtobufCMessage **out)
 {
     Corallite__Hello hello = CORALLITE__HELLO__INIT;
     struct frame_header frame;
@@ -127,12 +128,11 @@ static int change_at(struct conn *c, uint32_t at, enum frame_type type, const Pr
         return rc;
     rc = psock_call(&s, type, q, co_span_of(NULL, 0), deadline, &frame, &body, NULL);
     if (!rc) {
-        *out = frame.type == FRAME_BRANCHED
-                   ? message_unpack(&corallite__branched__descriptor,
-                                    co_span_of(body.data, frame.message_bytes))
+        *out = frame.type == answer
+                   ? message_unpack(how, co_span_of(body.data, frame.message_bytes))
                    : NULL;
         if (!*out)
-            violation("a change of branches is answered by a frame of type %u", frame.type);
+            violation("a frame of type %u is answered by one of type %u", type, frame.type);
         co_buf_free(&body);
     }
     psock_close(&s);
@@ -140,12 +140,21 @@ static int change_at(struct conn *c, uint32_t at, enum frame_type type, const Pr
 }
 
 /* Who only follows says so, and the other one is asked. */
-int work_change(struct conn *c, enum frame_type type, const ProtobufCMessage *q,
-                Corallite__Branched **out)
+int work_ask(struct conn *c, enum frame_type type, const ProtobufCMessage *q,
+             enum frame_type answer, const ProtobufCMessageDescriptor *how, ProtobufCMessage **out)
 {
     int rc = CO_ERR_FOLLOWER;
     for (uint32_t i = 0; i < pages_count() && (rc == CO_ERR_FOLLOWER || rc == CO_ERR_CONNECT); i++)
-        rc = change_at(c, HOST_PAGES + i, type, q, out);
+        rc = ask_at(c, HOST_PAGES + i, type, q, answer, how, out);
+    return rc;
+}
+
+int work_change(struct conn *c, enum frame_type type, const ProtobufCMessage *q,
+                Corallite__Branched **out)
+{
+    ProtobufCMessage *m = NULL;
+    int rc = work_ask(c, type, q, FRAME_BRANCHED, &corallite__branched__descriptor, &m);
+    *out = (Corallite__Branched *)m;
     return rc;
 }
 

@@ -95,6 +95,9 @@ void net_sockaddr(uint32_t host, uint16_t port, struct sockaddr_in *out);
     X(int, stat, (const char *path, struct stat *out))                                             \
     X(int, fstatat, (int dir, const char *path, struct stat *out, int flags))                      \
     X(int, statvfs, (const char *path, struct statvfs *out))                                       \
+    X(int, mkdirat, (int dir, const char *path, mode_t mode))                                      \
+    X(int, linkat, (int a, const char *from, int b, const char *to, int flags))                    \
+    X(int, unlinkat, (int dir, const char *path, int flags))                                       \
     X(int, mkdir, (const char *path, mode_t mode))                                                 \
     X(int, rmdir, (const char *path))                                                              \
     X(int, unlink, (const char *path))                                                             \
