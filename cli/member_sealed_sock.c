@@ -25,7 +25,7 @@
 #include <string.h>
 
 #include "cli/members.h"
-#include "cli/sealed_end.h"
+#include "proto/sealed_end.h"
 #include "common/clock_file.h"
 #include "proto/qhist.h"
 
@@ -41,6 +41,7 @@ struct told {
     bool lease;
     struct q_term *history; /* owned */
     uint32_t n_history;
+    struct wal_config config; /* the last one in its log */
 };
 
 struct fill {
@@ -126,6 +127,7 @@ static int keep(struct told *told, const struct q_msg *msg)
     told->commit = msg->commit_lsn;
     told->lease = msg->lease_held;
     told->n_history = msg->history.n;
+    told->config = msg->config;
     told->history = malloc((msg->history.n + 1) * sizeof *told->history);
     if (!told->history)
         return co_fail(CO_ERR_NOMEM, "no memory for a history of %u terms", msg->history.n);
@@ -176,8 +178,8 @@ static uint32_t gather(struct fill *f, struct told *of[NODES_MAX])
         if (!is_sealed_by(f->t, x->of->node))
             continue;
         of[f->log.n] = x;
-        f->log.copy[f->log.n++] =
-            (struct sealed_copy){x->of->node, x->flush, x->commit, {x->n_history, x->history}};
+        f->log.copy[f->log.n++] = (struct sealed_copy){
+            x->of->node, x->flush, x->commit, {x->n_history, x->history}, &x->config};
     }
     return f->log.n;
 }
@@ -245,7 +247,7 @@ static int await_ack(struct fill *f, lsn_t lsn, uint64_t staged)
 static int lead(struct fill *f, lsn_t part)
 {
     const struct q_history all = {.n = f->donor->n_history, .e = f->donor->history};
-    struct q_history h = q_history_cut(&all, f->commit);
+    struct q_history h = sealed_terms(&all, f->commit);
     struct q_term *e = malloc((h.n + 1) * sizeof *e);
     if (!e)
         return co_fail(CO_ERR_NOMEM, "no memory for a history of %u terms", h.n);
@@ -322,9 +324,9 @@ static int check_cut(struct fill *f)
 static int fill(struct fill *f, enum member_step *state)
 {
     const struct q_history theirs = {.n = f->donor->n_history, .e = f->donor->history};
-    const struct q_history mine = {.n = f->to->n_history, .e = f->to->history};
+    const struct q_history own = {.n = f->to->n_history, .e = f->to->history};
     uint64_t until = co_now_us() + SLICE_US, staged = 0;
-    struct q_history h = q_history_cut(&theirs, f->commit);
+    struct q_history h = sealed_terms(&theirs, f->commit), mine = sealed_terms(&own, f->to->flush);
     lsn_t part = f->start;
     *state = MEMBER_BUSY;
     if (f->to->commit >= f->commit) {

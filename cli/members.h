@@ -5,7 +5,7 @@
  *   members_sock.c      finding them, their list of who they are (proto/nodes.h), their registries
  *   member_log_sock.c   one timeline: the tool as its proposer, one step towards other members
  *   member_sealed_sock.c  one that is sealed: who lacks some of what is committed is filled with it
- *   sealed_end.h        what that is
+ *                       (proto/sealed_end.h: what that is)
  *   catch_up_sock.c     `safekeeper catch-up`
  *   safekeeper_sock.c   the other verbs
  *

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/sealed_end.h"
+#include "proto/sealed_end.h"
 
 TestSuite(sealed_end, .timeout = 60);
 
@@ -19,7 +19,7 @@ static struct q_term second[] = {{1, 8}, {3, 40}};
 static struct sealed_copy copy(uint32_t node, lsn_t flush, lsn_t commit, struct q_term *e,
                                uint32_t n)
 {
-    return (struct sealed_copy){node, flush, commit, {n, e}};
+    return (struct sealed_copy){node, flush, commit, {n, e}, NULL};
 }
 
 static struct sealed_log log_of(struct sealed_copy a, struct sealed_copy b)
@@ -101,6 +101,39 @@ Test(sealed_end, a_term_that_begins_at_two_places_is_damage)
     uint32_t holder;
     lsn_t end;
     cr_assert_eq(sealed_end(&l, &end, &holder), CO_ERR_CORRUPT);
+}
+
+/* Two who brought copies on when another one was away each time took the same term for it. */
+Test(sealed_end, a_term_that_wrote_nothing_is_no_difference)
+{
+    static struct q_term longer[] = {{1, 8}, {2, 80}}, shorter[] = {{1, 8}, {2, 40}};
+    struct sealed_log l = log_of(copy(1, 80, 80, longer, 2), copy(2, 40, 40, shorter, 2));
+    uint32_t holder;
+    lsn_t same;
+    l.copy[l.n++] = copy(3, 80, 8, first, 1);
+    cr_assert_eq(end_of(&l, &holder), 80);
+    cr_assert_eq(sealed_alike(&l, 0, 1, &same), 0, "%s", co_sentence());
+    cr_assert_eq(same, 40);
+}
+
+/* The list is joint already, the log is not yet: 1 and 3 were enough for its writer. */
+Test(sealed_end, a_majority_of_those_whom_the_log_names_is_one)
+{
+    struct wal_config joint = {.n = 3,
+                               .members = {{.node_id = 1}, {.node_id = 2}, {.node_id = 3}},
+                               .n_new = 3,
+                               .new_members = {{.node_id = 1}, {.node_id = 2}, {.node_id = 4}}};
+    struct wal_config own = three;
+    struct sealed_log l = log_of(copy(1, 80, 40, first, 1), copy(2, 40, 40, first, 1));
+    uint32_t holder;
+    own.version = 1;
+    l.config = &joint;
+    l.copy[l.n++] = copy(3, 80, 40, first, 1);
+    l.copy[l.n++] = copy(4, 8, 8, first, 1);
+    cr_assert_eq(end_of(&l, &holder), 40);
+    for (uint32_t i = 0; i < l.n; i++)
+        l.copy[i].config = &own;
+    cr_assert_eq(end_of(&l, &holder), 80);
 }
 
 /* -- logs as elections and appends leave them, sealed one by one ----------------------------------
@@ -201,7 +234,7 @@ static void check_subset(unsigned subset, lsn_t acknowledged, const struct wal_c
     for (unsigned i = 0; i < n_nodes; i++)
         if (subset & (1u << i))
             l.copy[l.n++] =
-                (struct sealed_copy){i + 1, nodes[i].flush, START, {nodes[i].n, nodes[i].e}};
+                (struct sealed_copy){i + 1, nodes[i].flush, START, {nodes[i].n, nodes[i].e}, NULL};
     if (l.n < most)
         return;
     uint32_t holder;

@@ -4,12 +4,16 @@
  * Nobody is elected for it and nobody writes it any more, so what a majority has alike stays so for
  * ever, and is committed. Whatever was acknowledged is among that, also where its writer died
  * before it told anybody; what a majority was sealed without is not, as its writer may have been
- * told (decision 53).
+ * told (decision 53). A majority of those who keep it now, or of those whom the log itself names:
+ * the list of safekeepers and the members in a log do not change at one moment.
+ *
+ * Who brings a copy on, or tells it what is committed, takes a term for that which writes nothing.
+ * Two who do so at different times may take the same term: it says nothing of what a copy holds.
  *
  * Pure.
  */
-#ifndef CORALLITE_CLI_SEALED_END_H
-#define CORALLITE_CLI_SEALED_END_H
+#ifndef CORALLITE_PROTO_SEALED_END_H
+#define CORALLITE_PROTO_SEALED_END_H
 
 #include "proto/nodes.h"
 #include "proto/qhist.h"
@@ -19,6 +23,7 @@ struct sealed_copy {
     uint32_t node;
     lsn_t flush, commit;
     struct q_history history;
+    const struct wal_config *config; /* the last one in it; NULL: not told */
 };
 
 struct sealed_log {
@@ -28,9 +33,16 @@ struct sealed_log {
     uint32_t n;
 };
 
+/* The terms of a history that wrote something below `end`; its first one always, which may stand
+ * for more (M16). Borrows. */
+struct q_history sealed_terms(const struct q_history *h, lsn_t end);
+
 /* *holder: a copy that has all of it. There is one copy at least. CO_ERR_CORRUPT: two contradict
  * each other. */
 CO_MUST_CHECK int sealed_end(const struct sealed_log *l, lsn_t *end, uint32_t *holder);
+
+/* So far two copies are the same. CO_ERR_CORRUPT. */
+CO_MUST_CHECK int sealed_alike(const struct sealed_log *l, uint32_t i, uint32_t j, lsn_t *out);
 
 /* May what copy `i` has behind `end` be committed after all, together with keepers that have not
  * told? Then it must not be cut. */

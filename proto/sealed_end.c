@@ -1,14 +1,22 @@
 /* sealed_end.c - see sealed_end.h. */
-#include "cli/sealed_end.h"
+#include "proto/sealed_end.h"
 
 #include "common/assert.h"
 
-/* So far two copies are the same. */
-static int alike(const struct sealed_log *l, uint32_t i, uint32_t j, lsn_t *out)
+struct q_history sealed_terms(const struct q_history *h, lsn_t end)
+{
+    struct q_history out = q_history_cut(h, end);
+
+    while (out.n > 1 && out.e[out.n - 1].start >= end)
+        out.n--;
+    return out;
+}
+
+int sealed_alike(const struct sealed_log *l, uint32_t i, uint32_t j, lsn_t *out)
 {
     const struct sealed_copy *a = &l->copy[i], *b = &l->copy[j];
-    struct q_history ha = q_history_cut(&a->history, a->flush);
-    struct q_history hb = q_history_cut(&b->history, b->flush);
+    struct q_history ha = sealed_terms(&a->history, a->flush);
+    struct q_history hb = sealed_terms(&b->history, b->flush);
 
     *out = a->flush;
     if (i == j)
@@ -23,13 +31,20 @@ static int holders(const struct sealed_log *l, uint32_t i, lsn_t lsn, uint32_t *
     *n = 0;
     for (uint32_t k = 0; k < l->n; k++) {
         lsn_t same;
-        int rc = alike(l, i, k, &same);
+        int rc = sealed_alike(l, i, k, &same);
         if (rc)
             return rc;
         if (same >= lsn)
             node[(*n)++] = l->copy[k].node;
     }
     return 0;
+}
+
+static bool is_majority(const struct sealed_log *l, uint32_t i, const uint32_t *node, uint32_t n)
+{
+    const struct wal_config *own = l->copy[i].config;
+
+    return q_is_quorum(l->config, node, n) || (own && own->version && q_is_quorum(own, node, n));
 }
 
 int sealed_end(const struct sealed_log *l, lsn_t *end, uint32_t *holder)
@@ -45,12 +60,12 @@ int sealed_end(const struct sealed_log *l, lsn_t *end, uint32_t *holder)
     for (uint32_t i = 0; i < l->n; i++) {
         for (uint32_t j = 0; j < l->n; j++) {
             lsn_t same;
-            int rc = alike(l, i, j, &same);
+            int rc = sealed_alike(l, i, j, &same);
             if (!rc && same > *end)
                 rc = holders(l, i, same, node, &n);
             if (rc)
                 return rc;
-            if (same > *end && q_is_quorum(l->config, node, n)) {
+            if (same > *end && is_majority(l, i, node, n)) {
                 *end = same;
                 *holder = i;
             }
