@@ -313,10 +313,12 @@ static void on_release(struct sk_acceptor *sk, const struct sk_event *ev, struct
 }
 
 /* S6. What a commit without a sync counts on is made durable first: a reader that comes after it
- * must see it, and must not see what can still be lost. */
+ * must see it, and must not see what can still be lost. Who wants the history asks what this log
+ * has for good, and nothing that is here already may come on top of the answer: of a sealed log it
+ * is the last word (proto/sealed_end.h). */
 static void on_read_pos(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)
 {
-    if (sk->told_lsn > sk->flush_lsn) {
+    if (sk->told_lsn > sk->flush_lsn || ev->msg->want_history) {
         sk_flush_now(sk, out);
     }
     struct q_history h = sk_history(sk);

@@ -108,6 +108,8 @@ static struct sk_timeline *timeline_for(struct sk_server *s, struct peer *peer,
     bool holds = frame->type != FRAME_STREAM && frame->type != FRAME_READ_POS;
     char text[CO_ID_TEXT];
     struct sk_entry *e = sk_registry_find(&s->registry, id);
+    if (e && e->state == CORALLITE__TIMELINE_STATE__TIMELINE_SEALED)
+        holds = false; /* nobody writes it */
     int rc = 0;
     if (!e)
         rc =

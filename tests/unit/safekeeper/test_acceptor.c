@@ -650,6 +650,18 @@ Test(acceptor, position_covers_what_a_commit_without_a_sync_counts_on)
     co_buf_free(&r);
 }
 
+Test(acceptor, what_is_told_with_the_history_is_all_that_is_here)
+{
+    /* Of a sealed log it is the last word: nothing may come on top of it (proto/sealed_end.h). */
+    struct co_id a = lead_term_1(1);
+    struct co_buf r = record(1, LSN_FIRST, 1);
+    send(10, append(1, a, LSN_FIRST, co_buf_span(&r)));
+    send(5, (struct q_msg){.type = FRAME_READ_POS, .read_id = 1, .want_history = true});
+    cr_assert_neq(find(SK_FLUSH, 0), -1);
+    cr_assert_eq(sent_to(5, FRAME_POS)->flush_lsn, LSN_FIRST + r.len);
+    co_buf_free(&r);
+}
+
 Test(acceptor, a_gap_is_not_written)
 {
     /* S3: begin above write_lsn: ACK with what there is, so that the sender goes back. */
