@@ -97,6 +97,8 @@ static void row_done(struct ps_job *job)
     ps_catalog_drive(s, tl);
     if (tl->stored_state == PS_SEALED || tl->stored_state == PS_DROPPED)
         drive_restore_of(s, tl);
+    if (tl->stored_state == PS_SEALED)
+        ps_settle_look(s);
     ps_serve_asks(s);
 }
 

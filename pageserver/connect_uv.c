@@ -99,6 +99,7 @@ static void list_complete(struct ps_node *node)
     ps_catalog_sweep(s);
     ps_lineage_settle(s);
     ps_feeds_node(s, node->index, true);
+    ps_settle_node(s);
     ps_health_update(s);
     ps_serve_asks(s);
 }
@@ -239,6 +240,19 @@ static int node_error(struct ps_node *node, const struct frame_header *frame,
     return 0;
 }
 
+static int on_quorum(struct ps_node *node, const struct frame_header *frame, struct co_span body)
+{
+    struct qmsg_scratch scratch = {0};
+    struct q_msg msg;
+    int rc = qmsg_decode(frame, body, &scratch, &msg);
+    if (!rc && msg.type == FRAME_POS)
+        ps_moment_pos(node->s, node->index, &msg);
+    if (!rc)
+        ps_settle_heard(node->s, node->index, &msg);
+    qmsg_scratch_free(&scratch);
+    return rc;
+}
+
 static int node_frame(void *owner, struct peer *peer, const struct frame_header *frame,
                       struct co_span body)
 {
@@ -256,7 +270,11 @@ static int node_frame(void *owner, struct peer *peer, const struct frame_header 
     case FRAME_STREAM_DATA:
         return ps_feed_data(node->s, node->index, frame, body);
     case FRAME_POS:
-        return ps_moment_pos(node->s, node->index, frame, body);
+    case FRAME_ACK:
+    case FRAME_VOTED:
+    case FRAME_REJECT:
+    case FRAME_WAITER:
+        return on_quorum(node, frame, body);
     case FRAME_ERROR:
         return node_error(node, frame, message);
     case FRAME_PONG:
@@ -293,6 +311,7 @@ static void node_close(void *owner, struct peer *peer, const char *reason)
     node->ready = false;
     node->list_request = 0;
     retry_later(node);
+    ps_settle_node_gone(s, node->index);
     if (!was_ready || s->closing)
         return;
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)

@@ -40,6 +40,10 @@ G(ps_m_follows, "follows", "1 while this pageserver follows another one, which o
 G(ps_m_owner_silent, "owner_silent_seconds",
   "Of a pageserver that follows: since the owner of the catalog answered last.");
 G(ps_m_pins, "pins", "Named pins.");
+G(ps_m_sealed_open, "sealed_open",
+  "Branches put aside by a restore of which a safekeeper that is away may know a longer end.");
+C(ps_m_sealed_ends, "sealed_ends_total",
+  "Times that safekeepers were told of more commits of such a branch than they knew of.");
 G(ps_m_disk_free, "disk_free_bytes", "Free bytes of the data directory's disk.");
 C(ps_m_gc_runs, "gc_runs_total", "Garbage collections of a database.");
 C(ps_m_gc_versions, "gc_versions_total", "Versions of pages that were collected.");
@@ -120,6 +124,8 @@ void ps_metrics_register(void)
                                &ps_m_archive_snapshot_bytes,
                                &ps_m_archive_replay,
                                &ps_m_archive_loads,
+                               &ps_m_sealed_open,
+                               &ps_m_sealed_ends,
                                &ps_m_disk_free};
     co_process_metrics();
     peer_metrics_register(types, sizeof types / sizeof *types);

@@ -8,9 +8,9 @@
  * The head is asked for in rounds of READ_POS to all safekeepers. Of the answers of a majority the
  * most advanced, by (last log term, flush LSN), bounds what may have been acknowledged; a commit
  * LSN at or above it that any of them tells is the head. As long as there is none the tail is open:
- * its writer is about to say so, or is gone. Then, after SETTLE_MS, and at once for a SEALED
- * timeline, the newest LSN known to be committed is taken: what lies above it was not acknowledged
- * by anybody who still lives to tell.
+ * its writer is about to say so, or is gone. Then, after SETTLE_MS, the newest LSN known to be
+ * committed is taken: what lies above it was not acknowledged by anybody who still lives to tell.
+ * Of a SEALED timeline it is taken as soon as settle_uv.c has found out what it can.
  *
  * Then the log has to be here as far as the answer needs it. Nobody waits in here: the ask that
  * holds the moment is looked at again when a POS comes, when a log moves on, and every AGAIN_MS.
@@ -80,8 +80,18 @@ static bool enough(const struct ps_server *s, const struct ps_moment *m)
     return q_is_quorum(config, set, n);
 }
 
+uint32_t ps_sealed_wait_ms = 1000;
+
+/* May something have been acknowledged that is not known to be committed, and will be soon? */
+static bool may_grow(const struct ps_timeline *tl, lsn_t commit, lsn_t flush, uint64_t waited_ms)
+{
+    if (tl->meta.state == PS_SEALED)
+        return !tl->seal.tried && waited_ms < ps_sealed_wait_ms;
+    return commit < flush && waited_ms < SETTLE_MS;
+}
+
 /* 0: m->head is known. CO_ERR_AGAIN. */
-static int find_head(struct ps_server *s, struct ps_moment *m, const struct ps_timeline *tl)
+static int find_head(struct ps_server *s, struct ps_moment *m, struct ps_timeline *tl)
 {
     uint64_t now = uv_now(&s->loop);
     term_t term = 0;
@@ -105,38 +115,34 @@ static int find_head(struct ps_server *s, struct ps_moment *m, const struct ps_t
     }
     if (!m->first_ms)
         m->first_ms = now;
-    if (commit < flush && tl->meta.state != PS_SEALED && now - m->first_ms < SETTLE_MS) {
+    if (may_grow(tl, commit, flush, now - m->first_ms)) {
+        ps_settle_soon(s, tl);
         if (now - m->round_ms >= ROUND_MS)
             begin_round(s, m, tl);
         return CO_ERR_AGAIN;
     }
     m->have_head = true;
+    commit = commit > tl->seal.end ? commit : tl->seal.end; /* the answers may be of before */
     m->head = commit > tl->meta.start_lsn ? commit : tl->meta.start_lsn;
     return 0;
 }
 
-int ps_moment_pos(struct ps_server *s, uint32_t node, const struct frame_header *frame,
-                  struct co_span body)
+void ps_moment_pos(struct ps_server *s, uint32_t node, const struct q_msg *msg)
 {
-    struct qmsg_scratch scratch = {0};
-    struct q_msg msg;
     bool found = false;
-    int rc = qmsg_decode(frame, body, &scratch, &msg);
-    for (struct ps_ask *a = rc ? NULL : s->asks; a; a = a->next) {
+    for (struct ps_ask *a = s->asks; a; a = a->next) {
         struct ps_moment *m = &a->moment;
-        if (!m->round || m->round != msg.read_id || !co_id_eq(&m->timeline, &msg.timeline))
+        if (!m->round || m->round != msg->read_id || !co_id_eq(&m->timeline, &msg->timeline))
             continue;
         m->pos[node].told = true;
-        m->pos[node].last_log_term = msg.last_log_term;
-        m->pos[node].flush_lsn = msg.flush_lsn;
-        m->pos[node].commit_lsn = msg.commit_lsn;
-        m->pos[node].config = msg.config;
+        m->pos[node].last_log_term = msg->last_log_term;
+        m->pos[node].flush_lsn = msg->flush_lsn;
+        m->pos[node].commit_lsn = msg->commit_lsn;
+        m->pos[node].config = msg->config;
         found = enough(s, m);
     }
-    qmsg_scratch_free(&scratch);
     if (found)
         ps_serve_asks(s);
-    return rc;
 }
 
 /* -- Which timeline ---------------------------------------------------------------------------- */

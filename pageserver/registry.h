@@ -82,6 +82,14 @@ struct ps_timeline {
     lsn_t snapshot;       /*   and a snapshot at this LSN; 0: none */
     bool archive_removed; /* DROPPED, and the archive has nothing of it */
 
+    struct {            /* of a SEALED one, since the start (settle_uv.c) */
+        bool tried;     /* a reader need not wait for it any more, whatever came of it */
+        bool settled;   /* nothing is committed behind `end`, and nothing ever will be */
+        lsn_t end;      /* so far safekeepers know it to be committed; 0: nothing was found out */
+        uint32_t tries; /* in a row */
+        uint64_t since_ms, next_ms; /* loop time: of the first, of the next */
+    } seal;
+
     struct ps_chain chain; /* what is ingested */
     lsn_t durable;         /* so much of it is on disk for sure (durable_uv.c) */
     lsn_t to_be_durable, told[CO_MEMBERS_MAX]; /* by the sync under way; to each safekeeper */

@@ -31,6 +31,7 @@ static void stop(struct ps_server *s)
     ps_loops_close(s);
     ps_follow_close(s);
     ps_catalog_close(s);
+    ps_settle_close(s);
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next)
         ps_feed_close(tl);
     ps_gc_close(s);
@@ -92,6 +93,7 @@ static void on_tick(uv_timer_t *timer)
     ps_catalog_tick(s);
     if (s->closing)
         return;
+    ps_settle_tick(s);
     ps_branch_tick(s);
     ps_follow_tick(s);
     if (s->closing)
@@ -171,7 +173,9 @@ static void init_handles(struct ps_server *s)
 static int start(struct ps_server *s)
 {
     const struct ps_options *o = s->options;
-    int rc = ps_serve_start(s);
+    int rc = ps_settle_start(s);
+    if (!rc)
+        rc = ps_serve_start(s);
     if (!rc)
         rc = ps_health_start(s);
     if (rc)
@@ -209,6 +213,7 @@ int ps_server_run(const struct ps_options *options)
     if (rc) {
         co_error(MODULE, "cannot start: %s", co_sentence());
         s->exit_code = 1;
+        ps_settle_close(s);
         ps_serve_close(s);
         ps_loops_close(s);
         ps_archive_close(s);

@@ -18,6 +18,7 @@
 #include "pageserver/registry.h"
 #include "pageserver/writer_uv.h"
 #include "proto/peer_loops_uv.h"
+#include "proto/qmsg.h"
 #include "proto/when.h"
 
 struct ps_options {
@@ -172,6 +173,7 @@ struct ps_pin {
 
 struct ps_repair;
 struct ps_load;
+struct ps_settle;
 
 struct ps_server {
     uv_loop_t loop;
@@ -199,6 +201,7 @@ struct ps_server {
     uint32_t n_pins, n_unbased; /* unbased: fed timelines whose ancestors are not here yet */
     bool moments;               /* some ask waits for the log */
     uint64_t last_round;        /* read_id given last */
+    struct ps_settle *settle;   /* settle_uv.c; NULL: not begun, or at its end */
     uv_timer_t tick, purge, again;
     uv_signal_t sigterm, sigint;
     struct ps_archive *archive; /* NULL: none is configured */
@@ -383,6 +386,8 @@ CO_MUST_CHECK int ps_log_answer(struct ps_server *s, struct ps_ask *ask);
 CO_MUST_CHECK int ps_branch_list_answer(struct ps_server *s, struct ps_ask *ask);
 
 /* -- moment_uv.c: from words to an LSN --------------------------------------------------------- */
+/* The head of a sealed branch waits no longer for what is found out of it; tests set it. */
+extern uint32_t ps_sealed_wait_ms;
 /* Looks again: 0 (the answer is in *m), CO_ERR_AGAIN (no sentence), or why there is none. */
 CO_MUST_CHECK int ps_moment_poll(struct ps_server *s, struct ps_moment *m, const char *db,
                                  const char *branch);
@@ -390,8 +395,22 @@ CO_MUST_CHECK int ps_moment_poll(struct ps_server *s, struct ps_moment *m, const
 CO_MUST_CHECK int ps_moment_late(struct ps_server *s, const struct ps_moment *m,
                                  uint32_t patience_ms);
 /* A POS came. */
-CO_MUST_CHECK int ps_moment_pos(struct ps_server *s, uint32_t node,
-                                const struct frame_header *frame, struct co_span body);
+void ps_moment_pos(struct ps_server *s, uint32_t node, const struct q_msg *msg);
+
+/* -- settle_uv.c: where sealed logs end ----------------------------------------------------------
+ */
+CO_MUST_CHECK int ps_settle_start(struct ps_server *s);
+void ps_settle_close(struct ps_server *s);
+void ps_settle_tick(struct ps_server *s);
+/* Begins with one that is due, if none is under way. */
+void ps_settle_look(struct ps_server *s);
+/* The same, with this one. */
+void ps_settle_soon(struct ps_server *s, struct ps_timeline *tl);
+/* A safekeeper sent a message of the quorum log. */
+void ps_settle_heard(struct ps_server *s, uint32_t node, const struct q_msg *msg);
+/* One came, and has listed what it holds; one is gone. */
+void ps_settle_node(struct ps_server *s);
+void ps_settle_node_gone(struct ps_server *s, uint32_t node);
 
 /* -- pin_uv.c ---------------------------------------------------------------------------------- */
 CO_MUST_CHECK int ps_pins_load(struct ps_server *s);

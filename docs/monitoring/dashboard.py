@@ -41,6 +41,8 @@ ROWS = [
         ("Followers, and how long their owner is silent", "s", [
             each(PS + "follows", "{{instance}} follows"), each(PS + "owner_silent_seconds", "{{instance}} has heard nothing for")]),
         ("Halted timelines", "none", [each(SK + "halted_timelines"), each(PS + "halted_timelines_total")]),
+        ("Kept branches whose end is not settled", "none", [
+            each(PS + "sealed_open"), each(PS + "sealed_ends_total", "{{instance}} found out")]),
         ("Disks gone back in time", "none", [each(SK + "regressed")]),
         ("Errors answered", "ops", [rate("corallite_request_errors_total", "instance, class")]),
         ("Log that is not ingested yet", "bytes", [

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -307,33 +308,54 @@ def put_aside(c, name, deaf):
     return kept
 
 
-def catch_up(c):
-    done = run([os.path.join(BIN, "corallite"), "safekeeper", "catch-up", "--server", c.server(), "--json"], "", 60)
-    return json.loads(done.stdout) if done.stdout else {"error": done.stderr}
+def rows_kept(c, kept):
+    return int(c.shell("SELECT count(*) FROM t;", db=f"shop/{kept}").stdout)
 
 
-@test("a branch is restored when its last commit is on safekeepers whom nobody told that it is committed: `safekeeper catch-up` finds "
-      "it in the branch that was put aside, if a majority has it, and not before that is known", 90)
+def pinned(t):
+    """A cluster with an empty table, and a pin there."""
+    c = ChaosCluster(t.dir)
+    c.shell("CREATE TABLE t(a);")
+    corallite(c, "pin", "create", "shop", "one")
+    return c
+
+
+@test("a branch is restored when its last commit is on safekeepers whom nobody told that it is committed: the branch that was put aside has "
+      "it, by itself, if a majority has it, and not before that is known; a reader at once has no less than one that comes later", 90)
 def kept_branch_ends_with_what_a_majority_has(t):
-    with ChaosCluster(t.dir) as c:
-        c.shell("CREATE TABLE t(a);")
-        done = run([os.path.join(BIN, "corallite"), "pin", "create", "shop", "one", "--server", c.server()], "", 20)
-        check(done.returncode == 0, done.stderr)
-
-        def rows(kept):
-            return int(c.shell("SELECT count(*) FROM t;", db=f"shop/{kept}").stdout)
+    with pinned(t) as c:
         everybody, nobody = put_aside(c, "on all", ()), put_aside(c, "on one", (2, 3))
-        until(lambda: (rows(everybody), rows(nobody)) == (1, 1), 10, "what everybody was told is shown, and nothing else")
+        until(lambda: rows_kept(c, everybody) == 2, 20, "the commit that all have is shown")
+        check(rows_kept(c, nobody) == 1, "a commit is shown that one has")
         two = put_aside(c, "on two, one of them away", (2,))
-        answer = catch_up(c)
-        t.note(f"without safekeeper 3: {answer}")
-        until(lambda: rows(everybody) == 2, 10, f"the commit that all have is shown: {answer}")
-        check((rows(nobody), rows(two)) == (1, 1), f"a commit is shown that a majority may not have: {answer}")
+        check((rows_kept(c, two), rows_kept(c, nobody)) == (1, 1), "a commit is shown that a majority may not have")
         c.start(3)
-        until(lambda: catch_up(c) and rows(two) == 2, 30, "the commit that two have is shown")
-        check((rows(everybody), rows(nobody)) == (2, 1), f"{rows(everybody)} and {rows(nobody)} rows")
-        answer = catch_up(c)
-        check(answer["lagged"] == 0 and answer["left"] == [], f"there is something left: {answer}")
+        until(lambda: rows_kept(c, two) == 2, 30, "the commit that two have is shown")
+        check((rows_kept(c, everybody), rows_kept(c, nobody)) == (2, 1), "what was found out changed")
+        for again in range(2):
+            done = run([os.path.join(BIN, "corallite"), "safekeeper", "catch-up", "--server", c.server(), "--json"], "", 60)
+            answer = json.loads(done.stdout)
+            check(answer["left"] == [] and answer["lagged"] * again == 0, f"catch-up, {again}: {answer}")
+        check((rows_kept(c, everybody), rows_kept(c, two), rows_kept(c, nobody)) == (2, 2, 1), "catch-up found more, or less")
         # Every copy of the branches that were put aside is whole.
-        done = run([os.path.join(BIN, "corallite"), "check", "--server", c.server(), "--json"], "", 60)
-        check(done.returncode == 0, done.stdout[-500:])
+        corallite(c, "check")
+
+
+@test("of a branch that was put aside with an open end the pageserver is killed before it finds out, and a disk that had the end is lost once "
+      "it has: the commit is there, fetched from those that are left", 120)
+def kept_end_outlives_pageserver_and_disk(t):
+    with pinned(t) as c:
+        two = put_aside(c, "on two, one of them away", (2,))
+        c.kill9(PAGESERVER)
+        c.start(3)
+        c.start(PAGESERVER)
+        until(lambda: c.metrics()["corallite_pageserver_sealed_ends_total"] == 1, 30, "it is found out and told")
+        for node in (3, PAGESERVER):
+            c.kill9(node)
+            c.start(node)
+        until(lambda: rows_kept(c, two) == 2, 30, "and is, after both were killed")
+        for node in (1, PAGESERVER):
+            c.kill9(node)
+            shutil.rmtree(c.data(node))
+        c.start(PAGESERVER, command=[*c.command(PAGESERVER), "--take-over"])
+        until(lambda: rows_kept(c, two) == 2, 30, "the one that is left has it and knows that it is committed")

@@ -85,6 +85,7 @@ __attribute__((constructor)) static void become_daemon(void)
     }
     ps_ask_ms = 4000 * slower();
     ps_list_wait_ms *= slower();
+    ps_sealed_wait_ms *= 10 * slower();
     ps_gc_ttl_us = ttl_ms * 1000ull;
     ps_gc_every_us = 50000;
     o.loops = 3; /* pages are read on another loop than the main one */

@@ -179,25 +179,88 @@ static lsn_t start_of(const struct fake *f, const struct co_id *id)
     return LSN_FIRST;
 }
 
-static void read_pos(struct fake_node *n, struct peer *peer, const struct frame_header *frame,
-                     struct co_span body)
+static struct fake_line *line_of(struct fake *f, const struct co_id *id)
 {
-    struct fake *f = n->fake;
-    struct qmsg_scratch scratch = {0};
-    struct q_msg m;
-    struct co_buf out = {0}, *log;
-    int rc = qmsg_decode(frame, body, &scratch, &m);
-    co_assert(rc == 0);
-    struct q_msg pos = {.type = FRAME_POS, .timeline = m.timeline, .read_id = m.read_id};
-    lsn_t *commit = commit_of(f, &m.timeline, n->index, &log);
-    pos.commit_lsn = pos.flush_lsn = commit ? *commit : start_of(f, &m.timeline);
-    pos.last_log_term = 3;
-    for (uint32_t i = 0; n->index == 0 && i < f->n_lines; i++)
-        if (co_id_eq(&f->line[i].id, &m.timeline))
-            pos.flush_lsn += f->line[i].tail;
-    rc = qmsg_encode(&pos, &out);
+    for (uint32_t i = 0; i < f->n_lines; i++)
+        if (co_id_eq(&f->line[i].id, id))
+            return &f->line[i];
+    return NULL;
+}
+
+static lsn_t flushed(const struct fake_line *l, uint32_t node)
+{
+    lsn_t lsn = l->has[node] > l->commit[node] ? l->has[node] : l->commit[node];
+    return lsn + (node == 0 ? l->tail : 0);
+}
+
+static void say(struct peer *peer, const struct q_msg *m)
+{
+    struct co_buf out = {0};
+    int rc = qmsg_encode(m, &out);
     co_assert(rc == 0);
     peer_send_raw(peer, &out);
+}
+
+static void read_pos(struct fake_node *n, struct peer *peer, const struct q_msg *m)
+{
+    struct fake_line *l = line_of(n->fake, &m->timeline);
+    struct q_term term = {.term = 3, .start = start_of(n->fake, &m->timeline)};
+    struct q_msg pos = {.type = FRAME_POS, .timeline = m->timeline, .read_id = m->read_id};
+    pos.term = l && l->told[n->index].term ? l->told[n->index].term : 3;
+    pos.commit_lsn = l ? l->commit[n->index] : term.start;
+    pos.flush_lsn = l ? flushed(l, n->index) : term.start;
+    pos.last_log_term = 3;
+    if (m->want_history)
+        pos.history = (struct q_history){1, &term};
+    if (n->mute && m->want_history)
+        return;
+    if (n->doubts)
+        pos.suspect_lsn = pos.flush_lsn + 8;
+    say(peer, &pos);
+}
+
+/* ELECTED, APPEND without records, RELEASE: as a leader's who cuts nothing. */
+static void lead(struct fake_node *n, struct peer *peer, const struct q_msg *m)
+{
+    struct fake_line *l = line_of(n->fake, &m->timeline);
+    struct q_msg ack = {
+        .type = FRAME_ACK, .timeline = m->timeline, .term = m->term, .nonce = m->nonce};
+    co_assert(l);
+    struct fake_told *t = &l->told[n->index];
+    lsn_t flush = flushed(l, n->index), *commit = &l->commit[n->index];
+    if (m->type == FRAME_RELEASE) {
+        t->released++;
+        return;
+    }
+    co_assert(m->type == FRAME_ELECTED ? m->term > t->term : m->term == t->term);
+    t->term = m->term;
+    if (m->type == FRAME_ELECTED) {
+        t->elected++;
+        t->start = m->start_lsn;
+        t->term_start = m->history.e[m->history.n - 1].start;
+        t->kept = *commit;
+    } else {
+        t->commit = m->commit_lsn;
+        lsn_t told = t->commit < flush ? t->commit : flush;
+        *commit = told > *commit ? told : *commit;
+        answer_all(n->fake);
+    }
+    ack.flush_lsn = ack.write_lsn = flush;
+    ack.commit_lsn = *commit;
+    say(peer, &ack);
+}
+
+static void quorum(struct fake_node *n, struct peer *peer, const struct frame_header *frame,
+                   struct co_span body)
+{
+    struct qmsg_scratch scratch = {0};
+    struct q_msg m;
+    int rc = qmsg_decode(frame, body, &scratch, &m);
+    co_assert(rc == 0);
+    if (m.type == FRAME_READ_POS)
+        read_pos(n, peer, &m);
+    else
+        lead(n, peer, &m);
     qmsg_scratch_free(&scratch);
 }
 
@@ -217,8 +280,9 @@ static int on_frame(void *owner, struct peer *peer, const struct frame_header *f
         put(n, peer, frame->request_id, message);
     else if (frame->type == FRAME_STREAM)
         stream(n, peer, frame->request_id, message);
-    else if (frame->type == FRAME_READ_POS)
-        read_pos(n, peer, frame, body);
+    else if (frame->type == FRAME_READ_POS || frame->type == FRAME_ELECTED ||
+             frame->type == FRAME_APPEND || frame->type == FRAME_RELEASE)
+        quorum(n, peer, frame, body);
     uv_mutex_unlock(&n->fake->mutex);
     return 0;
 }
@@ -377,6 +441,39 @@ void fake_set_tail(struct fake *f, const struct co_id *timeline, lsn_t bytes)
         if (co_id_eq(&f->line[i].id, timeline))
             f->line[i].tail = bytes;
     uv_mutex_unlock(&f->mutex);
+}
+
+void fake_set_has(struct fake *f, const struct co_id *timeline, uint32_t node, lsn_t lsn)
+{
+    uv_mutex_lock(&f->mutex);
+    struct fake_line *l = line_of(f, timeline);
+    co_assert(l);
+    l->has[node] = lsn;
+    uv_mutex_unlock(&f->mutex);
+}
+
+void fake_set_doubts(struct fake *f, uint32_t node, bool doubts)
+{
+    uv_mutex_lock(&f->mutex);
+    f->node[node].doubts = doubts;
+    uv_mutex_unlock(&f->mutex);
+}
+
+void fake_set_mute(struct fake *f, uint32_t node, bool mute)
+{
+    uv_mutex_lock(&f->mutex);
+    f->node[node].mute = mute;
+    uv_mutex_unlock(&f->mutex);
+}
+
+struct fake_told fake_told(struct fake *f, const struct co_id *timeline, uint32_t node)
+{
+    uv_mutex_lock(&f->mutex);
+    struct fake_line *l = line_of(f, timeline);
+    co_assert(l);
+    struct fake_told told = l->told[node];
+    uv_mutex_unlock(&f->mutex);
+    return told;
 }
 
 bool fake_holds_id(struct fake *f, uint32_t node, const struct co_id *id, struct ps_meta *out)

@@ -1,6 +1,7 @@
 /*
  * fake_keepers.h - three safekeepers that only a pageserver talks to: TIMELINE_LIST, TIMELINE_PUT,
- * NODES, STREAM and READ_POS, on a loop in a thread of the test. Their logs are one buffer for each
+ * NODES, STREAM, READ_POS, and what tells them how far a sealed log is committed, on a loop in a
+ * thread of the test. Their logs are one buffer for each
  * timeline, which the test appends to; everything below a node's commit is committed there.
  */
 #ifndef CORALLITE_TEST_FAKE_KEEPERS_H
@@ -21,6 +22,8 @@ struct fake_node {
     struct peer_server *server;
     uint16_t port;
     bool up, silent, frozen; /* frozen: hears of no new commits */
+    bool doubts;             /* its positions say so */
+    bool mute;               /* it does not tell its history */
     uint32_t told_nodes;     /* how often it told who they are */
     bool want_up;
     uint32_t n;
@@ -36,6 +39,23 @@ struct fake_poll {
     uint64_t fragment_at;
 };
 
+/* What a node was told of a log as by a leader. */
+struct fake_told {
+    term_t term;
+    lsn_t term_start, start, commit, kept; /* kept: what was committed at the newest ELECTED */
+    uint32_t elected, released;
+};
+
+struct fake_line {
+    struct co_id id;
+    lsn_t start;
+    struct co_buf log; /* from start */
+    lsn_t commit[FAKE_NODES];
+    lsn_t has[FAKE_NODES]; /* flushed, where that is more */
+    lsn_t tail;            /* so much more is flushed on node 0 and not committed */
+    struct fake_told told[FAKE_NODES];
+};
+
 struct fake {
     uv_loop_t loop;
     uv_thread_t thread;
@@ -46,13 +66,7 @@ struct fake {
     bool stop;
     struct fake_node node[FAKE_NODES];
     uint32_t n_lines;
-    struct {
-        struct co_id id;
-        lsn_t start;
-        struct co_buf log; /* from start */
-        lsn_t commit[FAKE_NODES];
-        lsn_t tail; /* so much more is flushed on node 0 and not committed */
-    } line[FAKE_LINES];
+    struct fake_line line[FAKE_LINES];
     struct fake_poll poll[512];
     uint32_t n_polls;
 };
@@ -68,6 +82,12 @@ void fake_set_frozen(struct fake *f, uint32_t node, bool frozen);
 void fake_tell_nodes(struct fake *f, uint32_t by, const struct nodes *nodes);
 /* Sets an open tail of the timeline's log. */
 void fake_set_tail(struct fake *f, const struct co_id *timeline, lsn_t bytes);
+/* A node has the log up to there on its disk, whatever it knows to be committed. */
+void fake_set_has(struct fake *f, const struct co_id *timeline, uint32_t node, lsn_t lsn);
+void fake_set_doubts(struct fake *f, uint32_t node, bool doubts);
+void fake_set_mute(struct fake *f, uint32_t node, bool mute);
+/* What it was told as by a leader. */
+struct fake_told fake_told(struct fake *f, const struct co_id *timeline, uint32_t node);
 /* What a node's registry holds of this timeline; false: nothing. */
 bool fake_holds_id(struct fake *f, uint32_t node, const struct co_id *id, struct ps_meta *out);
 /* The node forgets a timeline. */
