@@ -45,7 +45,7 @@ static void check_moments(struct cv_pages *pages, struct timeline *t)
 {
     for (uint32_t i = 0; i <= MOMENTS; i++) {
         struct record *r = gold_at(t, i ? any_lsn(t) : NEVER);
-        /* Of a sealed log nobody may have told the end (docs/limits.md). */
+        /* What a minority has of a sealed log, or had and lost, is not shown. */
         if (r && !(t->sealed && r->h.end_lsn > sealed_told(t)))
             check_pages(pages, t, r->h.end_lsn);
     }
@@ -56,6 +56,8 @@ static void check_timeline(struct conn *c, struct timeline *t)
     int rc = 1;
     struct conn other = {0};
     trace("check %s", t->branch);
+    while (sealed_owes(t))
+        task_sleep(20000);
     while (rc) {
         if (!other.db)
             other = work_other(c, t, 0);

@@ -140,6 +140,7 @@ bool fault_now(enum fault f);
     X(RESTORE_MOVING, "a branch was restored while a safekeeper was replaced")                     \
     X(RESTORE_WRITER, "a writer met the restore of its branch")                                    \
     X(SEALED_READ, "what a restore put aside was read")                                            \
+    X(SEALED_END, "a log was sealed with an end that nobody knew, and it was found out")           \
     X(KEPT_ALIVE, "keep-alive found out that a connection was half-open")                          \
     X(UNANSWERED, "a half-open connection ended because nothing that was sent was answered")       \
     X(ROT, "a byte rotted in a segment of one safekeeper")                                         \

@@ -99,6 +99,10 @@ void txn_verdict(struct txn *t, const char *word);
 /* The process of this client was killed. */
 void txns_killed(uint32_t client);
 
+/* sealed.c: a majority of the members has more of this log than two of them know to be committed.
+ */
+bool sealed_owes(const struct timeline *t);
+
 /* replay.c: the same transactions on a plain SQLite, compared. */
 void replay_all(void);
 
