@@ -226,6 +226,7 @@ void ps_catalog_drive(struct ps_server *s, struct ps_timeline *tl)
     ps_loops_publish(s, tl); /* its state may have changed */
     if (s->closing)
         return;
+    ps_reg_name_disks(&s->reg, tl);
     do {
         for (uint32_t i = 0; i < s->reg.n_nodes; i++)
             if (s->nodes[i].ready && ps_reg_lacks(&s->reg, tl, i))
@@ -351,15 +352,6 @@ void ps_catalog_close(struct ps_server *s)
     uv_close((uv_handle_t *)&s->purge, NULL);
 }
 
-/* The disks of those that were reached. */
-static void know_disks(const struct ps_server *s, struct wal_member *members, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++)
-        for (uint32_t k = 0; k < s->reg.n_nodes; k++)
-            if (s->nodes[k].id == members[i].node_id && !co_id_is_zero(&s->nodes[k].disk))
-                members[i].disk_uuid = s->nodes[k].disk;
-}
-
 int ps_catalog_create(struct ps_server *s, const char *db, const char *branch,
                       const struct co_id *database, struct ps_timeline **out)
 {
@@ -380,7 +372,6 @@ int ps_catalog_begin(struct ps_server *s, struct ps_meta *meta, struct ps_timeli
     meta->pageserver = s->identity.disk;
     meta->taken_us = s->reg.taken_us;
     ps_reg_birth_config(&s->reg, &meta->config);
-    know_disks(s, meta->config.members, meta->config.n);
     int rc = ps_reg_create(&s->reg, meta, out);
     if (!rc)
         ps_catalog_drive(s, *out);

@@ -64,6 +64,9 @@ static void list_complete(struct ps_node *node)
     struct ps_server *s = node->s;
     node->generation = node->next_generation;
     node->round_told = node->round;
+    ps_nodes_refuse_others(s); /* whom its timelines name is known now */
+    if (!node->ready)
+        return;
     if (s->reg.listed[node->index]) { /* once more */
         node->list_request = 0;
         if (!ps_owner_check(s))
@@ -200,15 +203,46 @@ bool ps_nodes_enough(const struct ps_server *s)
     return ps_reg_quorum(&s->reg, has);
 }
 
+/* R10. Where we know in time whom to expect, the other daemon says it. */
+static int refuse(const struct ps_node *node)
+{
+    const struct ps_registry *reg = &node->s->reg;
+    char named[CO_ID_TEXT], said[CO_ID_TEXT];
+    return co_fail(
+        CO_ERR_NODE,
+        "safekeeper %u has data directory %s, and its number stands for %s: an empty one "
+        "that was started in the place of a lost disk counts for nothing; build it anew "
+        "by `corallite safekeeper replace`",
+        node->id, co_id_format(&reg->said[node->index], said),
+        reg->two_disks[node->index] ? "two others, which came one after the other"
+                                    : co_id_format(&reg->disk[node->index], named));
+}
+
+void ps_nodes_refuse_others(struct ps_server *s)
+{
+    for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
+        struct ps_node *node = &s->nodes[i];
+        if (!node->ready || !node->id || !ps_reg_is_other(&s->reg, i))
+            continue;
+        (void)refuse(node);
+        ps_reg_list_begins(&s->reg, i);
+        peer_close(node->peer, co_sentence());
+    }
+}
+
 static int node_hello(void *owner, struct peer *peer, const Corallite__Hello *hello,
                       const Corallite__HelloOk *ok)
 {
     struct ps_node *node = owner;
     (void)peer;
     (void)hello;
-    int rc = msg_get16("disk", ok->has_disk, &ok->disk, node->disk.b);
+    struct co_id disk;
+    int rc = msg_get16("disk", ok->has_disk, &ok->disk, disk.b);
     if (rc)
         return rc;
+    ps_reg_said(&node->s->reg, node->index, &disk);
+    if (ps_reg_is_other(&node->s->reg, node->index))
+        return refuse(node);
     node->ready = true;
     node->heard_ms = uv_now(&node->s->loop);
     node->generation = 0;
@@ -331,15 +365,8 @@ void ps_node_connect(struct ps_node *node)
     hello.has_role = hello.has_expect_node = 1;
     hello.role = CORALLITE__ROLE__ROLE_PAGESERVER;
     hello.expect_node = node->id;
-    for (uint32_t i = 0; i < s->reg.config.n + s->reg.config.n_new; i++) {
-        const struct wal_member *m = i < s->reg.config.n
-                                         ? &s->reg.config.members[i]
-                                         : &s->reg.config.new_members[i - s->reg.config.n];
-        if (m->node_id == node->id && !co_id_is_zero(&m->disk_uuid)) { /* O2, D8 */
-            hello.has_expect_disk = 1;
-            hello.expect_disk = msg_bytes16(m->disk_uuid.b);
-        }
-    }
+    hello.has_expect_disk = !co_id_is_zero(&s->reg.disk[node->index]); /* R10 */
+    hello.expect_disk = msg_bytes16(s->reg.disk[node->index].b);
     hello.program = program;
     char address[300];
     snprintf(address, sizeof address, "%s", s->options->advertise);

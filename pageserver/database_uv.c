@@ -30,6 +30,10 @@ static uint32_t fill_safekeepers(const struct ps_server *s,
         out[n].host = (char *)(uintptr_t)s->nodes[i].host;
         out[n].port = s->nodes[i].port;
         out[n].connected = s->nodes[i].ready;
+        const struct co_id *disk =
+            co_id_is_zero(&s->reg.disk[i]) ? &s->reg.said[i] : &s->reg.disk[i];
+        out[n].has_disk = !co_id_is_zero(disk);
+        out[n].disk = msg_bytes16(disk->b);
         list[n] = &out[n];
         n++;
     }

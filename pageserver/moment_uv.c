@@ -46,11 +46,17 @@ static void begin_round(struct ps_server *s, struct ps_moment *m, const struct p
     }
 }
 
+/* Who is found to be another one since has told nothing. */
+static bool counts(const struct ps_server *s, const struct ps_moment *m, uint32_t node)
+{
+    return m->pos[node].told && !ps_reg_is_other(&s->reg, node);
+}
+
 static uint32_t told(const struct ps_server *s, const struct ps_moment *m)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->reg.n_nodes; i++)
-        n += m->pos[i].told;
+        n += counts(s, m, i);
     return n;
 }
 
@@ -66,7 +72,7 @@ static bool enough(const struct ps_server *s, const struct ps_moment *m)
     term_t term = 0;
     lsn_t flush = 0;
     for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
-        if (!m->pos[i].told)
+        if (!counts(s, m, i))
             continue;
         set[n++] = s->nodes[i].id;
         if (!sealed && m->pos[i].config.version > 0 &&
@@ -103,7 +109,7 @@ static int find_head(struct ps_server *s, struct ps_moment *m, struct ps_timelin
     if (!enough(s, m))
         return CO_ERR_AGAIN;
     for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
-        if (!m->pos[i].told)
+        if (!counts(s, m, i))
             continue;
         if (m->pos[i].commit_lsn > commit)
             commit = m->pos[i].commit_lsn;

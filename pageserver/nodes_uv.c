@@ -29,12 +29,11 @@ static void set_slot(struct ps_server *s, uint32_t index, uint32_t id, const cha
                      uint16_t port)
 {
     struct ps_node *node = &s->nodes[index];
-    node->id = s->reg.node_id[index] = id;
+    node->id = id;
     node->port = port;
     snprintf(node->host, sizeof node->host, "%s", host);
-    node->disk = (struct co_id){{0}};
     node->failures = 0;
-    ps_reg_list_begins(&s->reg, index);
+    ps_reg_slot(&s->reg, index, id);
 }
 
 static void init_slot(struct ps_server *s, uint32_t index)
@@ -86,8 +85,8 @@ static void retire(struct ps_server *s, struct ps_node *node)
 {
     co_info(MODULE, "safekeeper is no member any more node=%u addr=%s:%u", node->id, node->host,
             node->port);
-    node->id = s->reg.node_id[node->index] = 0;
-    ps_reg_list_begins(&s->reg, node->index);
+    node->id = 0;
+    ps_reg_slot(&s->reg, node->index, 0);
     hang_up(node, "it is no member of the cluster any more");
 }
 
@@ -138,7 +137,8 @@ static void adopt(struct ps_server *s, const struct nodes *nodes)
     }
     if (!all)
         return; /* is looked at again with the next answer */
-    s->reg.config = nodes->config;
+    ps_reg_members(&s->reg, &nodes->config);
+    ps_nodes_refuse_others(s);
     s->list_waits_ms = 0;
     co_info(MODULE, "members version=%u n=%u joint=%s", nodes->config.version, nodes->config.n,
             nodes->config.n_new ? "yes" : "no");

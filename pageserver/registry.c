@@ -30,7 +30,7 @@ bool ps_reg_quorum(const struct ps_registry *reg, const bool has[CO_MEMBERS_MAX]
 {
     uint32_t set[CO_MEMBERS_MAX], n = 0;
     for (uint32_t i = 0; i < reg->n_nodes; i++)
-        if (has[i] && reg->node_id[i])
+        if (has[i] && reg->node_id[i] && !ps_reg_is_other(reg, i))
             set[n++] = reg->node_id[i];
     return q_is_quorum(&reg->config, set, n);
 }
@@ -155,6 +155,7 @@ static int add(struct ps_registry *reg, const struct ps_meta *meta, struct ps_ti
     if (!tl)
         return co_fail(CO_ERR_NOMEM, "no memory for a timeline");
     tl->meta = *meta;
+    ps_reg_note_disks(reg, &meta->config);
     tl->line.id = meta->id;
     tl->chain = (struct ps_chain){.cluster = reg->cluster,
                                   .timeline = meta->id,
@@ -235,6 +236,7 @@ static void adopt(struct ps_registry *reg, struct ps_timeline *tl, const struct 
     tl->meta.pageserver = meta->pageserver;
     tl->meta.taken_us = meta->taken_us;
     tl->meta.config = meta->config;
+    ps_reg_note_disks(reg, &meta->config);
     tl->meta.is_protected = meta->is_protected;
     tl->meta.hidden = meta->hidden;
     tl->meta.expires_us = meta->expires_us;
@@ -291,6 +293,7 @@ void ps_reg_birth_config(const struct ps_registry *reg, struct wal_config *out)
 {
     q_config_end(&reg->config, out);
     out->version = reg->config.version;
+    ps_reg_know_disks(reg, out);
 }
 
 bool ps_reg_holds_up(const struct ps_registry *reg, const struct wal_config *list)

@@ -47,6 +47,11 @@
  *      will have, DROPPED ones and those of an earlier database of that name included: names move,
  *      by a restore, a drop, a rename, and what was once answered by a commit id must not be
  *      answered by another commit (decision 74).
+ *   R10 a number is one disk for ever. Who answers under it with another disk than the list of
+ *      safekeepers, or any timeline, names is an empty directory in the place of a lost one: what
+ *      was made durable under that number it does not know, so it counts for no majority, not even
+ *      for one that begins (R1). A timeline that was born while a member was away names that one's
+ *      disk from when it is back.
  */
 #ifndef CORALLITE_PAGESERVER_REGISTRY_H
 #define CORALLITE_PAGESERVER_REGISTRY_H
@@ -101,14 +106,17 @@ struct ps_timeline {
 };
 
 struct ps_registry {
-    struct co_id cluster, self;       /* our disk id */
-    uint64_t taken_us;                /* R8: when this one took over; 0: never */
-    bool follows;                     /* R6 */
-    uint32_t n_nodes;                 /* slots of safekeepers in use or free again */
-    uint32_t node_id[CO_MEMBERS_MAX]; /* of each slot; 0: free */
-    struct wal_config config;         /* who counts for a majority; joint: of both groups */
-    bool listed[CO_MEMBERS_MAX];      /* has told all it holds since this start */
-    bool heard;                       /* a majority has: see R1 */
+    struct co_id cluster, self;        /* our disk id */
+    uint64_t taken_us;                 /* R8: when this one took over; 0: never */
+    bool follows;                      /* R6 */
+    uint32_t n_nodes;                  /* slots of safekeepers in use or free again */
+    uint32_t node_id[CO_MEMBERS_MAX];  /* of each slot; 0: free */
+    struct wal_config config;          /* who counts for a majority; joint: of both groups */
+    struct co_id disk[CO_MEMBERS_MAX]; /* R10, of each slot: what is named; zero: nothing is */
+    bool two_disks[CO_MEMBERS_MAX];    /*   and two are: it was exchanged before, unnoticed */
+    struct co_id said[CO_MEMBERS_MAX]; /* the disk that answered last; zero: none */
+    bool listed[CO_MEMBERS_MAX];       /* has told all it holds since this start */
+    bool heard;                        /* a majority has: see R1 */
     uint32_t n;
     uint32_t n_buckets;
     struct ps_timeline **by_id, **by_name, **by_db; /* by_db: by the database's name */
@@ -125,7 +133,19 @@ static inline uint32_t ps_reg_majority(const struct ps_registry *reg)
 {
     return reg->config.n / 2 + 1;
 }
-/* Are the slots for which `has` is true a majority? */
+/* A slot gets a node id (0: it is free), and knows nothing of who answers. */
+void ps_reg_slot(struct ps_registry *reg, uint32_t node, uint32_t id);
+/* The newest list of safekeepers. */
+void ps_reg_members(struct ps_registry *reg, const struct wal_config *list);
+/* The safekeeper in that slot answers, with this disk. */
+void ps_reg_said(struct ps_registry *reg, uint32_t node, const struct co_id *disk);
+/* What a configuration names of the disks is remembered; and fills in what it does not name, with
+ * what is named elsewhere, else with who answers. */
+void ps_reg_note_disks(struct ps_registry *reg, const struct wal_config *config);
+void ps_reg_know_disks(const struct ps_registry *reg, struct wal_config *config);
+/* R10: is who answers there another one? */
+bool ps_reg_is_other(const struct ps_registry *reg, uint32_t node);
+/* Are the slots for which `has` is true a majority? Others (R10) are none of it. */
 bool ps_reg_quorum(const struct ps_registry *reg, const bool has[CO_MEMBERS_MAX]);
 
 struct ps_timeline *ps_reg_find(const struct ps_registry *reg, const struct co_id *id);
@@ -161,7 +181,9 @@ void ps_reg_list_begins(struct ps_registry *reg, uint32_t node);
 /* It has told all. True when a majority has by this. */
 bool ps_reg_list_done(struct ps_registry *reg, uint32_t node);
 
-/* The members that a new timeline is born with (R7); their disks are those that the list names. */
+/* Names the disks of members that are not named in this timeline, in a new version (R10). */
+void ps_reg_name_disks(struct ps_registry *reg, struct ps_timeline *tl);
+/* The members that a new timeline is born with (R7), and as much as is known of their disks. */
 void ps_reg_birth_config(const struct ps_registry *reg, struct wal_config *out);
 /* Is one being made that has other members than this newer list ends with? (R7) */
 bool ps_reg_holds_up(const struct ps_registry *reg, const struct wal_config *list);

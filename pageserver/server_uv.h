@@ -57,7 +57,6 @@ struct ps_node {
     struct peer *peer; /* NULL: waiting to connect again */
     bool ready;        /* HelloOk came */
     bool tells;        /* which timelines have news */
-    struct co_id disk; /* as it said last; zero: not known */
     uint64_t list_request, nodes_request;
     uint64_t generation,
         next_generation;        /* of the list that is known, that is being told; 0: none */
@@ -266,6 +265,8 @@ bool ps_fresh(const struct ps_server *s, uint64_t round);
 extern uint32_t ps_list_wait_ms; /* a list waits no longer; tests set it */
 void ps_nodes_start(struct ps_server *s);
 void ps_nodes_ask(struct ps_node *node);
+/* Hangs up on those that are not the disk that their number stands for (R10). */
+void ps_nodes_refuse_others(struct ps_server *s);
 CO_MUST_CHECK int ps_nodes_told(struct ps_node *node, const struct frame_header *frame,
                                 struct co_span message);
 

@@ -53,7 +53,7 @@ static json_t *positions(const struct v1_call *c, const Corallite__Opened *o)
     for (size_t i = 0; i < o->n_safekeepers; i++) {
         const Corallite__Safekeeper *k = o->safekeepers[i];
         Corallite__NodeStatus *s = NULL;
-        (void)!v1_ask_keeper(c, k->host ? k->host : "", k->port, k->node, &s);
+        (void)!v1_ask_keeper(c, k, &s);
         const Corallite__NodeStatus__PerTimeline *t = find(s, o->timeline);
         if (t && t->commit_lsn > commit)
             commit = t->commit_lsn;

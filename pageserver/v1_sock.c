@@ -76,8 +76,9 @@ static void refuse(void *owner, unsigned status, const char *sentence,
 
 /* -- Asking the server ------------------------------------------------------------------------- */
 
-static int connect_to(const struct ps_v1 *v1, const char *host, uint16_t port, uint32_t node,
-                      uint32_t timeout_ms, struct psock *s)
+/* keeper: the safekeeper that is meant; NULL: a pageserver. */
+static int connect_to(const struct ps_v1 *v1, const char *host, uint16_t port,
+                      const Corallite__Safekeeper *keeper, uint32_t timeout_ms, struct psock *s)
 {
     Corallite__Hello hello = CORALLITE__HELLO__INIT;
     hello.has_protocol_min = hello.has_protocol_max = hello.has_role = hello.has_cluster = 1;
@@ -85,8 +86,12 @@ static int connect_to(const struct ps_v1 *v1, const char *host, uint16_t port, u
     hello.role = CORALLITE__ROLE__ROLE_TOOL;
     hello.cluster =
         (ProtobufCBinaryData){sizeof v1->cluster.b, (uint8_t *)(uintptr_t)v1->cluster.b};
-    hello.has_expect_node = node != 0;
-    hello.expect_node = node;
+    if (keeper) {
+        hello.has_expect_node = 1;
+        hello.expect_node = keeper->node;
+        hello.has_expect_disk = keeper->has_disk;
+        hello.expect_disk = keeper->disk;
+    }
     hello.program = (char *)(uintptr_t) "corallite-http";
     return psock_connect(s, host, port, &hello, co_now_us() + timeout_ms * 1000ull, NULL);
 }
@@ -132,7 +137,7 @@ static int reach_server(struct v1_call *c)
     if (c->server.fd >= 0 && is_quiet(&c->server))
         return 0;
     psock_close(&c->server);
-    return connect_to(v1, v1->host, v1->port, 0, CO_CONNECT_TIMEOUT_MS, &c->server);
+    return connect_to(v1, v1->host, v1->port, NULL, CO_CONNECT_TIMEOUT_MS, &c->server);
 }
 
 static void leave_server(struct v1_call *c)
@@ -167,13 +172,14 @@ int v1_ask(struct v1_call *c, unsigned type, const ProtobufCMessage *request, un
     return rc;
 }
 
-int v1_ask_keeper(const struct v1_call *c, const char *host, uint32_t port, uint32_t node,
+int v1_ask_keeper(const struct v1_call *c, const Corallite__Safekeeper *keeper,
                   Corallite__NodeStatus **out)
 {
     struct frame_header frame;
     struct co_buf body = {0};
     struct psock s;
-    int rc = connect_to(c->v1, host, (uint16_t)port, node, KEEPER_MS, &s);
+    int rc = connect_to(c->v1, keeper->host ? keeper->host : "", (uint16_t)keeper->port, keeper,
+                        KEEPER_MS, &s);
     if (rc)
         return rc;
     rc = ask(&s, FRAME_NODE_STATUS, NULL, FRAME_NODE_STATUS_OK, KEEPER_MS, &frame, &body);

@@ -59,9 +59,10 @@ CO_MUST_CHECK int v1_ask(struct v1_call *c, unsigned type, const ProtobufCMessag
 /* The same where the answer has a payload: the frame's body, the caller's to free. */
 CO_MUST_CHECK int v1_ask_raw(struct v1_call *c, unsigned type, const ProtobufCMessage *request,
                              unsigned answer_type, struct frame_header *frame, struct co_buf *body);
-/* The same to safekeeper `node`, on a connection of its own, within a second. */
-CO_MUST_CHECK int v1_ask_keeper(const struct v1_call *c, const char *host, uint32_t port,
-                                uint32_t node, Corallite__NodeStatus **out);
+/* What a safekeeper that the server names tells of itself, on a connection of its own, within a
+ * second. */
+CO_MUST_CHECK int v1_ask_keeper(const struct v1_call *c, const Corallite__Safekeeper *keeper,
+                                Corallite__NodeStatus **out);
 /* Replies; takes `value`. CO_ERR_NOMEM for NULL. */
 CO_MUST_CHECK int v1_reply(struct v1_call *c, unsigned status, json_t *value);
 /* The same for text that is JSON already; takes it. */

@@ -8,7 +8,7 @@ static json_t *keepers(const struct v1_call *c, const Corallite__ServerStatus *s
     for (size_t i = 0; i < s->n_safekeepers; i++) {
         const Corallite__Safekeeper *k = s->safekeepers[i];
         Corallite__NodeStatus *status = NULL;
-        int rc = v1_ask_keeper(c, k->host ? k->host : "", k->port, k->node, &status);
+        int rc = v1_ask_keeper(c, k, &status);
         if (rc || status->regressed)
             *all_up = false;
         json_array_append_new(list, v1_json_safekeeper(k, status, co_sentence()));

@@ -288,10 +288,12 @@ static int check_hello(struct sk_server *s, const Corallite__Hello *h)
         return co_fail(CO_ERR_NODE, "this is safekeeper %u, not %u: the addresses are mixed up",
                        me->node, h->expect_node);
     if (h->has_expect_disk && !co_id_is_zero(&disk) && !co_id_eq(&disk, &me->disk))
-        return co_fail(CO_ERR_NODE,
-                       "safekeeper %u has data directory %s here, not %s: two directories use one "
-                       "node id",
-                       me->node, co_id_format(&me->disk, a), co_id_format(&disk, b));
+        return co_fail(
+            CO_ERR_NODE,
+            "safekeeper %u has data directory %s here, not %s: two directories use one "
+            "node id. An empty one in the place of a lost disk counts for nothing; build "
+            "it anew: corallite safekeeper replace %u",
+            me->node, co_id_format(&me->disk, a), co_id_format(&disk, b), me->node);
     return 0;
 }
 
