@@ -20,6 +20,7 @@ struct cv_safekeeper {
     uint32_t node;
     char host[CO_HOST_MAX_BYTES + 1];
     uint16_t port;
+    struct co_id disk; /* that its number stands for, as the list says; zero: not known */
 };
 
 /* What is at or below the LSN, and above the next one's, is in this timeline's log. */

@@ -43,6 +43,8 @@ static int read_safekeepers(const struct cv_pageserver *ps, const Corallite__Ope
         }
         to->node = from->node;
         to->port = (uint16_t)from->port;
+        if (msg_get16("disk", from->has_disk, &from->disk, to->disk.b))
+            return malformed(ps, "a safekeeper's disk that is none");
         snprintf(to->host, sizeof to->host, "%s", from->host);
     }
     out->n_safekeepers = (uint32_t)opened->n_safekeepers;

@@ -20,26 +20,31 @@
 #include "common/clock_file.h"
 #include "compute-vfs/quorum_int.h"
 #include "proto/hello.h"
+#include "proto/message.h"
 #include "proto/unpack.h"
+
+/* What the log names counts more than the list: it is older. */
+static void know_disk(struct cv_link *l, const struct wal_member *members, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (members[i].node_id == l->sk.node && !co_id_is_zero(&members[i].disk_uuid))
+            l->disk = members[i].disk_uuid;
+    }
+}
 
 void cv_link_init(struct cv_link *l, const struct cv_safekeeper *sk,
                   const struct wal_config *config)
 {
     memset(l, 0, sizeof *l);
     l->sk = *sk;
+    l->disk = sk->disk;
     l->s.fd = -1;
     l->backoff_us = CV_BACKOFF_MIN_US;
     l->error = CO_ERR_CONNECT;
     snprintf(l->why, sizeof l->why, "not reached yet");
     net_format(sk->host, sk->port, l->address);
-    for (uint32_t i = 0; i < config->n; i++) {
-        if (config->members[i].node_id == sk->node)
-            l->disk = config->members[i].disk_uuid;
-    }
-    for (uint32_t i = 0; i < config->n_new; i++) {
-        if (config->new_members[i].node_id == sk->node)
-            l->disk = config->new_members[i].disk_uuid;
-    }
+    know_disk(l, config->members, config->n);
+    know_disk(l, config->new_members, config->n_new);
 }
 
 void cv_link_close(struct cv_link *l)
@@ -195,6 +200,8 @@ static int check_hello_ok(struct cv_quorum *q, struct cv_link *l, struct co_span
 
     make_hello(q, l, &hello);
     int rc = ok == NULL ? CO_ERR_PROTOCOL : hello_check_answer(&hello, ok, l->address);
+    if (rc == 0 && co_id_is_zero(&l->disk)) /* whom we spoke to once we expect from then on */
+        rc = msg_get16("disk", ok->has_disk, &ok->disk, l->disk.b);
     if (rc != 0) {
         say_why(l, rc, "%s", co_sentence());
     } else if (ok->has_time_us) {

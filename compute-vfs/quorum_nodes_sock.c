@@ -141,7 +141,15 @@ static struct cv_link *place(struct cv_quorum *q)
     return NULL;
 }
 
-static void add(struct cv_quorum *q, const struct node_address *a)
+static void know_disk(struct cv_safekeeper *sk, const struct wal_member *members, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (members[i].node_id == sk->node)
+            sk->disk = members[i].disk_uuid;
+    }
+}
+
+static void add(struct cv_quorum *q, const struct nodes *nodes, const struct node_address *a)
 {
     struct cv_safekeeper sk = {.node = a->node, .port = a->port};
     struct cv_link *l = place(q);
@@ -149,6 +157,8 @@ static void add(struct cv_quorum *q, const struct node_address *a)
     if (l == NULL)
         return;
     snprintf(sk.host, sizeof sk.host, "%s", a->host);
+    know_disk(&sk, nodes->config.members, nodes->config.n);
+    know_disk(&sk, nodes->config.new_members, nodes->config.n_new);
     put(q, l, &sk);
 }
 
@@ -163,7 +173,7 @@ int cv_nodes_told(struct cv_quorum *q, struct co_span message)
     corallite__nodes__free_unpacked(m, NULL);
     for (uint32_t i = 0; rc == 0 && i < nodes.n; i++) {
         if (q_is_member(&q->view.config, nodes.at[i].node) && link_to(q, nodes.at[i].node) == NULL)
-            add(q, &nodes.at[i]);
+            add(q, &nodes, &nodes.at[i]);
     }
     return rc;
 }
