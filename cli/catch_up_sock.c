@@ -136,7 +136,7 @@ static int catch_up(const struct cli_args *args, struct catch_up *c)
     c->m.watch = true;
     if (!rc)
         rc = members_list_all(&c->m, &c->all);
-    for (uint32_t i = 0; !rc && i < c->m.n; i++)
+    for (uint32_t i = 0; i < c->m.n; i++)
         if (!c->m.at[i].up && q_is_member(&c->m.book.config, c->m.at[i].node))
             fprintf(stderr, "corallite: safekeeper %u is not there, and gets nothing: %s\n",
                     (unsigned)c->m.at[i].node, c->m.at[i].why);

@@ -115,7 +115,11 @@ int check_keepers_open(struct client *c, struct check_report *r)
         const char *host = k->host ? k->host : "";
         *n = (struct check_node){.node = k->node};
         client_address(host, (uint16_t)k->port, n->address);
-        int bad = client_connect(to, host, (uint16_t)k->port, &c->cluster, k->node, ASK_TIMEOUT_MS);
+        struct co_id disk;
+        int bad = msg_get16("disk", k->has_disk, &k->disk, disk.b);
+        if (!bad)
+            bad = client_connect_keeper(to, host, (uint16_t)k->port, &c->cluster, k->node, &disk,
+                                        ASK_TIMEOUT_MS);
         n->answered = bad == 0;
         if (bad)
             check_say(r->notes, "safekeeper %u was not looked at: %s", (unsigned)n->node,

@@ -85,6 +85,14 @@ int client_target(const struct cli_args *args, struct client_target *out)
 int client_connect(struct client *c, const char *host, uint16_t port, const struct co_id *cluster,
                    uint32_t node, unsigned timeout_ms)
 {
+    const struct co_id any = {{0}};
+    return client_connect_keeper(c, host, port, cluster, node, &any, timeout_ms);
+}
+
+int client_connect_keeper(struct client *c, const char *host, uint16_t port,
+                          const struct co_id *cluster, uint32_t node, const struct co_id *disk,
+                          unsigned timeout_ms)
+{
     Corallite__Hello hello = CORALLITE__HELLO__INIT;
     hello.has_protocol_min = hello.has_protocol_max = 1;
     hello.protocol_min = hello.protocol_max = CO_PROTOCOL_VERSION;
@@ -101,6 +109,10 @@ int client_connect(struct client *c, const char *host, uint16_t port, const stru
         hello.has_expect_node = 1;
         hello.expect_node = node;
     }
+    struct co_id expected_disk = *disk;
+    hello.has_expect_disk = !co_id_is_zero(disk);
+    hello.expect_disk =
+        (ProtobufCBinaryData){.len = sizeof expected_disk.b, .data = expected_disk.b};
     *c = (struct client){.sock.fd = -1};
     Corallite__HelloOk *ok = NULL;
     int rc = psock_connect(&c->sock, host, port, &hello, co_now_us() + timeout_ms * 1000ull, &ok);

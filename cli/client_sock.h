@@ -53,6 +53,11 @@ struct client {
  */
 CO_MUST_CHECK int client_connect(struct client *c, const char *host, uint16_t port,
                                  const struct co_id *cluster, uint32_t node, unsigned timeout_ms);
+/* To a safekeeper, of which `disk` is the data directory that its number stands for (zero: any):
+ * an empty one that was started in the place of a lost disk is none. CO_ERR_NODE. */
+CO_MUST_CHECK int client_connect_keeper(struct client *c, const char *host, uint16_t port,
+                                        const struct co_id *cluster, uint32_t node,
+                                        const struct co_id *disk, unsigned timeout_ms);
 /* To the pageserver that the arguments name. */
 CO_MUST_CHECK int client_open_args(struct client *c, const struct cli_args *args);
 /* To the pageserver of a target, the first of several that answers; `target` outlives `c`. */

@@ -443,7 +443,7 @@ static void say_why(struct walk *w, char *out, size_t size)
         if (w->view.member[i].up)
             continue;
         n += (size_t)snprintf(out + n, size - n, "%ssafekeeper %u%s", before,
-                              w->view.member[i].node, x ? "" : " (it has left)");
+                              w->view.member[i].node, x ? member_note(x) : " (it has left)");
         before = ", ";
     }
     if (!w->ready && w->refusal[0] && n < size)

@@ -373,13 +373,23 @@ static bool passes(int rc)
     return rc == CO_ERR_BUSY || co_error_class(rc) == CO_CLASS_RETRY;
 }
 
+/* A seal is durable and for ever: on the disks that their numbers stand for. */
+static bool is_sealed(const struct fill *f)
+{
+    uint32_t set[NODES_MAX], n = 0;
+    for (uint32_t i = 0; i < f->t->n_sealed_by; i++) {
+        const struct member *x = members_find(f->m, f->t->sealed_by[i]);
+        if (x && !x->other)
+            set[n++] = x->node;
+    }
+    return q_is_quorum(&f->m->book.config, set, n);
+}
+
 static int begin(struct fill *f)
 {
     co_random_bytes(&f->read_id, sizeof f->read_id);
     f->start = f->t->wire->has_start_lsn ? f->t->wire->start_lsn : 0;
-    int rc = q_is_quorum(&f->m->book.config, f->t->sealed_by, f->t->n_sealed_by)
-                 ? ask_all(f)
-                 : busy(f, "it is being sealed");
+    int rc = is_sealed(f) ? ask_all(f) : busy(f, "it is being sealed");
     return rc ? rc : tell_donor(f);
 }
 

@@ -25,9 +25,11 @@ struct member {
     uint32_t node;
     char host[CO_HOST_MAX_BYTES + 1];
     uint16_t port;
-    struct co_id disk; /* as it said; zero: not reached yet */
+    struct co_id disk;  /* as it said; zero: not reached yet */
+    struct co_id named; /* its number's, by the pageserver or the list; zero: not known */
     struct client admin, log;
     bool up;              /* `admin` stands */
+    bool other;           /* who answers there is another one, and counts for nothing */
     bool regressed;       /* it answers, and takes no part: its disk went back in time */
     bool heard;           /* on `log`, in this step of a timeline */
     uint64_t heard_us;    /* on `log`, ever */
@@ -80,11 +82,13 @@ CO_MUST_CHECK int members_open(struct members *m, const struct cli_args *args);
 void members_close(struct members *m);
 /* NULL: it is not known. */
 struct member *members_find(struct members *m, uint32_t node);
+/* What is said of one that is missing, behind its name; "": nothing. */
+const char *member_note(const struct member *x);
 #define MEMBER_RETRY_US 2000000u /* between two tries to connect a member's `log` */
-/* x->log, for this log: it stands, or is made, not more often than that. A disk that is not
- * the one that the log was begun with under that node's id, an empty directory in the place of a
- * lost one, is hung up on and counts for nothing: of what the lost one had acknowledged it knows
- * nothing. CO_ERR_CONNECT: there is none now. */
+/* x->log, for this log: it stands, or is made, not more often than that. A disk that is not the one
+ * that its number stands for, as the log's birth names it, else the list, is hung up on and counts
+ * for nothing: an empty directory in the place of a lost one knows nothing of what that had
+ * acknowledged. CO_ERR_CONNECT: there is none now. */
 CO_MUST_CHECK int member_connect(struct members *m, const struct member_timeline *t,
                                  struct member *x);
 /* Connects to a safekeeper that is not in the list. CO_ERR_CONNECT, CO_ERR_CLUSTER,... */

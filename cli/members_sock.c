@@ -37,44 +37,53 @@ static void reach(struct members *m, struct member *x)
 {
     if (x->up)
         return;
-    if (client_connect(&x->admin, x->host, x->port, &m->cluster, x->node, CONNECT_MS)) {
+    int rc = client_connect_keeper(&x->admin, x->host, x->port, &m->cluster, x->node, &x->named,
+                                   CONNECT_MS);
+    x->up = rc == 0;
+    x->other = rc == CO_ERR_NODE;
+    if (rc)
         snprintf(x->why, sizeof x->why, "%s", co_sentence());
-        return;
-    }
-    x->up = true;
-    x->disk = x->admin.disk;
+    else
+        x->disk = x->admin.disk;
+}
+
+const char *member_note(const struct member *x)
+{
+    return x->other ? " (another one answers there: an empty directory, or mixed up addresses)"
+                    : "";
+}
+
+static const struct co_id *disk_in(const struct wal_member *members, uint32_t n, uint32_t node)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (members[i].node_id == node && !co_id_is_zero(&members[i].disk_uuid))
+            return &members[i].disk_uuid;
+    return NULL;
 }
 
 static const struct co_id *disk_of(const struct wal_config *c, uint32_t node)
 {
-    for (uint32_t i = 0; i < c->n; i++)
-        if (c->members[i].node_id == node && !co_id_is_zero(&c->members[i].disk_uuid))
-            return &c->members[i].disk_uuid;
-    return NULL;
-}
-
-static bool is_other(const struct member_timeline *t, const struct member *x)
-{
-    const struct co_id *disk = disk_of(&t->config, x->node);
-    return disk && !co_id_is_zero(&x->log.disk) && !co_id_eq(disk, &x->log.disk);
+    const struct co_id *disk = disk_in(c->members, c->n, node);
+    return disk ? disk : disk_in(c->new_members, c->n_new, node);
 }
 
 int member_connect(struct members *m, const struct member_timeline *t, struct member *x)
 {
+    const struct co_id *disk = disk_of(&t->config, x->node);
     bool stands = x->log.sock.fd >= 0;
-    if (!stands) {
-        if (co_now_us() < x->retry_at_us)
-            return CO_ERR_CONNECT;
-        stands =
-            client_connect(&x->log, x->host, x->port, &m->cluster, x->node, LOG_CONNECT_MS) == 0;
-    }
-    if (stands && !is_other(t, x))
+    if (!disk)
+        disk = &x->named;
+    if (stands && (co_id_is_zero(disk) || co_id_eq(disk, &x->log.disk)))
         return 0;
-    if (stands) {
-        snprintf(x->why, sizeof x->why, "it has another disk than safekeeper %u of this log had",
-                 x->node);
+    if (stands)
         client_close(&x->log);
-    }
+    else if (co_now_us() < x->retry_at_us)
+        return CO_ERR_CONNECT;
+    int rc = client_connect_keeper(&x->log, x->host, x->port, &m->cluster, x->node, disk,
+                                   LOG_CONNECT_MS);
+    x->other = rc == CO_ERR_NODE;
+    if (!rc)
+        return 0;
     x->log.sock.fd = -1;
     x->retry_at_us = co_now_us() + MEMBER_RETRY_US;
     return CO_ERR_CONNECT;
@@ -87,6 +96,15 @@ int members_add(struct members *m, const char *host, uint16_t port, struct membe
     if (rc)
         return rc;
     struct member *x = c.node ? slot(m, c.node, host, port) : NULL;
+    if (x && !co_id_is_zero(&x->named) && !co_id_eq(&x->named, &c.disk)) {
+        rc =
+            co_fail(CO_ERR_NODE,
+                    "the safekeeper at %s has node id %u, which stands for another disk: a node id "
+                    "is used once. Start it with an empty --dir and a --node that was never used",
+                    c.sock.address, x->node);
+        client_close(&c);
+        return rc;
+    }
     if (!x || x->up) {
         rc = x ? 0
                : co_fail(CO_ERR_NODE, "%s is no safekeeper; give the address of a safekeeper",
@@ -131,6 +149,23 @@ static int ask_nodes(struct member *x, const struct nodes *put, struct nodes *ou
     return rc;
 }
 
+/* The pageserver's word was first; it knows what the timelines name, too. */
+static void name_disks(struct members *m, const struct wal_config *c)
+{
+    for (uint32_t i = 0; i < m->n; i++) {
+        struct member *x = &m->at[i];
+        const struct co_id *disk = disk_of(c, x->node);
+        if (!disk || !co_id_is_zero(&x->named))
+            continue;
+        x->named = *disk;
+        if (x->up && !co_id_eq(&x->named, &x->disk)) {
+            client_close(&x->admin); /* and is told why when it is reached for again */
+            x->up = false;
+            reach(m, x);
+        }
+    }
+}
+
 static void take(struct members *m, const struct nodes *nodes)
 {
     if (nodes->config.version < m->book.config.version)
@@ -144,6 +179,7 @@ static void take(struct members *m, const struct nodes *nodes)
             snprintf(x->host, sizeof x->host, "%s", nodes->at[i].host);
         }
     }
+    name_disks(m, &nodes->config);
 }
 
 /* The safekeepers as the pageserver was started with them. */
@@ -160,8 +196,11 @@ static int begin_book(struct members *m, const Corallite__ServerStatus *st)
         for (; at > 0 && m->book.config.members[at - 1].node_id > s->node; at--)
             m->book.config.members[at] = m->book.config.members[at - 1];
         m->book.config.members[at] = (struct wal_member){.node_id = s->node};
-        if (!slot(m, a->node, a->host, a->port))
-            return co_fail(CO_ERR_PROTOCOL, "the pageserver names too many safekeepers");
+        struct member *x = slot(m, a->node, a->host, a->port);
+        int rc = x ? msg_get16("disk", s->has_disk, &s->disk, x->named.b)
+                   : co_fail(CO_ERR_PROTOCOL, "the pageserver names too many safekeepers");
+        if (rc)
+            return rc;
     }
     return wal_config_check(&m->book.config);
 }
@@ -194,7 +233,7 @@ static void settle(struct members *m, const struct nodes said[NODES_MAX])
     for (uint32_t i = 0; i < m->n; i++) {
         uint32_t set[NODES_MAX], n = 0;
         for (uint32_t k = 0; k < m->n; k++)
-            if (same_members(&said[k], &said[i]))
+            if (same_members(&said[k], &said[i]) && m->at[k].up)
                 set[n++] = m->at[k].node;
         if (said[i].config.version == m->book.config.version &&
             q_is_quorum(&said[i].config, set, n)) {
@@ -247,16 +286,16 @@ int members_enough(const struct members *m, const struct wal_config *config)
         if (x->up && !x->regressed)
             set[n++] = x->node;
         else if (q_is_member(config, x->node) && used < sizeof missing)
-            used +=
-                (size_t)snprintf(missing + used, sizeof missing - used, "%ssafekeeper %u at %s:%u",
-                                 used ? ", " : "", x->node, x->host, x->port);
+            used += (size_t)snprintf(missing + used, sizeof missing - used,
+                                     "%ssafekeeper %u at %s:%u%s", used ? ", " : "", x->node,
+                                     x->host, x->port, member_note(x));
     }
     return q_is_quorum(config, set, n)
                ? 0
                : co_fail(
                      CO_ERR_NO_QUORUM,
-                     "a majority of the safekeepers cannot be reached; missing: %s; start them, "
-                     "then give the same command again",
+                     "a majority of the safekeepers cannot be reached; missing: %s; start those "
+                     "that do not run, then give the same command again",
                      missing);
 }
 

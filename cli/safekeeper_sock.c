@@ -213,16 +213,22 @@ static int reach_new(struct replace *r, const char *text)
     return rc;
 }
 
-static int refuse_other(const struct replace *r)
+/* Who comes, and who goes, in the replacement that the list tells of; 0: nobody. */
+static void under_way(const struct wal_config *c, uint32_t *out, uint32_t *in)
 {
-    const struct wal_config *c = &r->m.book.config;
-    uint32_t out = 0, in = 0;
+    *out = *in = 0;
     for (uint32_t i = 0; i < c->n; i++)
         if (!q_in_group(c->new_members, c->n_new, c->members[i].node_id))
-            out = c->members[i].node_id;
+            *out = c->members[i].node_id;
     for (uint32_t i = 0; i < c->n_new; i++)
         if (!q_in_group(c->members, c->n, c->new_members[i].node_id))
-            in = c->new_members[i].node_id;
+            *in = c->new_members[i].node_id;
+}
+
+static int refuse_other(const struct replace *r)
+{
+    uint32_t out, in;
+    under_way(&r->m.book.config, &out, &in);
     const struct node_address *a = nodes_find(&r->m.book, in);
     return co_fail(CO_ERR_BUSY,
                    "another replacement is under way, of safekeeper %u by %u; finish it first: "
@@ -263,6 +269,8 @@ static int check_id(const struct replace *r)
 {
     const struct wal_config *c = &r->m.book.config;
     uint32_t highest = c->members[c->n - 1].node_id;
+    if (c->n_new && c->new_members[c->n_new - 1].node_id > highest)
+        highest = c->new_members[c->n_new - 1].node_id;
     return r->new->node > highest
                ? 0
                : co_fail(
@@ -285,9 +293,62 @@ static void know_disks(struct replace *r, struct wal_member *members, uint32_t n
 {
     for (uint32_t i = 0; i < n; i++) {
         const struct member *x = members_find(&r->m, members[i].node_id);
-        if (x && x->up && co_id_is_zero(&members[i].disk_uuid))
-            members[i].disk_uuid = x->disk;
+        if (x && co_id_is_zero(&members[i].disk_uuid))
+            members[i].disk_uuid = co_id_is_zero(&x->named) ? x->disk : x->named;
     }
+}
+
+/* NEW becomes one of those that come. */
+static void let_come(struct replace *r, struct nodes *next)
+{
+    struct wal_config *c = &next->config;
+    struct node_address *a = &next->at[next->n++];
+    add_member(c->new_members, &c->n_new, r->new);
+    c->version++;
+    a->node = r->new->node;
+    a->port = r->new->port;
+    memcpy(a->host, r->new->host, sizeof a->host);
+}
+
+/* OLD was being replaced by one that is gone before it was done: NEW takes that one's place in the
+ * list. Where a log has the lost one already it is a member that is away, and is exchanged as one
+ * (member_plan.h). */
+static int put_in_place_of(struct replace *r, uint32_t lost)
+{
+    struct nodes next = r->m.book;
+    struct wal_config *c = &next.config;
+    uint32_t n = 0;
+    int rc = check_empty(r);
+    if (!rc)
+        rc = check_id(r);
+    if (!rc)
+        rc = members_enough(&r->m, c);
+    if (rc)
+        return rc;
+    for (uint32_t i = 0; i < c->n_new; i++)
+        if (c->new_members[i].node_id != lost)
+            c->new_members[n++] = c->new_members[i];
+    c->n_new = n;
+    n = 0;
+    for (uint32_t i = 0; i < next.n; i++)
+        if (next.at[i].node != lost)
+            next.at[n++] = next.at[i];
+    next.n = n;
+    let_come(r, &next);
+    return members_put(&r->m, &next);
+}
+
+/* The list is joint. */
+static int go_on(struct replace *r)
+{
+    uint32_t out, in;
+    under_way(&r->m.book.config, &out, &in);
+    if (out != r->old)
+        return refuse_other(r);
+    if (in == r->new->node)
+        return members_put_again(&r->m);
+    const struct member *x = members_find(&r->m, in);
+    return x && x->up ? refuse_other(r) : put_in_place_of(r, in);
 }
 
 /* Step 1. *finished: there is nothing to do any more. */
@@ -300,11 +361,8 @@ static int make_joint(struct replace *r, bool *finished)
     *finished = c->n_new == 0 && !old && new;
     if (*finished) /* as one says; a tool that died, or was refused, may have told nobody else */
         return members_put_again(&r->m);
-    if (c->n_new > 0) {
-        bool same = old && q_in_group(c->new_members, c->n_new, r->new->node) && !new &&
-                    !q_in_group(c->new_members, c->n_new, r->old);
-        return same ? members_put_again(&r->m) : refuse_other(r);
-    }
+    if (c->n_new > 0)
+        return go_on(r);
     if (!old)
         return refuse_old(r);
     /* Only the pageserver told, and it lists who is joining with the members: one too many. */
@@ -328,12 +386,7 @@ static int make_joint(struct replace *r, bool *finished)
     for (uint32_t i = 0; i < c->n; i++)
         if (c->members[i].node_id != r->old)
             c->new_members[c->n_new++] = c->members[i];
-    add_member(c->new_members, &c->n_new, r->new);
-    c->version++;
-    struct node_address *a = &next.at[next.n++];
-    a->node = r->new->node;
-    a->port = r->new->port;
-    memcpy(a->host, r->new->host, sizeof a->host);
+    let_come(r, &next);
     return members_put(&r->m, &next);
 }
 

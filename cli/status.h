@@ -19,6 +19,7 @@ struct status_node {
     char name[32]; /* "safekeeper-1", "pageserver" */
     char address[CO_HOST_MAX_BYTES + 16];
     uint32_t node;
+    struct co_id disk;             /* that a safekeeper's number stands for; zero: not known */
     int pid;                       /* of a local daemon that lives; 0: none, or not known here */
     bool local;                    /* pid means something */
     bool up;                       /* it answered */

@@ -99,7 +99,7 @@ static void ask_safekeeper(struct status *s, uint32_t index, const char *host, u
     struct status_node *n = &s->safekeepers[index];
     struct client c;
     Corallite__NodeStatus *m = NULL;
-    int rc = client_connect(&c, host, port, cluster, n->node, ASK_TIMEOUT_MS);
+    int rc = client_connect_keeper(&c, host, port, cluster, n->node, &n->disk, ASK_TIMEOUT_MS);
     if (!rc) {
         rc = client_call(&c, FRAME_NODE_STATUS, NULL, FRAME_NODE_STATUS_OK,
                          &corallite__node_status__descriptor, ASK_TIMEOUT_MS, &m);
@@ -216,6 +216,16 @@ static void take_safekeepers(struct status *s, const Corallite__ServerStatus *m,
         snprintf(n->name, sizeof n->name, "safekeeper-%u", (unsigned)k->node);
         client_address(hosts[at], ports[at], n->address);
     }
+}
+
+/* The data directory that each number stands for, where the pageserver knows it. */
+static void name_disks(struct status *s, const Corallite__ServerStatus *m)
+{
+    for (uint32_t i = 0; i < s->n_safekeepers; i++)
+        for (size_t k = 0; k < m->n_safekeepers; k++)
+            if (m->safekeepers[k]->node == s->safekeepers[i].node)
+                (void)take_id(m->safekeepers[k]->disk, m->safekeepers[k]->has_disk,
+                              &s->safekeepers[i].disk);
 }
 
 /* *server is the caller's to free, NULL when none answered yet; the first that does tells of the
@@ -355,6 +365,8 @@ static void gather(const struct client_target *target, const char *only, struct 
     }
     if (server && !target->local)
         take_safekeepers(s, server, ports, hosts);
+    if (server)
+        name_disks(s, server);
     for (uint32_t i = 0; i < s->n_safekeepers; i++)
         ask_safekeeper(s, i, hosts[i], ports[i], cluster);
     find_more(s, hosts, ports, &server);

@@ -34,7 +34,7 @@ MODULES = ("test_shell", "test_failures", "test_writers", "test_figures", "test_
            "test_differential", "test_proxy", "test_chaos", "test_gc", "test_pace", "test_edges", "test_branches",
            "test_moments",
            "test_concurrency", "test_http", "test_diff", "test_stock", "test_pragmas", "test_sizes",
-           "test_large", "test_limits", "test_lease", "test_outcome", "test_members", "test_disk", "test_image",
+           "test_large", "test_limits", "test_lease", "test_outcome", "test_members", "test_empty_disk", "test_disk", "test_image",
            "test_archive", "test_snapshots", "test_truncate", "test_prune", "test_monitoring", "test_archive_s3", "test_pair", "test_damage",
            "test_local", "test_loops", "test_cache_dir")
 # Programs of others: `make languages`, and those whose packages are large.
