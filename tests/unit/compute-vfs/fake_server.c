@@ -69,6 +69,8 @@ static void greet(struct fake_conn *c, uint64_t request_id)
     ok.has_protocol = ok.has_cluster = ok.has_node = ok.has_time_us = 1;
     ok.protocol = CO_PROTOCOL_VERSION;
     ok.cluster = (ProtobufCBinaryData){16, s->cluster.b};
+    ok.has_disk = !co_id_is_zero(&s->disk);
+    ok.disk = (ProtobufCBinaryData){16, s->disk.b};
     ok.node = s->node;
     ok.time_us = (uint64_t)((int64_t)co_wall_us() + s->clock_ahead_us);
     ok.build = (char *)"fake";

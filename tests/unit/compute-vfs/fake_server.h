@@ -29,6 +29,7 @@ struct fake_conn {
 struct fake_server {
     /* set by the test before start */
     struct co_id cluster;
+    struct co_id disk; /* under `lock`; zero: it does not say */
     _Atomic uint32_t node;
     _Atomic int64_t clock_ahead_us;
     void *owner;

@@ -510,6 +510,57 @@ Test(quorum_sock, foreign_safekeepers_are_not_believed)
     cr_assert_eq(fc.sk[0].votes + fc.sk[1].votes, 0);
 }
 
+/* Its directory is another one from now on. */
+static struct co_id exchange(struct fake_sk *sk)
+{
+    struct co_id disk = co_id_random();
+    pthread_mutex_lock(&sk->server.lock);
+    sk->server.disk = disk;
+    pthread_mutex_unlock(&sk->server.lock);
+    fake_server_kick(&sk->server);
+    return disk;
+}
+
+Test(quorum_sock, another_disk_than_the_list_names_is_not_believed)
+{
+    /* decision 75: the log does not name who came by a replacement */
+    side_close(&a);
+    for (unsigned i = 0; i < 2; i++) {
+        fc.timeline.safekeepers[i].disk = co_id_random();
+        exchange(&fc.sk[i]);
+    }
+    side_open(&a);
+    cr_assert_eq(lead(&a, 800), CO_ERR_NO_QUORUM);
+    cr_assert_not_null(strstr(co_sentence(), "disk"), "%s", co_sentence());
+    cr_assert_eq(fc.sk[0].votes + fc.sk[1].votes, 0);
+    side_close(&a);
+    fc.timeline.config.members[0].disk_uuid = exchange(&fc.sk[0]);
+    side_open(&a);
+    cr_assert_eq(lead(&a, 3000), 0, "what the log names counts more: %s", co_sentence());
+}
+
+Test(quorum_sock, who_was_met_first_is_expected_from_then_on)
+{
+    struct co_id first[2];
+    for (unsigned i = 0; i < 2; i++)
+        first[i] = exchange(&fc.sk[i]);
+    side_close(&a);
+    side_open(&a);
+    cr_assert_eq(lead(&a, 3000), 0);
+    append(&a);
+    cr_assert(is_durable(&a, 1000) && is_everywhere(&a, 3000));
+    for (unsigned i = 0; i < 2; i++)
+        exchange(&fc.sk[i]);
+    append(&a);
+    cr_assert_not(is_durable(&a, 1500));
+    for (unsigned i = 0; i < 2; i++) {
+        pthread_mutex_lock(&fc.sk[i].server.lock);
+        fc.sk[i].server.disk = first[i];
+        pthread_mutex_unlock(&fc.sk[i].server.lock);
+    }
+    cr_assert(is_durable(&a, 5000));
+}
+
 Test(quorum_sock, a_dropped_timeline_says_so)
 {
     /* M18: DROPPED is a typed refusal */

@@ -1,52 +1,26 @@
 /* R10 of registry.h: a number is one disk for ever. */
-#include <criterion/criterion.h>
-#include <stdio.h>
-
-#include "pageserver/registry.h"
-#include "tests/unit/pageserver/ps_util.h"
-
-static struct ps_registry reg;
-static struct co_id cluster, self;
+#include "tests/unit/pageserver/registry_rig.h"
 
 static void setup(void)
 {
-    cluster = ps_id(1);
-    self = ps_id(2);
-    cr_assert_eq(ps_reg_init(&reg, &cluster, &self, 3), 0);
-}
-static void teardown(void)
-{
-    ps_reg_free(&reg);
+    registry_begin(ps_id(2));
 }
 TestSuite(registry_disks, .init = setup, .fini = teardown, .timeout = 20);
 
 /* Born with nodes 1 to 3; disks 0: not named. */
-static struct ps_meta meta(uint8_t id, uint8_t a, uint8_t b, uint8_t c)
+static struct ps_meta born(uint8_t id, uint8_t a, uint8_t b, uint8_t c)
 {
     const uint8_t disk[3] = {a, b, c};
-    struct ps_meta m = {.id = ps_id(id),
-                        .database = ps_id((uint8_t)(id + 100)),
-                        .branch = "main",
-                        .start_lsn = LSN_FIRST,
-                        .state = PS_ACTIVE,
-                        .version = 2,
-                        .created_us = 1000u + id,
-                        .pageserver = self,
-                        .config = {.version = 1, .n = 3}};
-    snprintf(m.database_name, sizeof m.database_name, "db%u", id);
+    char name[8];
+    snprintf(name, sizeof name, "db%u", id);
+    struct ps_meta m = meta(id, name, PS_ACTIVE, 2);
+    m.config = (struct wal_config){.version = 1, .n = 3};
     for (uint32_t i = 0; i < 3; i++) {
         m.config.members[i].node_id = i + 1;
         if (disk[i])
             m.config.members[i].disk_uuid = ps_id(disk[i]);
     }
     return m;
-}
-
-static struct ps_timeline *heard(uint32_t node, struct ps_meta m)
-{
-    struct ps_timeline *tl;
-    cr_assert_eq(ps_reg_heard(&reg, node, &m, &tl), 0);
-    return tl;
 }
 
 static void said(uint32_t node, uint8_t disk)
@@ -69,7 +43,7 @@ static bool is_named(const struct ps_timeline *tl, uint32_t i, uint8_t disk)
 
 Test(registry_disks, an_empty_directory_in_the_place_of_a_lost_disk_is_none_of_a_majority)
 {
-    load(meta(9, 11, 12, 13));
+    load(born(9, 11, 12, 13));
     said(0, 99);
     said(2, 13);
     cr_assert(ps_reg_is_other(&reg, 0) && !ps_reg_is_other(&reg, 2));
@@ -86,19 +60,18 @@ Test(registry_disks, whom_the_others_timelines_name_is_known_before_they_count)
     cr_assert(!ps_reg_is_other(&reg, 0));
     cr_assert(!ps_reg_list_done(&reg, 0));
     said(2, 13);
-    heard(2, meta(9, 11, 12, 13));
+    heard(2, born(9, 11, 12, 13));
     cr_assert(ps_reg_is_other(&reg, 0));
     cr_assert(!ps_reg_list_done(&reg, 2));
 }
 
 Test(registry_disks, what_it_holds_does_not_count)
 {
-    load(meta(9, 11, 12, 13));
+    load(born(9, 11, 12, 13));
     for (uint8_t i = 0; i < 3; i++)
         said(i, (uint8_t)(11 + i));
-    for (uint32_t i = 0; i < 3; i++)
-        ps_reg_list_done(&reg, i);
-    struct ps_meta m = meta(8, 11, 12, 13);
+    all_listed();
+    struct ps_meta m = born(8, 11, 12, 13);
     m.state = PS_CREATING;
     struct ps_timeline *tl = heard(1, m);
     said(0, 99);
@@ -110,7 +83,7 @@ Test(registry_disks, what_it_holds_does_not_count)
 
 Test(registry_disks, the_disk_of_one_that_was_away_at_the_birth_is_named_when_it_is_back)
 {
-    struct ps_timeline *tl = heard(1, meta(9, 0, 12, 13));
+    struct ps_timeline *tl = heard(1, born(9, 0, 12, 13));
     said(1, 12);
     said(2, 13);
     ps_reg_list_done(&reg, 1);
@@ -129,7 +102,7 @@ Test(registry_disks, the_disk_of_one_that_was_away_at_the_birth_is_named_when_it
 
 Test(registry_disks, who_follows_or_has_not_heard_a_majority_names_nothing)
 {
-    struct ps_timeline *tl = heard(1, meta(9, 0, 12, 13));
+    struct ps_timeline *tl = heard(1, born(9, 0, 12, 13));
     said(0, 11);
     ps_reg_name_disks(&reg, tl);
     cr_assert_eq(tl->meta.version, 2, "no majority was heard");
@@ -144,8 +117,8 @@ Test(registry_disks, what_another_timeline_names_is_not_overruled_by_who_answers
 {
     /* The other one answers, and a timeline that does not name it gets the disk that it stands for.
      */
-    load(meta(9, 11, 12, 13));
-    struct ps_timeline *tl = heard(1, meta(8, 0, 12, 13));
+    load(born(9, 11, 12, 13));
+    struct ps_timeline *tl = heard(1, born(8, 0, 12, 13));
     said(0, 99);
     said(1, 12);
     said(2, 13);
@@ -153,17 +126,17 @@ Test(registry_disks, what_another_timeline_names_is_not_overruled_by_who_answers
     ps_reg_list_done(&reg, 2);
     ps_reg_name_disks(&reg, tl);
     cr_assert(is_named(tl, 0, 11));
-    struct wal_config born;
-    ps_reg_birth_config(&reg, &born);
+    struct wal_config c;
+    ps_reg_birth_config(&reg, &c);
     struct co_id id = ps_id(11);
-    cr_assert(co_id_eq(&born.members[0].disk_uuid, &id));
+    cr_assert(co_id_eq(&c.members[0].disk_uuid, &id));
 }
 
 Test(registry_disks, of_two_disks_that_are_named_neither_counts)
 {
     /* By a build that did not look: a database was born with each. */
-    load(meta(9, 11, 12, 13));
-    load(meta(8, 99, 12, 13));
+    load(born(9, 11, 12, 13));
+    load(born(8, 99, 12, 13));
     said(0, 99);
     cr_assert(ps_reg_is_other(&reg, 0));
     said(0, 11);
@@ -174,7 +147,7 @@ Test(registry_disks, of_two_disks_that_are_named_neither_counts)
 
 Test(registry_disks, the_list_names_them_too_and_a_place_is_taken_by_another_number)
 {
-    load(meta(9, 11, 12, 13));
+    load(born(9, 11, 12, 13));
     said(0, 11);
     struct wal_config list = {.version = 3, .n = 3};
     for (uint32_t i = 0; i < 3; i++)
