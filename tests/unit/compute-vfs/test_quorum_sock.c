@@ -523,7 +523,7 @@ static struct co_id exchange(struct fake_sk *sk)
 
 Test(quorum_sock, another_disk_than_the_list_names_is_not_believed)
 {
-    /* decision 75: the log does not name who came by a replacement */
+    /* decision 76: the log does not name who came by a replacement */
     side_close(&a);
     for (unsigned i = 0; i < 2; i++) {
         fc.timeline.safekeepers[i].disk = co_id_random();
