@@ -166,7 +166,7 @@ static void take_branches(struct status *s, const Corallite__BranchListed *m)
             return;
         t->id = id;
         t->at_pageserver = true;
-        t->last_record_lsn = b->head_lsn;
+        t->last_record_lsn = b->has_reached_lsn ? b->reached_lsn : b->head_lsn;
         t->db_pages = b->db_pages;
         t->page_size = b->page_size;
         t->versions = b->versions;

@@ -120,10 +120,12 @@ static int fill_branch(struct ps_server *s, const struct ps_timeline *tl, struct
     ps_meta_to_wire(&tl->meta, meta);
     out->timeline = &meta->wire;
     out->has_head_lsn = out->has_head_time_us = out->has_db_pages = out->has_page_size = 1;
+    out->has_reached_lsn = 1;
     out->head_lsn = head->lsn;
     out->head_time_us = head->time_us;
     out->db_pages = head->db_pages;
     out->page_size = tl->chain.page_size;
+    out->reached_lsn = ps_timeline_reached(tl);
     int rc = fill_usage(s, tl, out);
     if (rc || co_id_is_zero(&tl->meta.ancestor))
         return rc;

@@ -76,6 +76,8 @@ def local_safekeeper_replaced(t):
         check(c.names() == FIRST | {"safekeeper-4"}, f"with a spare: {c.names()}")
         done = c.tool("safekeeper", "replace", "2", spare["address"])
         check("safekeeper-2 is stopped" in done.stderr, done.stderr)
+        until(lambda: all(b["lag_bytes"] == 0 for b in c.json("status")["timelines"]), 10,
+              "the pageserver has the records of the new members, and the status says so")
         check(not os.path.exists(os.path.join(c.dir, "run", "safekeeper-2.pid")), "it runs still")
         want = (FIRST | {"safekeeper-4"}) - {"safekeeper-2"}
         check(c.names() == want, f"after it was replaced: {c.names()}")
