@@ -37,7 +37,8 @@
 struct told {
     struct member *of;
     term_t term, last_log_term;
-    lsn_t flush, commit;
+    lsn_t flush, commit, known_commit;
+    term_t known_log_term;
     bool lease;
     struct q_term *history; /* owned */
     uint32_t n_history;
@@ -125,6 +126,8 @@ static int keep(struct told *told, const struct q_msg *msg)
     told->last_log_term = msg->last_log_term;
     told->flush = msg->flush_lsn;
     told->commit = msg->commit_lsn;
+    told->known_commit = msg->known_commit;
+    told->known_log_term = msg->known_log_term;
     told->lease = msg->lease_held;
     told->n_history = msg->history.n;
     told->config = msg->config;
@@ -175,6 +178,7 @@ static uint32_t gather(struct fill *f, struct told *of[NODES_MAX])
     f->log = (struct sealed_log){.config = &f->m->book.config, .start = f->start};
     for (uint32_t i = 0; i < f->n_told; i++) {
         struct told *x = &f->told[i];
+        sealed_hear(&f->log, x->known_commit, x->known_log_term);
         if (!is_sealed_by(f->t, x->of->node))
             continue;
         of[f->log.n] = x;

@@ -43,7 +43,8 @@ struct copy {
     bool asked, told;
     enum step step;
     term_t term;
-    lsn_t flush, commit;
+    lsn_t flush, commit, known_commit; /* known_*: told also where the copy does not count */
+    term_t known_log_term;
     bool lease;
     struct wal_config config;
     struct q_term *history; /* owned; room for one more */
@@ -233,6 +234,7 @@ static uint32_t gather(const struct ps_settle *st, struct sealed_log *log,
     *log = (struct sealed_log){.config = &st->s->reg.config, .start = st->tl->meta.start_lsn};
     for (uint32_t i = 0; i < CO_MEMBERS_MAX; i++) {
         const struct copy *c = &st->of[i];
+        sealed_hear(log, c->known_commit, c->known_log_term);
         if (!c->told)
             continue;
         node[log->n] = i;
@@ -325,6 +327,8 @@ static void on_pos(struct ps_settle *st, uint32_t node, const struct q_msg *pos)
     if (st->telling || !c->asked || c->told || pos->read_id != st->round)
         return;
     c->asked = false;
+    c->known_commit = pos->known_commit;
+    c->known_log_term = pos->known_log_term;
     /* In doubt, or less than it once said: its position counts for nothing (decisions 24, 51). */
     bool counts = !pos->suspect_lsn && pos->known_commit <= pos->flush_lsn;
     c->history = counts ? malloc((pos->history.n + 1) * sizeof *c->history) : NULL;

@@ -160,6 +160,8 @@ static void fill_witness(const struct q_msg *msg, Corallite__Quorum *pb)
     pb->fresh = msg->fresh;
     pb->has_known_commit = (used & W_COMMIT) && msg->known_commit;
     pb->known_commit = msg->known_commit;
+    pb->has_known_log_term = pb->has_known_commit && msg->known_log_term;
+    pb->known_log_term = msg->known_log_term;
 }
 
 /* Everything but the configuration, which needs memory. Borrows from `msg`. */
@@ -340,6 +342,7 @@ static int read_witness(const Corallite__Quorum *pb, struct qmsg_scratch *scratc
             return co_fail(CO_ERR_PROTOCOL, "an LSN came about a safekeeper that is off a record");
     out->fresh = (used & W_FRESH) && pb->fresh;
     out->known_commit = used & W_COMMIT ? pb->known_commit : 0;
+    out->known_log_term = out->known_commit ? pb->known_log_term : 0;
     if (out->known_commit % LSN_ALIGN)
         return co_fail(CO_ERR_PROTOCOL, "a known commit LSN came that is off a record");
     return 0;

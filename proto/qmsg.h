@@ -35,7 +35,8 @@
  *   REGRESSED known    it has proof that its disk went back in time, and takes no part any more
  *
  *   and what is known of safekeepers beside their disks (proto/known.h): known in VOTE, VOTED (the
- *   sender's own entry first), ELECTED, APPEND; fresh in VOTED; known_commit in POS
+ *   sender's own entry first), ELECTED, APPEND; fresh in VOTED; known_commit and known_log_term in
+ * POS
  *
  * Fragments. A record that is larger than CO_BATCH_BYTES travels in pieces. With `fragment` the
  * payload is not whole records but the bytes from fragment_at on of the one record that begins at
@@ -108,6 +109,7 @@ struct q_msg {
     struct q_known_list known;
     bool fresh;         /* since its start it has followed no leader */
     lsn_t known_commit; /* it has heard that so much is committed; 0: nothing beyond commit_lsn */
+    term_t known_log_term;  /*   and whose log has all of it has adopted this term or a later one */
     struct co_span payload; /* borrowed with the message */
 };
 

@@ -47,6 +47,20 @@ static bool is_majority(const struct sealed_log *l, uint32_t i, const uint32_t *
     return q_is_quorum(l->config, node, n) || (own && own->version && q_is_quorum(own, node, n));
 }
 
+void sealed_hear(struct sealed_log *l, lsn_t known_commit, term_t known_log_term)
+{
+    l->known_lsn = known_commit > l->known_lsn ? known_commit : l->known_lsn;
+    l->known_log_term = known_log_term > l->known_log_term ? known_log_term : l->known_log_term;
+}
+
+/* As of a donor (proposer_known.c): this log has all that was heard to be committed. */
+static bool has_known(const struct sealed_log *l, const struct sealed_copy *c)
+{
+    struct q_history h = sealed_terms(&c->history, c->flush);
+
+    return c->flush >= l->known_lsn && h.n > 0 && h.e[h.n - 1].term >= l->known_log_term;
+}
+
 int sealed_end(const struct sealed_log *l, lsn_t *end, uint32_t *holder)
 {
     uint32_t node[NODES_MAX], n;
@@ -57,6 +71,11 @@ int sealed_end(const struct sealed_log *l, lsn_t *end, uint32_t *holder)
         if (l->copy[i].commit > l->copy[*holder].commit)
             *holder = i;
     *end = l->copy[*holder].commit;
+    for (uint32_t i = 0; i < l->n; i++)
+        if (l->known_lsn > *end && has_known(l, &l->copy[i])) {
+            *end = l->known_lsn;
+            *holder = i;
+        }
     for (uint32_t i = 0; i < l->n; i++) {
         for (uint32_t j = 0; j < l->n; j++) {
             lsn_t same;

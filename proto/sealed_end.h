@@ -31,7 +31,15 @@ struct sealed_log {
     lsn_t start;
     struct sealed_copy copy[NODES_MAX];
     uint32_t n;
+    /* What any of them, or one whose copy does not count, has heard of others (decision 51): so
+     * much is committed, and logs that have it have adopted this term or a later one. Who
+     * acknowledged it may have lost his disk since. 0: nothing. */
+    lsn_t known_lsn;
+    term_t known_log_term;
 };
+
+/* A POS that one of them gave. */
+void sealed_hear(struct sealed_log *l, lsn_t known_commit, term_t known_log_term);
 
 /* The terms of a history that wrote something below `end`; its first one always, which may stand
  * for more (M16). Borrows. */

@@ -333,7 +333,7 @@ static void on_read_pos(struct sk_acceptor *sk, const struct sk_event *ev, struc
     if (ev->msg->want_history) {
         m->history = q_history_cut(&h, sk->flush_lsn);
     }
-    m->known_commit = co_mutated(IMAGE_VOTES) ? 0 : sk_witness_beyond(sk);
+    m->known_commit = co_mutated(IMAGE_VOTES) ? 0 : sk_witness_beyond(sk, &m->known_log_term);
 }
 
 static int on_msg(struct sk_acceptor *sk, const struct sk_event *ev, struct sk_actions *out)

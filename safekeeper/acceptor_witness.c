@@ -121,8 +121,9 @@ void sk_witness_tell(struct sk_acceptor *sk, struct q_msg *voted)
     voted->fresh = w->fresh;
 }
 
-lsn_t sk_witness_beyond(const struct sk_acceptor *sk)
+lsn_t sk_witness_beyond(const struct sk_acceptor *sk, term_t *log_term)
 {
     lsn_t c = q_known_commit(sk->witness.known, sk->witness.n);
+    *log_term = q_known_log_term(sk->witness.known, sk->witness.n);
     return c > sk->commit_lsn ? c : 0;
 }

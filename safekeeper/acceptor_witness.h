@@ -49,7 +49,7 @@ void sk_witness_tell(struct sk_acceptor *sk, struct q_msg *voted);
 /* What is not on the disk yet goes there. */
 void sk_witness_write(struct sk_acceptor *sk, uint64_t now_us, struct sk_actions *out);
 /* The largest LSN that is known to be committed, beyond what is so of the own log: that may reach
- * as far and be of an older term. 0: none. */
-lsn_t sk_witness_beyond(const struct sk_acceptor *sk);
+ * as far and be of an older term. 0: none. *log_term: of the logs that have it. */
+lsn_t sk_witness_beyond(const struct sk_acceptor *sk, term_t *log_term);
 
 #endif

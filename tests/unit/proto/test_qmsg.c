@@ -101,6 +101,7 @@ static void random_msg(struct rnd *r, struct q_msg *m, struct q_term *terms, uin
     m->known = (struct q_known_list){rnd_below(r, Q_KNOWN_MAX + 1), known};
     m->fresh = rnd_below(r, 2);
     m->known_commit = random_lsn(r);
+    m->known_log_term = rnd_any(r);
     m->payload = co_span_of(payload, rnd_below(r, max_payload + 1));
 }
 
@@ -203,6 +204,7 @@ static struct q_msg only_used(const struct q_msg *m)
         break;
     case FRAME_POS:
         u.known_commit = m->known_commit;
+        u.known_log_term = m->known_commit ? m->known_log_term : 0;
         u.read_id = m->read_id;
         u.last_log_term = m->last_log_term;
         u.flush_lsn = m->flush_lsn;
@@ -260,6 +262,7 @@ static void assert_same(const struct q_msg *a, const struct q_msg *b)
     SAME(read_id);
     SAME(fresh);
     SAME(known_commit);
+    SAME(known_log_term);
     SAME(known.n);
 #undef SAME
     cr_assert(x.known.n == 0 || memcmp(x.known.e, y.known.e, x.known.n * sizeof *x.known.e) == 0,

@@ -77,6 +77,25 @@ Test(sealed_end, one_alone_knows_what_it_knows)
     cr_assert_eq(end_of(&l, &holder), 48);
 }
 
+Test(sealed_end, what_was_heard_to_be_committed_is_where_a_log_has_it)
+{
+    /* Node 3 acknowledged it, and its disk is lost; node 1 has the word alone, node 2 the records.
+     * Found by level B, seed 11310097. */
+    struct sealed_log l = log_of(copy(1, 40, 40, first, 1), copy(2, 64, 40, second, 2));
+    uint32_t holder;
+    sealed_hear(&l, 56, 3);
+    sealed_hear(&l, 48, 2);
+    cr_assert_eq(end_of(&l, &holder), 56);
+    cr_assert_eq(holder, 1);
+    sealed_hear(&l, 56, 4);
+    cr_assert_eq(end_of(&l, &holder), 40, "a longer log of an older term is not that one");
+    l.known_log_term = 3;
+    sealed_hear(&l, 72, 3);
+    cr_assert_eq(end_of(&l, &holder), 40, "nobody who told has it");
+    l.known_lsn = 32;
+    cr_assert_eq(end_of(&l, &holder), 40);
+}
+
 Test(sealed_end, while_members_change_both_groups_have_to_have_it)
 {
     struct wal_config joint = {.n = 3,
