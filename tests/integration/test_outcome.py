@@ -285,6 +285,12 @@ def ids_need_no_names(t):
         check(os.waitpid(child, 0)[1] == 0, "a child of fork is not told")
 
 
+def flushed(c):
+    """How far each safekeeper has the log of shop, on its disk."""
+    status = json.loads(run([os.path.join(BIN, "corallite"), "status", "shop/main", "--json", "--server", c.server()], "", 30).stdout)
+    return {s["node"]: s["flush_lsn"] for s in status["timelines"][0]["safekeepers"] if s["known"]}
+
+
 def put_aside(c, name, deaf):
     """Everything but a commit that `deaf` did not hear of is restored away; its writer is dead and told nobody of it."""
     w = c.worker("commit_on_demand", "400ms")
@@ -292,15 +298,18 @@ def put_aside(c, name, deaf):
     for word in ("begin before", "commit", f"begin {name}"):
         tell(w, word)
         check(line(w) == "ok", f"{word}, before {name}")
+    until(lambda: len(set(flushed(c).values())) == 1, 20, "all have what was committed")
+    before = flushed(c)[1]
     for node in NODES:
         c.proxy[node].do("cut in" if node in deaf else "cut out")
     tell(w, "commit")
     check(line(w).startswith("error SQLITE_IOERR_FSYNC "), f"{name}: COMMIT has an answer")
     w.kill()
     w.wait()
+    heal(c)
+    until(lambda: all((flushed(c).get(node, "") > before) == (node not in deaf) for node in NODES), 20, f"{name}: who has it")
     if name == "on two, one of them away":
         c.stop(3)
-    heal(c)
     kept = name.replace(",", "").replace(" ", "-")
     done = run([os.path.join(BIN, "corallite"), "restore", "shop", "--to", "pin:one", "--keep-as", kept, "--yes",
                 "--server", c.server()], "", 30)
