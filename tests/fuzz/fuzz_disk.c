@@ -439,8 +439,10 @@ static int on_row(void *arg, tlno_t no, bool purged, const struct ps_meta *meta)
 
 static int on_pin(void *arg, const struct ps_pin_row *pin)
 {
-    (void)arg;
+    struct ps_pin_row again;
     FUZZ_CHECK(name_check(pin->name) == 0);
+    FUZZ_CHECK(ps_pin_get(arg, &pin->database, pin->name, &again) == 0);
+    FUZZ_CHECK(again.lsn == pin->lsn && again.created_us == pin->created_us);
     return 0;
 }
 
@@ -472,7 +474,7 @@ static void rows(struct fuzz_in in)
     AUTO_BUF list = {0};
     bool all;
     (void)!ps_timeline_each(txn, on_row, NULL);
-    (void)!ps_pin_each(txn, on_pin, NULL);
+    (void)!ps_pin_each(txn, on_pin, txn);
     (void)!ps_progress_get(txn, 1, &progress);
     (void)!ps_commit_at(txn, &line, UINT64_MAX, &commit);
     (void)!ps_commit_whose(txn, &line, UINT64_MAX / 2, &commit, &whose, &n);
