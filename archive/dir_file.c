@@ -294,7 +294,8 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The entries of the directory `path` ("" or "a/b/") below the root, in order. */
+/* The entries of the directory `path` ("" or "a/b/") below the root, in order. Whoever writes
+ * builds on what it has listed, and who put that may have been killed before it was durable. */
 static int read_entries(int root, const char *path, struct entries *out, const struct dir_store *d)
 {
     int fd = openat(root, *path ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -316,6 +317,8 @@ static int read_entries(int root, const char *path, struct entries *out, const s
     }
     if (!rc && errno)
         rc = fail_io(errno, "list", *path ? path : "the root", d);
+    if (!rc && out->n && !d->base.options.read_only && fsync(fd))
+        rc = fail_io(errno, "sync the directory", *path ? path : "the root", d);
     closedir(list);
     if (out->n)
         qsort(out->names, out->n, sizeof *out->names, by_name);

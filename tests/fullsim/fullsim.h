@@ -382,7 +382,7 @@ bool pages_owner_is_up(void);
 void pages_uri(uint32_t server, char out[64]);
 
 bool pages_is(const struct proc *p);                 /* it runs one of them */
-__attribute__((noreturn)) void pages_end_this(void); /* the caller's, as if killed */
+__attribute__((noreturn)) void pages_end_this(bool owner_too); /* the caller's, as if killed */
 void pages_archive_power_lost(void); /* of the archive's medium, and with it of who writes there */
 
 /* archive.c */

@@ -250,8 +250,12 @@ bool pages_is(const struct proc *proc)
     return false;
 }
 
-void pages_end_this(void)
+/* The medium loses power with its owner: one that lives on believes what it has put and found
+ * there. */
+void pages_end_this(bool owner_too)
 {
+    if (owner_too && all[owner].proc != here() && all[owner].proc->alive)
+        end(&all[owner]);
     for (uint32_t i = 0; i < n_all; i++)
         if (all[i].proc == here())
             end(&all[i]);

@@ -250,7 +250,7 @@ static int reach(void)
     if (kill_in && here() && pages_is(here()) && --kill_in == 0) {
         if (power_too)
             vault_power_lost();
-        pages_end_this(); /* does not return */
+        pages_end_this(power_too); /* does not return */
     }
     if (sim.now >= trouble_until)
         return 0;
