@@ -381,7 +381,7 @@ bool pages_owner_is_up(void);
 /* How a compute names them, whose name for them is so numbered. */
 void pages_uri(uint32_t server, char out[64]);
 
-bool pages_is(const struct proc *p);                 /* it runs one of them */
+bool pages_is(const struct proc *p);                           /* it runs one of them */
 __attribute__((noreturn)) void pages_end_this(bool owner_too); /* the caller's, as if killed */
 void pages_archive_power_lost(void); /* of the archive's medium, and with it of who writes there */
 
