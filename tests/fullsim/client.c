@@ -17,8 +17,10 @@
 #include "tests/fullsim/work.h"
 #include "tests/fullsim/wrap.h"
 
-#define MAX_USERS 6u
-#define MORE      2u /* commits of each connection after the healing */
+#define RESTORE_HEARD_US 3000000u
+
+#define MAX_USERS        6u
+#define MORE             2u /* commits of each connection after the healing */
 
 static struct user users[MAX_USERS];
 static uint32_t next_server = 1, next_conn;
@@ -77,6 +79,14 @@ static bool name_moves(const char *branch)
 }
 
 /* The codes that the VFS may answer under faults. Everything else is a finding. */
+/* What had the name before is opened under it for a moment longer: a pageserver that follows has
+ * not heard of the restore yet, or another connection of this process has it open and was not told.
+ */
+static bool opened_before_heard(const struct timeline *t)
+{
+    return t->restored_us && sim.now - t->restored_us < RESTORE_HEARD_US;
+}
+
 void client_check_code(struct conn *c, int rc, const char *what)
 {
     switch (rc & 0xff) {
@@ -89,7 +99,8 @@ void client_check_code(struct conn *c, int rc, const char *what)
                            twice */
         return;
     case SQLITE_READONLY: /* S14: a restore has put the timeline aside */
-        if (c->timeline && (c->timeline->sealed || name_moves(c->timeline->branch))) {
+        if (c->timeline && (c->timeline->sealed || name_moves(c->timeline->branch) ||
+                            opened_before_heard(c->timeline))) {
             probe(P_RESTORE_WRITER);
             return;
         }

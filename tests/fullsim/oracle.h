@@ -59,8 +59,9 @@ struct timeline {
     uint32_t n_gold, cap_gold;
     struct versions *pages;
     uint32_t cap_pages, page_size;
-    bool moving;      /* a restore of it was asked for, and what came of it is not known */
-    bool sealed;      /* a restore has put it aside */
+    uint64_t restored_us; /* a restore put it under its name then; 0: none did */
+    bool moving;          /* a restore of it was asked for, and what came of it is not known */
+    bool sealed;          /* a restore has put it aside */
     bool gone;        /* its making was given up, after the tool had seen it: nobody can read it */
     bool joint;       /* by its newest committed configuration */
     uint32_t writers; /* connections of the workload that have it open; killed ones stay counted */

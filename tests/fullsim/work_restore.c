@@ -31,7 +31,7 @@ static void note_timeline(const struct restore *r)
     struct timeline *t = r->from;
     while (t->parent && r->lsn <= t->base)
         t = t->parent;
-    timeline_make(&r->id, r->name, t, r->lsn);
+    timeline_make(&r->id, r->name, t, r->lsn)->restored_us = sim.now;
 }
 
 static void done(struct restore *r, const Corallite__Branched *m)
