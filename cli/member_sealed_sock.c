@@ -25,9 +25,9 @@
 #include <string.h>
 
 #include "cli/members.h"
-#include "proto/sealed_end.h"
 #include "common/clock_file.h"
 #include "proto/qhist.h"
+#include "proto/sealed_end.h"
 
 #define ASK_US   3000000u
 #define SLICE_US 5000000u /* then the others get their turn */

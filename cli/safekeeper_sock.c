@@ -298,6 +298,15 @@ static void know_disks(struct replace *r, struct wal_member *members, uint32_t n
     }
 }
 
+/* May NEW come, and does a majority answer that can be told of it? */
+static int check_new(struct replace *r)
+{
+    int rc = check_empty(r);
+    if (!rc)
+        rc = check_id(r);
+    return rc ? rc : members_enough(&r->m, &r->m.book.config);
+}
+
 /* NEW becomes one of those that come. */
 static void let_come(struct replace *r, struct nodes *next)
 {
@@ -318,11 +327,7 @@ static int put_in_place_of(struct replace *r, uint32_t lost)
     struct nodes next = r->m.book;
     struct wal_config *c = &next.config;
     uint32_t n = 0;
-    int rc = check_empty(r);
-    if (!rc)
-        rc = check_id(r);
-    if (!rc)
-        rc = members_enough(&r->m, c);
+    int rc = check_new(r);
     if (rc)
         return rc;
     for (uint32_t i = 0; i < c->n_new; i++)
@@ -375,11 +380,7 @@ static int make_joint(struct replace *r, bool *finished)
                        "safekeeper %u is a member already; give the address of a new, "
                        "empty one",
                        r->new->node);
-    int rc = check_empty(r);
-    if (!rc)
-        rc = check_id(r);
-    if (!rc)
-        rc = members_enough(&r->m, c);
+    int rc = check_new(r);
     if (rc)
         return rc;
     know_disks(r, c->members, c->n);

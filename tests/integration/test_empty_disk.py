@@ -146,18 +146,23 @@ def catch_up_beside_an_empty_disk(t):
         check(count(c) == 3, "rows are missing")
 
 
+def lose_the_newcomer(c):
+    """4 has come for 1, and an empty directory is started in the place of its disk; 3 lags, 2 is away."""
+    made_and_known(c)
+    replace(c, 1, new_node(c, 4))
+    c.kill9(1)
+    c.stop(3)
+    c.shell(ROWS)
+    c.stop(2)
+    empty_in_place_of(c, 4)
+    c.start(3)
+    hand_over(c, 3, 4)
+
+
 @test("safekeeper replace: the lost disk is one that came by an earlier replacement, and which the log's birth does not name", 120)
 def replace_beside_an_empty_newcomer(t):
     with t.cluster() as c:
-        made_and_known(c)
-        replace(c, 1, new_node(c, 4))
-        c.kill9(1)
-        c.stop(3)
-        c.shell(ROWS)
-        c.stop(2)
-        empty_in_place_of(c, 4)
-        c.start(3)
-        hand_over(c, 3, 4)
+        lose_the_newcomer(c)
         address = new_node(c, 5)
         done = run(replace_args(c, 4, address), "", 60)
         check(done.returncode != 0, "it did not wait for safekeeper 2")
@@ -171,15 +176,7 @@ def replace_beside_an_empty_newcomer(t):
 @test("a program that is started after a replacement does not take an empty directory for the new safekeeper, whose disk was lost", 120)
 def program_beside_an_empty_newcomer(t):
     with t.cluster() as c:
-        made_and_known(c)
-        replace(c, 1, new_node(c, 4))
-        c.kill9(1)
-        c.stop(3)
-        c.shell(ROWS)
-        c.stop(2)
-        empty_in_place_of(c, 4)
-        c.start(3)
-        hand_over(c, 3, 4)
+        lose_the_newcomer(c)
         not_read(c)
         c.start(2)
         check(count(c) == 3, "rows are missing")
