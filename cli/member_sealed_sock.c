@@ -348,6 +348,8 @@ static int fill(struct fill *f, enum member_step *state)
         rc = bring(f, &staged);
     if (!rc && f->flush >= f->commit)
         rc = append(f, f->flush, (struct co_span){0}, false, 0); /* it is told the commit LSN */
+    if (!rc && f->flush >= f->commit)
+        rc = lead(f, f->flush); /* what is known when a history is adopted is durable */
     if (!rc && f->flush >= f->commit) {
         *state = MEMBER_DONE;
         f->to->commit = f->commit;

@@ -11,8 +11,8 @@
  *         committed.
  *   TELL  ELECTED and a heartbeat to each copy that has all of that and does not know: its own
  *         history and a term that begins nowhere, so nothing is cut, whatever happened meanwhile.
- *         Then ELECTED once more: with a history that is adopted what is known to be committed
- *         is durable, and it must not be forgotten by one while the other's disk is lost.
+ *         Then READ_POS once more, with the history: what is known to be committed is durable
+ *         before the answer, and it must not be forgotten by one while the other's disk is lost.
  *
  * It is *settled* when no copy has anything behind the end that may be committed together with a
  * keeper that did not answer. Until then it is looked at again: when a safekeeper comes, and now
@@ -59,7 +59,7 @@ struct ps_settle {
     struct ps_timeline *last;  /* the newest whose turn it was */
     uint64_t round;            /* read_id */
     bool telling, open;
-    term_t term; /* to tell with, and the next one */
+    term_t term; /* to tell with */
     struct co_id nonce;
     lsn_t end;
     struct copy of[CO_MEMBERS_MAX];
@@ -109,11 +109,19 @@ static void send_to(struct ps_server *s, uint32_t node, const struct q_msg *msg)
         peer_send_raw(s->nodes[node].peer, &frame);
 }
 
+static void ask(struct ps_settle *st, uint32_t node)
+{
+    struct q_msg msg = {.type = FRAME_READ_POS,
+                        .timeline = st->tl->meta.id,
+                        .read_id = st->round,
+                        .want_history = true};
+    send_to(st->s, node, &msg);
+}
+
 /* False: there are not enough to ask. */
 static bool begin(struct ps_settle *st, struct ps_timeline *tl)
 {
     struct ps_server *s = st->s;
-    struct q_msg ask = {.type = FRAME_READ_POS, .timeline = tl->meta.id, .want_history = true};
     bool may[CO_MEMBERS_MAX] = {false};
     if (!tl->seal.since_ms)
         tl->seal.since_ms = uv_now(&s->loop);
@@ -124,11 +132,11 @@ static bool begin(struct ps_settle *st, struct ps_timeline *tl)
         return false;
     }
     st->tl = st->last = tl;
-    ask.read_id = st->round = ++s->last_round;
+    st->round = ++s->last_round;
     for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
         st->of[i].asked = may[i];
         if (may[i])
-            send_to(s, i, &ask);
+            ask(st, i);
     }
     wait_ms(st, ROUND_MS);
     return true;
@@ -177,47 +185,48 @@ static void finish(struct ps_settle *st)
 /* -- What is told ------------------------------------------------------------------------------ */
 
 /* Only holders of all of it get here. */
-static void elect(struct ps_settle *st, uint32_t node, term_t term)
+static void elect(struct ps_settle *st, uint32_t node)
 {
     struct copy *c = &st->of[node];
-    c->history[c->n_history] = (struct q_term){.term = term, .start = NOWHERE};
+    c->history[c->n_history] = (struct q_term){.term = st->term, .start = NOWHERE};
     struct q_msg msg = {.type = FRAME_ELECTED,
                         .timeline = st->tl->meta.id,
-                        .term = term,
+                        .term = st->term,
                         .nonce = st->nonce,
                         .history = {.n = c->n_history + 1, .e = c->history},
                         .start_lsn = c->flush};
     send_to(st->s, node, &msg);
 }
 
-static void step_on(struct ps_settle *st, uint32_t node, const struct q_msg *ack)
+static void on_ack(struct ps_settle *st, uint32_t node, const struct q_msg *ack)
 {
     struct copy *c = &st->of[node];
     struct q_msg msg = {.timeline = st->tl->meta.id,
-                        .term = ack->term,
+                        .term = st->term,
                         .nonce = st->nonce,
                         .begin_lsn = c->flush,
                         .commit_lsn = st->end};
-    if (c->step == ADOPTS && ack->term == st->term) {
+    if (!st->telling || ack->term != st->term || !co_id_eq(&ack->nonce, &st->nonce))
+        return;
+    if (c->step == ADOPTS) {
         c->step = HEARS;
         msg.type = FRAME_APPEND;
         send_to(st->s, node, &msg);
-    } else if (c->step == HEARS && ack->term == st->term && ack->commit_lsn >= st->end) {
+    } else if (c->step == HEARS && ack->commit_lsn >= st->end) {
         c->step = KEEPS;
-        elect(st, node, st->term + 1);
-    } else if (c->step == KEEPS && ack->term == st->term + 1) {
-        c->step = KNOWS;
         msg.type = FRAME_RELEASE; /* nobody has to wait for the lease of this term */
         send_to(st->s, node, &msg);
+        ask(st, node);
     }
 }
 
-static void on_ack(struct ps_settle *st, uint32_t node, const struct q_msg *ack)
+static void on_kept(struct ps_settle *st, uint32_t node, const struct q_msg *pos)
 {
+    struct copy *c = &st->of[node];
     bool all = true;
-    if (!st->telling || !co_id_eq(&ack->nonce, &st->nonce))
+    if (c->step != KEEPS || pos->read_id != st->round || pos->commit_lsn < st->end)
         return;
-    step_on(st, node, ack);
+    c->step = KNOWS;
     for (uint32_t i = 0; i < CO_MEMBERS_MAX; i++)
         all = all && (st->of[i].step == QUIET || st->of[i].step == KNOWS);
     if (!all)
@@ -309,7 +318,7 @@ static void conclude(struct ps_settle *st)
     st->nonce = co_id_random();
     for (uint32_t i = 0; i < CO_MEMBERS_MAX; i++)
         if (st->of[i].step == ADOPTS)
-            elect(st, i, st->term);
+            elect(st, i);
     wait_ms(st, ROUND_MS);
 }
 
@@ -324,7 +333,7 @@ static void look_whether_all(struct ps_settle *st)
 static void on_pos(struct ps_settle *st, uint32_t node, const struct q_msg *pos)
 {
     struct copy *c = &st->of[node];
-    if (st->telling || !c->asked || c->told || pos->read_id != st->round)
+    if (!c->asked || c->told || pos->read_id != st->round)
         return;
     c->asked = false;
     c->known_commit = pos->known_commit;
@@ -351,7 +360,9 @@ void ps_settle_heard(struct ps_server *s, uint32_t node, const struct q_msg *msg
     struct ps_settle *st = s->settle;
     if (!st || !st->tl || !co_id_eq(&st->tl->meta.id, &msg->timeline))
         return;
-    if (msg->type == FRAME_POS)
+    if (msg->type == FRAME_POS && st->telling)
+        on_kept(st, node, msg);
+    else if (msg->type == FRAME_POS)
         on_pos(st, node, msg);
     else if (msg->type == FRAME_ACK)
         on_ack(st, node, msg);

@@ -321,6 +321,9 @@ static void on_read_pos(struct sk_acceptor *sk, const struct sk_event *ev, struc
     if (sk->told_lsn > sk->flush_lsn || ev->msg->want_history) {
         sk_flush_now(sk, out);
     }
+    if (ev->msg->want_history && sk->commit_lsn > sk->d.commit_lsn) {
+        sk_persist(sk, out, false); /* nobody tells a sealed log twice how far it is committed */
+    }
     struct q_history h = sk_history(sk);
     struct q_msg *m = sk_emit_send(sk, out, ev->conn, FRAME_POS);
     m->read_id = ev->msg->read_id;

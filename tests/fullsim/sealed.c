@@ -81,15 +81,9 @@ lsn_t sealed_told(const struct timeline *t)
 /* A log that rots is another's damage: its copy may be refused, and two may then not agree. */
 bool sealed_owes(const struct timeline *t)
 {
-    lsn_t told = 0;
+    lsn_t told = sealed_told(t);
     if (!t->sealed || sim.by_probe[P_ROT])
         return false;
-    for (uint32_t host = 1; host <= MAX_KEEPERS; host++) {
-        struct copy *c = copy_of(host, &t->id);
-        if (counts(host, c) && c->commit > told)
-            told =
-                c->commit; /* who was filled later may have it without the word (seed 11500026) */
-    }
     for (uint32_t host = 1; host <= MAX_KEEPERS; host++) {
         struct copy *c = copy_of(host, &t->id);
         struct record *r = counts(host, c) ? record_of(&c->written) : NULL;

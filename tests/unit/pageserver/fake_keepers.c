@@ -212,6 +212,8 @@ static void read_pos(struct fake_node *n, struct peer *peer, const struct q_msg 
     pos.last_log_term = 3;
     if (m->want_history)
         pos.history = (struct q_history){1, &term};
+    if (l && m->want_history)
+        l->told[n->index].kept = pos.commit_lsn;
     if (n->mute && m->want_history)
         return;
     if (n->doubts)
@@ -238,7 +240,6 @@ static void lead(struct fake_node *n, struct peer *peer, const struct q_msg *m)
         t->elected++;
         t->start = m->start_lsn;
         t->term_start = m->history.e[m->history.n - 1].start;
-        t->kept = *commit;
     } else {
         t->commit = m->commit_lsn;
         lsn_t told = t->commit < flush ? t->commit : flush;

@@ -42,7 +42,7 @@ struct fake_poll {
 /* What a node was told of a log as by a leader. */
 struct fake_told {
     term_t term;
-    lsn_t term_start, start, commit, kept; /* kept: what was committed at the newest ELECTED */
+    lsn_t term_start, start, commit, kept; /* kept: committed when last asked with the history */
     uint32_t elected, released;
 };
 

@@ -662,6 +662,25 @@ Test(acceptor, what_is_told_with_the_history_is_all_that_is_here)
     co_buf_free(&r);
 }
 
+Test(acceptor, what_is_committed_is_durable_before_it_is_told_with_the_history)
+{
+    /* Nobody tells a sealed log a second time (level B, seed 11500026). */
+    struct co_id a = lead_term_1(1);
+    lsn_t end = grow(1, a, LSN_FIRST, 1);
+    send(10, (struct q_msg){
+                 .type = FRAME_APPEND, .term = 1, .nonce = a, .begin_lsn = end, .commit_lsn = end});
+    cr_assert_eq(find(SK_PERSIST, 0), -1);
+    send(5, (struct q_msg){.type = FRAME_READ_POS, .read_id = 1});
+    cr_assert_eq(find(SK_PERSIST, 0), -1, "a reader's question costs nothing");
+    send(5, (struct q_msg){.type = FRAME_READ_POS, .read_id = 2, .want_history = true});
+    int kept = find(SK_PERSIST, 0);
+    cr_assert(kept != -1 && kept < find(SK_SEND, 0));
+    cr_assert_eq(acts.a[kept].durable->commit_lsn, end);
+    cr_assert_eq(sent_to(5, FRAME_POS)->commit_lsn, end);
+    send(5, (struct q_msg){.type = FRAME_READ_POS, .read_id = 3, .want_history = true});
+    cr_assert_eq(find(SK_PERSIST, 0), -1, "once");
+}
+
 Test(acceptor, a_gap_is_not_written)
 {
     /* S3: begin above write_lsn: ACK with what there is, so that the sender goes back. */
