@@ -490,3 +490,11 @@ void disk_rot(struct disk *d, uint32_t inode, uint64_t off, uint8_t bits)
     page_to_write(&in->cache, (uint32_t)(off / DISK_PAGE))[off % DISK_PAGE] ^= bits;
     page_to_write(&in->disk, (uint32_t)(off / DISK_PAGE))[off % DISK_PAGE] ^= bits;
 }
+
+void disk_stray(struct disk *d, uint32_t inode, uint64_t off, const void *bytes, size_t n)
+{
+    struct inode *in = &d->inode[inode];
+    co_assert(off % SECTOR == 0 && n % SECTOR == 0 && off % DISK_PAGE + n <= DISK_PAGE);
+    memcpy(page_to_write(&in->cache, (uint32_t)(off / DISK_PAGE)) + off % DISK_PAGE, bytes, n);
+    memcpy(page_to_write(&in->disk, (uint32_t)(off / DISK_PAGE)) + off % DISK_PAGE, bytes, n);
+}

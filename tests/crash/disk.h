@@ -97,6 +97,9 @@ int disk_sync(struct disk *d, uint32_t inode);
 long disk_seek(const struct disk *d, uint32_t inode, uint64_t off, bool data);
 /* Flips bits of the byte on both sides: rot. */
 void disk_rot(struct disk *d, uint32_t inode, uint64_t off, uint8_t bits);
+/* Puts bytes on both sides, where they were not meant to go: a misdirected write. `off` and `n` are
+ * whole sectors of one page. */
+void disk_stray(struct disk *d, uint32_t inode, uint64_t off, const void *bytes, size_t n);
 
 /* wrap.c: the disk that the product sees, and what is told after each change. */
 extern struct disk *the_disk;

@@ -122,9 +122,10 @@ const char *check_start(const struct life *l, struct expect *x, struct sk_files 
 /* Deeper: every record byte by byte, zeros behind the end, and life goes on. */
 const char *check_deep(const struct life *l, struct sk_files *files, struct expect *x);
 
-/* flips.c: rot of every byte of every file of a life's end; returns NULL or what is wrong. */
+/* flips.c: rot of every byte of every file of a life's end, and writes that went to another place;
+ * returns NULL or what is wrong. */
 struct flips {
-    uint64_t bytes, refused, same, residual, older;
+    uint64_t bytes, strays, refused, same, residual, older;
 };
 const char *flip_all(const struct life *l, const struct disk *d, struct flips *count);
 

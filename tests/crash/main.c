@@ -556,12 +556,13 @@ int main(int argc, char **argv)
     cpu = cpu_s() - cpu;
     printf(
         "simc: %s lives=%llu crash-points=%llu in-starts=%llu kills=%llu io-errors=%llu deep=%llu "
-        "points-with-every-subset=%llu sampled=%llu most-atoms=%llu flips=%llu refused=%llu "
+        "points-with-every-subset=%llu sampled=%llu most-atoms=%llu flips=%llu strays=%llu "
+        "refused=%llu "
         "same=%llu "
         "above-seal=%llu one-write-before=%llu points/h/core=%.0f\n",
         fine ? "PASS" : "FAIL", U(h.lives), U(h.crash_points), U(h.nested), U(h.kills),
         U(h.io_errors), U(h.deep), U(h.all_subsets), U(h.sampled), U(h.atoms_max), U(h.flips.bytes),
-        U(h.flips.refused), U(h.flips.same), U(h.flips.residual), U(h.flips.older),
-        (double)(h.crash_points + h.flips.bytes) / cpu * 3600);
+        U(h.flips.strays), U(h.flips.refused), U(h.flips.same), U(h.flips.residual),
+        U(h.flips.older), (double)(h.crash_points + h.flips.bytes) / cpu * 3600);
     return !fine || !h.crash_points;
 }
