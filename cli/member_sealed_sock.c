@@ -258,6 +258,7 @@ static int lead(struct fill *f, lsn_t part)
     if (h.n)
         memcpy(e, h.e, h.n * sizeof *e);
     e[h.n] = (struct q_term){.term = ++f->term, .start = f->commit};
+    f->to->term = f->term;
     f->nonce = co_id_random();
     struct q_msg msg = {.type = FRAME_ELECTED,
                         .term = f->term,
@@ -283,6 +284,40 @@ static int append(struct fill *f, lsn_t lsn, struct co_span bytes, bool fragment
     return rc ? rc : await_ack(f, fragment ? lsn : lsn + bytes.len, fragment ? at + bytes.len : 0);
 }
 
+/* The donor's log begins above f->flush: what lies below is in the archive, and who is filled
+ * begins there too (decision 48). */
+static int bring_base(struct fill *f)
+{
+    struct member *from = f->donor->of;
+    uint64_t until = co_now_us() + ASK_US;
+    struct q_msg msg = {.type = FRAME_FETCH,
+                        .term = f->donor->term,
+                        .from_lsn = f->flush,
+                        .to_lsn = f->flush + LSN_ALIGN};
+    int rc = send_to(f, from, &msg);
+    while (!rc) {
+        rc = receive(f, from, until, &msg);
+        if (!rc && msg.type == FRAME_REJECT)
+            rc = busy(f, "the safekeeper that has it has moved on meanwhile");
+        if (!rc && msg.type == FRAME_DATA && msg.base_lsn > f->flush)
+            break;
+    }
+    if (rc) {
+        give_up(from);
+        return rc;
+    }
+    struct q_msg base = {.type = FRAME_APPEND,
+                         .term = f->term,
+                         .nonce = f->nonce,
+                         .begin_lsn = f->flush,
+                         .commit_lsn = f->commit,
+                         .base_lsn = msg.base_lsn,
+                         .digest = msg.digest,
+                         .config = msg.config};
+    rc = send_to(f, f->to->of, &base);
+    return rc ? rc : await_ack(f, base.base_lsn, 0);
+}
+
 /* Records from f->flush on, or a piece of a large one. *staged: bytes of it that are there. */
 static int bring(struct fill *f, uint64_t *staged)
 {
@@ -298,6 +333,10 @@ static int bring(struct fill *f, uint64_t *staged)
     q.max_bytes = CO_BATCH_BYTES;
     int rc = client_call_payload(&f->donor->of->admin, FRAME_STREAM, &q.base, FRAME_STREAM_DATA,
                                  &corallite__stream_data__descriptor, CALL_MS, &d, &records);
+    if (rc == CO_ERR_TRUNCATED) {
+        *staged = 0;
+        return bring_base(f);
+    }
     if (rc)
         return rc;
     bool fragment = d->fragment && d->has_fragment;

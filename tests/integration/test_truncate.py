@@ -1,6 +1,7 @@
 """Safekeepers drop what is archived: their disks stay small, and whatever is lost comes back from archive and safekeepers."""
 
 import glob
+import json
 import os
 import shutil
 import subprocess
@@ -90,6 +91,31 @@ def segments_go(t):
         c.start_everything()
         same(before, c, "restored")
         write(c, 2)
+
+
+@test("safekeeper replace where the begin of a sealed log is in the archive alone: the new one begins where the log is kept; old "
+      "moments of the kept branch are readable without another of those that have it, and after the loss of the pageserver's disk", 120)
+def replace_moves_sealed_truncated(t):
+    with Trimmed(t.dir + "/s", t.dir + "/archive") as c:
+        write(c, 36)
+        lsn = json.loads(c.corallite("log", "shop", "-n", "1", "--json").stdout)[0]["lsn"]
+        c.corallite("restore", "shop", "--to", f"lsn:{lsn}", "--keep-as", "kept", "--yes")
+        c.shell("INSERT INTO t VALUES (1000, 'after');")
+        c.archived()
+        c.trimmed()
+        before, kept = moments(c), sum_of(c, "shop/kept")
+        c.kill9(2)
+        shutil.rmtree(c.data(2))
+        done = replace(c, 2, new_node(c, 4), timeout=60)
+        check(done["sealed"] == 1, f"{done}")
+        until(lambda: c.segments(4) and "0" * 16 + ".seg" not in c.segments(4), 40, "the new one begins where the log is kept")
+        c.kill9(1)
+        same(before, c, "with the new one and another")
+        c.start(1)
+        c.archived()
+        c.take_over()
+        same(before, c, "after the loss of the pageserver's disk")
+        check(sum_of(c, "shop/kept") == kept, "the kept branch is another")
 
 
 @test("without an archive, and with --keep-log all, nothing goes", 60)
