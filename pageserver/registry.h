@@ -90,6 +90,7 @@ struct ps_timeline {
     struct {            /* of a SEALED one, since the start (settle_uv.c) */
         bool tried;     /* a reader need not wait for it any more, whatever came of it */
         bool settled;   /* nothing is committed behind `end`, and nothing ever will be */
+        bool all_asked; /* and every safekeeper that has all of that knows it for good */
         lsn_t end;      /* so far safekeepers know it to be committed; 0: nothing was found out */
         uint32_t tries; /* in a row */
         uint64_t since_ms, next_ms; /* loop time: of the first, of the next */

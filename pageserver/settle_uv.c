@@ -15,8 +15,10 @@
  *         before the answer, and it must not be forgotten by one while the other's disk is lost.
  *
  * It is *settled* when no copy has anything behind the end that may be committed together with a
- * keeper that did not answer. Until then it is looked at again: when a safekeeper comes, and now
- * and then. Nothing of this is on a disk here: who starts looks at all of them once.
+ * keeper that did not answer. Until then, and until everybody has answered once, it is looked at
+ * again: when a safekeeper comes, and now and then. (Who was away may have the end and not know;
+ * it would be forgotten with the disk of the only one that does.) Nothing of this is on a disk
+ * here: who starts looks at all of them once.
  *
  * A writer that lives says by itself what is committed, and is left GRACE_MS for it.
  */
@@ -40,7 +42,7 @@
 enum step { QUIET, ADOPTS, HEARS, KEEPS, KNOWS };
 
 struct copy {
-    bool asked, told;
+    bool asked, answered, told; /* told: and counts */
     enum step step;
     term_t term;
     lsn_t flush, commit, known_commit; /* known_*: told also where the copy does not count */
@@ -76,8 +78,8 @@ static void wait_ms(struct ps_settle *st, uint64_t ms)
 
 static bool is_due(const struct ps_server *s, const struct ps_timeline *tl)
 {
-    return tl->stored_state == PS_SEALED && ps_timeline_open(tl) && !tl->seal.settled &&
-           uv_now(&s->loop) >= tl->seal.next_ms;
+    return tl->stored_state == PS_SEALED && ps_timeline_open(tl) &&
+           !(tl->seal.settled && tl->seal.all_asked) && uv_now(&s->loop) >= tl->seal.next_ms;
 }
 
 /* It is left, until later where it is not settled. */
@@ -175,10 +177,19 @@ static void give_up(struct ps_settle *st)
 static void finish(struct ps_settle *st)
 {
     struct ps_timeline *tl = st->tl;
+    struct ps_server *s = st->s;
+    bool here = false; /* somebody who did not answer */
     if (st->end > tl->seal.end)
         tl->seal.end = st->end;
     tl->seal.settled = !st->open;
+    tl->seal.all_asked = true;
+    for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
+        tl->seal.all_asked = tl->seal.all_asked && st->of[i].answered;
+        here |= !st->of[i].answered && s->nodes[i].ready;
+    }
     put_off(st, tl);
+    if (tl->seal.settled && !here)
+        tl->seal.next_ms = UINT64_MAX; /* until one comes */
     go_on(st);
 }
 
@@ -336,6 +347,7 @@ static void on_pos(struct ps_settle *st, uint32_t node, const struct q_msg *pos)
     if (!c->asked || c->told || pos->read_id != st->round)
         return;
     c->asked = false;
+    c->answered = true;
     c->known_commit = pos->known_commit;
     c->known_log_term = pos->known_log_term;
     /* In doubt, or less than it once said: its position counts for nothing (decisions 24, 51). */

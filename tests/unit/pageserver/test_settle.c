@@ -118,6 +118,21 @@ Test(settle, who_is_away_is_waited_for_by_nobody_and_asked_when_it_comes)
     wait_for_head(end);
 }
 
+Test(settle, who_was_away_and_has_what_another_knows_is_told_when_it_comes)
+{
+    /* Else it is forgotten with the disk of the one that knows (level B, seed 12200435). */
+    a_writer_dies((const bool[]){true, true, false});
+    fake_set_frozen(&fake, 0, false); /* its writer told it */
+    fake_set_up(&fake, 1, false);
+    restore();
+    wait_for_head(end);
+    cr_assert_eq(elected(), 0);
+    fake_set_up(&fake, 1, true);
+    for (int k = 0; k < 3000 * (int)slower() && told(1).kept < end; k++)
+        usleep(10000);
+    cr_assert_eq(told(1).kept, end);
+}
+
 Test(settle, a_copy_in_doubt_counts_for_nothing)
 {
     a_writer_dies((const bool[]){true, true, false});
