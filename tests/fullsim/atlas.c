@@ -334,7 +334,9 @@ void atlas_look(void)
         char path[64];
         if (!daemon_server(host - 1))
             continue;
-        if (sentence[0] && host != atlas_victim() && member_is(host))
+        if (sentence[0] && daemon_is_rotten(host))
+            probe(P_ROT_FOUND);
+        else if (sentence[0] && host != atlas_victim() && member_is(host))
             violation("safekeeper %u refuses itself, and its disk never went back: %s", host,
                       sentence);
         if (!sentence[0] && a.refused[host])
@@ -447,7 +449,9 @@ int __wrap_sk_step(struct sk_acceptor *sk, const struct sk_event *event, struct 
         sealed_step(host, &event->msg->timeline, &v);
     if (!more)
         return 0;
-    if (!a.fell[host])
+    /* A byte of the tail that is not sealed yet may rot, which is taken for a tear (decision 24).
+     */
+    if (!a.fell[host] && !daemon_is_rotten(host))
         violation("safekeeper %u is told that it said more than it ever had", host);
     if (!v.regressed)
         violation("safekeeper %u is told that it said more than it has, and goes on", host);

@@ -79,6 +79,11 @@ static void end_keeper(struct keeper *k, bool power)
 
 static uint32_t rotten; /* its host; 0: none yet */
 
+bool daemon_is_rotten(uint32_t host)
+{
+    return host == rotten;
+}
+
 void daemon_rot(void)
 {
     if (!rotten)

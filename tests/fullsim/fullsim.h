@@ -366,6 +366,7 @@ const struct sk_lives *daemon_lives(uint32_t k);     /* of its last start */
 struct proc *daemon_proc(uint32_t host);
 void daemon_look(void); /* at what they refuse */
 void daemon_rot(void);  /* always on the same safekeeper: two copies are left */
+bool daemon_is_rotten(uint32_t host);
 extern struct co_id cluster_id;
 
 /* pages.c */
