@@ -46,20 +46,36 @@ static bool lease_read(struct cv_quorum *q, lsn_t *out)
 }
 
 /* So far the log of a sealed timeline is committed, as a majority tells in answers to what was
- * asked since the call began; nobody settles what lies behind. false: they have not answered. */
-static bool sealed_position(const struct cv_quorum *q, uint64_t began_us, lsn_t *out)
+ * asked since the call began. *end: so far any of them goes. false: they have not answered. */
+static bool sealed_position(const struct cv_quorum *q, uint64_t began_us, lsn_t *out, lsn_t *end)
 {
     uint32_t node[CO_MEMBERS_MAX * 2], n = 0;
 
-    *out = 0;
+    *out = *end = 0;
     for (uint32_t i = 0; i < q->n_links; i++) {
         const struct cv_link *l = &q->link[i];
         if (l->pos_round < began_us || n == sizeof node / sizeof *node)
             continue;
         node[n++] = l->sk.node;
         *out = l->pos_commit > *out ? l->pos_commit : *out;
+        *end = l->pos_flush > *end ? l->pos_flush : *end;
     }
     return q_is_quorum(&q->view.config, node, n);
+}
+
+/* What lies behind may have been acknowledged: by a writer that will say so (one safekeeper may be
+ * sealed before the others), or that died, and then the pageserver finds out (decision 75). It is
+ * waited for, once; a tail that stays open then stays so. */
+static bool sealed_answer(struct cv_quorum *q, uint64_t began_us, lsn_t *out)
+{
+    bool late = co_now_us() - began_us > CV_SEAL_ASK_US;
+    lsn_t end;
+
+    if (!sealed_position(q, began_us, out, &end))
+        return late;
+    if (late && end > q->sealed_open)
+        q->sealed_open = end;
+    return end <= *out || end <= q->sealed_open;
 }
 
 /* Waits for the answer. The tail that a dead writer left open is settled by the core itself, with
@@ -77,9 +93,8 @@ static int position_locked(struct cv_quorum *q, uint32_t timeout_ms, struct cv_a
             *out = ask->lsn;
             break;
         }
-        rc = cv_quorum_sealed(q); /* a tail that is open stays open */
-        if (rc != 0 && (sealed_position(q, ask->began_us, out) ||
-                        co_now_us() - ask->began_us > CV_SEAL_ASK_US))
+        rc = cv_quorum_sealed(q);
+        if (rc != 0 && sealed_answer(q, ask->began_us, out))
             break;
         if (!cv_quorum_wait_slice(q, deadline_us)) {
             rc = !cv_quorum_has(q)

@@ -70,10 +70,10 @@ struct cv_link {
     /* A restore sealed the timeline (S14): it takes no records any more. Heartbeats it still
      * answers; the first that was sent after it said so tells how far its log goes for ever. */
     bool sealed, sealed_known;
-    /* Its newest answer where its log ends: to which round (a round's number is when it began), and
-     * how far that is committed. */
+    /* Its newest answer where its log ends: to which round (a round's number is when it began),
+     * how far it goes, and how far that is committed. */
     uint64_t pos_round;
-    lsn_t pos_commit;
+    lsn_t pos_flush, pos_commit;
     bool full; /* its disk: it takes no records until there is room */
     uint64_t sealed_at_us;
     lsn_t sealed_end;
@@ -151,6 +151,7 @@ struct cv_quorum {
     bool asked;          /* the core was told to lead, and has not said that this is over */
     bool owned;          /* the owner has been given the present term */
     bool releasing, doomed;
+    lsn_t sealed_open; /* a tail up to here, behind the end of a sealed log, was waited for */
     uint64_t next_req;
     struct cv_ask *asks;
     bool news;         /* the last position that was followed had moved */

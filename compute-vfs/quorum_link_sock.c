@@ -313,6 +313,7 @@ static int on_frame(struct cv_quorum *q, struct cv_link *l, const struct frame_h
     }
     if (msg.type == FRAME_POS && !msg.suspect_lsn && msg.read_id >= l->pos_round) {
         l->pos_round = msg.read_id;
+        l->pos_flush = msg.flush_lsn;
         l->pos_commit = msg.commit_lsn;
     }
     struct pr_event event = {.kind = PR_EV_MSG, .node = l->sk.node, .msg = &msg};

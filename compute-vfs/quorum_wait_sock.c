@@ -119,7 +119,8 @@ int cv_quorum_refused_for_good(const struct cv_quorum *q)
     return 0;
 }
 
-/* One word suffices: a restore is driven to its end, and a seal is for ever. */
+/* One word suffices: a restore is driven to its end, and a seal is for ever. Others may take
+ * records until they hear of it. */
 int cv_quorum_sealed(const struct cv_quorum *q)
 {
     for (uint32_t i = 0; i < q->n_links; i++)
