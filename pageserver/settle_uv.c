@@ -347,12 +347,12 @@ static void on_pos(struct ps_settle *st, uint32_t node, const struct q_msg *pos)
     if (!c->asked || c->told || pos->read_id != st->round)
         return;
     c->asked = false;
-    c->answered = true;
     c->known_commit = pos->known_commit;
     c->known_log_term = pos->known_log_term;
     /* In doubt, or less than it once said: its position counts for nothing (decisions 24, 51). */
     bool counts = !pos->suspect_lsn && pos->known_commit <= pos->flush_lsn;
     c->history = counts ? malloc((pos->history.n + 1) * sizeof *c->history) : NULL;
+    c->answered = c->history || !counts;
     if (c->history) {
         if (pos->history.n)
             memcpy(c->history, pos->history.e, pos->history.n * sizeof *c->history);
