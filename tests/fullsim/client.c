@@ -298,7 +298,8 @@ static void *conn_main(void *arg)
             c->db = NULL;
             reopen(c);
         }
-        task_sleep(1 + below(R_WORK, sim.w.think_us));
+        /* Who is refused beside a long transaction tries again and again: the table has an end. */
+        task_sleep(1 + below(R_WORK, sim.w.think_us) + (n_txns > MAX_TXNS / 2 ? 300000 : 0));
     }
     c->finished = true;
     if (checking || !all_finished())

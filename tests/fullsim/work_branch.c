@@ -164,6 +164,7 @@ static void make_branch(struct conn *c)
     Corallite__Branched *m = NULL;
     struct timeline *from = &timelines[below(R_WORK, n_timelines)];
     struct co_id id = co_id_random();
+    bool sealed = from->sealed;
     char name[32], at[64], digits[LSN_TEXT];
     lsn_t lsn = any_lsn(from);
     if (lsn < setup_lsn || from->moving)
@@ -182,6 +183,10 @@ static void make_branch(struct conn *c)
     trace("branch %s from %s at %s: %d", name, from->branch, at, rc);
     if (rc)
         return;
+    if (from->moving || from->sealed != sealed) {
+        corallite__branched__free_unpacked(m, NULL);
+        return; /* the name may have been another's meanwhile: nobody opens it */
+    }
     if (m->lsn != lsn)
         violation("branch %s was asked for at %llx and made at %llx", name, (unsigned long long)lsn,
                   (unsigned long long)m->lsn);
