@@ -34,6 +34,7 @@ sqlite3 *client_handle(struct conn *c, const char *branch, lsn_t at, int *rc)
 {
     char uri[500], moment[64] = "", lsn[LSN_TEXT], server[64], disk[80] = "";
     sqlite3 *db = NULL;
+    c->opened_us = sim.now;
     if (at)
         snprintf(moment, sizeof moment, "&at=lsn:%s", lsn_format(at, lsn));
     if (sim.w.cache_dir)
@@ -66,9 +67,9 @@ sqlite3 *client_handle(struct conn *c, const char *branch, lsn_t at, int *rc)
     return db;
 }
 
-/* A restore of the name is under way: whose it is meanwhile is not known. */
-/* Or moved: a pageserver that follows may not have heard of that yet, and an open there still finds
- * what was put aside. */
+/* A restore of the name is under way: whose it is meanwhile is not known. Or it has moved: a
+ * pageserver that follows may not have heard of that yet, and an open there still finds what was
+ * put aside. */
 static bool name_moves(const char *branch)
 {
     for (uint32_t i = 0; i < n_timelines; i++)
@@ -78,15 +79,16 @@ static bool name_moves(const char *branch)
     return false;
 }
 
-/* The codes that the VFS may answer under faults. Everything else is a finding. */
 /* What had the name before is opened under it for a moment longer: a pageserver that follows has
  * not heard of the restore yet, or another connection of this process has it open and was not told.
  */
-static bool opened_before_heard(const struct timeline *t)
+bool client_may_be_of_before(const struct conn *c)
 {
-    return t->restored_us && sim.now - t->restored_us < RESTORE_HEARD_US;
+    const struct timeline *t = c->timeline;
+    return t && t->restored_us && c->opened_us < t->restored_us + RESTORE_HEARD_US;
 }
 
+/* The codes that the VFS may answer under faults. Everything else is a finding. */
 void client_check_code(struct conn *c, int rc, const char *what)
 {
     switch (rc & 0xff) {
@@ -100,7 +102,7 @@ void client_check_code(struct conn *c, int rc, const char *what)
         return;
     case SQLITE_READONLY: /* S14: a restore has put the timeline aside */
         if (c->timeline && (c->timeline->sealed || name_moves(c->timeline->branch) ||
-                            opened_before_heard(c->timeline))) {
+                            client_may_be_of_before(c))) {
             probe(P_RESTORE_WRITER);
             return;
         }

@@ -25,6 +25,7 @@ struct conn {
     uint32_t id;
     sqlite3 *db;
     struct timeline *timeline;
+    uint64_t opened_us;
     struct txn *txn;
     bool committing, full, off; /* synchronous: FULL; OFF or else NORMAL */
     uint32_t after_heal;        /* commits since */
@@ -44,6 +45,8 @@ void client_begin(struct conn *c);
 int client_commit(struct conn *c, const char *sql);
 void client_rollback(struct conn *c, int rc);
 void client_check_code(struct conn *c, int rc, const char *what);
+/* May the connection be one of what had the name before a restore? */
+bool client_may_be_of_before(const struct conn *c);
 
 /* work.c */
 int work_setup(struct conn *c);

@@ -51,7 +51,8 @@ static void judge(struct conn *c, struct txn *x)
     bool sealed = t->sealed;
     char id[ID_TEXT], word[WORD_TEXT];
     int rc = status_of(c, x, id, word);
-    if (rc || strcmp(word, "unknown") == 0 || t->moving || t->sealed != sealed)
+    if (rc || strcmp(word, "unknown") == 0 || t->moving || t->sealed != sealed ||
+        client_may_be_of_before(c))
         return; /* its name may have been another's meanwhile */
     probe(P_ASKED_ELSEWHERE);
     if ((strcmp(word, "committed") == 0) != txn_is_at(x, t, t->end))
