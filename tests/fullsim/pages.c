@@ -82,19 +82,29 @@ static void name(const struct pages *p, uint64_t boot, const char *file, char ou
     snprintf(out, 300, "%s/ps%u.%llu%s", sim.dir, p->host, (unsigned long long)boot, file);
 }
 
+static bool is_there(const char *path)
+{
+    int fd = __real_open(path, O_RDONLY);
+    if (fd >= 0)
+        __real_close(fd);
+    return fd >= 0;
+}
+
 static void next_dir(struct pages *p)
 {
     char from[300], to[300];
     name(p, p->boots, "", to);
     snprintf(p->options.dir, sizeof p->options.dir, "%s", to);
-    if (p->boots == 0 || p->empty) {
+    if (p->boots > 0)
+        name(p, p->boots - 1, "/identity", from);
+    /* Killed before it had one, it has nothing yet. */
+    if (p->boots == 0 || p->empty || !is_there(from)) {
         p->empty = false;
         return;
     }
     co_assert(__real_mkdir(to, 0700) == 0);
     name(p, p->boots, "/store", to);
     co_assert(__real_mkdir(to, 0700) == 0);
-    name(p, p->boots - 1, "/identity", from);
     name(p, p->boots, "/identity", to);
     copy(from, to);
     name(p, p->boots - 1, "/store/data.mdb", from);
