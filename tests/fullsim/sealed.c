@@ -101,7 +101,8 @@ void sealed_step(uint32_t host, const struct co_id *timeline, const struct sk_vi
     if (!c)
         return;
     *c = (struct copy){*timeline, v->flush_lsn, v->commit_lsn, v->digest, true, v->suspect_lsn > 0};
-    if (!t || !t->sealed || v->commit_lsn <= t->end || sim.restored)
+    /* moving: it may be sealed already, and the answer on its way, or lost */
+    if (!t || !(t->sealed || t->moving) || v->commit_lsn <= t->end || sim.restored)
         return;
     struct record *r = agreed(t, v->commit_lsn, false);
     if (!r)
