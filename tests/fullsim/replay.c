@@ -3,7 +3,7 @@
  * compared byte by byte: what was rolled back, refused or lost has left no trace in any page.
  *
  * Left out is what a file counts for itself: in page 1 the journal's kind, the change counter, and
- * the version that wrote it.
+ * the version that wrote it; and bytes that mean nothing.
  */
 #include <sqlite3.h>
 #include <stdio.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/assert.h"
+#include "proto/btree_page.h"
 #include "tests/fullsim/fullsim.h"
 #include "tests/fullsim/oracle.h"
 
@@ -50,6 +51,34 @@ static uint32_t be32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+/* The last page of a long record's chain means something up to the record's end. What is behind
+ * that after ROLLBACK TO is not the same with a WAL and with the journal of the plain file. */
+static void cut_chain(uint32_t *meant, const uint8_t *image, uint32_t pages, uint32_t page_size,
+                      const struct bt_cell *cell)
+{
+    uint64_t left = cell->bytes - cell->local_bytes;
+    for (pgno_t at = cell->overflow; at && at <= pages && left;) {
+        uint32_t here = left < page_size - 4 ? (uint32_t)left : page_size - 4;
+        meant[at] = 4 + here;
+        left -= here;
+        at = bt_chain_next(image + (size_t)(at - 1) * page_size);
+    }
+}
+
+static void cut_chains(uint32_t *meant, const uint8_t *image, uint32_t pages, uint32_t page_size)
+{
+    for (pgno_t i = 1; i <= pages; i++) {
+        struct bt_page page;
+        struct bt_cell cell;
+        const uint8_t *data = image + (size_t)(i - 1) * page_size;
+        if (meant[i] == 0 || !bt_kind_of(data, i) || bt_page_open(&page, data, page_size, i))
+            continue;
+        for (unsigned k = 0; k < page.n_cells; k++)
+            if (bt_page_cell(&page, k, &cell) == 0)
+                cut_chain(meant, image, pages, page_size, &cell);
+    }
+}
+
 /* So many bytes of each page mean something. Of the list of free pages a leaf has none, and a trunk
  * ends with the numbers of its leaves: SQLite need not write what is behind that, and whether it
  * does depends on its cache. */
@@ -68,6 +97,7 @@ static uint32_t *meant_bytes(const uint8_t *image, uint32_t pages, uint32_t page
         meant[trunk] = 8 + 4 * n;
         trunk = be32(p);
     }
+    cut_chains(meant, image, pages, page_size);
     return meant;
 }
 
