@@ -184,8 +184,10 @@ static void finish(struct ps_settle *st)
     tl->seal.settled = !st->open;
     tl->seal.all_asked = true;
     for (uint32_t i = 0; i < s->reg.n_nodes; i++) {
-        tl->seal.all_asked = tl->seal.all_asked && st->of[i].answered;
-        here |= !st->of[i].answered && s->nodes[i].ready;
+        if (!s->reg.node_id[i] || st->of[i].answered)
+            continue; /* nobody has this place since a replacement; or it is done */
+        tl->seal.all_asked = false;
+        here |= s->nodes[i].ready;
     }
     put_off(st, tl);
     if (tl->seal.settled && !here)
