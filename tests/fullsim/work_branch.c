@@ -165,6 +165,7 @@ static void make_branch(struct conn *c)
     Corallite__Branched *m = NULL;
     struct timeline *from = &timelines[below(R_WORK, n_timelines)];
     struct co_id id = co_id_random();
+    const struct conn by_name = {.timeline = from, .opened_us = sim.now};
     bool sealed = from->sealed;
     char name[32], at[64], digits[LSN_TEXT];
     lsn_t lsn = any_lsn(from);
@@ -184,7 +185,7 @@ static void make_branch(struct conn *c)
     trace("branch %s from %s at %s: %d", name, from->branch, at, rc);
     if (rc)
         return;
-    if (from->moving || from->sealed != sealed) {
+    if (from->moving || from->sealed != sealed || client_may_be_of_before(&by_name)) {
         corallite__branched__free_unpacked(m, NULL);
         return; /* the name may have been another's meanwhile: nobody opens it */
     }
