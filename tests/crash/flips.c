@@ -142,8 +142,7 @@ static const char *flip_known(const struct life *l, const struct disk *d, struct
 #define BEHIND (2 * DISK_PAGE) /* bytes that nobody wrote */
 
 struct place {
-    char path[160];
-    const char *name;
+    struct file file;
     uint64_t off;
     uint64_t lost; /* what is known of others: writes that go with it */
 };
@@ -158,12 +157,8 @@ static void add_places(const struct life *l, struct places *p, const char *name,
 {
     struct file file = file_of(l, name);
     for (uint64_t off = from / step * step; off < to; off += step) {
-        struct place *at = &p->of[p->n++];
         co_assert(p->n < PLACES);
-        snprintf(at->path, sizeof at->path, "%s", file.path);
-        at->name = file.name;
-        at->off = off;
-        at->lost = 0;
+        p->of[p->n++] = (struct place){.file = file, .off = off};
     }
 }
 
@@ -176,31 +171,33 @@ static void add_known(const struct life *l, struct places *p, uint32_t step)
     for (uint32_t i = first; i < p->n; i++) {
         struct place *at = &p->of[i];
         bool hit = newest < at->off + step && at->off < newest + SK_WITNESS_SLOT_BYTES;
-        at->name = NULL;
+        at->file.name = NULL;
         at->lost = !hit ? 0 : step > SK_WITNESS_SLOT_BYTES ? l->x.known_hi : 1;
     }
+}
+
+static void read_place(const struct disk *d, const struct place *at, uint8_t *out, uint32_t n)
+{
+    uint32_t dir;
+    const char *name;
+    memset(out, 0, n);
+    disk_read(d, (uint32_t)disk_lookup(d, at->file.path, &dir, &name), at->off, out, n);
 }
 
 static const char *stray_all(const struct life *l, const struct disk *d,
                              const struct places *places, uint32_t n, struct flips *count)
 {
     uint8_t from[DISK_PAGE], to[DISK_PAGE];
-    const char *name, *bad = NULL;
-    uint32_t dir;
-    for (uint32_t i = 0; i < places->n; i++) {
+    const char *bad = NULL;
+    for (uint32_t i = 0; i < places->n && !bad; i++) {
         const struct place *src = &places->of[i];
-        memset(from, 0, sizeof from);
-        disk_read(d, (uint32_t)disk_lookup(d, src->path, &dir, &name), src->off, from, n);
+        read_place(d, src, from, n);
         for (uint32_t k = 0; k < places->n && !bad; k++) {
             const struct place *dst = &places->of[k];
-            struct file file = {.name = dst->name};
-            struct damage m = {.off = dst->off, .stray = from, .n = n, .meant_for = src->path};
-            memset(to, 0, sizeof to);
-            disk_read(d, (uint32_t)disk_lookup(d, dst->path, &dir, &name), dst->off, to, n);
-            if (!memcmp(from, to, n))
-                continue; /* it is there already */
-            snprintf(file.path, sizeof file.path, "%s", dst->path);
-            bad = damage_one(l, d, &file, &m, dst->lost, count);
+            struct damage m = {.off = dst->off, .stray = from, .n = n, .meant_for = src->file.path};
+            read_place(d, dst, to, n);
+            if (memcmp(from, to, n) != 0) /* else it is there already */
+                bad = damage_one(l, d, &dst->file, &m, dst->lost, count);
         }
     }
     return bad;
