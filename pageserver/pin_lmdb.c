@@ -57,8 +57,7 @@ static int decode(const struct ps_txn *txn, struct co_span key, struct co_span r
     out->lsn = co_get64(row.data + AT_LSN);
     out->time_us = co_get64(row.data + AT_TIME);
     out->created_us = co_get64(row.data + AT_CREATED);
-    /* what is behind a zero would be in the key and not in the name, so that nothing finds the row
-     */
+    /* With a zero in it the name would be shorter than the key, and nobody would find the row. */
     if (strlen(out->name) != key.len - 16 || name_check(out->name))
         return co_fail(CO_ERR_CORRUPT, "%s: a pin's name is damaged", txn->store->dir);
     return 0;

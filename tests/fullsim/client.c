@@ -17,10 +17,9 @@
 #include "tests/fullsim/work.h"
 #include "tests/fullsim/wrap.h"
 
-#define RESTORE_HEARD_US 3000000u
-
 #define MAX_USERS        6u
-#define MORE             2u /* commits of each connection after the healing */
+#define MORE             2u       /* commits of each connection after the healing */
+#define RESTORE_HEARD_US 3000000u /* so long an open may find what had the name before */
 
 static struct user users[MAX_USERS];
 static uint32_t next_server = 1, next_conn;

@@ -81,7 +81,7 @@ static uint32_t rotten; /* its host; 0: none yet */
 
 bool daemon_is_rotten(uint32_t host)
 {
-    return host == rotten;
+    return host == rotten && sim.by_probe[P_ROT];
 }
 
 void daemon_rot(void)
@@ -105,7 +105,7 @@ void daemon_look(void)
         for (uint32_t n = 0; k->serving && k->proc->alive && n < k->server->n_open; n++) {
             if (sk_timeline_state(k->server->open[n].t) != SK_HALTED)
                 continue;
-            if (k->host == rotten)
+            if (daemon_is_rotten(k->host))
                 probe(P_ROT_FOUND);
             else if (!atlas_may_be_damaged(k->host))
                 violation("safekeeper %u refuses a timeline: %s", k->host,
@@ -121,7 +121,7 @@ static bool is_damage(const struct keeper *k, int rc)
 {
     if (atlas_may_be_damaged(k->host))
         return rc == CO_ERR_CORRUPT || rc == CO_ERR_HALTED;
-    if (k->host != rotten || rc != CO_ERR_CORRUPT)
+    if (!daemon_is_rotten(k->host) || rc != CO_ERR_CORRUPT)
         return false;
     probe(P_ROT_FOUND);
     return true;

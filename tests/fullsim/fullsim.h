@@ -364,9 +364,9 @@ bool daemon_keeper_is_hopeless(uint32_t k);          /* it refused to start as d
 struct sk_server *daemon_server(uint32_t k);         /* NULL: it does not serve */
 const struct sk_lives *daemon_lives(uint32_t k);     /* of its last start */
 struct proc *daemon_proc(uint32_t host);
-void daemon_look(void); /* at what they refuse */
-void daemon_rot(void);  /* always on the same safekeeper: two copies are left */
-bool daemon_is_rotten(uint32_t host);
+void daemon_look(void);               /* at what they refuse */
+void daemon_rot(void);                /* always on the same safekeeper: two copies are left */
+bool daemon_is_rotten(uint32_t host); /* a byte of its disk has rotted */
 extern struct co_id cluster_id;
 
 /* pages.c */

@@ -43,6 +43,13 @@ static void ask(struct conn *c, struct txn *x)
         txn_verdict(x, word);
 }
 
+/* What was asked by the name of c's branch, when that was `sealed` or not: may it have been the
+ * name of another meanwhile? */
+static bool name_moved(const struct conn *c, bool sealed)
+{
+    return c->timeline->moving || c->timeline->sealed != sealed || client_may_be_of_before(c);
+}
+
 /* An id is one commit's, whatever branch is asked, also under a name that another one had, and
  * where the branch has it of an ancestor. */
 static void judge(struct conn *c, struct txn *x)
@@ -51,9 +58,8 @@ static void judge(struct conn *c, struct txn *x)
     bool sealed = t->sealed;
     char id[ID_TEXT], word[WORD_TEXT];
     int rc = status_of(c, x, id, word);
-    if (rc || strcmp(word, "unknown") == 0 || t->moving || t->sealed != sealed ||
-        client_may_be_of_before(c))
-        return; /* its name may have been another's meanwhile */
+    if (rc || strcmp(word, "unknown") == 0 || name_moved(c, sealed))
+        return;
     probe(P_ASKED_ELSEWHERE);
     if ((strcmp(word, "committed") == 0) != txn_is_at(x, t, t->end))
         violation("I17: commit %s of another branch is called %s in %s", id, word, t->branch);
@@ -185,9 +191,9 @@ static void make_branch(struct conn *c)
     trace("branch %s from %s at %s: %d", name, from->branch, at, rc);
     if (rc)
         return;
-    if (from->moving || from->sealed != sealed || client_may_be_of_before(&by_name)) {
+    if (name_moved(&by_name, sealed)) {
         corallite__branched__free_unpacked(m, NULL);
-        return; /* the name may have been another's meanwhile: nobody opens it */
+        return; /* of which one it is, is not known: nobody opens it */
     }
     if (m->lsn != lsn)
         violation("branch %s was asked for at %llx and made at %llx", name, (unsigned long long)lsn,
