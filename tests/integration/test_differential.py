@@ -4,13 +4,14 @@ A seed decides the operations; it is printed. DIFFERENTIAL_SEED=n repeats one ru
 DIFFERENTIAL_SECONDS=n runs for longer, DIFFERENTIAL_LOG=file keeps the operations of the last run.
 """
 
+import glob
 import os
 import random
 import time
 
 from lib.cluster import SLOWER, Failure, check
 from lib.registry import test
-from lib.sides import Side
+from lib.sides import Side, log_has_hole
 
 TABLES = [f"t{i}" for i in range(5)]
 COLUMNS = ("a", "b", "c")
@@ -103,6 +104,8 @@ class Sides:
     def do(self, p, *request):
         """The answer that both gave."""
         self.note(p, request)
+        if request[0] in ("open", "attach"):
+            self.parted_by_a_hole()
         ours, plain = self.pairs[p]
         for side in (ours, plain):
             side.ask(request)
@@ -113,7 +116,7 @@ class Sides:
         self.failed += wanted[0] != "ok"
         self.checkpointed |= request[0] == "quiet" and "checkpoint" in request[2]
         if got != wanted and self.parted_by_a_checkpoint(got, wanted):
-            raise Parted(f"operation {self.n}")
+            raise Parted(f"operation {self.n}: the plain file was checkpointed (docs/pragmas.md)")
         if got != wanted and not self.moved_by_a_checkpoint(request, got, wanted):
             raise Failure(f"operation {self.n} of process {p}: {short(request)}: "
                           f"Corallite: {difference(got, wanted)}; SQLite: {difference(wanted, got)}")
@@ -128,6 +131,13 @@ class Sides:
         """The same: a file's log that began anew after a checkpoint refuses the write of an open read transaction, though nobody
         has committed since. What follows is not the same any more."""
         return self.checkpointed and got[0] == "ok" and wanted[:2] == ("error", "SQLITE_BUSY_SNAPSHOT")
+
+    def parted_by_a_hole(self):
+        """The same: who opens a plain file that nobody has open recovers its log, and that may end before the newest commit."""
+        for path in glob.glob(os.path.join(self.folder, "*-wal")):
+            if log_has_hole(path):
+                raise Parted(f"operation {self.n}: the plain file's log has a hole, its newest commits are not recovered "
+                             "(docs/pragmas.md)")
 
 
 def short(x, n=300):
@@ -453,7 +463,7 @@ def one_history(t, c, seed, n, until):
     try:
         Run(sides, seed, f"d{n}", folder).go(until)
     except Parted as e:
-        t.note(f"seed {seed} ended at {e}: the plain file was checkpointed (docs/pragmas.md)")
+        t.note(f"seed {seed} ended at {e}")
     except BaseException as e:
         t.note(f"DIFFERENTIAL_SEED={seed} repeats it")
         for number, p, request in log[-12:]:

@@ -1,12 +1,15 @@
 """What lies at the edges: waiting for another process, dropping what is open, asking late."""
 
+import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import time
 
 from lib.cluster import BIN, PAGESERVER, SLOWER, check, last_error, line, tell, until
 from lib.registry import test
+from lib.sides import log_has_hole
 from test_failures import caught_up
 
 TERMS_KEPT = 1024  # that a safekeeper remembers in any case (SK_HISTORY_KEEP)
@@ -134,3 +137,48 @@ def outcome_learned_late(t):
             wanted = "committed" if word in rows else "not committed"
             check(told[word] == wanted, f"{ids[word]}: '{told[word]}', it should be '{wanted}'")
         check("lost" not in rows, "what only a dead safekeeper had is there")
+
+
+def spill_and_go_back(db):
+    """A transaction that spills, writes frames over, goes back to a savepoint before them and goes on; then another one."""
+    db.execute("PRAGMA wal_autocheckpoint = 0")
+    db.execute("CREATE TABLE t(a INTEGER PRIMARY KEY, b)")
+    db.execute("WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i LIMIT 2000) INSERT INTO t SELECT x, zeroblob(200) FROM i")
+    db.execute("PRAGMA cache_size = 10")
+    db.execute("BEGIN")
+    change = "UPDATE t SET b = randomblob(200) WHERE a BETWEEN ? AND ?"
+    db.execute(change, (1, 300))
+    db.execute("SAVEPOINT s")
+    db.execute(change, (300, 700))
+    db.execute(change, (500, 700))
+    db.execute("ROLLBACK TO s")
+    db.execute(change, (1000, 1100))
+    db.execute("COMMIT")
+    db.execute("CREATE TABLE after AS SELECT sum(length(b)) n, total(b <> zeroblob(200)) changed FROM t")
+
+
+@test("a transaction that spilled and went back to a savepoint, and the one after it, are there for another process; the "
+      "log of a plain file of SQLite 3.40 ends before both", 60)
+def spilled_and_back(t):
+    asked = "SELECT n || ' ' || changed FROM after"
+    with t.cluster() as c:
+        db = c.connect()
+        db.execute("PRAGMA page_size = 512")
+        spill_and_go_back(db)
+        there = c.shell(asked).stdout.strip()
+        check(there == "400000 401.0", f"another process sees {there!r}")
+        check(c.shell("PRAGMA integrity_check").stdout.strip() == "ok", "integrity_check")
+
+    path = os.path.join(t.dir, "plain")
+    plain = sqlite3.connect(path, isolation_level=None)
+    plain.execute("PRAGMA page_size = 512")
+    plain.execute("PRAGMA journal_mode = wal")
+    spill_and_go_back(plain)
+    for part in ("", "-wal"):  # as they are after kill -9
+        shutil.copy(path + part, path + "-copy" + part)
+    try:
+        kept = sqlite3.connect(path + "-copy").execute(asked).fetchone()[0]
+    except sqlite3.OperationalError as e:
+        kept = e
+    t.note(f"a plain file of SQLite {sqlite3.sqlite_version} after kill -9: {kept}")
+    check(log_has_hole(path + "-wal") == isinstance(kept, Exception), "a hole in the log is what loses them")

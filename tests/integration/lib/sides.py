@@ -8,6 +8,7 @@ import os
 import pickle
 import select
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
@@ -186,6 +187,25 @@ def serve(where):
             answer = ("refused", type(e).__name__, str(e))
         pickle.dump(answer, sink)
         sink.flush()
+
+
+# -- the plain file's log ------------------------------------------------------------------------
+
+def log_has_hole(path):
+    """Whether a commit in this WAL lies behind frames without a checksum, and is lost when SQLite recovers the log. SQLite 3.40
+    leaves such frames when a transaction spilled, wrote a frame over, went back to a savepoint before it and went on."""
+    with open(path, "rb") as f:
+        log = f.read()
+    if len(log) < 32:
+        return False
+    page_size, salts = struct.unpack_from(">I", log, 8)[0], log[16:24]
+    hole = False
+    for at in range(32, len(log) - 24 - page_size + 1, 24 + page_size):
+        if log[at + 8:at + 24] == bytes(16):
+            hole = True
+        elif hole and log[at + 8:at + 16] == salts and log[at + 4:at + 8] != bytes(4):
+            return True
+    return False
 
 
 # -- the other end ------------------------------------------------------------------------------
