@@ -13,7 +13,8 @@
  * term that is used, which lies above all that are there, or ever will have. The history is the
  * donor's, cut where the log is committed, and the term begins there: it never writes anything.
  *
- * What is committed: what somebody knows to be, and what a majority has alike (sealed_end.h). If
+ * What is committed: what somebody knows to be, what a branch grew from, and what a majority has
+ * alike (sealed_end.h). If
  * the log of one goes on behind that while a lease runs, its writer may be about to say that more
  * is; then this waits, and also where a keeper that does not answer may have it. Else nobody has it
  * but a minority for ever, and it may be cut (decision 53).
@@ -27,7 +28,6 @@
 #include "cli/members.h"
 #include "common/clock_file.h"
 #include "proto/qhist.h"
-#include "proto/sealed_end.h"
 
 #define ASK_US   3000000u
 #define SLICE_US 5000000u /* then the others get their turn */
@@ -175,7 +175,8 @@ static bool is_sealed_by(const struct member_timeline *t, uint32_t node)
 /* The copies that change no more. */
 static uint32_t gather(struct fill *f, struct told *of[NODES_MAX])
 {
-    f->log = (struct sealed_log){.config = &f->m->book.config, .start = f->start};
+    f->log =
+        (struct sealed_log){.config = &f->m->book.config, .start = f->start, .read = f->t->read};
     for (uint32_t i = 0; i < f->n_told; i++) {
         struct told *x = &f->told[i];
         sealed_hear(&f->log, x->known_commit, x->known_log_term);

@@ -19,6 +19,7 @@
 #include "cli/client_sock.h"
 #include "proto/nodes.h"
 #include "proto/qmsg.h"
+#include "proto/sealed_end.h"
 
 /* A safekeeper and our two connections to it: requests, and the log's messages. */
 struct member {
@@ -69,6 +70,7 @@ struct member_timeline {
     Corallite__Timeline *wire; /* owned */
     bool done;
     uint32_t sealed_by[NODES_MAX], n_sealed_by; /* nodes whose registry says SEALED */
+    struct sealed_word read; /* where a branch grew from it (proto/sealed_end.h) */
     lsn_t commit[NODES_MAX]; /* as members.at[] tell it, where `watch`; 0: not known there */
 };
 struct member_timelines {
@@ -108,7 +110,7 @@ CO_MUST_CHECK int members_pageserver_follows(struct members *m);
 
 /* All that one safekeeper holds, merged into *out: the higher version stays. */
 CO_MUST_CHECK int members_list(struct members *m, struct member *of, struct member_timelines *out);
-/* All that a majority holds. */
+/* All that a majority holds, and where branches grew. */
 CO_MUST_CHECK int members_list_all(struct members *m, struct member_timelines *out);
 void member_timelines_free(struct member_timelines *t);
 CO_MUST_CHECK int members_put_timeline(struct member *on, const struct member_timeline *t);

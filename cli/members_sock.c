@@ -366,8 +366,8 @@ int members_pageserver_follows(struct members *m)
 /* -- Registries ----------------------------------------------------------------------------------
  */
 
-static struct member_timeline *place(struct member_timelines *t, const struct co_id *id,
-                                     bool *found)
+/* Where it is, or would be. */
+static uint32_t look_up(const struct member_timelines *t, const struct co_id *id, bool *found)
 {
     uint32_t lo = 0, hi = t->n;
     while (lo < hi) {
@@ -378,6 +378,13 @@ static struct member_timeline *place(struct member_timelines *t, const struct co
             hi = mid;
     }
     *found = lo < t->n && co_id_eq(&t->e[lo].id, id);
+    return lo;
+}
+
+static struct member_timeline *place(struct member_timelines *t, const struct co_id *id,
+                                     bool *found)
+{
+    uint32_t lo = look_up(t, id, found);
     if (*found)
         return &t->e[lo];
     if (t->n == t->cap) {
@@ -467,6 +474,22 @@ int members_list(struct members *m, struct member *of, struct member_timelines *
     return 0;
 }
 
+/* What a branch grew from is committed, also where nobody who is left was told so. */
+static void note_branches(struct member_timelines *t)
+{
+    for (uint32_t i = 0; i < t->n; i++) {
+        const Corallite__Timeline *w = t->e[i].wire;
+        struct co_id up = {{0}};
+        bool found;
+        if (!w->has_ancestor || w->ancestor.len != sizeof up.b)
+            continue;
+        memcpy(up.b, w->ancestor.data, sizeof up.b);
+        uint32_t at = look_up(t, &up, &found);
+        if (found)
+            sealed_hear_read(&t->e[at].read, w->ancestor_lsn, w->base_term);
+    }
+}
+
 int members_list_all(struct members *m, struct member_timelines *out)
 {
     for (uint32_t i = 0; i < m->n; i++) {
@@ -479,6 +502,7 @@ int members_list_all(struct members *m, struct member_timelines *out)
         if (rc && x->up && !x->regressed)
             return rc;
     }
+    note_branches(out);
     return members_enough(m, &m->book.config);
 }
 

@@ -114,6 +114,7 @@ static int grow_from(struct ps_server *s, const struct ps_moment *m, bool low, s
     meta->ancestor = up->meta.id;
     meta->ancestor_lsn = meta->start_lsn = point;
     meta->base_digest = m->commit.digest; /* zero when it was empty */
+    meta->base_term = up->chain.term;
     return 0;
 }
 

@@ -295,6 +295,7 @@ int ps_catalog_load_progress(struct ps_server *s, struct ps_timeline *tl)
         return rc;
     tl->chain.last_lsn = p.last_lsn;
     tl->chain.digest = p.digest;
+    tl->chain.term = 0;
     rc = look_above(s, tl);
     if (!rc)
         rc = ps_commit_at(s->read, &tl->line, p.last_lsn, &tl->chain.newest);

@@ -145,6 +145,7 @@ static int take_record(struct ps_chain *chain, struct co_span bytes, const struc
     struct ps_chain next = *chain;
     next.last_lsn = h.end_lsn;
     next.digest = h.digest;
+    next.term = h.term;
     if (h.kind == WAL_TXN) {
         rc = take_txn(chain, &h, co_span_of(bytes.data, (size_t)h.total_bytes), sink, w);
         next.page_size = h.page_size;
@@ -214,6 +215,7 @@ static int end_partial(struct ps_chain *chain, struct ps_partial *p, const struc
         return co_fail(p->verdict, "%s", p->why);
     next.last_lsn = h->end_lsn;
     next.digest = h->digest;
+    next.term = h->term;
     next.page_size = h->page_size;
     next.newest = commit;
     int rc = sink->commit(sink->owner, &commit, p->pgnos, p->n);

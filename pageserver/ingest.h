@@ -28,6 +28,7 @@ struct ps_chain {
     struct co_id cluster, timeline;
     lsn_t last_lsn;
     struct wal_digest digest; /* of the record that ends there */
+    term_t term;              /* the same; 0: it came before this start */
     struct ps_commit newest;  /* newest TXN; lsn 0: none, the database is empty */
     uint32_t page_size;       /* of the timeline; 0: not known yet */
 };

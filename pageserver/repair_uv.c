@@ -83,6 +83,7 @@ static void stop_line(struct ps_server *s, struct ps_timeline *tl)
     tl->was_behind = false;
     tl->chain.last_lsn = tl->meta.start_lsn;
     tl->chain.digest = tl->meta.base_digest;
+    tl->chain.term = 0;
     tl->chain.newest = (struct ps_commit){0};
     tl->chain.page_size = 0;
     ps_loops_publish(s, tl);

@@ -250,10 +250,22 @@ static void on_kept(struct ps_settle *st, uint32_t node, const struct q_msg *pos
 
 /* -- What was heard ---------------------------------------------------------------------------- */
 
+/* What was read of it here, and where branches grew from it, is committed, whoever knows so still.
+ */
+static void hear_readers(const struct ps_settle *st, struct sealed_log *log)
+{
+    const struct ps_chain *chain = &st->tl->chain;
+    sealed_hear_read(&log->read, chain->last_lsn, chain->term);
+    for (const struct ps_timeline *tl = st->s->reg.all; tl; tl = tl->next)
+        if (co_id_eq(&tl->meta.ancestor, &st->tl->meta.id))
+            sealed_hear_read(&log->read, tl->meta.ancestor_lsn, tl->meta.base_term);
+}
+
 static uint32_t gather(const struct ps_settle *st, struct sealed_log *log,
                        uint32_t node[CO_MEMBERS_MAX])
 {
     *log = (struct sealed_log){.config = &st->s->reg.config, .start = st->tl->meta.start_lsn};
+    hear_readers(st, log);
     for (uint32_t i = 0; i < CO_MEMBERS_MAX; i++) {
         const struct copy *c = &st->of[i];
         sealed_hear(log, c->known_commit, c->known_log_term);
@@ -278,6 +290,7 @@ static int find_end(struct ps_settle *st, bool *anybody, bool *lease)
     if (!gather(st, &log, node) || !ps_reg_quorum(&st->s->reg, told))
         return CO_ERR_AGAIN;
     int rc = sealed_end(&log, &st->end, &holder);
+    st->open = log.read.lsn > st->end; /* who has it is away */
     for (uint32_t i = 0; i < log.n && !rc; i++) {
         struct copy *c = &st->of[node[i]];
         bool open;

@@ -66,6 +66,7 @@ int ps_meta_from_wire(const Corallite__Timeline *wire, struct ps_meta *out)
     out->version = wire->version;
     out->created_us = wire->created_us;
     out->born_term = wire->born_term;
+    out->base_term = wire->base_term;
     out->taken_us = wire->taken_us;
     return 0;
 }
@@ -107,6 +108,8 @@ void ps_meta_to_wire(const struct ps_meta *meta, struct ps_meta_wire *out)
     w->created_us = meta->created_us;
     w->has_born_term = meta->born_term != 0;
     w->born_term = meta->born_term;
+    w->has_base_term = meta->base_term != 0;
+    w->base_term = meta->base_term;
     if (!co_id_is_zero(&meta->pageserver)) {
         w->has_pageserver = 1;
         w->pageserver = msg_bytes16(meta->pageserver.b);

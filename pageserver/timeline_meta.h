@@ -26,6 +26,7 @@ struct ps_meta {
     struct co_id ancestor; /* zero: a root */
     lsn_t ancestor_lsn;
     struct wal_digest base_digest; /* of the ancestor at ancestor_lsn */
+    term_t base_term;              /* of its newest record when this one was made; 0: not known */
     lsn_t start_lsn;
     struct wal_config config;
     enum ps_state state;

@@ -49,16 +49,35 @@ static bool is_majority(const struct sealed_log *l, uint32_t i, const uint32_t *
 
 void sealed_hear(struct sealed_log *l, lsn_t known_commit, term_t known_log_term)
 {
-    l->known_lsn = known_commit > l->known_lsn ? known_commit : l->known_lsn;
-    l->known_log_term = known_log_term > l->known_log_term ? known_log_term : l->known_log_term;
+    l->known.lsn = known_commit > l->known.lsn ? known_commit : l->known.lsn;
+    l->known.log_term = known_log_term > l->known.log_term ? known_log_term : l->known.log_term;
 }
 
-/* As of a donor (proposer_known.c): this log has all that was heard to be committed. */
-static bool has_known(const struct sealed_log *l, const struct sealed_copy *c)
+/* Each word alone is true; at one LSN the older term asks less of a copy. */
+void sealed_hear_read(struct sealed_word *read, lsn_t lsn, term_t log_term)
+{
+    bool less = log_term && (!read->log_term || log_term < read->log_term);
+
+    if (lsn > read->lsn || (lsn == read->lsn && less))
+        *read = (struct sealed_word){lsn, log_term};
+}
+
+/* As of a donor (proposer_known.c): this log has all that is said to be committed. */
+static bool has(const struct sealed_copy *c, const struct sealed_word *word)
 {
     struct q_history h = sealed_terms(&c->history, c->flush);
 
-    return c->flush >= l->known_lsn && h.n > 0 && h.e[h.n - 1].term >= l->known_log_term;
+    return c->flush >= word->lsn && h.n > 0 && h.e[h.n - 1].term >= word->log_term;
+}
+
+static void take_word(const struct sealed_log *l, const struct sealed_word *word, lsn_t *end,
+                      uint32_t *holder)
+{
+    for (uint32_t i = 0; i < l->n; i++)
+        if (word->lsn > *end && has(&l->copy[i], word)) {
+            *end = word->lsn;
+            *holder = i;
+        }
 }
 
 int sealed_end(const struct sealed_log *l, lsn_t *end, uint32_t *holder)
@@ -71,11 +90,9 @@ int sealed_end(const struct sealed_log *l, lsn_t *end, uint32_t *holder)
         if (l->copy[i].commit > l->copy[*holder].commit)
             *holder = i;
     *end = l->copy[*holder].commit;
-    for (uint32_t i = 0; i < l->n; i++)
-        if (l->known_lsn > *end && has_known(l, &l->copy[i])) {
-            *end = l->known_lsn;
-            *holder = i;
-        }
+    take_word(l, &l->known, end, holder);
+    if (l->read.log_term)
+        take_word(l, &l->read, end, holder);
     for (uint32_t i = 0; i < l->n; i++) {
         for (uint32_t j = 0; j < l->n; j++) {
             lsn_t same;

@@ -26,20 +26,31 @@ struct sealed_copy {
     const struct wal_config *config; /* the last one in it; NULL: not told */
 };
 
+/* So far it is committed, and a log that has that has adopted this term or a later one. LSN 0:
+ * nothing is said. */
+struct sealed_word {
+    lsn_t lsn;
+    term_t log_term;
+};
+
 struct sealed_log {
     const struct wal_config *config; /* who keeps it */
     lsn_t start;
     struct sealed_copy copy[NODES_MAX];
     uint32_t n;
-    /* What any of them, or one whose copy does not count, has heard of others (decision 51): so
-     * much is committed, and logs that have it have adopted this term or a later one. Who
-     * acknowledged it may have lost his disk since. 0: nothing. */
-    lsn_t known_lsn;
-    term_t known_log_term;
+    /* What any of them, or one whose copy does not count, has heard of others (decision 51). Who
+     * acknowledged it may have lost his disk since. */
+    struct sealed_word known;
+    /* What was read of it: a branch grew from there, a pageserver has taken it (decision 77). Term
+     * 0: of which one is not known, and no copy is shown to have it. */
+    struct sealed_word read;
 };
 
 /* A POS that one of them gave. */
 void sealed_hear(struct sealed_log *l, lsn_t known_commit, term_t known_log_term);
+
+/* It was read up to there by somebody who had a record of this term, and no newer one. */
+void sealed_hear_read(struct sealed_word *read, lsn_t lsn, term_t log_term);
 
 /* The terms of a history that wrote something below `end`; its first one always, which may stand
  * for more (M16). Borrows. */

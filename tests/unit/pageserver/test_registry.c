@@ -557,12 +557,13 @@ Test(registry, metadata_of_branches_survives_the_wire)
     /* An empty pageserver learns all of it from the safekeepers. */
     struct ps_meta m = restore_of(2, 1, "kept"), back;
     struct co_buf bytes = {0};
-    m.is_protected = true, m.hidden = true, m.expires_us = 123456789, m.born_term = 77;
+    m.is_protected = true, m.hidden = true, m.expires_us = 123456789, m.born_term = 77,
+    m.base_term = 76;
     m.state = PS_SEALED;
     cr_assert_eq(ps_meta_pack(&m, &bytes), 0);
     cr_assert_eq(ps_meta_unpack(co_buf_span(&bytes), &back), 0, "%s", co_sentence());
     cr_assert(back.state == PS_SEALED && back.is_protected && back.hidden);
-    cr_assert(back.born_term == 77 && back.expires_us == 123456789 &&
+    cr_assert(back.born_term == 77 && back.base_term == 76 && back.expires_us == 123456789 &&
               co_id_eq(&back.replaces, &m.replaces));
     cr_assert_str_eq(back.keep_as, "kept");
     cr_assert_eq(back.ancestor_lsn, 8192);

@@ -173,3 +173,45 @@ Test(settle, who_follows_tells_nobody)
     start_daemon();
     cr_assert_eq(head(), end, "the first answer waits until that is found out");
 }
+
+/* One of two that have it was told, a pageserver read it there; then that one is away for good. */
+static void the_one_that_knows_goes(bool branched)
+{
+    struct ps_meta dev;
+    a_writer_dies((const bool[]){true, true, false});
+    fake_set_frozen(&fake, 1, false);
+    int status;
+    cr_assert_eq(get_pages(&old.id, end, 0, 10000 * slower(), 1, 1, &status, NULL), 0, "%s",
+                 co_sentence());
+    if (branched) {
+        cr_assert_eq(branch_at("dev", end, &dev), 0, "%s", co_sentence());
+        cr_assert_eq(dev.base_term, 3);
+    }
+    fake_set_up(&fake, 1, false);
+}
+
+static void expect_end(void)
+{
+    restore();
+    wait_for_head(end);
+    for (int k = 0; k < 3000 * (int)slower() && told(0).kept < end; k++)
+        usleep(10000);
+    cr_assert_eq(told(0).kept, end);
+}
+
+Test(settle, what_was_read_here_is_in_it)
+{
+    the_one_that_knows_goes(false);
+    expect_end();
+}
+
+Test(settle, what_a_branch_grew_from_is_in_it_whoever_forgot_it)
+{
+    /* Level B, seed 13303379. */
+    the_one_that_knows_goes(true);
+    stop_daemon(SIGKILL);
+    port = free_port();
+    daemon_pid = spawn("second", port, true); /* its store is empty */
+    reach(&client, port);
+    expect_end();
+}

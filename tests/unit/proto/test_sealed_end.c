@@ -89,11 +89,33 @@ Test(sealed_end, what_was_heard_to_be_committed_is_where_a_log_has_it)
     cr_assert_eq(holder, 1);
     sealed_hear(&l, 56, 4);
     cr_assert_eq(end_of(&l, &holder), 40, "a longer log of an older term is not that one");
-    l.known_log_term = 3;
+    l.known.log_term = 3;
     sealed_hear(&l, 72, 3);
     cr_assert_eq(end_of(&l, &holder), 40, "nobody who told has it");
-    l.known_lsn = 32;
+    l.known.lsn = 32;
     cr_assert_eq(end_of(&l, &holder), 40);
+}
+
+Test(sealed_end, what_a_branch_grew_from_is_where_a_log_has_it)
+{
+    /* Node 3 was told that it is committed, and its disk is lost; node 2 has it and was not told.
+     * Found by level B, seed 13303379. */
+    struct sealed_log l = log_of(copy(1, 40, 40, first, 1), copy(2, 64, 40, second, 2));
+    uint32_t holder;
+    sealed_hear_read(&l.read, 56, 0);
+    cr_assert_eq(end_of(&l, &holder), 40, "of which term is not known");
+    sealed_hear_read(&l.read, 48, 2);
+    cr_assert_eq(end_of(&l, &holder), 40, "there is more that was read");
+    sealed_hear_read(&l.read, 56, 4);
+    cr_assert_eq(end_of(&l, &holder), 40, "this log may be of an older term");
+    sealed_hear_read(&l.read, 56, 3);
+    sealed_hear_read(&l.read, 56, 0);
+    sealed_hear_read(&l.read, 40, 1);
+    cr_assert_eq(end_of(&l, &holder), 56);
+    cr_assert_eq(holder, 1);
+    cr_assert(is_open(&l, 1, 56), "node 3 may have the rest");
+    sealed_hear_read(&l.read, 72, 3);
+    cr_assert_eq(end_of(&l, &holder), 40, "nobody who told has it");
 }
 
 Test(sealed_end, while_members_change_both_groups_have_to_have_it)
