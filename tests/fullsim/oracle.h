@@ -60,6 +60,7 @@ struct timeline {
     struct versions *pages;
     uint32_t cap_pages, page_size;
     uint64_t restored_us; /* a restore put it under its name then; 0: none did */
+    uint64_t kept_us;     /* a restore was known then to have put it aside; 0: none was */
     bool moving;          /* a restore of it was asked for, and what came of it is not known */
     bool sealed;          /* a restore has put it aside */
     bool gone;        /* its making was given up, after the tool had seen it: nobody can read it */

@@ -43,11 +43,11 @@ static void ask(struct conn *c, struct txn *x)
         txn_verdict(x, word);
 }
 
-/* What was asked by the name of c's branch, when that was `sealed` or not: may it have been the
- * name of another meanwhile? */
-static bool name_moved(const struct conn *c, bool sealed)
+/* Is the name by which c began to open its branch another's since, or may it be? */
+static bool name_moved(const struct conn *c)
 {
-    return c->timeline->moving || c->timeline->sealed != sealed || client_may_be_of_before(c);
+    const struct timeline *t = c->timeline;
+    return t->moving || t->kept_us > c->opened_us || client_may_be_of_before(c);
 }
 
 /* An id is one commit's, whatever branch is asked, also under a name that another one had, and
@@ -55,10 +55,9 @@ static bool name_moved(const struct conn *c, bool sealed)
 static void judge(struct conn *c, struct txn *x)
 {
     const struct timeline *t = c->timeline;
-    bool sealed = t->sealed;
     char id[ID_TEXT], word[WORD_TEXT];
     int rc = status_of(c, x, id, word);
-    if (rc || strcmp(word, "unknown") == 0 || name_moved(c, sealed))
+    if (rc || strcmp(word, "unknown") == 0 || name_moved(c))
         return;
     probe(P_ASKED_ELSEWHERE);
     if ((strcmp(word, "committed") == 0) != txn_is_at(x, t, t->end))
@@ -172,7 +171,6 @@ static void make_branch(struct conn *c)
     struct timeline *from = &timelines[below(R_WORK, n_timelines)];
     struct co_id id = co_id_random();
     const struct conn by_name = {.timeline = from, .opened_us = sim.now};
-    bool sealed = from->sealed;
     char name[32], at[64], digits[LSN_TEXT];
     lsn_t lsn = any_lsn(from);
     if (lsn < setup_lsn || from->moving)
@@ -191,7 +189,7 @@ static void make_branch(struct conn *c)
     trace("branch %s from %s at %s: %d", name, from->branch, at, rc);
     if (rc)
         return;
-    if (name_moved(&by_name, sealed)) {
+    if (name_moved(&by_name)) {
         corallite__branched__free_unpacked(m, NULL);
         return; /* of which one it is, is not known: nobody opens it */
     }

@@ -43,6 +43,7 @@ static void done(struct restore *r, const Corallite__Branched *m)
     snprintf(r->old->branch, sizeof r->old->branch, "%s", r->keep);
     r->old->moving = false;
     r->old->sealed = true;
+    r->old->kept_us = sim.now;
     note_timeline(r);
     r->open = false;
     probe(P_RESTORE);
