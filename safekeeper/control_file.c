@@ -143,7 +143,7 @@ static int decode(const uint8_t slot[SK_CONTROL_SLOT_BYTES], unsigned parity, st
         return CO_ERR_CORRUPT;
     if (version != version_of(c) || (flags & ~(uint32_t)FLAGS) ||
         ((c->sequence & 1) != parity && !co_mutated(CONTROL_IN_PLACE)) ||
-        c->sequence == UINT64_MAX || c->history_n > CO_HISTORY_MAX ||
+        c->sequence > SK_CONTROL_LAST || c->history_n > CO_HISTORY_MAX ||
         c->start_lsn > c->commit_lsn || c->commit_lsn > c->sealed_lsn ||
         c->halted[SK_HALTED_TEXT - 1] || !(flags & FLAG_HALTED) != !c->halted[0])
         return CO_ERR_CORRUPT;
@@ -172,6 +172,11 @@ static int put_slot(struct sk_control_file *file, struct sk_control *control)
     co_assert(control->start_lsn <= control->commit_lsn &&
               control->base.lsn <= control->commit_lsn &&
               control->commit_lsn <= control->sealed_lsn);
+    if (file->sequence == SK_CONTROL_LAST)
+        return co_fail(CO_ERR_CORRUPT,
+                       "the control block %s has the last sequence there is, which no safekeeper "
+                       "wrote. Replace this safekeeper; the other members have the data",
+                       file->path);
     control->sequence = file->sequence + 1;
     encode(control, slot);
     return sk_io_pwrite(

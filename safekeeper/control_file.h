@@ -64,6 +64,7 @@
 #define SK_CONTROL_SLOT_BYTES 4096u
 #define SK_HALTED_TEXT        512
 #define SK_CONTROL_VERSION    3u
+#define SK_CONTROL_LAST       (UINT64_MAX - 1) /* sequence; the next one is not read */
 
 /* Whose files these are: checked at every open. */
 struct sk_owner {
@@ -102,7 +103,7 @@ CO_MUST_CHECK int sk_control_create(const char *path, struct sk_control *control
  * CO_ERR_NOT_FOUND. */
 CO_MUST_CHECK int sk_control_open(const char *path, const struct sk_owner *owner,
                                   struct sk_control_file *file, struct sk_control *out);
-/* Writes the next sequence; durable on return. */
+/* Writes the next sequence; durable on return. CO_ERR_CORRUPT: there is none. */
 CO_MUST_CHECK int sk_control_write(struct sk_control_file *file, struct sk_control *control);
 /* Writes the block that was read once more into its own slot, the same bytes; durable on return. At
  * start: the slot that was read may be one whose sync failed, in the page cache only, and the next

@@ -145,18 +145,40 @@ Test(control_file, newer_format_is_refused_as_such)
     cr_assert(strstr(co_sentence(), "newer"));
 }
 
+/* Slot `at` gets this sequence, and is sound but for that. */
+static void set_sequence(unsigned at, uint64_t sequence)
+{
+    uint8_t slot[4096];
+    read_at(path, at * sizeof slot, slot, sizeof slot);
+    co_put64(slot + 16, sequence);
+    co_put32(slot + 4092, co_crc32c(0, slot, 4092));
+    write_at(path, at * sizeof slot, slot, sizeof slot);
+}
+
 Test(control_file, slot_that_nothing_could_follow_is_unsound)
 {
     /* C1: with the largest sequence the next write would look older. Found by tests/fuzz. */
     struct sk_control c;
-    uint8_t slot[4096];
     write_three();
-    read_at(path, 4096, slot, sizeof slot);
-    co_put64(slot + 16, UINT64_MAX);
-    co_put32(slot + 4092, co_crc32c(0, slot, 4092));
-    write_at(path, 4096, slot, sizeof slot);
+    set_sequence(1, UINT64_MAX);
     cr_assert_eq(read_back(&c), 0);
     cr_assert_eq(c.sequence, 2);
+}
+
+Test(control_file, nothing_is_written_that_could_not_be_read)
+{
+    struct sk_control c;
+    struct sk_control_file file;
+    write_three();
+    set_sequence(0, SK_CONTROL_LAST - 2);
+    set_sequence(1, SK_CONTROL_LAST - 1);
+    cr_assert_eq(sk_control_open(path, &fixture()->owner, &file, &c), 0);
+    cr_assert_eq(sk_control_write(&file, &c), 0);
+    cr_assert_eq(sk_control_write(&file, &c), CO_ERR_CORRUPT);
+    cr_assert(strstr(co_sentence(), "the last sequence"), "%s", co_sentence());
+    sk_control_close(&file);
+    cr_assert_eq(read_back(&c), 0);
+    cr_assert_eq(c.sequence, SK_CONTROL_LAST);
 }
 
 /* -- History ---------------------------------------------------------------------------------- */
