@@ -253,8 +253,9 @@ struct task {
     void *arg, *result;
     struct txn *txn; /* of the workload (oracle.h), while this thread is in one */
     const struct timeline *pin_line;
-    uint64_t pin;   /* the last snapshot that it was given, */
-    bool pin_known; /*   and whether its process knew that to be committed */
+    uint64_t pin;    /* the last snapshot that it was given, */
+    bool pin_known;  /*   whether its process knew that to be committed, */
+    uint64_t pin_us; /*   and when it asked for it */
 };
 
 struct sim {

@@ -745,11 +745,12 @@ int __wrap_ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pg
     return 0;
 }
 
-static void note_pin(const struct cv_database *db, const struct cv_handle *h)
+static void note_pin(const struct cv_database *db, const struct cv_handle *h, uint64_t asked_us)
 {
     const struct timeline *t = timeline_of(&db->timeline.timeline);
     sim.current->pin_line = t;
     sim.current->pin = h->pin.lsn;
+    sim.current->pin_us = asked_us;
     sim.current->pin_known =
         db->known_valid && h->pin.lsn <= db->known.pos && t && h->pin.lsn <= t->end;
 }
@@ -761,9 +762,10 @@ int __wrap_cv_database_pin_at(struct cv_database *db, struct cv_handle *h,
 int __wrap_cv_database_pin_at(struct cv_database *db, struct cv_handle *h,
                               const struct cv_moment *moment, uint32_t timeout_ms)
 {
+    uint64_t asked_us = sim.now;
     int rc = __real_cv_database_pin_at(db, h, moment, timeout_ms);
     if (!rc)
-        note_pin(db, h);
+        note_pin(db, h, asked_us);
     return rc;
 }
 
@@ -776,6 +778,7 @@ int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
 {
     struct timeline *before = db->born ? timeline_of(&db->timeline.timeline) : NULL;
     lsn_t floor = before ? before->acked_end : 0;
+    uint64_t asked_us = sim.now;
     int rc = __real_cv_database_pin(db, h, request, speculative);
     if (rc)
         return rc;
@@ -788,7 +791,7 @@ int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
     if (*speculative)
         probe(P_SPECULATIVE_PIN);
     run_stats.reads_checked++;
-    note_pin(db, h);
+    note_pin(db, h, asked_us);
     trace("pin %llx%s%s", (unsigned long long)h->pin.lsn, *speculative ? " speculative" : "",
           request->want_tip ? " (wants the tip)" : "");
     if (request->staleness_ms == 0 && !*speculative && h->pin.lsn < floor)
@@ -933,6 +936,7 @@ void txn_end(struct txn *t, enum txn_state state, const char *commit_id)
     if (state == T_NOT_COMMITTED && t->has_record)
         probe(P_SURELY_NOT);
     t->state = state;
+    t->told_us = sim.now;
     if (t->has_record)
         lsn_commit_id_format(t->term, t->begin, id);
     if (commit_id && t->has_record && strcmp(commit_id, id) != 0)
@@ -961,6 +965,7 @@ void txn_end(struct txn *t, enum txn_state state, const char *commit_id)
 void txn_verdict(struct txn *t, const char *word)
 {
     bool yes = strcmp(word, "committed") == 0;
+    t->told_us = sim.now;
     fold(t->id << 8 | yes);
     if (yes != t->committed)
         violation("I17: transaction %llu is called %s, and it %s in the log",

@@ -19,7 +19,8 @@ struct txn {
     enum txn_state state;
     bool full; /* it was to be on a majority's disks before OK */
     bool has_record, committed, spilled, vacuum, ddl, savepoint;
-    bool seen; /* by another connection, in a read transaction that ended well */
+    uint64_t told_us; /* when its connection was told, or asked, what became of it */
+    bool seen;        /* by another connection, in a read transaction that ended well */
     uint32_t client;
     struct co_id timeline;
     term_t term;
