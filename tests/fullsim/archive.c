@@ -277,7 +277,7 @@ static const struct timeline *lacking(const Corallite__ArchiveState *state)
 {
     struct ar_line line;
     for (uint32_t i = 0; i < n_timelines; i++) {
-        bool has = timelines[i].gone || end_of(&timelines[i]) == timelines[i].base;
+        bool has = timelines[i].gone;
         for (size_t k = 0; k < state->n_lines && !has; k++)
             has = ar_line_read(state->lines[k], &line) == 0 &&
                   co_id_eq(&line.id, &timelines[i].id) && line.end >= end_of(&timelines[i]);
