@@ -236,11 +236,15 @@ static int refuse_other(const struct replace *r)
                    out, in, out, a ? a->host : "?", a ? a->port : 0);
 }
 
+/* The list is the newest one only if a majority was asked. */
 static int refuse_old(const struct replace *r)
 {
     const struct wal_config *c = &r->m.book.config;
     char members[100] = "";
     size_t used = 0;
+    int rc = members_enough(&r->m, c);
+    if (rc)
+        return rc;
     for (uint32_t i = 0; i < c->n && used < sizeof members; i++)
         used += (size_t)snprintf(members + used, sizeof members - used, "%s%u", i ? ", " : "",
                                  c->members[i].node_id);

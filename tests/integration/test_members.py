@@ -509,6 +509,26 @@ def replaced_as_one_says(t):
         sound(c)
 
 
+@test("safekeeper replace refuses nobody by a list that may be an old one: it says who cannot be reached", 90)
+def replace_by_an_old_list(t):
+    # Level B, seed 13757543: `safekeeper 6 is not a member`, which it was.
+    with t.cluster() as c:
+        c.shell("CREATE TABLE t(a);")
+        replace(c, 2, new_node(c, 4))
+        c.kill9(1)
+        replace(c, 3, new_node(c, 5))
+        for node in (2, 3, 4, 5):
+            c.kill9(node)
+        c.start(1)
+        six = new_node(c, 6)
+        refused(c, 5, six, "cannot be reached", "safekeeper 4")
+        for node in (4, 5):
+            c.start(node)
+        check(replace(c, 5, six)["by"] == 6, "it goes on")
+        refused(c, 5, new_node(c, 7), "safekeeper 5 is not a member", "1, 4, 6")
+        sound(c)
+
+
 def put_by_hand(c, on, name, members, new_members=()):
     """A database whose making was broken off, with these members, as these safekeepers have it."""
     def group(number, nodes):
