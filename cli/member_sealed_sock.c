@@ -14,10 +14,9 @@
  * donor's, cut where the log is committed, and the term begins there: it never writes anything.
  *
  * What is committed: what somebody knows to be, what a branch grew from, and what a majority has
- * alike (sealed_end.h). If
- * the log of one goes on behind that while a lease runs, its writer may be about to say that more
- * is; then this waits, and also where a keeper that does not answer may have it. Else nobody has it
- * but a minority for ever, and it may be cut (decision 53).
+ * alike (sealed_end.h). If the log of one goes on behind that while a lease runs, its writer may be
+ * about to say that more is; then this waits, and also where a keeper that does not answer may have
+ * it. Else nobody has it but a minority for ever, and it may be cut (decision 53).
  */
 #include <errno.h>
 #include <poll.h>
@@ -179,7 +178,7 @@ static uint32_t gather(struct fill *f, struct told *of[NODES_MAX])
         (struct sealed_log){.config = &f->m->book.config, .start = f->start, .read = f->t->read};
     for (uint32_t i = 0; i < f->n_told; i++) {
         struct told *x = &f->told[i];
-        sealed_hear(&f->log, x->known_commit, x->known_log_term);
+        sealed_hear(&f->log.known, x->known_commit, x->known_log_term);
         if (!is_sealed_by(f->t, x->of->node))
             continue;
         of[f->log.n] = x;

@@ -475,19 +475,20 @@ int members_list(struct members *m, struct member *of, struct member_timelines *
 }
 
 /* What a branch grew from is committed, also where nobody who is left was told so. */
-static void note_branches(struct member_timelines *t)
+static int note_branches(struct member_timelines *t)
 {
     for (uint32_t i = 0; i < t->n; i++) {
         const Corallite__Timeline *w = t->e[i].wire;
-        struct co_id up = {{0}};
+        struct co_id up;
         bool found;
-        if (!w->has_ancestor || w->ancestor.len != sizeof up.b)
-            continue;
-        memcpy(up.b, w->ancestor.data, sizeof up.b);
+        int rc = msg_get16("ancestor", w->has_ancestor, &w->ancestor, up.b);
+        if (rc)
+            return rc;
         uint32_t at = look_up(t, &up, &found);
         if (found)
             sealed_hear_read(&t->e[at].read, w->ancestor_lsn, w->base_term);
     }
+    return 0;
 }
 
 int members_list_all(struct members *m, struct member_timelines *out)
@@ -502,8 +503,8 @@ int members_list_all(struct members *m, struct member_timelines *out)
         if (rc && x->up && !x->regressed)
             return rc;
     }
-    note_branches(out);
-    return members_enough(m, &m->book.config);
+    int rc = note_branches(out);
+    return rc ? rc : members_enough(m, &m->book.config);
 }
 
 void member_timelines_free(struct member_timelines *t)

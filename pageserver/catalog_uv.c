@@ -293,9 +293,7 @@ int ps_catalog_load_progress(struct ps_server *s, struct ps_timeline *tl)
         return look_above(s, tl);
     if (rc)
         return rc;
-    tl->chain.last_lsn = p.last_lsn;
-    tl->chain.digest = p.digest;
-    tl->chain.term = 0;
+    ps_chain_resume(&tl->chain, p.last_lsn, p.digest);
     rc = look_above(s, tl);
     if (!rc)
         rc = ps_commit_at(s->read, &tl->line, p.last_lsn, &tl->chain.newest);

@@ -135,6 +135,16 @@ static int take_txn(const struct ps_chain *chain, const struct wal_header *h, st
     return sink->commit(sink->owner, &commit, w->small.pgnos, w->small.n);
 }
 
+/* As it stands behind this record, but for what a TXN says of the database. */
+static struct ps_chain behind(const struct ps_chain *chain, const struct wal_header *h)
+{
+    struct ps_chain next = *chain;
+    next.last_lsn = h->end_lsn;
+    next.digest = h->digest;
+    next.term = h->term;
+    return next;
+}
+
 static int take_record(struct ps_chain *chain, struct co_span bytes, const struct ps_sink *sink,
                        struct work *w, size_t *used)
 {
@@ -142,10 +152,7 @@ static int take_record(struct ps_chain *chain, struct co_span bytes, const struc
     int rc = ps_chain_check(chain, bytes, &h);
     if (rc)
         return rc;
-    struct ps_chain next = *chain;
-    next.last_lsn = h.end_lsn;
-    next.digest = h.digest;
-    next.term = h.term;
+    struct ps_chain next = behind(chain, &h);
     if (h.kind == WAL_TXN) {
         rc = take_txn(chain, &h, co_span_of(bytes.data, (size_t)h.total_bytes), sink, w);
         next.page_size = h.page_size;
@@ -209,13 +216,10 @@ static int begin_partial(const struct ps_chain *chain, struct ps_partial *p, str
 static int end_partial(struct ps_chain *chain, struct ps_partial *p, const struct ps_sink *sink)
 {
     const struct wal_header *h = wal_stream_header(p->stream);
-    struct ps_chain next = *chain;
+    struct ps_chain next = behind(chain, h);
     struct ps_commit commit = commit_of(h);
     if (p->verdict)
         return co_fail(p->verdict, "%s", p->why);
-    next.last_lsn = h->end_lsn;
-    next.digest = h->digest;
-    next.term = h->term;
     next.page_size = h->page_size;
     next.newest = commit;
     int rc = sink->commit(sink->owner, &commit, p->pgnos, p->n);

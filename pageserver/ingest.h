@@ -33,6 +33,14 @@ struct ps_chain {
     uint32_t page_size;       /* of the timeline; 0: not known yet */
 };
 
+/* The log goes on here, behind a record that was taken in an earlier life, or elsewhere. */
+static inline void ps_chain_resume(struct ps_chain *chain, lsn_t lsn, struct wal_digest digest)
+{
+    chain->last_lsn = lsn;
+    chain->digest = digest;
+    chain->term = 0;
+}
+
 /* A large record on its way in. Zeroed memory is none. */
 struct ps_partial {
     struct wal_stream *stream;

@@ -81,9 +81,7 @@ static void stop_line(struct ps_server *s, struct ps_timeline *tl)
     tl->rebuilding = true;
     tl->news = true; /* the whole log is, and nobody will tell it again */
     tl->was_behind = false;
-    tl->chain.last_lsn = tl->meta.start_lsn;
-    tl->chain.digest = tl->meta.base_digest;
-    tl->chain.term = 0;
+    ps_chain_resume(&tl->chain, tl->meta.start_lsn, tl->meta.base_digest);
     tl->chain.newest = (struct ps_commit){0};
     tl->chain.page_size = 0;
     ps_loops_publish(s, tl);

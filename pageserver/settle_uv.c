@@ -268,7 +268,7 @@ static uint32_t gather(const struct ps_settle *st, struct sealed_log *log,
     hear_readers(st, log);
     for (uint32_t i = 0; i < CO_MEMBERS_MAX; i++) {
         const struct copy *c = &st->of[i];
-        sealed_hear(log, c->known_commit, c->known_log_term);
+        sealed_hear(&log->known, c->known_commit, c->known_log_term);
         if (!c->told)
             continue;
         node[log->n] = i;
@@ -284,7 +284,7 @@ static int find_end(struct ps_settle *st, bool *anybody, bool *lease)
     struct sealed_log log;
     uint32_t node[CO_MEMBERS_MAX], holder;
     bool told[CO_MEMBERS_MAX] = {false};
-    *anybody = *lease = st->open = false;
+    *anybody = *lease = false;
     for (uint32_t i = 0; i < CO_MEMBERS_MAX; i++)
         told[i] = st->of[i].told;
     if (!gather(st, &log, node) || !ps_reg_quorum(&st->s->reg, told))

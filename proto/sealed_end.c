@@ -47,10 +47,10 @@ static bool is_majority(const struct sealed_log *l, uint32_t i, const uint32_t *
     return q_is_quorum(l->config, node, n) || (own && own->version && q_is_quorum(own, node, n));
 }
 
-void sealed_hear(struct sealed_log *l, lsn_t known_commit, term_t known_log_term)
+void sealed_hear(struct sealed_word *known, lsn_t known_commit, term_t known_log_term)
 {
-    l->known.lsn = known_commit > l->known.lsn ? known_commit : l->known.lsn;
-    l->known.log_term = known_log_term > l->known.log_term ? known_log_term : l->known.log_term;
+    known->lsn = known_commit > known->lsn ? known_commit : known->lsn;
+    known->log_term = known_log_term > known->log_term ? known_log_term : known->log_term;
 }
 
 /* Each word alone is true; at one LSN the older term asks less of a copy. */

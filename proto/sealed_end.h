@@ -47,7 +47,7 @@ struct sealed_log {
 };
 
 /* A POS that one of them gave. */
-void sealed_hear(struct sealed_log *l, lsn_t known_commit, term_t known_log_term);
+void sealed_hear(struct sealed_word *known, lsn_t known_commit, term_t known_log_term);
 
 /* It was read up to there by somebody who had a record of this term, and no newer one. */
 void sealed_hear_read(struct sealed_word *read, lsn_t lsn, term_t log_term);

@@ -83,14 +83,14 @@ Test(sealed_end, what_was_heard_to_be_committed_is_where_a_log_has_it)
      * Found by level B, seed 11310097. */
     struct sealed_log l = log_of(copy(1, 40, 40, first, 1), copy(2, 64, 40, second, 2));
     uint32_t holder;
-    sealed_hear(&l, 56, 3);
-    sealed_hear(&l, 48, 2);
+    sealed_hear(&l.known, 56, 3);
+    sealed_hear(&l.known, 48, 2);
     cr_assert_eq(end_of(&l, &holder), 56);
     cr_assert_eq(holder, 1);
-    sealed_hear(&l, 56, 4);
+    sealed_hear(&l.known, 56, 4);
     cr_assert_eq(end_of(&l, &holder), 40, "a longer log of an older term is not that one");
     l.known.log_term = 3;
-    sealed_hear(&l, 72, 3);
+    sealed_hear(&l.known, 72, 3);
     cr_assert_eq(end_of(&l, &holder), 40, "nobody who told has it");
     l.known.lsn = 32;
     cr_assert_eq(end_of(&l, &holder), 40);
