@@ -307,7 +307,7 @@ int ps_catalog_load_progress(struct ps_server *s, struct ps_timeline *tl)
 
 int ps_catalog_load(struct ps_server *s)
 {
-    uint64_t taken_us = 0;
+    uint64_t taken_us = 0, life_us = 0;
     int rc = ps_reg_init(&s->reg, &s->identity.cluster, &s->identity.disk, s->options->n_nodes);
     s->reg.follows = s->options->follow;
     if (!rc)
@@ -317,6 +317,8 @@ int ps_catalog_load(struct ps_server *s)
     if (!rc)
         rc = ps_taken_get(s->read, &taken_us);
     if (!rc)
+        rc = ps_life_get(s->read, &life_us);
+    if (!rc)
         rc = ps_timeline_each(s->read, load_one, s);
     for (struct ps_timeline *tl = s->reg.all; !rc && tl; tl = tl->next)
         ps_lineage_link(s, tl);
@@ -324,7 +326,7 @@ int ps_catalog_load(struct ps_server *s)
         if (ps_state_readable(tl->stored_state))
             rc = ps_catalog_load_progress(s, tl);
     ps_read_reset(s->read);
-    return rc ? rc : ps_owner_note(s, taken_us);
+    return rc ? rc : ps_owner_note(s, taken_us, life_us);
 }
 
 int ps_catalog_start(struct ps_server *s)
@@ -366,7 +368,6 @@ int ps_catalog_begin(struct ps_server *s, struct ps_meta *meta, struct ps_timeli
     if (s->list_waits_ms)
         return CO_ERR_AGAIN;
     meta->state = PS_CREATING;
-    meta->version = 1;
     meta->created_us = co_wall_us();
     meta->pageserver = s->identity.disk;
     meta->taken_us = s->reg.taken_us;

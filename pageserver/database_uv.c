@@ -275,11 +275,11 @@ static bool try_drop(struct ps_server *s, struct ps_ask *ask)
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
         if (!co_id_eq(&tl->meta.database, &ask->database))
             continue;
-        if (tl->meta.state != PS_DROPPED) {
-            ps_reg_change(&s->reg, tl, PS_DROPPED);
+        if (tl->meta.state != PS_DROPPED && !tl->meta.hidden && !tl->meta.dropping) {
+            ps_reg_drop(&s->reg, tl);
             ps_catalog_drive(s, tl);
         }
-        pending |= tl->stored < tl->meta.version;
+        pending |= tl->meta.state != PS_DROPPED || tl->stored < tl->meta.version;
         pending |= ask->b.purge && !is_purged(s, tl);
     }
     if (pending)

@@ -1,7 +1,7 @@
 /*
  * owner_uv.c - which pageserver owns the catalog (S13; R8 in registry.h, decision 69): the word to
  * take over becomes durable before it is acted on, then what is another one's is taken over, or
- * this one ends.
+ * this one ends. And which of the owner's lives this is (R12).
  */
 #include <stdio.h>
 
@@ -11,7 +11,7 @@
 
 #define MODULE "pageserver/owner"
 
-static int put_moment(struct ps_server *s, uint64_t us)
+static int put_moments(struct ps_server *s, uint64_t taken_us, uint64_t life_us)
 {
     struct ps_txn *txn;
     int rc = ps_write_new(s->store, &txn);
@@ -19,7 +19,9 @@ static int put_moment(struct ps_server *s, uint64_t us)
         return rc;
     rc = ps_write_begin(txn);
     if (!rc)
-        rc = ps_taken_put(txn, us);
+        rc = ps_taken_put(txn, taken_us);
+    if (!rc)
+        rc = ps_life_put(txn, life_us);
     if (!rc)
         rc = ps_write_commit(txn);
     if (!rc)
@@ -28,21 +30,27 @@ static int put_moment(struct ps_server *s, uint64_t us)
     return rc;
 }
 
-int ps_owner_note(struct ps_server *s, uint64_t stored_us)
+int ps_owner_note(struct ps_server *s, uint64_t taken_us, uint64_t life_us)
 {
+    uint64_t now = co_wall_us();
     if (s->options->follow) {
-        if (stored_us && put_moment(s, 0)) /* a full disk: it serves all the same */
+        if (taken_us && put_moments(s, 0, life_us)) /* a full disk: it serves all the same */
             co_warn(MODULE, "that it was told to take over once stays in the store: %s",
                     co_sentence());
         return 0;
     }
-    if (stored_us > s->reg.taken_us)
-        s->reg.taken_us = stored_us;
-    if (!s->options->take_over)
-        return 0;
-    uint64_t now = co_wall_us();
-    s->reg.taken_us = now > s->reg.taken_us ? now : s->reg.taken_us + 1;
-    return put_moment(s, s->reg.taken_us);
+    if (taken_us > s->reg.taken_us)
+        s->reg.taken_us = taken_us;
+    if (s->options->take_over)
+        s->reg.taken_us = now > s->reg.taken_us ? now : s->reg.taken_us + 1;
+    /* By a clock that went back the next life would be taken for this one, or an earlier one. */
+    s->reg.life_us = now > life_us ? now : life_us + PS_LIFE_VERSIONS;
+    int rc = put_moments(s, s->reg.taken_us, s->reg.life_us);
+    if (rc != CO_ERR_FULL || s->options->take_over)
+        return rc;
+    co_warn(MODULE, "when this pageserver started could not be noted in the store: %s",
+            co_sentence());
+    return 0;
 }
 
 /* Who follows does not own the catalog: nothing is its own, or another one took over later. */

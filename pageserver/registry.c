@@ -183,7 +183,8 @@ static bool older(const struct ps_meta *a, const struct ps_meta *b)
 
 static bool replaces(const struct ps_timeline *tl, const struct ps_timeline *other)
 {
-    return tl->meta.state == PS_CREATING && co_id_eq(&tl->meta.replaces, &other->meta.id);
+    return tl->meta.state == PS_CREATING && !tl->meta.dropping &&
+           co_id_eq(&tl->meta.replaces, &other->meta.id);
 }
 
 /* Drops the CREATING ones that have to give way to another of the same name. */
@@ -193,7 +194,7 @@ static void settle_name(struct ps_registry *reg, struct ps_timeline *tl)
         return;
     const char *db = tl->meta.database_name, *branch = tl->meta.branch;
     struct ps_timeline *o = reg->by_name[name_bucket(reg, db, branch)];
-    for (; o && tl->meta.state != PS_DROPPED; o = o->next_name) {
+    for (; o && ps_timeline_lives(tl); o = o->next_name) {
         if (o == tl || !ps_timeline_lives(o) || !same_name(o, db, branch) || replaces(tl, o) ||
             replaces(o, tl))
             continue;
@@ -201,8 +202,19 @@ static void settle_name(struct ps_registry *reg, struct ps_timeline *tl)
                                                      : older(&tl->meta, &o->meta);
         struct ps_timeline *loser = stays ? o : tl;
         if (loser->meta.state == PS_CREATING)
-            ps_reg_change(reg, loser, PS_DROPPED);
+            ps_reg_drop(reg, loser);
     }
+}
+
+/* Does one that gave way still count as CREATING? A safekeeper that is away may hold it ACTIVE. */
+static bool name_is_contested(const struct ps_registry *reg, const struct ps_timeline *tl)
+{
+    const char *db = tl->meta.database_name, *branch = tl->meta.branch;
+    const struct ps_timeline *o = reg->by_name[name_bucket(reg, db, branch)];
+    for (; o; o = o->next_name)
+        if (o != tl && o->meta.state == PS_CREATING && o->meta.dropping && same_name(o, db, branch))
+            return true;
+    return false;
 }
 
 /* -- What is heard ----------------------------------------------------------------------------- */
@@ -239,12 +251,59 @@ static void adopt(struct ps_registry *reg, struct ps_timeline *tl, const struct 
     ps_reg_note_disks(reg, &meta->config);
     tl->meta.is_protected = meta->is_protected;
     tl->meta.hidden = meta->hidden;
+    tl->meta.dropping = meta->dropping;
     tl->meta.expires_us = meta->expires_us;
     tl->meta.retention_us = meta->retention_us;
     tl->meta.erased_us = meta->erased_us;
     tl->meta.purged = meta->purged;
     if (strcmp(tl->meta.branch, meta->branch) != 0)
         ps_reg_rename(reg, tl, meta->branch);
+}
+
+static bool on_majority(const struct ps_registry *reg, const struct ps_timeline *tl)
+{
+    bool has[CO_MEMBERS_MAX] = {false};
+    for (uint32_t i = 0; i < reg->n_nodes; i++)
+        has[i] = tl->held[i] >= tl->meta.version;
+    return ps_reg_quorum(reg, has);
+}
+
+/* R12: what a minority knows of an earlier life of ours is not told to others as it is. And what
+ * was decided between two versions (R11) is in neither. */
+static void make_anew(struct ps_registry *reg, struct ps_timeline *tl)
+{
+    if (reg->follows || ps_reg_is_foreign(reg, tl))
+        return;
+    if (tl->overruled || (tl->meta.version < reg->life_us && !on_majority(reg, tl)))
+        ps_reg_change(reg, tl, tl->meta.state);
+    tl->overruled = false;
+}
+
+/* R5, R11: what a safekeeper takes for final is, whatever else was made meanwhile. */
+static int finality(enum ps_state state)
+{
+    return state == PS_DROPPED ? 2 : state == PS_SEALED;
+}
+
+/* R11: an intent to drop that no majority knew at the start, and no later owner's. */
+static bool is_stray_drop(const struct ps_registry *reg, const struct ps_timeline *tl,
+                          const struct ps_meta *meta)
+{
+    bool later = !co_id_eq(&meta->pageserver, &reg->self) && meta->taken_us >= reg->taken_us;
+    return reg->heard && !reg->follows && !later && meta->dropping && !tl->meta.dropping &&
+           meta->version > tl->meta.version;
+}
+
+/* What is known and what was heard become one. */
+static void merge(struct ps_registry *reg, struct ps_timeline *tl, const struct ps_meta *meta)
+{
+    uint64_t known = tl->meta.version;
+    bool newer = meta->version > known, stray = is_stray_drop(reg, tl, meta);
+    int more = finality(meta->state) - finality(tl->meta.state);
+    if (more > 0 || (more == 0 && newer && !stray))
+        adopt(reg, tl, meta);
+    tl->overruled |= more ? (more > 0) != newer : stray;
+    tl->meta.version = newer ? meta->version : known;
 }
 
 int ps_reg_heard(struct ps_registry *reg, uint32_t node, const struct ps_meta *meta,
@@ -256,13 +315,14 @@ int ps_reg_heard(struct ps_registry *reg, uint32_t node, const struct ps_meta *m
     int rc = tl ? 0 : add(reg, meta, &tl);
     if (rc)
         return rc;
-    if (meta->version > tl->meta.version)
-        adopt(reg, tl, meta);
+    merge(reg, tl, meta);
     learn_moment(reg, meta);
     tl->held[node] = meta->version;
     *out = tl;
-    if (late && !reg->follows) /* R4 */
-        ps_reg_change(reg, tl, PS_DROPPED);
+    if (reg->heard)
+        make_anew(reg, tl);
+    if (late && !reg->follows && !meta->dropping) /* R4 */
+        ps_reg_drop(reg, tl);
     settle_name(reg, tl);
     return 0;
 }
@@ -283,8 +343,10 @@ bool ps_reg_list_done(struct ps_registry *reg, uint32_t node)
     reg->listed[node] = true;
     if (ps_reg_quorum(reg, reg->listed) && !reg->heard) {
         reg->heard = true;
-        for (struct ps_timeline *tl = reg->all; tl; tl = tl->next)
+        for (struct ps_timeline *tl = reg->all; tl; tl = tl->next) {
+            make_anew(reg, tl);
             settle_name(reg, tl);
+        }
     }
     return reg->heard;
 }
@@ -336,6 +398,12 @@ static term_t born_term(struct ps_registry *reg, const char *db)
     return !any ? reborn(reg) : newest < TERM_BORN_MAX ? newest + TERMS_A_TIMELINE : newest;
 }
 
+/* R12 */
+static uint64_t next_version(const struct ps_registry *reg, uint64_t last)
+{
+    return last < reg->life_us ? reg->life_us : last + 1;
+}
+
 int ps_reg_create(struct ps_registry *reg, const struct ps_meta *meta, struct ps_timeline **out)
 {
     co_assert(reg->heard && meta->state == PS_CREATING);
@@ -343,9 +411,11 @@ int ps_reg_create(struct ps_registry *reg, const struct ps_meta *meta, struct ps
     co_assert(!has || co_id_eq(&has->meta.id, &meta->replaces));
     term_t born = born_term(reg, meta->database_name);
     int rc = add(reg, meta, out);
-    if (!rc)
-        (*out)->meta.born_term = born;
-    return rc;
+    if (rc)
+        return rc;
+    (*out)->meta.born_term = born;
+    (*out)->meta.version = next_version(reg, 0);
+    return 0;
 }
 
 void ps_reg_change(struct ps_registry *reg, struct ps_timeline *tl, enum ps_state state)
@@ -355,7 +425,7 @@ void ps_reg_change(struct ps_registry *reg, struct ps_timeline *tl, enum ps_stat
     co_assert(reg->heard && (was != PS_DROPPED || state == PS_DROPPED)); /* R5 */
     co_assert(was != PS_SEALED || state == PS_SEALED || state == PS_DROPPED);
     tl->meta.state = state;
-    tl->meta.version++;
+    tl->meta.version = next_version(reg, tl->meta.version);
     tl->meta.pageserver = reg->self;
     tl->meta.taken_us = reg->taken_us;
 }
@@ -388,9 +458,14 @@ bool ps_reg_outdone(const struct ps_registry *reg)
 
 void ps_reg_outdo(struct ps_registry *reg)
 {
-    for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next)
-        if (ps_reg_is_foreign(reg, tl) && tl->meta.taken_us >= reg->taken_us)
+    for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next) {
+        if (!ps_reg_is_foreign(reg, tl))
+            continue;
+        if (tl->meta.taken_us >= reg->taken_us)
             reg->taken_us = tl->meta.taken_us + 1;
+        if (tl->meta.version >= reg->life_us)
+            reg->life_us = tl->meta.version + PS_LIFE_VERSIONS;
+    }
 }
 
 void ps_reg_take_over(struct ps_registry *reg, struct ps_timeline *tl)
@@ -417,8 +492,8 @@ bool ps_reg_name_taken(const struct ps_registry *reg, const char *db, const char
     if (ps_reg_find_name(reg, db, branch))
         return true;
     for (const struct ps_timeline *tl = *db_bucket(reg, db); tl; tl = tl->next_db)
-        if (tl->meta.state == PS_CREATING && strcmp(tl->meta.keep_as, branch) == 0 &&
-            strcmp(tl->meta.database_name, db) == 0)
+        if (tl->meta.state == PS_CREATING && !tl->meta.dropping &&
+            strcmp(tl->meta.keep_as, branch) == 0 && strcmp(tl->meta.database_name, db) == 0)
             return true;
     return false;
 }
@@ -466,9 +541,8 @@ void ps_reg_rename(struct ps_registry *reg, struct ps_timeline *tl, const char *
 
 void ps_reg_drop(struct ps_registry *reg, struct ps_timeline *tl)
 {
-    bool needed = tl->meta.state != PS_CREATING && ps_reg_has_children(reg, tl);
-    tl->meta.hidden = needed;
-    ps_reg_change(reg, tl, needed ? PS_SEALED : PS_DROPPED);
+    tl->meta.dropping = true;
+    ps_reg_change(reg, tl, tl->meta.state);
 }
 
 struct ps_timeline *ps_reg_sweep(struct ps_registry *reg)
@@ -505,6 +579,8 @@ static bool seal_replaced(struct ps_registry *reg, struct ps_timeline *tl, enum 
     *next = PS_NEXT_NOTHING;
     if (!old || old->meta.state == PS_DROPPED)
         return true; /* dropped by hand in the middle: there is nothing to keep */
+    if (old->meta.dropping)
+        return false; /* it goes its way */
     if (old->meta.state == PS_SEALED)
         return old->stored >= old->meta.version;
     keep_name(reg, tl, name);
@@ -515,17 +591,29 @@ static bool seal_replaced(struct ps_registry *reg, struct ps_timeline *tl, enum 
     return false;
 }
 
+/* A majority knows that it is to go. */
+static void go(struct ps_registry *reg, struct ps_timeline *tl)
+{
+    bool needed = tl->meta.state != PS_CREATING && ps_reg_has_children(reg, tl);
+    tl->meta.dropping = false;
+    tl->meta.hidden = needed;
+    ps_reg_change(reg, tl, needed ? PS_SEALED : PS_DROPPED);
+}
+
 enum ps_next ps_reg_next(struct ps_registry *reg, struct ps_timeline *tl)
 {
-    bool has[CO_MEMBERS_MAX] = {false};
     enum ps_next next;
-    for (uint32_t i = 0; i < reg->n_nodes; i++)
-        has[i] = tl->held[i] >= tl->meta.version;
-    if (!reg->heard || !ps_reg_quorum(reg, has))
+    if (!reg->heard || !on_majority(reg, tl))
         return PS_NEXT_NOTHING;
     if (tl->meta.state == PS_CREATING && reg->follows)
         return PS_NEXT_NOTHING;
+    if (tl->meta.dropping && !reg->follows) {
+        go(reg, tl);
+        return PS_NEXT_CHANGED;
+    }
     if (tl->meta.state == PS_CREATING) {
+        if (name_is_contested(reg, tl))
+            return PS_NEXT_NOTHING;
         if (!co_id_is_zero(&tl->meta.replaces) && !seal_replaced(reg, tl, &next))
             return next;
         ps_reg_change(reg, tl, PS_ACTIVE);

@@ -11,14 +11,15 @@
  *        SEALED under the name keep_as; when that is stored, ACTIVE as above
  *    ACTIVE, SEALED, DROPPED --on a majority--> the row is stored here; then it counts (it can be
  *        opened, or is gone)
+ *    `dropping`, an intent --on a majority--> becomes DROPPED (R11)
  *    a safekeeper that lacks the newest version is sent it, whatever the state
  *
  * So a creation, a restore, a drop, the repair of a member that was away, and driving on what a
  * crash left half done are one thing.
  *
- * A branch that is dropped while others grew from it becomes SEALED and `hidden`: nobody opens it
- * and its name is free, but safekeepers still stream it and its pages stay. When the last branch
- * that needs it is gone it becomes DROPPED (ps_reg_sweep).
+ * A branch that is dropped while others grew from it becomes SEALED and `hidden` instead: nobody
+ * opens it and its name is free, but safekeepers still stream it and its pages stay. When the last
+ * branch that needs it is gone it becomes DROPPED (ps_reg_sweep).
  *
  * Invariants
  *   R1 nothing is decided before a majority of the safekeepers has listed what it holds (`heard`):
@@ -26,8 +27,8 @@
  *   R2 a name has at most one timeline that is neither DROPPED nor hidden; during a restore the new
  *      one shares it with the one that it replaces. Of two that are CREATING under one name (a
  *      creation that a crash cut off and the one after it) the older stays, and ACTIVE stays before
- *      CREATING; the other becomes DROPPED. A timeline is opened by nobody before it is ACTIVE, so
- *      nothing is lost.
+ *      CREATING; the other is dropped, and before it is the one that stays is not ACTIVE. A
+ *      timeline is opened by nobody before it is ACTIVE, so nothing is lost.
  *   R3 a timeline that was ACTIVE is dropped by a request or by its own expiry only.
  *   R4 a restore whose intent no majority knew at the start is dropped, not driven on: nobody was
  *      told that it happened, and by now it would take newer commits from their name.
@@ -52,6 +53,17 @@
  *      was made durable under that number it does not know, so it counts for no majority, not even
  *      for one that begins (R1). A timeline that was born while a member was away names that one's
  *      disk from when it is back.
+ *   R11 a safekeeper takes DROPPED and SEALED for final, so nothing becomes either before a
+ *      majority knows the intent: whoever comes after a crash then knows it, too, and cannot decide
+ *      otherwise (decision 78). Until then it has its name, and is not opened. An intent to drop
+ *      that no majority knew at the start is taken back when it comes: nobody was told that the
+ *      branch went, and it has newer commits by now. What is heard to be final is, whatever version
+ *      has another state: that was decided before it was told to anybody. Of a restore the new
+ * timeline is the intent to seal the old one; what is hidden is meant to go from then on. R12 a
+ * version is above all that earlier lives of the pageserver made, those that only a minority knows
+ * included: the versions of a life begin at the moment that it began. And what a minority knows of
+ * an earlier life becomes a version of this one before others are told: a life between them, that
+ * did not know of it, may have decided otherwise.
  */
 #ifndef CORALLITE_PAGESERVER_REGISTRY_H
 #define CORALLITE_PAGESERVER_REGISTRY_H
@@ -70,6 +82,7 @@ struct ps_timeline {
     bool from_snapshot; /*   then a snapshot of the archive is written, and the log from there on */
     uint64_t unloaded_ms; /* loop time when a snapshot could not be loaded; 0: never */
     bool was_behind;      /* at the start there were commits above its last-record LSN */
+    bool overruled;       /* what it is lost to a higher version, and gets a new one (R11) */
     bool news;            /* a safekeeper may have records that are not here (puller_uv.c) */
     lsn_t wanted;         /* somebody waits for this much of the log, besides `waits` */
     uint64_t held[CO_MEMBERS_MAX];  /* version each safekeeper holds; 0: lacks it */
@@ -106,8 +119,11 @@ struct ps_timeline {
     struct ps_timeline *next_id, *next_name, *next_db, *next; /* hash chains; list of all */
 };
 
+#define PS_LIFE_VERSIONS 1000000u /* a life makes fewer of a timeline */
+
 struct ps_registry {
     struct co_id cluster, self;        /* our disk id */
+    uint64_t life_us;                  /* R12: our versions are not below it */
     uint64_t taken_us;                 /* R8: when this one took over; 0: never */
     bool follows;                      /* R6 */
     uint32_t n_nodes;                  /* slots of safekeepers in use or free again */
@@ -150,10 +166,11 @@ bool ps_reg_is_other(const struct ps_registry *reg, uint32_t node);
 bool ps_reg_quorum(const struct ps_registry *reg, const bool has[CO_MEMBERS_MAX]);
 
 struct ps_timeline *ps_reg_find(const struct ps_registry *reg, const struct co_id *id);
-/* It has its name: neither dropped nor hidden. */
+/* It has its name: neither dropped nor hidden, nor to be dropped before it ever was ACTIVE. */
 static inline bool ps_timeline_lives(const struct ps_timeline *tl)
 {
-    return tl->meta.state != PS_DROPPED && !tl->meta.hidden;
+    return tl->meta.state != PS_DROPPED && !tl->meta.hidden &&
+           (tl->meta.state != PS_CREATING || !tl->meta.dropping);
 }
 /* The one of this name that lives, CREATING ones only when there is no other; NULL: none. */
 struct ps_timeline *ps_reg_find_name(const struct ps_registry *reg, const char *db,
@@ -188,14 +205,14 @@ void ps_reg_name_disks(struct ps_registry *reg, struct ps_timeline *tl);
 void ps_reg_birth_config(const struct ps_registry *reg, struct wal_config *out);
 /* Is one being made that has other members than this newer list ends with? (R7) */
 bool ps_reg_holds_up(const struct ps_registry *reg, const struct wal_config *list);
-/* A new timeline of ours, CREATING; it is given its born_term (R9). */
+/* A new timeline of ours, CREATING; it is given its born_term (R9) and its version (R12). */
 CO_MUST_CHECK int ps_reg_create(struct ps_registry *reg, const struct ps_meta *meta,
                                 struct ps_timeline **out);
-/* A new version: another state (ACTIVE -> DROPPED), or another pageserver (take-over). */
+/* A new version: another state, or the same with something else changed. */
 void ps_reg_change(struct ps_registry *reg, struct ps_timeline *tl, enum ps_state state);
 /* Another name; in the version that the caller makes with ps_reg_change. */
 void ps_reg_rename(struct ps_registry *reg, struct ps_timeline *tl, const char *branch);
-/* A new version that is dropped: hidden while others grew from it. */
+/* A new version: it is to be dropped (R11), or hidden while others grew from it. */
 void ps_reg_drop(struct ps_registry *reg, struct ps_timeline *tl);
 /* Makes one hidden timeline that nothing needs any more DROPPED; NULL: there is none. */
 struct ps_timeline *ps_reg_sweep(struct ps_registry *reg);
@@ -221,7 +238,7 @@ enum ps_next {
     PS_NEXT_SEALED,  /* a restore: the replaced timeline was sealed: send that to the safekeepers */
 };
 /* What a timeline is due for, besides being sent to the safekeepers that lack it. Advances
- * CREATING to ACTIVE itself. */
+ * CREATING to ACTIVE itself, and what is to be dropped to DROPPED. */
 enum ps_next ps_reg_next(struct ps_registry *reg, struct ps_timeline *tl);
 /* Is safekeeper `node` to be sent this timeline now? */
 static inline bool ps_reg_lacks(const struct ps_registry *reg, const struct ps_timeline *tl,
@@ -242,7 +259,7 @@ static inline bool ps_timeline_fed(const struct ps_timeline *tl)
 /* It can be opened: stored as ACTIVE or SEALED, and not being dropped. */
 static inline bool ps_timeline_open(const struct ps_timeline *tl)
 {
-    return ps_timeline_fed(tl) && !tl->meta.hidden;
+    return ps_timeline_fed(tl) && !tl->meta.hidden && !tl->meta.dropping;
 }
 /* How far it can be read: its last-record LSN, or nothing while its ancestors are not here. */
 static inline lsn_t ps_timeline_reached(const struct ps_timeline *tl)

@@ -477,10 +477,11 @@ bool ps_gc_cutting(const struct ps_server *s);
 
 /* -- owner_uv.c: who owns the catalog (S13) ------------------------------------------------------
  */
-/* Once the registry is loaded, with the moment that the store has: it is ours, or, when we were
- * told to take over, there is a new one, durable by this. Who follows has no word of before. Before
- * the writer begins. CO_ERR_IO, CO_ERR_FULL, CO_ERR_NOMEM with a sentence. */
-CO_MUST_CHECK int ps_owner_note(struct ps_server *s, uint64_t stored_us);
+/* Once the registry is loaded, with the moments that the store has: that of a take-over is ours,
+ * or, when we were told to take over, there is a new one; that of the last life is followed by that
+ * of this one. Both are durable by this. Who follows has no word of before, and no life. Before the
+ * writer begins. CO_ERR_IO, CO_ERR_FULL, CO_ERR_NOMEM with a sentence. */
+CO_MUST_CHECK int ps_owner_note(struct ps_server *s, uint64_t taken_us, uint64_t life_us);
 /* After anything was heard of the registries: takes over what is to be taken over. False: another
  * pageserver owns the catalog, or, for one that follows, this one; it ends. */
 bool ps_owner_check(struct ps_server *s);

@@ -192,6 +192,9 @@ CO_MUST_CHECK int ps_timeline_next_no(struct ps_txn *txn, tlno_t *out);
 /* When this pageserver took the catalog over (registry.h, R8); 0: it never did. */
 CO_MUST_CHECK int ps_taken_put(struct ps_txn *txn, uint64_t us);
 CO_MUST_CHECK int ps_taken_get(struct ps_txn *txn, uint64_t *us);
+/* Where the versions of its last life began (R12); 0: there was none. */
+CO_MUST_CHECK int ps_life_put(struct ps_txn *txn, uint64_t us);
+CO_MUST_CHECK int ps_life_get(struct ps_txn *txn, uint64_t *us);
 
 /* -- Pins -------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
-/* timeline_lmdb.c - table timeline, when the pageserver took over, and the deletion of what was
- * dropped. */
+/* timeline_lmdb.c - table timeline, moments in the pageserver's own life, and the deletion of what
+ * was dropped. */
 #include "common/assert.h"
 #include "pageserver/store_int_lmdb.h"
 
@@ -25,25 +25,45 @@ int ps_timeline_next_no(struct ps_txn *txn, tlno_t *out)
     return next_no(txn, out);
 }
 
-int ps_taken_put(struct ps_txn *txn, uint64_t us)
+static int put_moment(struct ps_txn *txn, const char *name, uint64_t us)
 {
     uint8_t row[8];
     co_put64(row, us);
-    return ps_put(txn, T_META, co_span_of("taken", 5), co_span_of(row, sizeof row));
+    return ps_put(txn, T_META, co_span_of(name, strlen(name)), co_span_of(row, sizeof row));
 }
 
-int ps_taken_get(struct ps_txn *txn, uint64_t *us)
+static int get_moment(struct ps_txn *txn, const char *name, uint64_t *us)
 {
     co_assert(txn->live);
-    MDB_val k = ps_val("taken", 5), v;
+    MDB_val k = ps_val(name, strlen(name)), v;
     int rc = mdb_get(txn->txn, txn->store->dbi[T_META], &k, &v);
     if (rc && rc != MDB_NOTFOUND)
-        return ps_lmdb_fail(txn->store, rc, "reading when it took over");
+        return ps_lmdb_fail(txn->store, rc, "reading a row of table meta");
     if (!rc && v.mv_size != 8)
         return co_fail(CO_ERR_CORRUPT, "%s: a row of table meta has %zu bytes instead of 8",
                        txn->store->dir, v.mv_size);
     *us = rc ? 0 : co_get64(v.mv_data);
     return 0;
+}
+
+int ps_taken_put(struct ps_txn *txn, uint64_t us)
+{
+    return put_moment(txn, "taken", us);
+}
+
+int ps_taken_get(struct ps_txn *txn, uint64_t *us)
+{
+    return get_moment(txn, "taken", us);
+}
+
+int ps_life_put(struct ps_txn *txn, uint64_t us)
+{
+    return put_moment(txn, "life", us);
+}
+
+int ps_life_get(struct ps_txn *txn, uint64_t *us)
+{
+    return get_moment(txn, "life", us);
 }
 
 int ps_timeline_put(struct ps_txn *txn, tlno_t no, bool purged, const struct ps_meta *meta)

@@ -26,6 +26,7 @@ static int take_branch(const Corallite__Timeline *wire, struct ps_meta *out)
         rc = take_name("kept", wire->keep_as, out->keep_as);
     out->is_protected = wire->protected_;
     out->hidden = wire->hidden;
+    out->dropping = wire->dropping;
     out->expires_us = wire->expires_us;
     out->retention_us = wire->retention_us;
     out->erased_us = wire->erased_us;
@@ -123,6 +124,7 @@ void ps_meta_to_wire(const struct ps_meta *meta, struct ps_meta_wire *out)
     }
     w->has_protected_ = w->protected_ = meta->is_protected;
     w->has_hidden = w->hidden = meta->hidden;
+    w->has_dropping = w->dropping = meta->dropping;
     w->has_expires_us = meta->expires_us != 0;
     w->expires_us = meta->expires_us;
     w->has_retention_us = meta->retention_us != 0;

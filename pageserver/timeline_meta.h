@@ -39,6 +39,7 @@ struct ps_meta {
     char keep_as[CO_NAME_MAX_BYTES + 1]; /* what that one is called then */
     bool is_protected;                   /* not dropped, not restored */
     bool hidden;           /* SEALED: dropped but for the branches that grew from it */
+    bool dropping;         /* it is to be dropped: an intent (registry.h, R11) */
     uint64_t expires_us;   /* wall clock; 0: never */
     uint64_t retention_us; /* how long its moments stay readable; 0: for ever */
     uint64_t erased_us;    /* wall clock: no moment before is readable; 0: none was erased */

@@ -46,7 +46,7 @@ static struct ps_timeline *heard(uint32_t node, struct ps_meta m)
     return tl;
 }
 
-static void all_listed(void)
+static inline void all_listed(void)
 {
     for (uint32_t i = 0; i < 3; i++)
         ps_reg_list_done(&reg, i);

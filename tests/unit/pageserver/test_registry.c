@@ -6,6 +6,24 @@ static void setup(void)
 }
 TestSuite(registry, .init = setup, .fini = teardown, .timeout = 20);
 
+/* What the safekeepers and the store do, until nothing is left to be done. */
+static void settle(void)
+{
+    for (bool busy = true; busy;) {
+        busy = false;
+        for (struct ps_timeline *tl = reg.all; tl; tl = tl->next) {
+            for (uint32_t i = 0; i < 3; i++)
+                if (ps_reg_lacks(&reg, tl, i))
+                    heard(i, tl->meta), busy = true;
+            enum ps_next next = ps_reg_next(&reg, tl);
+            busy |= next != PS_NEXT_NOTHING;
+            if (next == PS_NEXT_STORE)
+                tl->stored = tl->meta.version, tl->stored_state = tl->meta.state;
+        }
+        busy |= ps_reg_sweep(&reg) != NULL;
+    }
+}
+
 Test(registry, a_creation_is_active_only_on_a_majority_and_counts_only_when_stored)
 {
     /* M18: CREATING on a majority, then ACTIVE on a majority, then the row here. */
@@ -67,10 +85,11 @@ Test(registry, of_two_creations_of_one_name_the_older_stays)
     struct ps_timeline *young = heard(0, meta(20, "shop", PS_CREATING, 1));
     struct ps_timeline *old = heard(1, meta(10, "shop", PS_CREATING, 1));
     all_listed();
-    cr_assert_eq(old->meta.state, PS_CREATING);
-    cr_assert_eq(young->meta.state, PS_DROPPED);
-    cr_assert_eq(young->meta.version, 2);
+    cr_assert(old->meta.state == PS_CREATING && !old->meta.dropping);
+    cr_assert(young->meta.dropping && young->meta.version == 2);
     cr_assert_eq(ps_reg_find_name(&reg, "shop", "main"), old);
+    settle();
+    cr_assert(old->meta.state == PS_ACTIVE && young->meta.state == PS_DROPPED);
 }
 
 Test(registry, an_active_timeline_is_never_dropped_by_a_creation)
@@ -79,6 +98,8 @@ Test(registry, an_active_timeline_is_never_dropped_by_a_creation)
     struct ps_timeline *active = heard(0, meta(20, "shop", PS_ACTIVE, 2));
     all_listed();
     struct ps_timeline *older = heard(1, meta(10, "shop", PS_CREATING, 1));
+    cr_assert_eq(ps_reg_find_name(&reg, "shop", "main"), active);
+    settle();
     cr_assert_eq(active->meta.state, PS_ACTIVE);
     cr_assert_eq(older->meta.state, PS_DROPPED);
     cr_assert_eq(ps_reg_find_name(&reg, "shop", "main"), active);
@@ -292,24 +313,6 @@ static struct ps_timeline *loaded(struct ps_meta m)
     for (uint32_t i = 0; i < 3; i++)
         heard(i, m);
     return tl;
-}
-
-/* What the safekeepers and the store do, until nothing is left to be done: `all` of them. */
-static void settle(void)
-{
-    for (bool busy = true; busy;) {
-        busy = false;
-        for (struct ps_timeline *tl = reg.all; tl; tl = tl->next) {
-            for (uint32_t i = 0; i < 3; i++)
-                if (ps_reg_lacks(&reg, tl, i))
-                    heard(i, tl->meta), busy = true;
-            enum ps_next next = ps_reg_next(&reg, tl);
-            busy |= next != PS_NEXT_NOTHING;
-            if (next == PS_NEXT_STORE)
-                tl->stored = tl->meta.version, tl->stored_state = tl->meta.state;
-        }
-        busy |= ps_reg_sweep(&reg) != NULL;
-    }
 }
 
 static struct ps_meta restore_of(uint8_t id, uint8_t replaces, const char *keep_as)
@@ -532,6 +535,79 @@ Test(registry, a_renamed_branch_is_found_under_its_new_name_alone)
     cr_assert_null(ps_reg_find_name(&reg, "shop", "dev"));
 }
 
+Test(registry, a_drop_waits_for_a_majority_that_knows_of_it)
+{
+    /* R11: until then a pageserver that comes next may not know, and goes on with it. */
+    struct ps_timeline *tl = loaded(branch_of(1, 0, "main"));
+    all_listed();
+    ps_reg_drop(&reg, tl);
+    cr_assert(tl->meta.state == PS_ACTIVE && tl->meta.dropping && tl->meta.version == 3);
+    cr_assert_not(ps_timeline_open(tl));
+    cr_assert_eq(ps_reg_find_name(&reg, "shop", "main"), tl, "it has its name");
+    heard(0, tl->meta);
+    cr_assert_eq(ps_reg_next(&reg, tl), PS_NEXT_NOTHING, "one of three is no majority");
+    heard(1, tl->meta);
+    cr_assert_eq(ps_reg_next(&reg, tl), PS_NEXT_CHANGED);
+    cr_assert(tl->meta.state == PS_DROPPED && !tl->meta.dropping);
+    cr_assert_null(ps_reg_find_name(&reg, "shop", "main"));
+}
+
+Test(registry, a_drop_that_no_majority_knew_at_the_start_is_taken_back)
+{
+    /* R11: it was asked of an earlier life and never answered. */
+    struct ps_timeline *tl = loaded(branch_of(1, 0, "main"));
+    struct ps_meta late = tl->meta;
+    late.version = 7, late.dropping = true;
+    all_listed();
+    heard(2, late);
+    cr_assert(tl->meta.state == PS_ACTIVE && !tl->meta.dropping && tl->meta.version == 8);
+    cr_assert(ps_timeline_open(tl) && ps_reg_lacks(&reg, tl, 2));
+    settle();
+    cr_assert_eq(tl->meta.state, PS_ACTIVE);
+    late.version = 20, late.pageserver = ps_id(77), late.taken_us = 5;
+    heard(2, late);
+    cr_assert(tl->meta.dropping && ps_reg_outdone(&reg), "that of a later owner is its own affair");
+}
+
+Test(registry, a_creation_that_two_crashes_left_behind_is_made_when_it_is_asked_for_again)
+{
+    /* The first life told one safekeeper, the second meant to drop that there, the third knows of
+     * neither and makes it with the two others (level B, seed 13657706). */
+    struct ps_timeline *old = loaded(branch_of(1, 0, "main")), *new;
+    struct ps_meta m = restore_of(2, 1, "kept"), left = m;
+    reg.life_us = 3000;
+    all_listed();
+    cr_assert_eq(ps_reg_create(&reg, &m, &new), 0);
+    left.version = 2000, left.dropping = true;
+    heard(0, left);
+    cr_assert(new->meta.state == PS_CREATING && !new->meta.dropping);
+    cr_assert_geq(new->meta.version, 3000);
+    cr_assert(ps_reg_lacks(&reg, new, 0));
+    settle();
+    expect_restored(old, new);
+}
+
+Test(registry, versions_of_a_life_are_above_those_of_the_lives_before)
+{
+    /* R12: also those that only a safekeeper knows that is away. */
+    struct ps_timeline *tl = loaded(branch_of(1, 0, "main")), *made;
+    reg.life_us = 500;
+    all_listed();
+    ps_reg_change(&reg, tl, PS_ACTIVE);
+    cr_assert_eq(tl->meta.version, 500);
+    ps_reg_change(&reg, tl, PS_ACTIVE);
+    cr_assert_eq(tl->meta.version, 501);
+    struct ps_meta m = branch_of(2, 1, "dev");
+    m.state = PS_CREATING;
+    cr_assert_eq(ps_reg_create(&reg, &m, &made), 0);
+    cr_assert_eq(made->meta.version, 500);
+    m = branch_of(3, 0, "other");
+    m.pageserver = ps_id(66), m.version = 900;
+    heard(0, m);
+    ps_reg_outdo(&reg);
+    cr_assert_eq(reg.life_us, 900 + PS_LIFE_VERSIONS, "another pageserver's clock was ahead");
+}
+
 Test(registry, a_dropped_parent_is_hidden_until_its_last_descendant_goes)
 {
     /* Its children keep what they see: it must stay readable on the safekeepers. */
@@ -557,12 +633,12 @@ Test(registry, metadata_of_branches_survives_the_wire)
     /* An empty pageserver learns all of it from the safekeepers. */
     struct ps_meta m = restore_of(2, 1, "kept"), back;
     struct co_buf bytes = {0};
-    m.is_protected = true, m.hidden = true, m.expires_us = 123456789, m.born_term = 77,
-    m.base_term = 76;
+    m.is_protected = true, m.hidden = true, m.dropping = true, m.expires_us = 123456789,
+    m.born_term = 77, m.base_term = 76;
     m.state = PS_SEALED;
     cr_assert_eq(ps_meta_pack(&m, &bytes), 0);
     cr_assert_eq(ps_meta_unpack(co_buf_span(&bytes), &back), 0, "%s", co_sentence());
-    cr_assert(back.state == PS_SEALED && back.is_protected && back.hidden);
+    cr_assert(back.state == PS_SEALED && back.is_protected && back.hidden && back.dropping);
     cr_assert(back.born_term == 77 && back.base_term == 76 && back.expires_us == 123456789 &&
               co_id_eq(&back.replaces, &m.replaces));
     cr_assert_str_eq(back.keep_as, "kept");
