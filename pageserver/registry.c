@@ -147,6 +147,16 @@ struct ps_timeline *ps_reg_find_name(const struct ps_registry *reg, const char *
     return creating;
 }
 
+/* Nothing of it is ingested yet. */
+static void be_born(struct ps_registry *reg, struct ps_timeline *tl)
+{
+    tl->chain = (struct ps_chain){.cluster = reg->cluster,
+                                  .timeline = tl->meta.id,
+                                  .last_lsn = tl->meta.start_lsn,
+                                  .digest = tl->meta.base_digest};
+    tl->durable = tl->meta.start_lsn;
+}
+
 static int add(struct ps_registry *reg, const struct ps_meta *meta, struct ps_timeline **out)
 {
     if (reg->n >= CO_TIMELINES_MAX)
@@ -157,11 +167,7 @@ static int add(struct ps_registry *reg, const struct ps_meta *meta, struct ps_ti
     tl->meta = *meta;
     ps_reg_note_disks(reg, &meta->config);
     tl->line.id = meta->id;
-    tl->chain = (struct ps_chain){.cluster = reg->cluster,
-                                  .timeline = meta->id,
-                                  .last_lsn = meta->start_lsn,
-                                  .digest = meta->base_digest};
-    tl->durable = meta->start_lsn;
+    be_born(reg, tl);
     tl->next = reg->all;
     reg->all = tl;
     if (++reg->n > reg->n_buckets)
@@ -240,9 +246,18 @@ int ps_reg_load(struct ps_registry *reg, tlno_t no, bool purged, const struct ps
     return 0;
 }
 
-/* The database and where a timeline begins never change; all the rest may. */
+/* The database and where a timeline begins never change; all the rest may. Only, what was asked for
+ * twice with one id, of two lives, may have come out differently: the newer one is it. */
 static void adopt(struct ps_registry *reg, struct ps_timeline *tl, const struct ps_meta *meta)
 {
+    if (!tl->line.no && strcmp(tl->meta.database_name, meta->database_name) == 0) {
+        unlink_name(reg, tl);
+        tl->meta = *meta;
+        link_name(reg, tl);
+        be_born(reg, tl);
+        ps_reg_note_disks(reg, &meta->config);
+        return;
+    }
     tl->meta.state = meta->state;
     tl->meta.version = meta->version;
     tl->meta.pageserver = meta->pageserver;

@@ -587,6 +587,22 @@ Test(registry, a_creation_that_two_crashes_left_behind_is_made_when_it_is_asked_
     expect_restored(old, new);
 }
 
+Test(registry, of_two_tries_with_one_id_the_later_one_says_where_it_begins)
+{
+    /* `--to -10m` of two lives are two moments; one safekeeper has the first one's. */
+    struct ps_meta first = restore_of(2, 1, "kept"), second = first;
+    second.start_lsn = second.ancestor_lsn = 16384;
+    second.base_digest.b[3] = 7, second.born_term = 3 * TERMS_A_TIMELINE;
+    second.state = PS_ACTIVE, second.version = 9;
+    struct ps_timeline *tl = heard(0, first);
+    cr_assert_eq(heard(1, second), tl);
+    cr_assert(tl->meta.start_lsn == 16384 && tl->meta.ancestor_lsn == 16384);
+    cr_assert(tl->chain.last_lsn == 16384 && tl->chain.digest.b[3] == 7 && tl->durable == 16384);
+    cr_assert_eq(tl->meta.born_term, 3 * TERMS_A_TIMELINE);
+    heard(2, first);
+    cr_assert(tl->meta.start_lsn == 16384 && tl->meta.state == PS_ACTIVE);
+}
+
 Test(registry, versions_of_a_life_are_above_those_of_the_lives_before)
 {
     /* R12: also those that only a safekeeper knows that is away. */
