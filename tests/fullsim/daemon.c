@@ -14,12 +14,15 @@
 #include "common/assert.h"
 #include "common/clock_file.h"
 #include "common/identity_file.h"
+#include "safekeeper/mend.h"
 #include "safekeeper/restore_file.h"
 #include "safekeeper/segment_file.h"
 #include "safekeeper/server.h"
 #include "safekeeper/timeline_uv.h"
 #include "tests/fullsim/fullsim.h"
 #include "tests/fullsim/wrap.h"
+
+#define MEND_LOOK_US 3000000u /* so often is looked at what is damaged */
 
 struct co_id cluster_id;
 
@@ -32,6 +35,7 @@ static struct keeper {
     bool ran;            /* a start of it was ever completed */
     bool hopeless;       /* it refuses to start, and nobody hurries */
     bool from_archive;   /* its next start begins with what the archive has */
+    bool mends;          /* its next start is with --mend */
     uint64_t away_until; /* it does not come back before, but when all is healed */
     uint64_t off_until;  /* nor before this, in any case */
     struct sk_lives lives;
@@ -177,6 +181,29 @@ static void restore(struct keeper *k)
         violation("safekeeper %u cannot be restored from the archive: %s", k->host, co_sentence());
 }
 
+static void address_of(uint32_t host, char out[32])
+{
+    snprintf(out, 32, "10.0.0.%u", host);
+}
+
+/* As `corallite-safekeeper --mend` does, with what is there. */
+static void mend(struct keeper *k)
+{
+    struct sk_mend_peer peers[MAX_KEEPERS];
+    uint32_t n = 0;
+    for (uint32_t host = 1; host <= n_keepers; host++)
+        if (member_is(host) && host != k->host) {
+            peers[n] = (struct sk_mend_peer){.node = host, .port = 6410};
+            address_of(host, peers[n++].host);
+        }
+    k->mends = false;
+    int rc = sk_mend(k->dir, &k->identity, peers, n, sim.w.archive_ms ? "dir:/sim/archive" : NULL);
+    trace("safekeeper %u was mended: %d %s", k->host, rc, rc ? co_sentence() : "");
+    k->hopeless = rc != 0;
+    if (!rc)
+        probe(P_MENDED);
+}
+
 static void *keeper_main(void *arg)
 {
     struct keeper *k = arg;
@@ -187,12 +214,14 @@ static void *keeper_main(void *arg)
     int rc = co_identity_open(k->dir, "safekeeper", k->host, &cluster_id, &k->identity);
     if (rc)
         cannot_start(k, rc);
+    if (k->mends)
+        mend(k);
     co_random_bytes(&random, sizeof random);
     rc = sk_lives_begin(k->dir, random | 1, &k->lives);
     if (rc)
         cannot_start(k, rc);
     uv_loop_init(&k->loop);
-    snprintf(address, sizeof address, "10.0.0.%u", k->host);
+    address_of(k->host, address);
     struct sk_server_options o = {.dir = k->dir,
                                   .identity = &k->identity,
                                   .lives = &k->lives,
@@ -304,6 +333,33 @@ struct sk_server *daemon_server(uint32_t i)
 const struct sk_lives *daemon_lives(uint32_t i)
 {
     return &keepers[i].lives;
+}
+
+/* Does a timeline of it say that it is damaged? */
+static bool is_halted(const struct keeper *k)
+{
+    bool any = false;
+    for (uint32_t n = 0; k->serving && k->proc->alive && n < k->server->n_open; n++)
+        any = any || sk_timeline_state(k->server->open[n].t) == SK_HALTED;
+    return any;
+}
+
+/* The operator reads what the rotten one says, and does what it wants. */
+static void see_to_rot(void *a, uint64_t b)
+{
+    struct keeper *k = a;
+    (void)b;
+    after(MEND_LOOK_US, see_to_rot, k, 0);
+    if (!member_is(k->host) || k->off_until || k->mends || !(k->hopeless || is_halted(k)))
+        return;
+    k->mends = true;
+    end_keeper(k, false);
+}
+
+void daemons_heal(void)
+{
+    if (rotten && daemon_is_rotten(rotten))
+        after(MEND_LOOK_US, see_to_rot, &keepers[rotten - 1], 0);
 }
 
 void daemons_restore(void)

@@ -145,6 +145,7 @@ bool fault_now(enum fault f);
     X(UNANSWERED, "a half-open connection ended because nothing that was sent was answered")       \
     X(ROT, "a byte rotted in a segment of one safekeeper")                                         \
     X(ROT_FOUND, "a safekeeper found the rot and said so")                                         \
+    X(MENDED, "the safekeeper with the rot was mended from the others")                            \
     X(JOINT, "a log had joint members")                                                            \
     X(JOINT_COMMIT, "a transaction was committed while its log had joint members")                 \
     X(REPLACED, "a safekeeper was replaced")                                                       \
@@ -366,6 +367,7 @@ struct sk_server *daemon_server(uint32_t k);         /* NULL: it does not serve 
 const struct sk_lives *daemon_lives(uint32_t k);     /* of its last start */
 struct proc *daemon_proc(uint32_t host);
 void daemon_look(void);               /* at what they refuse */
+void daemons_heal(void);              /* from now on somebody gives --mend where it is wanted */
 void daemon_rot(void);                /* always on the same safekeeper: two copies are left */
 bool daemon_is_rotten(uint32_t host); /* a byte of its disk has rotted */
 extern struct co_id cluster_id;

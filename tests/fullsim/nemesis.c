@@ -320,6 +320,7 @@ void nemesis_heal(void)
     trace("healed");
     sim.healed = true;
     atlas_heal();
+    daemons_heal();
     net_heal();
     vault_heal();
     for (uint32_t k = 0; k < MAX_KEEPERS; k++) {
