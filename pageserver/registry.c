@@ -342,6 +342,14 @@ int ps_reg_heard(struct ps_registry *reg, uint32_t node, const struct ps_meta *m
     return 0;
 }
 
+/* R12, where the clock is behind that of an earlier life. */
+static void outlive(struct ps_registry *reg)
+{
+    for (const struct ps_timeline *tl = reg->all; reg->life_us && tl; tl = tl->next)
+        if (tl->meta.version >= reg->life_us)
+            reg->life_us = tl->meta.version + PS_LIFE_VERSIONS;
+}
+
 void ps_reg_list_begins(struct ps_registry *reg, uint32_t node)
 {
     co_assert(node < reg->n_nodes);
@@ -358,6 +366,7 @@ bool ps_reg_list_done(struct ps_registry *reg, uint32_t node)
     reg->listed[node] = true;
     if (ps_reg_quorum(reg, reg->listed) && !reg->heard) {
         reg->heard = true;
+        outlive(reg);
         for (struct ps_timeline *tl = reg->all; tl; tl = tl->next) {
             make_anew(reg, tl);
             settle_name(reg, tl);
@@ -473,14 +482,9 @@ bool ps_reg_outdone(const struct ps_registry *reg)
 
 void ps_reg_outdo(struct ps_registry *reg)
 {
-    for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next) {
-        if (!ps_reg_is_foreign(reg, tl))
-            continue;
-        if (tl->meta.taken_us >= reg->taken_us)
+    for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next)
+        if (ps_reg_is_foreign(reg, tl) && tl->meta.taken_us >= reg->taken_us)
             reg->taken_us = tl->meta.taken_us + 1;
-        if (tl->meta.version >= reg->life_us)
-            reg->life_us = tl->meta.version + PS_LIFE_VERSIONS;
-    }
 }
 
 void ps_reg_take_over(struct ps_registry *reg, struct ps_timeline *tl)
@@ -517,7 +521,7 @@ uint32_t ps_reg_branches(const struct ps_registry *reg, const struct co_id *data
 {
     uint32_t n = 0;
     for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next)
-        n += ps_timeline_lives(tl) && co_id_eq(&tl->meta.database, database);
+        n += ps_timeline_lives(tl) && !tl->meta.dropping && co_id_eq(&tl->meta.database, database);
     return n;
 }
 

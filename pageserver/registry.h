@@ -123,7 +123,7 @@ struct ps_timeline {
 
 struct ps_registry {
     struct co_id cluster, self;        /* our disk id */
-    uint64_t life_us;                  /* R12: our versions are not below it */
+    uint64_t life_us;                  /* R12: our versions are not below it; 0: any */
     uint64_t taken_us;                 /* R8: when this one took over; 0: never */
     bool follows;                      /* R6 */
     uint32_t n_nodes;                  /* slots of safekeepers in use or free again */
@@ -179,7 +179,7 @@ struct ps_timeline *ps_reg_find_name(const struct ps_registry *reg, const char *
 struct ps_timeline *ps_reg_find_db(const struct ps_registry *reg, const char *db);
 /* Is the name in use, or spoken for as the keep_as of a restore that is under way? */
 bool ps_reg_name_taken(const struct ps_registry *reg, const char *db, const char *branch);
-/* How many of the database live. */
+/* How many of the database live, and are to. */
 uint32_t ps_reg_branches(const struct ps_registry *reg, const struct co_id *database);
 /* A restore of this timeline that is under way, or NULL. */
 struct ps_timeline *ps_reg_restoring(const struct ps_registry *reg, const struct ps_timeline *tl);
