@@ -59,11 +59,11 @@
  *      that no majority knew at the start is taken back when it comes: nobody was told that the
  *      branch went, and it has newer commits by now. What is heard to be final is, whatever version
  *      has another state: that was decided before it was told to anybody. Of a restore the new
- * timeline is the intent to seal the old one; what is hidden is meant to go from then on. R12 a
- * version is above all that earlier lives of the pageserver made, those that only a minority knows
- * included: the versions of a life begin at the moment that it began. And what a minority knows of
- * an earlier life becomes a version of this one before others are told: a life between them, that
- * did not know of it, may have decided otherwise.
+ *      timeline is the intent to seal the old one; what is hidden is meant to go from then on.
+ *   R12 a version is above all that earlier lives of the pageserver made, those that only a
+ *      minority knows included: the versions of a life begin at the moment that it began. And what
+ *      a minority knows of an earlier life becomes a version of this one before others are told: a
+ *      life between them, that did not know of it, may have decided otherwise.
  */
 #ifndef CORALLITE_PAGESERVER_REGISTRY_H
 #define CORALLITE_PAGESERVER_REGISTRY_H
