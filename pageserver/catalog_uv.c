@@ -76,7 +76,7 @@ static void row_done(struct ps_job *job)
         tl->stored_state = row->meta.state;
         co_info(MODULE, "timeline stored name=%s id=%s state=%s version=%llu",
                 ps_meta_name(&row->meta, name), co_id_format(&tl->meta.id, id),
-                row->meta.state == PS_ACTIVE ? "active" : "dropped",
+                msg_state_name((Corallite__TimelineState)row->meta.state),
                 (unsigned long long)row->meta.version);
     }
     bool load = row->load && !job->rc;

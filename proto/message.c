@@ -90,6 +90,8 @@ const char *msg_state_name(Corallite__TimelineState state)
         return "active";
     case CORALLITE__TIMELINE_STATE__TIMELINE_SEALED:
         return "sealed";
+    case CORALLITE__TIMELINE_STATE__TIMELINE_DROPPED:
+        return "dropped";
     default:
         return "unknown";
     }
