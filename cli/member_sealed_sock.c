@@ -30,7 +30,8 @@
 
 #define ASK_US   3000000u
 #define SLICE_US 5000000u /* then the others get their turn */
-#define CALL_MS  10000u
+/* A batch of records, over the slowest link that there may be. */
+#define BATCH_US (ASK_US + CO_BATCH_BYTES * 1000000ull / CO_RATE_MIN_BYTES_PER_S)
 
 /* What one safekeeper says of the timeline. */
 struct told {
@@ -230,9 +231,9 @@ static int ask_all(struct fill *f)
 
 /* Waits for an acknowledgement of at least `lsn` (of a large record: of `staged` bytes behind it).
  */
-static int await_ack(struct fill *f, lsn_t lsn, uint64_t staged)
+static int await_ack(struct fill *f, lsn_t lsn, uint64_t staged, uint64_t wait_us)
 {
-    uint64_t until = co_now_us() + ASK_US;
+    uint64_t until = co_now_us() + wait_us;
     struct q_msg msg;
     int rc;
     while ((rc = receive(f, f->to->of, until, &msg)) == 0) {
@@ -267,7 +268,7 @@ static int lead(struct fill *f, lsn_t part)
                         .start_lsn = part};
     int rc = send_to(f, f->to->of, &msg);
     free(e);
-    return rc ? rc : await_ack(f, part, 0);
+    return rc ? rc : await_ack(f, part, 0, ASK_US);
 }
 
 static int append(struct fill *f, lsn_t lsn, struct co_span bytes, bool fragment, uint64_t at)
@@ -281,7 +282,9 @@ static int append(struct fill *f, lsn_t lsn, struct co_span bytes, bool fragment
                         .fragment_at = at,
                         .payload = bytes};
     int rc = send_to(f, f->to->of, &msg);
-    return rc ? rc : await_ack(f, fragment ? lsn : lsn + bytes.len, fragment ? at + bytes.len : 0);
+    return rc ? rc
+              : await_ack(f, fragment ? lsn : lsn + bytes.len, fragment ? at + bytes.len : 0,
+                          bytes.len ? BATCH_US : ASK_US);
 }
 
 /* The donor's log begins above f->flush: what lies below is in the archive, and who is filled
@@ -315,7 +318,7 @@ static int bring_base(struct fill *f)
                          .digest = msg.digest,
                          .config = msg.config};
     rc = send_to(f, f->to->of, &base);
-    return rc ? rc : await_ack(f, base.base_lsn, 0);
+    return rc ? rc : await_ack(f, base.base_lsn, 0, ASK_US);
 }
 
 /* Records from f->flush on, or a piece of a large one. *staged: bytes of it that are there. */
@@ -331,8 +334,9 @@ static int bring(struct fill *f, uint64_t *staged)
     q.from_lsn = from;
     q.fragment_at = *staged;
     q.max_bytes = CO_BATCH_BYTES;
-    int rc = client_call_payload(&f->donor->of->admin, FRAME_STREAM, &q.base, FRAME_STREAM_DATA,
-                                 &corallite__stream_data__descriptor, CALL_MS, &d, &records);
+    int rc =
+        client_call_payload(&f->donor->of->admin, FRAME_STREAM, &q.base, FRAME_STREAM_DATA,
+                            &corallite__stream_data__descriptor, BATCH_US / 1000, &d, &records);
     if (rc == CO_ERR_TRUNCATED) {
         *staged = 0;
         return bring_base(f);
@@ -363,7 +367,8 @@ static int check_cut(struct fill *f)
                                  "end that is known");
 }
 
-/* Brings f->to to f->commit, for a while. */
+/* Brings f->to to f->commit, for a while. A turn does not end in the middle of a large record: the
+ * pieces of it are lost with the term. */
 static int fill(struct fill *f, enum member_step *state)
 {
     const struct q_history theirs = {.n = f->donor->n_history, .e = f->donor->history};
@@ -383,7 +388,7 @@ static int fill(struct fill *f, enum member_step *state)
         rc = lead(f, part);
     if (!rc)
         *state = MEMBER_JOINT;
-    while (!rc && f->flush < f->commit && co_now_us() < until)
+    while (!rc && f->flush < f->commit && (staged || co_now_us() < until))
         rc = bring(f, &staged);
     if (!rc && f->flush >= f->commit)
         rc = append(f, f->flush, (struct co_span){0}, false, 0); /* it is told the commit LSN */

@@ -312,6 +312,14 @@ static void on_release(struct sk_acceptor *sk, const struct sk_event *ev, struct
     sk_lease_end(sk, ev->now_us, out);
 }
 
+/* Who sent what is durable by now is told. */
+static void ack_flushed(struct sk_acceptor *sk, struct sk_actions *out)
+{
+    sk_send_ack(sk, sk->ack_conn, &sk->ack_nonce, sk->ack_sent_us, out);
+    out->a[out->n - 1].msg.term = sk->ack_term;
+    sk->ack_due = sk->write_lsn > sk->flush_lsn || sk->staged > sk->staged_flushed;
+}
+
 /* S6. What a commit without a sync counts on is made durable first: a reader that comes after it
  * must see it, and must not see what can still be lost. Who wants the history asks what this log
  * has for good, and nothing that is here already may come on top of the answer: of a sealed log it
@@ -320,6 +328,9 @@ static void on_read_pos(struct sk_acceptor *sk, const struct sk_event *ev, struc
 {
     if (sk->told_lsn > sk->flush_lsn || ev->msg->want_history) {
         sk_flush_now(sk, out);
+        if (sk->ack_due) {
+            ack_flushed(sk, out); /* no FLUSHED will bring anything new */
+        }
     }
     if (ev->msg->want_history && sk->commit_lsn > sk->d.commit_lsn) {
         sk_persist(sk, out, false); /* nobody tells a sealed log twice how far it is committed */
@@ -383,9 +394,7 @@ static void on_flushed(struct sk_acceptor *sk, const struct sk_event *ev, struct
         moved = true;
     }
     if (moved && sk->ack_due) {
-        sk_send_ack(sk, sk->ack_conn, &sk->ack_nonce, sk->ack_sent_us, out);
-        out->a[out->n - 1].msg.term = sk->ack_term;
-        sk->ack_due = sk->write_lsn > sk->flush_lsn || sk->staged > sk->staged_flushed;
+        ack_flushed(sk, out);
     }
 }
 

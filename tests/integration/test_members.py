@@ -396,6 +396,25 @@ def sealed_branch_outlives_its_members(t):
         t.note(f"opened after {time.monotonic() - began:.1f} s")
 
 
+@test("safekeeper replace over a slow link: a record of 12 MB in a sealed log takes longer than a turn of the tool", 120)
+def replace_over_a_slow_link(t):
+    with t.cluster() as c:
+        before = c.shell("CREATE TABLE t(a); INSERT INTO t VALUES(1); PRAGMA corallite_lsn;").stdout.split()[-1]
+        c.shell("INSERT INTO t VALUES(randomblob(12000000));")
+        done = run([TOOL, "restore", "shop", "--to", f"lsn:{before}", "--keep-as", "aside", "--yes",
+                    "--server", c.server()], "", 20)
+        check(done.returncode == 0, done.stderr)
+        new_node(c, 4)
+        with Proxy(c.port[4]) as slow:
+            slow.do("delay 250")
+            answer = replace(c, 2, f"{c.host}:{slow.port}", 90)
+            t.note(f"{answer['seconds']:.1f} s")
+            slow.do("resume")
+            c.kill9(2)
+            c.kill9(1)
+            check(count(c, "shop/aside") == 2, "the branch that was put aside, of 3 and 4")
+
+
 @test("a program that asked nothing while every safekeeper was replaced finds the new ones", 90)
 def idle_program_outlives_all_members(t):
     with t.cluster() as c:
