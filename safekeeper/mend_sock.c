@@ -307,14 +307,24 @@ static void tell(const struct mend *m, const char *why, char *out, size_t cap)
         snprintf(out, cap, "safekeeper %u: %.300s", m->peers[m->at].node, why);
 }
 
+/* As far as the own records go. One of a newer format may be a damaged one: it is when somebody
+ * else has the one that was here (N1). */
+static int follow_own(struct mend *m, bool *newer)
+{
+    const char *why = "";
+    int rc = sk_recover_follow(&m->from, &m->log, &why);
+    *newer = rc == CO_ERR_VERSION;
+    return *newer ? 0 : rc;
+}
+
 /* From the log's end to `known`, from whichever member has it. */
 static int fetch(struct mend *m, lsn_t known)
 {
     uint64_t kept = 0;
-    const char *why = "";
+    bool newer;
     char end[LSN_TEXT], want[LSN_TEXT], last[400] = "there is none";
     uint32_t tried = 0, sources = m->n_peers + (m->archive.url != NULL);
-    int rc = sk_recover_follow(&m->from, &m->log, &why);
+    int rc = follow_own(m, &newer);
     while (!rc && m->log.end_lsn < known && tried < sources) {
         bool none = false;
         int bad = m->sock.fd < 0 && !asks_archive(m) ? reach(m) : 0;
@@ -331,13 +341,17 @@ static int fetch(struct mend *m, lsn_t known)
         }
         if (m->log.end_lsn > before) {
             tried = 0;
-            rc = sk_recover_follow(&m->from, &m->log, &why);
+            rc = follow_own(m, &newer);
         }
     }
-    if (rc == CO_ERR_VERSION)
-        return co_fail(rc, "a record of a newer format is in it: start the build that wrote it");
     if (rc || m->log.end_lsn >= known)
         return rc;
+    if (newer)
+        return co_fail(
+            CO_ERR_VERSION,
+            "a record of a newer format is at LSN %s: start the build that wrote it, or, "
+            "if there is none, another member first (%s)",
+            lsn_format(m->log.end_lsn, end), last);
     return co_fail(CO_ERR_CORRUPT,
                    "it is sound up to LSN %s, everything below %s was durable here, and no other "
                    "member%s gives what lies between (%s)",
@@ -409,7 +423,7 @@ static int try_open(struct mend *m)
 static int mend_one(struct mend *m)
 {
     int rc = try_open(m);
-    if (rc != CO_ERR_CORRUPT)
+    if (rc != CO_ERR_CORRUPT && rc != CO_ERR_VERSION)
         return rc;
     m->records = m->bytes = 0;
     m->files = 0;

@@ -125,8 +125,8 @@ static bool is_damage(const struct keeper *k, int rc)
 {
     if (atlas_may_be_damaged(k->host))
         return rc == CO_ERR_CORRUPT || rc == CO_ERR_HALTED;
-    if (!daemon_is_rotten(k->host) || rc != CO_ERR_CORRUPT)
-        return false;
+    if (!daemon_is_rotten(k->host) || (rc != CO_ERR_CORRUPT && rc != CO_ERR_VERSION))
+        return false; /* the version of a format may rot, too */
     probe(P_ROT_FOUND);
     return true;
 }

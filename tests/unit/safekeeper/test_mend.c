@@ -190,6 +190,26 @@ Test(mend, what_is_damaged_comes_back_and_the_rest_stays)
     end();
 }
 
+Test(mend, a_version_that_is_damaged_comes_back_and_a_newer_format_stays)
+{
+    /* Which of the two it is another member knows (level B, seed 14031151). */
+    struct tip tip = tip_first();
+    struct q_term one[] = {{1, LSN_FIRST}};
+    char path[SK_PATH_MAX];
+    AUTO_BUF records = {0};
+    make_log(&tip, 0, 20, &records);
+    start_peer(&records, begins[20]);
+    make_log(&tip, 20, 30, &records);
+    make_victim(&records, one, 1);
+    victim_segment(path);
+    flip(path, segment_offset(begins[7]) + 5);
+    cr_assert_eq(mend(), 0, "%s", co_sentence());
+    expect_log(&records);
+    flip(path, segment_offset(begins[25]) + 5);
+    nothing_is_written();
+    end();
+}
+
 Test(mend, a_record_of_a_term_that_did_not_write_here_is_not_taken)
 {
     /* N1. From record 20 on node 2 has what term 2 wrote, by its own history; the member has what
