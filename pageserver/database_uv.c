@@ -275,7 +275,7 @@ static bool try_drop(struct ps_server *s, struct ps_ask *ask)
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
         if (!co_id_eq(&tl->meta.database, &ask->database))
             continue;
-        if (tl->meta.state != PS_DROPPED && !tl->meta.hidden && !tl->meta.dropping) {
+        if (ps_timeline_stays(tl)) {
             ps_reg_drop(&s->reg, tl);
             ps_catalog_drive(s, tl);
         }

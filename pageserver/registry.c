@@ -189,7 +189,7 @@ static bool older(const struct ps_meta *a, const struct ps_meta *b)
 
 static bool replaces(const struct ps_timeline *tl, const struct ps_timeline *other)
 {
-    return tl->meta.state == PS_CREATING && !tl->meta.dropping &&
+    return tl->meta.state == PS_CREATING && ps_timeline_lives(tl) &&
            co_id_eq(&tl->meta.replaces, &other->meta.id);
 }
 
@@ -218,12 +218,18 @@ static bool name_is_contested(const struct ps_registry *reg, const struct ps_tim
     const char *db = tl->meta.database_name, *branch = tl->meta.branch;
     const struct ps_timeline *o = reg->by_name[name_bucket(reg, db, branch)];
     for (; o; o = o->next_name)
-        if (o != tl && o->meta.state == PS_CREATING && o->meta.dropping && same_name(o, db, branch))
+        if (o != tl && o->meta.state == PS_CREATING && !ps_timeline_lives(o) &&
+            same_name(o, db, branch))
             return true;
     return false;
 }
 
 /* -- What is heard ----------------------------------------------------------------------------- */
+
+static bool is_of_another(const struct ps_registry *reg, const struct ps_meta *meta)
+{
+    return !co_id_is_zero(&meta->pageserver) && !co_id_eq(&meta->pageserver, &reg->self);
+}
 
 /* R8: what is ours tells our moment. */
 static void learn_moment(struct ps_registry *reg, const struct ps_meta *meta)
@@ -259,7 +265,6 @@ static void adopt(struct ps_registry *reg, struct ps_timeline *tl, const struct 
         return;
     }
     tl->meta.state = meta->state;
-    tl->meta.version = meta->version;
     tl->meta.pageserver = meta->pageserver;
     tl->meta.taken_us = meta->taken_us;
     tl->meta.config = meta->config;
@@ -304,7 +309,7 @@ static int finality(enum ps_state state)
 static bool is_stray_drop(const struct ps_registry *reg, const struct ps_timeline *tl,
                           const struct ps_meta *meta)
 {
-    bool later = !co_id_eq(&meta->pageserver, &reg->self) && meta->taken_us >= reg->taken_us;
+    bool later = is_of_another(reg, meta) && meta->taken_us >= reg->taken_us;
     return reg->heard && !reg->follows && !later && meta->dropping && !tl->meta.dropping &&
            meta->version > tl->meta.version;
 }
@@ -456,7 +461,7 @@ void ps_reg_change(struct ps_registry *reg, struct ps_timeline *tl, enum ps_stat
 
 bool ps_reg_is_foreign(const struct ps_registry *reg, const struct ps_timeline *tl)
 {
-    return !co_id_is_zero(&tl->meta.pageserver) && !co_id_eq(&tl->meta.pageserver, &reg->self);
+    return is_of_another(reg, &tl->meta);
 }
 
 struct ps_timeline *ps_reg_foreign(const struct ps_registry *reg)
@@ -511,7 +516,7 @@ bool ps_reg_name_taken(const struct ps_registry *reg, const char *db, const char
     if (ps_reg_find_name(reg, db, branch))
         return true;
     for (const struct ps_timeline *tl = *db_bucket(reg, db); tl; tl = tl->next_db)
-        if (tl->meta.state == PS_CREATING && !tl->meta.dropping &&
+        if (tl->meta.state == PS_CREATING && ps_timeline_lives(tl) &&
             strcmp(tl->meta.keep_as, branch) == 0 && strcmp(tl->meta.database_name, db) == 0)
             return true;
     return false;
@@ -521,7 +526,7 @@ uint32_t ps_reg_branches(const struct ps_registry *reg, const struct co_id *data
 {
     uint32_t n = 0;
     for (const struct ps_timeline *tl = reg->all; tl; tl = tl->next)
-        n += ps_timeline_lives(tl) && !tl->meta.dropping && co_id_eq(&tl->meta.database, database);
+        n += ps_timeline_stays(tl) && co_id_eq(&tl->meta.database, database);
     return n;
 }
 

@@ -172,6 +172,11 @@ static inline bool ps_timeline_lives(const struct ps_timeline *tl)
     return tl->meta.state != PS_DROPPED && !tl->meta.hidden &&
            (tl->meta.state != PS_CREATING || !tl->meta.dropping);
 }
+/* And nobody has asked for its end. */
+static inline bool ps_timeline_stays(const struct ps_timeline *tl)
+{
+    return ps_timeline_lives(tl) && !tl->meta.dropping;
+}
 /* The one of this name that lives, CREATING ones only when there is no other; NULL: none. */
 struct ps_timeline *ps_reg_find_name(const struct ps_registry *reg, const char *db,
                                      const char *branch);
@@ -179,7 +184,7 @@ struct ps_timeline *ps_reg_find_name(const struct ps_registry *reg, const char *
 struct ps_timeline *ps_reg_find_db(const struct ps_registry *reg, const char *db);
 /* Is the name in use, or spoken for as the keep_as of a restore that is under way? */
 bool ps_reg_name_taken(const struct ps_registry *reg, const char *db, const char *branch);
-/* How many of the database live, and are to. */
+/* How many of the database stay. */
 uint32_t ps_reg_branches(const struct ps_registry *reg, const struct co_id *database);
 /* A restore of this timeline that is under way, or NULL. */
 struct ps_timeline *ps_reg_restoring(const struct ps_registry *reg, const struct ps_timeline *tl);

@@ -100,21 +100,26 @@ void daemon_rot(void)
         disk_rot_cache();
 }
 
+/* A timeline of it that says that it is damaged, or NULL. */
+static const struct sk_timeline *halted(const struct keeper *k)
+{
+    for (uint32_t n = 0; k->serving && k->proc->alive && n < k->server->n_open; n++)
+        if (sk_timeline_state(k->server->open[n].t) == SK_HALTED)
+            return k->server->open[n].t;
+    return NULL;
+}
+
 /* Damage of a timeline's own files is refused by that timeline alone, at a start or later: that is
  * what rot of it looks like, and nothing else. */
 void daemon_look(void)
 {
     for (uint32_t i = 0; i < n_keepers; i++) {
         const struct keeper *k = &keepers[i];
-        for (uint32_t n = 0; k->serving && k->proc->alive && n < k->server->n_open; n++) {
-            if (sk_timeline_state(k->server->open[n].t) != SK_HALTED)
-                continue;
-            if (daemon_is_rotten(k->host))
-                probe(P_ROT_FOUND);
-            else if (!atlas_may_be_damaged(k->host))
-                violation("safekeeper %u refuses a timeline: %s", k->host,
-                          sk_timeline_refusal(k->server->open[n].t));
-        }
+        const struct sk_timeline *t = halted(k);
+        if (t && daemon_is_rotten(k->host))
+            probe(P_ROT_FOUND);
+        else if (t && !atlas_may_be_damaged(k->host))
+            violation("safekeeper %u refuses a timeline: %s", k->host, sk_timeline_refusal(t));
     }
     atlas_look();
 }
@@ -335,22 +340,13 @@ const struct sk_lives *daemon_lives(uint32_t i)
     return &keepers[i].lives;
 }
 
-/* Does a timeline of it say that it is damaged? */
-static bool is_halted(const struct keeper *k)
-{
-    bool any = false;
-    for (uint32_t n = 0; k->serving && k->proc->alive && n < k->server->n_open; n++)
-        any = any || sk_timeline_state(k->server->open[n].t) == SK_HALTED;
-    return any;
-}
-
 /* The operator reads what the rotten one says, and does what it wants. */
 static void see_to_rot(void *a, uint64_t b)
 {
     struct keeper *k = a;
     (void)b;
     after(MEND_LOOK_US, see_to_rot, k, 0);
-    if (!member_is(k->host) || k->off_until || k->mends || !(k->hopeless || is_halted(k)))
+    if (!member_is(k->host) || k->off_until || k->mends || !(k->hopeless || halted(k)))
         return;
     k->mends = true;
     end_keeper(k, false);

@@ -111,8 +111,7 @@ def safekeeper_catches_up(t):
         for i in range(20):
             c.shell(f"INSERT INTO t VALUES({i})")
         c.shell("INSERT INTO t VALUES(zeroblob(3000000)), (randomblob(9000000))", db="large")
-        done = run([TOOL, "restore", "shop", "--to", "pin:one", "--keep-as", "old", "--yes", "--server", c.server()], "", 20)
-        check(done.returncode == 0, done.stderr)
+        tool(c, "restore", "shop", "--to", "pin:one", "--keep-as", "old", "--yes")
         c.shell("INSERT INTO t VALUES(2)")
         answer, said = catch_up(c)
         check(answer["lagged"] == 0 and "safekeeper 3 is not there" in said, f"{answer} {said}")
@@ -225,6 +224,13 @@ def tool(c, *words, ok=True):
     done = run([TOOL, *words, "--server", c.server()], "", 60)
     check(not ok or done.returncode == 0, f"{' '.join(words)}: {done.stderr[-400:]}")
     return done
+
+
+def put_aside(c, value):
+    """shop with one row, and shop/aside, which a restore kept, with another one of this value."""
+    lsn = c.shell("CREATE TABLE t(a); INSERT INTO t VALUES(1); PRAGMA corallite_lsn;").stdout.split()[-1]
+    c.shell(f"INSERT INTO t VALUES({value});")
+    tool(c, "restore", "shop", "--to", f"lsn:{lsn}", "--keep-as", "aside", "--yes")
 
 
 def sealed_history(c):
@@ -382,11 +388,7 @@ def lost_disk_built_anew(t):
 @test("what a restore put aside is read to its end when two of its members have left for good", 60)
 def sealed_branch_outlives_its_members(t):
     with t.cluster() as c:
-        before = c.shell("CREATE TABLE t(a); INSERT INTO t VALUES(1); PRAGMA corallite_lsn;").stdout.split()[-1]
-        c.shell("INSERT INTO t VALUES(2);")
-        done = run([TOOL, "restore", "shop", "--to", f"lsn:{before}", "--keep-as", "aside", "--yes",
-                    "--server", c.server()], "", 20)
-        check(done.returncode == 0, done.stderr)
+        put_aside(c, "2")
         for old, new in ((1, 4), (2, 5)):
             replace(c, old, new_node(c, new))
             c.kill9(old)
@@ -399,11 +401,7 @@ def sealed_branch_outlives_its_members(t):
 @test("safekeeper replace over a slow link: a record of 12 MB in a sealed log takes longer than a turn of the tool", 120)
 def replace_over_a_slow_link(t):
     with t.cluster() as c:
-        before = c.shell("CREATE TABLE t(a); INSERT INTO t VALUES(1); PRAGMA corallite_lsn;").stdout.split()[-1]
-        c.shell("INSERT INTO t VALUES(randomblob(12000000));")
-        done = run([TOOL, "restore", "shop", "--to", f"lsn:{before}", "--keep-as", "aside", "--yes",
-                    "--server", c.server()], "", 20)
-        check(done.returncode == 0, done.stderr)
+        put_aside(c, "randomblob(12000000)")
         new_node(c, 4)
         with Proxy(c.port[4]) as slow:
             slow.do("delay 250")

@@ -24,13 +24,19 @@ void ps_tmp_remove(const char *dir)
     co_assert(rc == 0);
 }
 
+uint64_t ps_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
 void ps_fill(uint8_t *page, uint32_t size, enum ps_fill kind, uint64_t seed)
 {
     uint64_t x = seed * 0x9e3779b97f4a7c15u + 1;
     for (uint32_t i = 0; i < size; i++) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
+        (void)ps_random(&x);
         bool noise = kind == FILL_NOISE || (kind == FILL_HALF && i % 2);
         page[i] = noise ? (uint8_t)(x >> 24) : (uint8_t)("corallite keeps "[i % 16]);
     }

@@ -9,6 +9,9 @@
 char *ps_tmp(char out[64]);
 void ps_tmp_remove(const char *dir);
 
+/* The next of a series of random numbers; *state is not 0. */
+uint64_t ps_random(uint64_t *state);
+
 /* Page content that depends on every argument. kind: */
 enum ps_fill { FILL_TEXT /* compresses well */, FILL_NOISE /* does not */, FILL_HALF };
 void ps_fill(uint8_t *page, uint32_t size, enum ps_fill kind, uint64_t seed);

@@ -49,10 +49,7 @@ static uint64_t rng;
 
 static uint32_t any(uint32_t n)
 {
-    rng ^= rng << 13;
-    rng ^= rng >> 7;
-    rng ^= rng << 17;
-    return (uint32_t)(rng >> 33) % n;
+    return (uint32_t)(ps_random(&rng) >> 33) % n;
 }
 
 static void setup(void)

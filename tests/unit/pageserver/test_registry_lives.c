@@ -19,8 +19,7 @@ static uint64_t nth_run, seed;
 
 static uint32_t draw(uint32_t n)
 {
-    seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
-    return (uint32_t)((seed >> 20) % n);
+    return (uint32_t)((ps_random(&seed) >> 20) % n);
 }
 
 static struct ps_meta safe[SAFES][MANY]; /* version 0: lacks it */

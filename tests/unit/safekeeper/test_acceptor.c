@@ -662,29 +662,6 @@ Test(acceptor, what_is_told_with_the_history_is_all_that_is_here)
     co_buf_free(&r);
 }
 
-Test(acceptor, a_question_does_not_swallow_an_acknowledgement)
-{
-    /* What it makes durable is acknowledged: no FLUSHED will say it anew, and who fills a sealed
-     * log asks for nothing twice (level B, seed 14123459). */
-    struct co_id a = lead_term_1(1);
-    struct co_buf r = record(1, LSN_FIRST, 1);
-    struct q_msg piece = append(1, a, LSN_FIRST, co_span_of(r.data, 150));
-    piece.fragment = true;
-    send(10, piece);
-    cr_assert_null(sent_to(10, FRAME_ACK));
-    send(5, (struct q_msg){.type = FRAME_READ_POS, .read_id = 1, .want_history = true});
-    cr_assert_lt(find(SK_FLUSH, 0), find(SK_SEND, 0));
-    cr_assert(sent_to(10, FRAME_ACK) && sent_to(10, FRAME_ACK)->staged_bytes == 150);
-    event((struct sk_event){.kind = SK_EV_FLUSHED, .lsn = LSN_FIRST, .staged = 150});
-    cr_assert_null(sent_to(10, FRAME_ACK), "once");
-    piece = append(1, a, LSN_FIRST, co_span_of(r.data + 150, r.len - 150));
-    piece.fragment = true, piece.fragment_at = 150;
-    send(10, piece);
-    send(5, (struct q_msg){.type = FRAME_READ_POS, .read_id = 2, .want_history = true});
-    cr_assert(sent_to(10, FRAME_ACK) && sent_to(10, FRAME_ACK)->flush_lsn == LSN_FIRST + r.len);
-    co_buf_free(&r);
-}
-
 Test(acceptor, what_is_committed_is_durable_before_it_is_told_with_the_history)
 {
     /* Nobody tells a sealed log a second time (level B, seed 11500026). */
@@ -1075,6 +1052,25 @@ Test(acceptor, staged_bytes_count_for_nothing_before_the_record_is_whole_and_dur
     event((struct sk_event){.kind = SK_EV_FLUSHED, .lsn = LSN_FIRST + r.len});
     cr_assert_eq(sent_to(10, FRAME_ACK)->flush_lsn, LSN_FIRST + r.len);
     cr_assert_eq(memcmp(view().digest.b, tip.b, 16), 0);
+    co_buf_free(&r);
+}
+
+Test(acceptor, a_question_does_not_swallow_an_acknowledgement)
+{
+    /* What it makes durable is acknowledged: no FLUSHED will say it anew, and who fills a sealed
+     * log asks for nothing twice (level B, seed 14123459). */
+    struct co_id a = lead_term_1(1);
+    struct co_buf r = record(1, LSN_FIRST, 1);
+    send(10, fragment(1, a, LSN_FIRST, &r, 0, 150));
+    cr_assert_null(sent_to(10, FRAME_ACK));
+    send(5, (struct q_msg){.type = FRAME_READ_POS, .read_id = 1, .want_history = true});
+    cr_assert_lt(find(SK_FLUSH, 0), find(SK_SEND, 0));
+    cr_assert(sent_to(10, FRAME_ACK) && sent_to(10, FRAME_ACK)->staged_bytes == 150);
+    event((struct sk_event){.kind = SK_EV_FLUSHED, .lsn = LSN_FIRST, .staged = 150});
+    cr_assert_null(sent_to(10, FRAME_ACK), "once");
+    send(10, fragment(1, a, LSN_FIRST, &r, 150, r.len - 150));
+    send(5, (struct q_msg){.type = FRAME_READ_POS, .read_id = 2, .want_history = true});
+    cr_assert(sent_to(10, FRAME_ACK) && sent_to(10, FRAME_ACK)->flush_lsn == LSN_FIRST + r.len);
     co_buf_free(&r);
 }
 
