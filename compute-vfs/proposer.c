@@ -159,6 +159,7 @@ bool pr_leads(const struct pr_proposer *pr)
 static void on_up(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
     n->up = true;
+    n->up_us = pr->up_us = now;
     pr_rewind(n, true); /* what was on the way before is lost, or will be skipped */
     /* R3: what was acknowledged on another connection is what the disk held then. It is asked anew,
      * by ELECTED at once; so it also learns where its lease holder is now. */

@@ -4,6 +4,11 @@
  *
  * R3: match counts only from an ACK of this term, nonce and connection, that is after adoption; q
  * is the largest LSN that a quorum has; it is committed only from our own start on.
+ *
+ * Together. What one safekeeper says after its disk went back in time must not complete what others
+ * said before: in between it may have elected somebody else, and has forgotten that. A disk goes
+ * back only while its safekeeper is down, so what counts with one that has come up since was asked
+ * after that: one of the others has heard of whoever was elected, and would have said so.
  */
 #include "compute-vfs/proposer_core.h"
 
@@ -21,6 +26,30 @@ static bool has_written(const struct pr_proposer *pr, const struct pr_node *n, u
     return n->adopted && (n->match_lsn >= lsn || n->written_lsn >= lsn);
 }
 
+/* Have those for which `has` holds a quorum of `config`, when only those count together that have
+ * acknowledged something sent since the last of them came up? */
+static bool quorum_together(const struct pr_proposer *pr, const struct wal_config *config,
+                            bool (*has)(const struct pr_proposer *, const struct pr_node *,
+                                        uint64_t),
+                            uint64_t arg)
+{
+    for (uint32_t i = 0; i < pr->n_nodes; i++) {
+        uint64_t last_up_us = pr->nodes[i].up_us;
+        uint32_t set[PR_NODES_MAX], n = 0;
+        for (uint32_t k = 0; k < pr->n_nodes; k++) {
+            const struct pr_node *one = &pr->nodes[k];
+            bool then = one->up_us <= last_up_us && one->acked_us >= last_up_us;
+            if (has(pr, one, arg) && then) {
+                set[n++] = one->node;
+            }
+        }
+        if (q_is_quorum(config, set, n)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool has_lease(const struct pr_proposer *pr, const struct pr_node *n, uint64_t until)
 {
     (void)pr;
@@ -36,7 +65,7 @@ uint64_t pr_lease_until(const struct pr_proposer *pr)
     uint64_t best = 0;
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         uint64_t t = pr->nodes[i].lease_until_us;
-        if (t > best && pr_quorum(pr, &pr->config, has_lease, t)) {
+        if (t > best && quorum_together(pr, &pr->config, has_lease, t)) {
             best = t;
         }
     }
@@ -74,11 +103,11 @@ void pr_advance(struct pr_proposer *pr, uint64_t now)
             continue;
         }
         if (n->match_lsn >= pr->quorum_lsn &&
-            pr_quorum(pr, config_in_force(pr), has_match, n->match_lsn)) {
+            quorum_together(pr, config_in_force(pr), has_match, n->match_lsn)) {
             pr->quorum_lsn = n->match_lsn;
         }
         lsn_t w = pr_larger(n->match_lsn, n->written_lsn);
-        if (w > received && pr_quorum(pr, config_in_force(pr), has_written, w)) {
+        if (w > received && quorum_together(pr, config_in_force(pr), has_written, w)) {
             received = w;
         }
     }
@@ -167,6 +196,9 @@ void pr_on_ack(struct pr_proposer *pr, struct pr_node *n, const struct q_msg *m,
     lsn_t flush = at_most(m->flush_lsn, pr->tip_lsn);
     lsn_t written = at_most(m->write_lsn, pr->tip_lsn);
     n->base_lsn = m->base_lsn;
+    if (m->sent_us <= now && m->sent_us > n->acked_us) {
+        n->acked_us = m->sent_us;
+    }
     if (!n->adopted) {
         n->adopted = true;
         n->match_lsn = n->sent_lsn = flush;

@@ -75,6 +75,7 @@ struct pr_pos {
 struct pr_node {
     uint32_t node;
     bool up;
+    uint64_t up_us; /* when it came up last */
 
     /* campaign */
     uint64_t lease_info_us; /* when lease_held was learnt; 0: never */
@@ -90,7 +91,8 @@ struct pr_node {
     bool adopted;
     bool broken; /* its log ends within a record of ours: nothing of it counts in this term */
     lsn_t match_lsn, written_lsn, sent_lsn;
-    lsn_t base_lsn; /* it keeps its log from here on, as it said last; 0: from its start */
+    uint64_t acked_us; /* when we sent the newest message that it acknowledged; 0: none */
+    lsn_t base_lsn;    /* it keeps its log from here on, as it said last; 0: from its start */
     /* of a record that goes in fragments: so much of the one at sent_lsn was sent; so much of the
      * one at match_lsn is staged there */
     uint64_t part_sent, part_have;
@@ -149,6 +151,7 @@ struct pr_proposer {
     struct wal_config hint; /* the newest configuration heard of */
     struct pr_node nodes[PR_NODES_MAX];
     uint32_t n_nodes;
+    uint64_t up_us; /* when one of them came up last */
 
     /* campaign and leadership */
     enum pr_phase phase;

@@ -304,6 +304,7 @@ static void reset_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
 {
     n->adopted = n->broken = false;
     n->match_lsn = n->written_lsn = n->sent_lsn = 0;
+    n->acked_us = 0;
     n->part_sent = n->part_have = 0;
     if (!co_mutated(APPENDS_REMEMBERED)) {
         n->newest_end = n->before_end = 0; /* their LSNs come again */
@@ -320,6 +321,7 @@ static void reset_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
     if (co_mutated(MATCH_FROM_VOTE) && n->granted) {
         n->adopted = true;
         n->match_lsn = n->sent_lsn = n->state.flush_lsn;
+        n->acked_us = now;
     }
 }
 

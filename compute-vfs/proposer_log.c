@@ -361,10 +361,11 @@ static void drive_node(struct pr_proposer *pr, struct pr_node *n, uint64_t now)
         return;
     }
     bool silent = n->sent_us == 0 || now - n->sent_us >= pr->o.renew_us;
+    bool unasked = n->sent_us < pr->up_us; /* since one came up: see proposer_commit.c, Together */
     bool at_once = pr->calm >= PR_CALM && pr->commit_lsn == pr->tip_lsn;
     bool untold =
         n->told_commit < pr->commit_lsn && (at_once || now - pr->commit_moved_us >= PR_TELL_US);
-    if (silent || untold) {
+    if (silent || untold || unasked) {
         (void)send_append(pr, n, (struct co_span){0}, now);
     }
 }

@@ -1767,6 +1767,69 @@ Test(proposer, what_was_acknowledged_on_an_earlier_connection_counts_once_it_is_
     cr_assert_eq(told(PR_DURABLE)->lsn, end);
 }
 
+Test(proposer, what_was_acknowledged_before_another_came_up_does_not_complete_what_that_one_says)
+{
+    /* Decision 51: it may have elected somebody else and forgotten it; node 1 may have heard of
+     * that. Found by level B, seed 14141577. */
+    lead(5000);
+    lsn_t end = append();
+    struct q_msg of_before = ack(end);
+    receive(1, of_before);
+    now += 10;
+    reconnect(2);
+    cr_assert(sent(1, FRAME_APPEND) && sent(1, FRAME_APPEND)->payload.len == 0, "asked at once");
+    receive(2, ack(end));
+    cr_assert_null(told(PR_DURABLE));
+    receive(1, of_before);
+    cr_assert_null(told(PR_DURABLE), "an answer to what was sent before");
+    receive(1, ack(end));
+    cr_assert_eq(told(PR_DURABLE)->lsn, end);
+}
+
+Test(proposer, what_one_has_in_memory_since_before_another_came_up_does_not_count_with_that_one)
+{
+    lead(5000);
+    lsn_t end = append_wanting(true);
+    struct q_msg of_before = ack(5000);
+    of_before.write_lsn = end;
+    receive(1, of_before);
+    now += 10;
+    reconnect(2);
+    receive(2, of_before);
+    cr_assert_null(told(PR_RECEIVED));
+    struct q_msg since = ack(5000);
+    since.write_lsn = end;
+    receive(2, since);
+    cr_assert_null(told(PR_RECEIVED));
+    receive(1, since);
+    cr_assert_eq(told(PR_RECEIVED)->lsn, end);
+}
+
+Test(proposer, one_that_comes_and_goes_delays_no_commit_of_the_others)
+{
+    lead(5000);
+    receive(3, ack(5000));
+    lsn_t end = append();
+    struct q_msg of_before = ack(end);
+    receive(1, of_before);
+    now += 10;
+    reconnect(3);
+    receive(2, of_before);
+    cr_assert_eq(told(PR_DURABLE)->lsn, end);
+}
+
+Test(proposer, a_lease_of_before_another_came_up_is_no_quorum_with_that_one)
+{
+    lead(5000);
+    now += 10;
+    reconnect(2);
+    cr_assert_eq(view().lease_until_us, 0);
+    receive(2, ack(5000));
+    cr_assert_eq(view().lease_until_us, 0);
+    receive(1, ack(5000));
+    cr_assert_eq(view().lease_until_us, now + L_US - L_US / 100 - 2000);
+}
+
 Test(proposer, what_was_acknowledged_is_told_to_one_that_comes_back)
 {
     /* It may have forgotten, and then this is the proof. */
