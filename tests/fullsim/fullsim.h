@@ -231,7 +231,7 @@ struct swarm {
 struct proc {
     uint32_t id, host;
     char name[24];
-    bool alive;
+    bool alive, listened;
     uint64_t paused_until;
     uint64_t boot; /* counts the host's starts */
     int exit_code; /* of one that ended by itself */

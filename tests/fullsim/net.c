@@ -466,6 +466,7 @@ struct sock *sock_listen(struct proc *p, uint16_t port)
 {
     struct sock *s = sock_new(p, SOCK_LISTENING);
     s->port = port;
+    p->listened = true;
     return s;
 }
 

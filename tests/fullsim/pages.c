@@ -10,7 +10,8 @@
  * Who loses the owner's disk says `--take-over`, as a person would: to the follower, or to the
  * empty directory. The former owner comes back as a follower, empty, or with what it had; then it
  * refuses to start until the other one has taken over, and is started again. The word is given
- * once: who has run for WORD_US since has it in the store, and is started again without.
+ * once: who listens has it in the store, and who has run for WORD_US since has taken over with it,
+ * and is started again without.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -135,7 +136,7 @@ static void end(struct pages *p)
         probe(P_UPLOAD_KILL);
     net_proc_died(proc, false);
     loop_forget(proc);
-    if (sim.now - p->begun_us > WORD_US)
+    if (proc->listened && sim.now - p->begun_us > WORD_US)
         p->options.take_over = false;
     p->boots++;
     if (!p->restarting) {
