@@ -39,7 +39,7 @@ static bool quorum_together(const struct pr_proposer *pr, const struct wal_confi
         for (uint32_t k = 0; k < pr->n_nodes; k++) {
             const struct pr_node *one = &pr->nodes[k];
             bool then = one->up_us <= last_up_us && one->acked_us >= last_up_us;
-            if (has(pr, one, arg) && then) {
+            if (has(pr, one, arg) && (then || co_mutated(ACKS_OF_BEFORE))) {
                 set[n++] = one->node;
             }
         }

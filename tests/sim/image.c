@@ -202,21 +202,87 @@ static void hide_the_knowing(struct sim *s, const struct node *victim)
     }
 }
 
+static struct client *any_leader(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->w.n_clients; i++) {
+        struct client *c = &s->client[i];
+        if (c->up && c->leads && !c->releasing && c->paused_until <= s->now) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
+static void hears_only(struct sim *s, uint32_t k, uint32_t c)
+{
+    for (uint32_t i = 0; i < s->w.n_clients; i++) {
+        s->cut[N_SK + i][k] = s->cut[k][N_SK + i] = i != c;
+    }
+}
+
+/* A leader sees one safekeeper alone, and gives it records; then its machine stops, and others
+ * elect somebody else. When it goes on, it sees the victim alone, whose disk is from before. */
+static void displace(struct sim *s, struct node *n)
+{
+    struct image *im = &s->image;
+    struct client *c = im->displaced == NOBODY ? any_leader(s) : &s->client[im->leader];
+    if (!c || !c->up || (im->displaced > CUT_OFF && c->paused_until <= s->now)) {
+        im->displaced = NOBODY; /* it died, or nobody was elected in time */
+        return;
+    }
+    switch (im->displaced) {
+    case NOBODY:
+        if (n->up && fault(s, F_DISPLACED)) {
+            take(s, n);
+            im->leader = c->id;
+            im->keeper = (n->id + 1 + below(s, R_NEMESIS, 2)) % N_MEMBERS;
+            isolate(s, c->id, im->keeper);
+            im->displaced = CUT_OFF;
+        }
+        return;
+    case CUT_OFF:
+        if (!c->leads) {
+            im->displaced = NOBODY;
+        }
+        if (c->n_inflight == 0 || s->node[im->keeper].synced < c->tip) {
+            return;
+        }
+        c->paused_until = s->now + 3 * s->w.lease_us + 3000000;
+        trace(s, "fault: c%u stops, cut off", c->id);
+        im->displaced = STOPPED;
+        return;
+    case STOPPED:
+        return;
+    case IMAGE_THERE:
+        if (n->up) {
+            isolate(s, c->id, n->id);
+            hears_only(s, n->id, c->id); /* it would know by the others */
+            c->paused_until = s->now + 1;
+            im->displaced = NOBODY;
+        }
+        return;
+    }
+}
+
 void image_nemesis(struct sim *s)
 {
     struct image *im = &s->image;
     struct node *n = &s->node[im->victim];
+    struct client *c = &s->client[im->leader];
     bool word;
     if (!s->w.ppm[F_IMAGE] || n->refused) {
         return;
     }
-    if (!im->taken || below(s, R_NEMESIS, 60) == 0) {
+    displace(s, n);
+    if (im->displaced == NOBODY && (!im->taken || below(s, R_NEMESIS, 60) == 0)) {
         take(s, n);
         return;
     }
-    if (!n->up || im->ctl.term > n->ctl.term ||
+    bool waits = im->displaced == STOPPED && n->ctl.term > c->term;
+    if (!n->up || im->ctl.term > n->ctl.term || (im->displaced != NOBODY && !waits) ||
         !covered(s, n, reaches(s, im), im->ctl.term, &word) ||
-        !(word || below(s, R_NEMESIS, 8) == 0) || !fault(s, F_IMAGE)) {
+        !(waits || (!s->w.ppm[F_DISPLACED] && (word || below(s, R_NEMESIS, 8) == 0))) ||
+        !fault(s, F_IMAGE)) {
         return;
     }
     trace(s, "fault: sk%u gets an older image: log to %llu, term %llu, starts %llu", n->id + 1,
@@ -224,7 +290,11 @@ void image_nemesis(struct sim *s)
           (unsigned long long)im->starts);
     crash_for(s, n, s->w.lease_us + s->w.lease_us / 32);
     put_back(s, n, im);
-    if (word && below(s, R_NEMESIS, 4)) {
+    if (waits) {
+        im->displaced = IMAGE_THERE;
+        c->paused_until = n->down_until + 200000;
+        s->st->displaced++;
+    } else if (word && below(s, R_NEMESIS, 4)) {
         hide_the_knowing(s, n);
     }
     s->st->images++;
@@ -279,6 +349,8 @@ bool image_aged(const struct node *n)
 void image_birth(struct sim *s)
 {
     s->image.taken = false;
+    s->image.displaced = NOBODY;
+    s->image.leader = 0;
     s->image.victim = below(s, R_SWARM, N_MEMBERS);
 }
 

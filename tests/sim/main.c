@@ -108,20 +108,21 @@ static double cpu_s(void)
 static void summary(const struct stats *st, double seconds, uint64_t hash)
 {
     double n = st->seeds ? (double)st->seeds : 1;
-    printf(
-        "sim: %s seeds=%llu faults/seed=%.0f commits/seed=%.0f elections=%llu strict=%llu "
-        "lease=%llu unknown=%llu committed=%llu not=%llu too-old=%llu fetched=%llu "
-        "truncations=%llu restarts=%llu fragments=%llu in-fragments=%llu unstaged=%llu "
-        "changes=%llu finished=%llu refused=%llu contested=%llu regained=%llu trims=%llu "
-        "based=%llu based-again=%llu images=%llu lies=%llu by-word=%llu noticed=%llu failures=%llu "
-        "seeds/h/core=%.0f hash=%016llx\n",
-        st->failures ? "FAIL" : "PASS", U(st->seeds), (double)st->faults / n, (double)st->acked / n,
-        U(st->elections), U(st->strict_reads), U(st->lease_reads), U(st->unknown), U(st->committed),
-        U(st->not_committed), U(st->too_old), U(st->fetched), U(st->truncations), U(st->restarts),
-        U(st->fragments), U(st->in_fragments), U(st->unstaged), U(st->changes), U(st->finished),
-        U(st->refused_changes), U(st->contested), U(st->regained), U(st->trims), U(st->based),
-        U(st->based_again), U(st->images), U(st->lies), U(st->words), U(st->refused_nodes),
-        U(st->failures), n / seconds * 3600, U(hash));
+    printf("sim: %s seeds=%llu faults/seed=%.0f commits/seed=%.0f elections=%llu strict=%llu "
+           "lease=%llu unknown=%llu committed=%llu not=%llu too-old=%llu fetched=%llu "
+           "truncations=%llu restarts=%llu fragments=%llu in-fragments=%llu unstaged=%llu "
+           "changes=%llu finished=%llu refused=%llu contested=%llu regained=%llu trims=%llu "
+           "based=%llu based-again=%llu images=%llu lies=%llu by-word=%llu displaced=%llu "
+           "noticed=%llu failures=%llu "
+           "seeds/h/core=%.0f hash=%016llx\n",
+           st->failures ? "FAIL" : "PASS", U(st->seeds), (double)st->faults / n,
+           (double)st->acked / n, U(st->elections), U(st->strict_reads), U(st->lease_reads),
+           U(st->unknown), U(st->committed), U(st->not_committed), U(st->too_old), U(st->fetched),
+           U(st->truncations), U(st->restarts), U(st->fragments), U(st->in_fragments),
+           U(st->unstaged), U(st->changes), U(st->finished), U(st->refused_changes),
+           U(st->contested), U(st->regained), U(st->trims), U(st->based), U(st->based_again),
+           U(st->images), U(st->lies), U(st->words), U(st->displaced), U(st->refused_nodes),
+           U(st->failures), n / seconds * 3600, U(hash));
 }
 
 /* One line for whoever keeps a book of the ranges that were run (tools/sim-ranges). */

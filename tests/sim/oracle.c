@@ -315,7 +315,7 @@ void see_elected(struct sim *s, struct client *c, const struct q_msg *m)
         }
     }
     if (fault(s, F_ISOLATE)) {
-        isolate(s, c->id);
+        isolate(s, c->id, below(s, R_NEMESIS, s->w.n_sk));
     }
 }
 

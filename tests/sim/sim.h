@@ -58,7 +58,8 @@
     X(ISOLATE, "isolate-new-leader")                                                               \
     X(ABANDON, "abandon")                                                                          \
     X(IMAGE, "older-image")                                                                        \
-    X(LYING, "lying-disk")
+    X(LYING, "lying-disk")                                                                         \
+    X(DISPLACED, "leader-displaced")
 
 enum fault {
 #define X(name, text) F_##name,
@@ -171,10 +172,12 @@ struct node {
     bool aged, refused; /* its disk went back; it was found out */
 };
 
-/* A copy of a node's disk. */
+/* A copy of a node's disk, and a leader that the log goes on without meanwhile. */
 struct image {
     uint32_t victim;
     bool taken;
+    enum { NOBODY, CUT_OFF, STOPPED, IMAGE_THERE } displaced;
+    uint32_t leader, keeper; /* a client; who alone has its last record */
     uint8_t *log;
     size_t cap;
     lsn_t end;
@@ -252,7 +255,7 @@ struct stats {
         unknown, committed, not_committed, too_old, failures, events, restarts, fetched,
         truncations, max_history, config_msgs, settled, txns, fragments, in_fragments, unstaged,
         changes, finished, refused_changes, contested, regained, trims, based, based_again, images,
-        lies, words, refused_nodes;
+        lies, words, displaced, refused_nodes;
 };
 
 struct sim {
@@ -337,7 +340,7 @@ void conn_try(struct sim *s, uint32_t c, uint32_t k);
 void nemesis(struct sim *s);
 void heal(struct sim *s);
 void fold(struct sim *s, uint64_t v);
-void isolate(struct sim *s, uint32_t c);
+void isolate(struct sim *s, uint32_t c, uint32_t keep);
 __attribute__((format(printf, 2, 3))) void trace(struct sim *s, const char *format, ...);
 
 /* node.c */

@@ -149,6 +149,14 @@ void draw_swarm(struct sim *s)
     w->ppm[F_LYING] = goes_back ? maybe(s, 300000) : 0;
     w->heal_us = 8500000 + below(s, R_SWARM, 9000000);
     w->trim_ppm = maybe(s, 600000);
+    bool displaced = w->ppm[F_IMAGE] && w->n_sk == N_MEMBERS && below(s, R_SWARM, 3) == 0;
+    if (displaced) {
+        w->ppm[F_DISPLACED] = 200000; /* the image waits for that, and may not wait for long */
+        w->ppm[F_IMAGE] = 500000;
+    }
+    if (displaced || below(s, R_SWARM, 3) == 0) {
+        w->progress_us = 0; /* as the product has it: its owner gives up, nothing else does */
+    }
 }
 
 /* ---- time --------------------------------------------------------------------------------------
@@ -442,9 +450,8 @@ void conn_lost(struct sim *s, uint32_t c, uint32_t k, bool by_client_end)
 /* ---- nemesis -----------------------------------------------------------------------------------
  */
 
-void isolate(struct sim *s, uint32_t c)
+void isolate(struct sim *s, uint32_t c, uint32_t keep)
 {
-    uint32_t keep = below(s, R_NEMESIS, s->w.n_sk);
     for (uint32_t k = 0; k < s->w.n_sk; k++) {
         s->cut[N_SK + c][k] = s->cut[k][N_SK + c] = k != keep;
     }
