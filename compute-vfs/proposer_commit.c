@@ -36,6 +36,9 @@ static bool quorum_together(const struct pr_proposer *pr, const struct wal_confi
     for (uint32_t i = 0; i < pr->n_nodes; i++) {
         uint64_t last_up_us = pr->nodes[i].up_us;
         uint32_t set[PR_NODES_MAX], n = 0;
+        if (!has(pr, &pr->nodes[i], arg)) {
+            continue;
+        }
         for (uint32_t k = 0; k < pr->n_nodes; k++) {
             const struct pr_node *one = &pr->nodes[k];
             bool then = one->up_us <= last_up_us && one->acked_us >= last_up_us;
