@@ -41,6 +41,8 @@ int work_ask(struct conn *c, enum frame_type type, const ProtobufCMessage *q,
 /* Asks the pageserver for a change of branches. 0: *out is the answer, to be freed. */
 int work_change(struct conn *c, enum frame_type type, const ProtobufCMessage *q,
                 Corallite__Branched **out);
+/* Is the name by which c began to open its branch another's since, or may it be? */
+bool work_name_moved(const struct conn *c);
 
 void work_restore(struct conn *c);
 void work_settle_restores(struct conn *c);

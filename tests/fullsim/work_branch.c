@@ -43,8 +43,7 @@ static void ask(struct conn *c, struct txn *x)
         txn_verdict(x, word);
 }
 
-/* Is the name by which c began to open its branch another's since, or may it be? */
-static bool name_moved(const struct conn *c)
+bool work_name_moved(const struct conn *c)
 {
     const struct timeline *t = c->timeline;
     return t->moving || t->kept_us > c->opened_us || client_may_be_of_before(c);
@@ -57,7 +56,7 @@ static void judge(struct conn *c, struct txn *x)
     const struct timeline *t = c->timeline;
     char id[ID_TEXT], word[WORD_TEXT];
     int rc = status_of(c, x, id, word);
-    if (rc || strcmp(word, "unknown") == 0 || name_moved(c))
+    if (rc || strcmp(word, "unknown") == 0 || work_name_moved(c))
         return;
     probe(P_ASKED_ELSEWHERE);
     if ((strcmp(word, "committed") == 0) != txn_is_at(x, t, t->end))
@@ -189,7 +188,7 @@ static void make_branch(struct conn *c)
     trace("branch %s from %s at %s: %d", name, from->branch, at, rc);
     if (rc)
         return;
-    if (name_moved(&by_name)) {
+    if (work_name_moved(&by_name)) {
         corallite__branched__free_unpacked(m, NULL);
         return; /* of which one it is, is not known: nobody opens it */
     }

@@ -23,6 +23,7 @@ void work_pin(struct conn *c)
     Corallite__Pin q = CORALLITE__PIN__INIT;
     ProtobufCMessage *answer = NULL;
     struct timeline *t = &timelines[below(R_ARCHIVE, n_timelines)];
+    const struct conn by_name = {.timeline = t, .opened_us = sim.now};
     struct record *r = t->n_gold ? t->gold[below(R_ARCHIVE, t->n_gold)] : NULL;
     char at[64], digits[LSN_TEXT];
     if (!r || r->h.kind != WAL_TXN || t->moving || t->sealed || t->gone || n_pins == MAX_PINS)
@@ -39,7 +40,7 @@ void work_pin(struct conn *c)
     trace("pin %s of %s at %s: %d %s", p->name, t->branch, at, rc, rc ? co_sentence() : "");
     if (rc)
         return;
-    p->told = true;
+    p->told = !work_name_moved(&by_name); /* or it is another branch's, at a place of that */
     p->archived = archive_has_pin(p->name, p->lsn);
     p->losses = pages_losses();
     if (p->archived)
