@@ -58,7 +58,7 @@
     X(BASE_WITHOUT_CONFIG, "a log begins anew without the configuration there",           500, 0) \
     X(BASE_NOT_PERSISTED,  "a log begins anew before the disk says so",                   200, 0) \
     X(APPENDS_REMEMBERED,  "where a lost term's APPENDs ended counts in the next term",    20, 0) \
-    X(ACKS_OF_BEFORE,      "an ACK completes what was acknowledged before its disk went back", 1200, 0)
+    X(ACKS_OF_BEFORE,      "an ACK completes what was acknowledged before its disk went back", 1200, 1)
 
 /* Mistakes of storage, found by crash points (tests/crash). Columns: name, text, crash points. */
 #define CO_STORAGE_MUTATION_LIST(X) \

@@ -29,7 +29,7 @@ $(MUT_SIM):
 mutations: $(MUT_SIM)
 	$(MUT_SIM) --mutations
 
-# make mutations-slow : with the two that need many seeds (half an hour).
+# make mutations-slow : with the three that need many seeds (half an hour).
 .PHONY: mutations-slow
 mutations-slow: $(MUT_SIM)
 	$(MUT_SIM) --mutations --slow

@@ -234,6 +234,7 @@ static void displace(struct sim *s, struct node *n)
     case NOBODY:
         if (n->up && fault(s, F_DISPLACED)) {
             take(s, n);
+            c->plan += 2;
             im->leader = c->id;
             im->keeper = (n->id + 1 + below(s, R_NEMESIS, 2)) % N_MEMBERS;
             isolate(s, c->id, im->keeper);

@@ -153,6 +153,7 @@ void draw_swarm(struct sim *s)
     if (displaced) {
         w->ppm[F_DISPLACED] = 200000; /* the image waits for that, and may not wait for long */
         w->ppm[F_IMAGE] = 500000;
+        w->lease_us = leases[0]; /* two of them pass */
     }
     if (displaced || below(s, R_SWARM, 3) == 0) {
         w->progress_us = 0; /* as the product has it: its owner gives up, nothing else does */
