@@ -40,6 +40,7 @@ struct told {
     lsn_t flush, commit, known_commit;
     term_t known_log_term;
     bool lease;
+    bool doubt;             /* its log may have forgotten something (decision 24) */
     struct q_term *history; /* owned */
     uint32_t n_history;
     struct wal_config config; /* the last one in its log */
@@ -129,6 +130,7 @@ static int keep(struct told *told, const struct q_msg *msg)
     told->known_commit = msg->known_commit;
     told->known_log_term = msg->known_log_term;
     told->lease = msg->lease_held;
+    told->doubt = msg->suspect_lsn != 0;
     told->n_history = msg->history.n;
     told->config = msg->config;
     told->history = malloc((msg->history.n + 1) * sizeof *told->history);
@@ -153,8 +155,6 @@ static int ask(struct fill *f, struct member *x)
         give_up(x);
         return rc == CO_ERR_NOMEM ? rc : 0; /* the others may be enough */
     }
-    if (msg.suspect_lsn)
-        return 0; /* its position counts for nothing (decision 24) */
     f->told[f->n_told].of = x;
     return keep(&f->told[f->n_told++], &msg);
 }
@@ -172,7 +172,14 @@ static bool is_sealed_by(const struct member_timeline *t, uint32_t node)
     return false;
 }
 
-/* The copies that change no more. */
+static struct sealed_copy copy_of(const struct told *x)
+{
+    return (struct sealed_copy){
+        x->of->node, x->flush, x->commit, {x->n_history, x->history}, &x->config};
+}
+
+/* The copies that change no more. One in doubt counts for nothing: all that it may do is get what
+ * it lacks. */
 static uint32_t gather(struct fill *f, struct told *of[NODES_MAX])
 {
     f->log =
@@ -180,11 +187,10 @@ static uint32_t gather(struct fill *f, struct told *of[NODES_MAX])
     for (uint32_t i = 0; i < f->n_told; i++) {
         struct told *x = &f->told[i];
         sealed_hear(&f->log.known, x->known_commit, x->known_log_term);
-        if (!is_sealed_by(f->t, x->of->node))
+        if (x->doubt || !is_sealed_by(f->t, x->of->node))
             continue;
         of[f->log.n] = x;
-        f->log.copy[f->log.n++] = (struct sealed_copy){
-            x->of->node, x->flush, x->commit, {x->n_history, x->history}, &x->config};
+        f->log.copy[f->log.n++] = copy_of(x);
     }
     return f->log.n;
 }
@@ -193,7 +199,7 @@ static uint32_t gather(struct fill *f, struct told *of[NODES_MAX])
 static int ask_all(struct fill *f)
 {
     struct told *sealed[NODES_MAX];
-    uint32_t set[NODES_MAX], holder;
+    uint32_t set[NODES_MAX], n = 0, holder;
     lsn_t longest = 0;
     bool lease = false;
     int rc = 0;
@@ -204,23 +210,24 @@ static int ask_all(struct fill *f)
         return rc;
     for (uint32_t i = 0; i < f->n_told; i++) {
         struct told *x = &f->told[i];
-        set[i] = x->of->node;
+        if (!x->doubt)
+            set[n++] = x->of->node;
         f->term = x->term > f->term ? x->term : f->term;
         lease |= x->lease && x->of != f->new; /* that one is of who fills it */
         if (x->of == f->new)
             f->to = x;
     }
-    if (!q_is_quorum(&f->m->book.config, set, f->n_told) || (f->new && !f->to) ||
-        !gather(f, sealed))
+    if (!q_is_quorum(&f->m->book.config, set, n) || (f->new && !f->to) || !gather(f, sealed))
         return busy(f, "a majority of the safekeepers did not say where it ends");
     rc = sealed_end(&f->log, &f->commit, &holder);
     if (rc)
         return rc;
     f->donor = sealed[holder];
-    for (uint32_t i = 0; i < f->log.n; i++) {
+    for (uint32_t i = 0; i < f->log.n; i++)
         longest = f->log.copy[i].flush > longest ? f->log.copy[i].flush : longest;
-        f->lag += f->commit > f->log.copy[i].commit ? f->commit - f->log.copy[i].commit : 0;
-    }
+    for (uint32_t i = 0; i < f->n_told; i++)
+        if (is_sealed_by(f->t, f->told[i].of->node) && f->commit > f->told[i].commit)
+            f->lag += f->commit - f->told[i].commit;
     if (lease && (longest > f->commit || f->donor->commit < f->commit))
         return busy(f, "its last writer has not said how far it is committed");
     return 0;
@@ -354,17 +361,23 @@ static int bring(struct fill *f, uint64_t *staged)
     return rc;
 }
 
-/* May the log of who is brought on be cut where it is committed? */
+/* May the log of who is brought on be cut where it is committed? And when it is in doubt, may that
+ * doubt end there? What it has forgotten and another one still has may be committed by the two. */
 static int check_cut(struct fill *f)
 {
+    struct sealed_log all = f->log;
     bool open = false;
     int rc = 0;
     for (uint32_t i = 0; i < f->log.n && !rc && !open; i++)
-        if (f->log.copy[i].node == f->to->of->node)
+        if (f->to->doubt || f->log.copy[i].node == f->to->of->node)
             rc = sealed_is_open(&f->log, i, f->commit, &open);
+    if (f->to->doubt && !rc && !open) {
+        all.copy[all.n++] = copy_of(f->to);
+        rc = sealed_is_open(&all, all.n - 1, f->commit, &open);
+    }
     return rc || !open ? rc
-                       : busy(f, "a safekeeper that does not answer may have what lies behind the "
-                                 "end that is known");
+                       : busy(f, "a safekeeper that does not answer, or whose log is in doubt, may "
+                                 "have what lies behind the end that is known");
 }
 
 /* Brings f->to to f->commit, for a while. A turn does not end in the middle of a large record: the
@@ -377,10 +390,13 @@ static int fill(struct fill *f, enum member_step *state)
     struct q_history h = sealed_terms(&theirs, f->commit), mine = sealed_terms(&own, f->to->flush);
     lsn_t part = f->start;
     *state = MEMBER_BUSY;
-    if (f->to->commit >= f->commit) {
+    if (f->to->commit >= f->commit && !f->to->doubt) {
         *state = MEMBER_DONE;
         return 0;
     }
+    if (f->to->commit > f->commit)
+        return busy(f, "a safekeeper whose log is in doubt knows more than the others to be "
+                       "committed; one of them is missing");
     int rc = check_cut(f);
     if (!rc)
         rc = q_diverge(&h, f->commit, &mine, f->to->flush, f->start, f->to->commit, &part);
@@ -396,6 +412,7 @@ static int fill(struct fill *f, enum member_step *state)
         rc = lead(f, f->flush); /* what is known when a history is adopted is durable */
     if (!rc && f->flush >= f->commit) {
         *state = MEMBER_DONE;
+        f->to->doubt = false;
         f->to->commit = f->commit;
     }
     return rc;

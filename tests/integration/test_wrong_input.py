@@ -7,6 +7,7 @@ import sqlite3
 import time
 
 from lib.cluster import BIN, PAGESERVER, SLOWER, Cluster, check, free_ports, last_error, run, until
+from lib.crc32c import crc32c
 from lib.registry import test
 from test_failures import caught_up
 
@@ -203,21 +204,6 @@ def port_in_use(t):
             refuses(t, c, node, f":{c.port[node]}", "in use", command=command)
             c.process[node] = first
             check(first.poll() is None, "the first one ended")
-
-
-def crc32c(data):
-    if not TABLE:
-        for n in range(256):
-            for _ in range(8):
-                n = (n >> 1) ^ 0x82F63B78 if n & 1 else n >> 1
-            TABLE.append(n)
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = TABLE[(crc ^ byte) & 255] ^ (crc >> 8)
-    return crc ^ 0xFFFFFFFF
-
-
-TABLE = []
 
 
 def raise_version(file, blocks):
