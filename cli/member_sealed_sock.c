@@ -365,13 +365,13 @@ static int bring(struct fill *f, uint64_t *staged)
  * doubt end there? What it has forgotten and another one still has may be committed by the two. */
 static int check_cut(struct fill *f)
 {
-    struct sealed_log all = f->log;
     bool open = false;
     int rc = 0;
     for (uint32_t i = 0; i < f->log.n && !rc && !open; i++)
         if (f->to->doubt || f->log.copy[i].node == f->to->of->node)
             rc = sealed_is_open(&f->log, i, f->commit, &open);
     if (f->to->doubt && !rc && !open) {
+        struct sealed_log all = f->log;
         all.copy[all.n++] = copy_of(f->to);
         rc = sealed_is_open(&all, all.n - 1, f->commit, &open);
     }
@@ -412,7 +412,6 @@ static int fill(struct fill *f, enum member_step *state)
         rc = lead(f, f->flush); /* what is known when a history is adopted is durable */
     if (!rc && f->flush >= f->commit) {
         *state = MEMBER_DONE;
-        f->to->doubt = false;
         f->to->commit = f->commit;
     }
     return rc;

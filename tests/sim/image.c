@@ -226,8 +226,9 @@ static void displace(struct sim *s, struct node *n)
 {
     struct image *im = &s->image;
     struct client *c = im->displaced == NOBODY ? any_leader(s) : &s->client[im->leader];
-    if (!c || !c->up || (im->displaced > CUT_OFF && c->paused_until <= s->now)) {
-        im->displaced = NOBODY; /* it died, or nobody was elected in time */
+    if (!c || !c->up || (im->displaced == CUT_OFF && !c->leads) ||
+        (im->displaced > CUT_OFF && c->paused_until <= s->now)) {
+        im->displaced = NOBODY; /* it died, or lost its term, or nobody was elected in time */
         return;
     }
     switch (im->displaced) {
@@ -242,9 +243,6 @@ static void displace(struct sim *s, struct node *n)
         }
         return;
     case CUT_OFF:
-        if (!c->leads) {
-            im->displaced = NOBODY;
-        }
         if (c->n_inflight == 0 || s->node[im->keeper].synced < c->tip) {
             return;
         }
