@@ -119,7 +119,9 @@ Test(turn, a_write_is_not_refused_because_commits_are_on_their_way)
     mem.freeze = true;
     first = sql_start(a, "insert into y values(1)");
     SQL_UNTIL(mem_in_flight("db"));
-    second = sql_start(b, "insert into y values(2)");
+    SQL_UNTIL(sql_rc(b, "begin immediate") == SQLITE_OK); /* it ships, then gives its turn back */
+    cr_assert(mem_in_flight("db") && !sql_ended(first), "its commit is still on its way");
+    second = sql_start(b, "insert into y values(2); commit");
     usleep(50000);
     cr_assert(!sql_ended(second), "without a busy timeout: it waits for its commit");
     mem.freeze = false;
