@@ -336,10 +336,12 @@ static void node_close(void *owner, struct peer *peer, const char *reason)
 {
     struct ps_node *node = owner;
     struct ps_server *s = node->s;
-    (void)peer;
-    if (!s->closing && node->id && (node->ready || node->failures == 0 || node->failures % 30 == 0))
+    bool again = !node->ready && node->failures % 30 != 0 && peer_code(peer) == node->told;
+    if (!s->closing && node->id && !again) {
+        node->told = peer_code(peer);
         co_warn(MODULE, "no safekeeper node=%u addr=%s:%u: %s", node->id, node->host, node->port,
                 reason);
+    }
     bool was_ready = node->ready;
     node->peer = NULL;
     node->ready = false;

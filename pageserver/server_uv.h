@@ -64,6 +64,7 @@ struct ps_node {
     bool told_new;              /* the list that is being told has something in it */
     uint64_t heard_ms;          /* of the last frame */
     unsigned failures;          /* in a row */
+    int told;                   /* the kind of trouble that was logged last, CO_ERR_* */
     uv_timer_t timer;           /* to connect again */
 };
 

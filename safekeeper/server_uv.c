@@ -292,8 +292,12 @@ static int check_hello(struct sk_server *s, const Corallite__Hello *h)
             CO_ERR_NODE,
             "safekeeper %u has data directory %s here, not %s: two directories use one "
             "node id. An empty one in the place of a lost disk counts for nothing; build "
-            "it anew: corallite safekeeper replace %u",
-            me->node, co_id_format(&me->disk, a), co_id_format(&disk, b), me->node);
+            "it anew: corallite safekeeper replace %u%s",
+            me->node, co_id_format(&me->disk, a), co_id_format(&disk, b), me->node,
+            h->role == CORALLITE__ROLE__ROLE_PAGESERVER
+                ? ". Where all were made of the archive, the pageserver's directory is the old "
+                  "one, of what was lost: give it an empty one, with --take-over"
+                : "");
     return 0;
 }
 

@@ -152,8 +152,25 @@ def fill(c):
     c.corallite("retention", "set", "shop", "7d")
 
 
+def refused_with_what_was_left(c, left):
+    """A pageserver's directory of before holds what is in no log any more: it is told what to do instead."""
+    shutil.move(left, c.data(PAGESERVER))
+    for node in NODES + (PAGESERVER,):
+        c.start(node, wait=False)
+
+    def told():
+        with open(c.log(PAGESERVER)) as f:
+            said = f.read()
+        return all(f"safekeeper {node} has data directory" in said for node in NODES) and "give it an empty one, with --take-over" in said
+
+    until(told, 20, "a pageserver's directory of before is refused by all, with what to do")
+    c.kill9_everything()
+    shutil.rmtree(c.data(PAGESERVER))
+
+
 @test("pageserver and all safekeepers are lost: from the archive every branch and every moment of it reads as before, with "
-      "pins, retention and names; it is written on and archived on; with --slow it is lost once more", 100)
+      "pins, retention and names; it is written on and archived on; a pageserver's directory that was left is refused; with --slow it "
+      "is lost once more", 100)
 def everything_lost(t):
     archive = t.dir + "/archive"
     with Archived(t.dir + "/c-a", archive) as c:
@@ -161,11 +178,15 @@ def everything_lost(t):
         before = moments(c)
         pins = pins_of(c, "shop")
         c.archived()
+        c.kill9_everything()
+        shutil.move(c.data(PAGESERVER), t.dir + "/left")
         c.lose_everything()
     for round_ in ("b", "c") if t.slow() else ("b",):
         with c.come_back(t.dir + "/c-" + round_) as c:
             check("shop/main" in c.said and "may be missing" in c.said, c.said)
             check("MISSING" not in c.said and "NOT THERE" not in c.said, c.said)
+            if round_ == "b":
+                refused_with_what_was_left(c, t.dir + "/left")
             c.start_everything()
             same(before, c, f"restored ({round_})")
             check(pins_of(c, "shop") == pins, "the pins are others")
