@@ -93,6 +93,7 @@ void check_all(struct conn *c)
             check_timeline(c, &timelines[i]);
     for (uint32_t k = 0; k < pages_count(); k++)
         check_timelines(k);
+    work_check_drops(c);
     if (!sim.w.archive_ms)
         return;
     work_check_pins(c);

@@ -90,6 +90,8 @@ bool client_may_be_of_before(const struct conn *c)
 /* The codes that the VFS may answer under faults. Everything else is a finding. */
 void client_check_code(struct conn *c, int rc, const char *what)
 {
+    if (rc && c->db && c->timeline && c->timeline->gone)
+        probe(P_DROP_WRITER);
     switch (rc & 0xff) {
     case SQLITE_OK:
     case SQLITE_BUSY:
@@ -231,9 +233,9 @@ static bool budget_is_left(void)
 static bool unknown_left(void)
 {
     for (uint32_t i = 1; i <= n_txns; i++)
-        if (txns[i].state == T_UNKNOWN && !timeline_of(&txns[i].timeline)->sealed)
+        if (txns[i].state == T_UNKNOWN && txn_has_to_be_known(&txns[i]))
             return true;
-    return work_restores_open();
+    return work_restores_open() || work_drops_open();
 }
 
 static bool all_finished(void)
@@ -358,6 +360,7 @@ static void kill_user(struct user *u)
     for (uint32_t k = 0; k < sim.w.threads; k++) {
         txns_killed(u->conns[k]->id);
         work_restores_killed(u->conns[k]->id);
+        work_drops_killed(u->conns[k]->id);
     }
     u->restarting = true;
     disk_crash(u->host, sim.w.cache_dir && below(R_DISK, 2));

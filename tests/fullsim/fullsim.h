@@ -50,7 +50,18 @@
 
 /* ---- randomness: one stream a purpose, so that a draw more in one does not shift the others ----
  */
-enum stream { R_NET, R_DISK, R_NEMESIS, R_WORK, R_SWARM, R_SCHED, R_ENTROPY, R_ARCHIVE, N_STREAMS };
+enum stream {
+    R_NET,
+    R_DISK,
+    R_NEMESIS,
+    R_WORK,
+    R_SWARM,
+    R_SCHED,
+    R_ENTROPY,
+    R_ARCHIVE,
+    R_DROP,
+    N_STREAMS
+};
 uint64_t draw(enum stream r);
 uint32_t below(enum stream r, uint32_t n); /* 0 when n is 0 */
 bool chance(enum stream r, uint32_t ppm);
@@ -139,6 +150,11 @@ bool fault_now(enum fault f);
     X(RESTORE_AGAIN, "a restore whose answer was lost was asked for again")                        \
     X(RESTORE_MOVING, "a branch was restored while a safekeeper was replaced")                     \
     X(RESTORE_WRITER, "a writer met the restore of its branch")                                    \
+    X(DROP, "a branch was dropped")                                                                \
+    X(DROP_PARENT, "a branch was dropped that others had grown from")                              \
+    X(DROP_AGAIN, "a drop whose answer was lost was asked for again")                              \
+    X(DROP_MOVING, "a branch was dropped while a safekeeper was replaced")                         \
+    X(DROP_WRITER, "a writer met the drop of its branch")                                          \
     X(SEALED_READ, "what a restore put aside was read")                                            \
     X(SEALED_END, "a log was sealed with an end that nobody knew, and it was found out")           \
     X(KEPT_ALIVE, "keep-alive found out that a connection was half-open")                          \
@@ -214,6 +230,7 @@ struct swarm {
     uint32_t snapshot_bytes; /* of log between two snapshots there; 0: none is made */
     uint32_t keep_log;       /* of what is archived, by each safekeeper; 0: all */
     uint32_t segment_bytes;  /* of their logs */
+    uint32_t drop;           /* one of so many steps of a connection drops a branch; 0: none does */
     bool drill;              /* at the end everything but the archive is lost (drill.c) */
     uint32_t duels;     /* at most so often a writer is displaced behind its back (work_duel.c) */
     uint32_t busy_ms;   /* how long a connection waits for its turn */

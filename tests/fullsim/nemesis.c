@@ -46,6 +46,12 @@ static void choose_archive(void)
         w->ppm[f] = below(R_ARCHIVE, 3) ? 1 + below(R_ARCHIVE, 100) : 0;
 }
 
+static void choose_drops(void)
+{
+    static const uint32_t one_of[] = {0, 20, 60};
+    sim.w.drop = one_of[below(R_DROP, 3)];
+}
+
 void swarm_draw(void)
 {
     struct swarm *w = &sim.w;
@@ -102,6 +108,7 @@ void swarm_draw(void)
     w->cache_dir = below(R_SWARM, 3);
     w->torn_ppm = ONE_OF(0, 5000, 50000);
     choose_archive();
+    choose_drops();
 }
 
 /* Lights come often; what takes somebody away for long comes seldom, or nothing would be done. */

@@ -784,7 +784,7 @@ int __wrap_cv_database_pin(struct cv_database *db, struct cv_handle *h,
         return rc;
     /* A writer that died before it told of its last commit, and then a restore (docs/limits.md).
      * What was told may end with a configuration; a pin is at a transaction. */
-    if (before && before->sealed && sealed_told(before) < floor) {
+    if (before && (before->sealed || before->dropping) && sealed_told(before) < floor) {
         const struct record *r = gold_at(before, sealed_told(before));
         floor = r ? r->h.end_lsn : 0;
     }
@@ -981,6 +981,12 @@ void txn_verdict(struct txn *t, const char *word)
     }
 }
 
+bool txn_has_to_be_known(const struct txn *x)
+{
+    const struct timeline *t = timeline_of(&x->timeline);
+    return !t->sealed && !t->dropping;
+}
+
 void txns_killed(uint32_t client)
 {
     for (uint32_t i = 1; i <= n_txns; i++) {
@@ -1011,8 +1017,7 @@ void oracle_end(void)
             violation(
                 "M7: transaction %llu was read by another connection, and it is not in the log",
                 (unsigned long long)x->id);
-        /* A tail that was open when a restore sealed the timeline stays open. */
-        if (x->state == T_UNKNOWN && !timeline_of(&x->timeline)->sealed)
+        if (x->state == T_UNKNOWN && txn_has_to_be_known(x))
             violation("transaction %llu was never resolved", (unsigned long long)x->id);
     }
 }

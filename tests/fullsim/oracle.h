@@ -64,7 +64,8 @@ struct timeline {
     uint64_t kept_us;     /* a restore was known then to have put it aside; 0: none was */
     bool moving;          /* a restore of it was asked for, and what came of it is not known */
     bool sealed;          /* a restore has put it aside */
-    bool gone;        /* its making was given up, after the tool had seen it: nobody can read it */
+    bool dropping;        /* its drop was asked for, and maybe answered; it is moving, too */
+    bool gone;        /* dropped, or its making was given up: nobody can read it; moving for good */
     bool joint;       /* by its newest committed configuration */
     uint32_t writers; /* connections of the workload that have it open; killed ones stay counted */
     lsn_t acked_end;  /* newest that was acknowledged with FULL to anybody */
@@ -101,6 +102,9 @@ void txn_end(struct txn *t, enum txn_state state, const char *commit_id);
 void txn_verdict(struct txn *t, const char *word);
 /* The process of this client was killed. */
 void txns_killed(uint32_t client);
+/* A tail that was open when a restore sealed the timeline stays open; so it does when that is
+ * dropped. */
+bool txn_has_to_be_known(const struct txn *x);
 
 /* sealed.c: a majority of the members has more of this log than two of them know to be committed.
  */

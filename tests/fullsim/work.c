@@ -329,6 +329,8 @@ void work_one(struct conn *c)
     uint32_t pick = below(R_WORK, 100);
     if (sim.w.archive_ms && below(R_ARCHIVE, 40) == 0)
         work_pin(c);
+    if (sim.w.drop && below(R_DROP, sim.w.drop) == 0)
+        work_drop(c);
     if (sim.w.duels && below(R_WORK, 25) == 0)
         work_be_displaced(c);
     else if (pick < sim.w.branch)

@@ -1,6 +1,7 @@
 /* work.h - what the files of the workload share: work.c reads, moves money, appends and draws what
  * is next; work_paged.c changes pages and schema; work_branch.c goes to branches and to the past,
- * work_pin.c gives its moments names, work_restore.c brings it back; work_duel.c has a writer
+ * work_pin.c gives its moments names, work_restore.c brings it back,
+ * work_drop.c drops it; work_duel.c has a writer
  * displaced behind its back. */
 #ifndef CORALLITE_TESTS_FULLSIM_WORK_H
 #define CORALLITE_TESTS_FULLSIM_WORK_H
@@ -46,6 +47,11 @@ bool work_name_moved(const struct conn *c);
 
 void work_restore(struct conn *c);
 void work_settle_restores(struct conn *c);
+/* A restore is under way that brings back a moment of t. */
+bool work_restore_needs(const struct timeline *t);
+
+void work_drop(struct conn *c);
+void work_settle_drops(struct conn *c);
 
 void work_pin(struct conn *c);
 

@@ -91,6 +91,7 @@ void work_resolve(struct conn *c)
     if (below(R_WORK, 60) == 0)
         ask_elsewhere(c);
     work_settle_restores(c);
+    work_settle_drops(c);
     for (uint32_t i = 1; i <= n_txns; i++) {
         struct txn *x = &txns[i];
         struct timeline *t = timeline_of(&x->timeline);

@@ -134,6 +134,14 @@ bool work_restores_open(void)
     return any;
 }
 
+bool work_restore_needs(const struct timeline *t)
+{
+    for (uint32_t i = 0; i < n_restores; i++)
+        if (restores[i].open && restores[i].from == t)
+            return true;
+    return false;
+}
+
 void work_settle_restores(struct conn *c)
 {
     for (uint32_t i = 0; i < n_restores; i++)
