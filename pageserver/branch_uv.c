@@ -286,7 +286,7 @@ static int try_restore(struct ps_server *s, struct ps_ask *ask)
 
 /* -- Changes ----------------------------------------------------------------------------------- */
 
-/* May it be dropped, by hand or by its expiry? */
+/* May it be dropped, by hand or by its expiry? CO_ERR_AGAIN: that is not known yet. */
 static int check_drop(struct ps_server *s, const struct ps_timeline *tl)
 {
     char name[PS_META_NAME_TEXT];
@@ -295,6 +295,8 @@ static int check_drop(struct ps_server *s, const struct ps_timeline *tl)
     ps_meta_name(&tl->meta, name);
     if (tl->meta.is_protected)
         return is_protected(tl);
+    if (ps_pins_change(s, &tl->meta.database, &tl->meta.id))
+        return CO_ERR_AGAIN;
     if (ps_reg_branches(&s->reg, &tl->meta.database) == 1)
         return co_fail(CO_ERR_INVAL,
                        "%s is the only branch of its database; `corallite db drop %s` drops both",

@@ -233,7 +233,7 @@ static bool try_create(struct ps_server *s, struct ps_ask *ask)
     return rc && rc != CO_ERR_AGAIN ? ps_ask_refuse(ask, rc) : false;
 }
 
-/* Which database, and may it be dropped? */
+/* Which database, and may it be dropped? CO_ERR_AGAIN: that is not known yet. */
 static int check_drop(struct ps_server *s, struct ps_ask *ask)
 {
     const struct ps_timeline *any = ps_reg_find_db(&s->reg, ask->db);
@@ -249,6 +249,8 @@ static int check_drop(struct ps_server *s, struct ps_ask *ask)
                            "branch '%s/%s' is protected, so the database is not dropped; "
                            "`corallite branch protect --off %s/%s` comes first",
                            ask->db, tl->meta.branch, ask->db, tl->meta.branch);
+    if (ps_pins_change(s, &any->meta.database, NULL))
+        return CO_ERR_AGAIN;
     ask->database = any->meta.database;
     ps_pins_drop_database(s, &ask->database);
     return 0;
@@ -271,7 +273,7 @@ static bool try_drop(struct ps_server *s, struct ps_ask *ask)
         return false;
     int rc = co_id_is_zero(&ask->database) ? check_drop(s, ask) : 0;
     if (rc)
-        return ps_ask_refuse(ask, rc);
+        return rc != CO_ERR_AGAIN && ps_ask_refuse(ask, rc);
     for (struct ps_timeline *tl = s->reg.all; tl; tl = tl->next) {
         if (!co_id_eq(&tl->meta.database, &ask->database))
             continue;

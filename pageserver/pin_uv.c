@@ -23,6 +23,7 @@ struct ps_pin_job {
     struct ps_ask *ask; /* NULL: nobody waits */
     struct ps_pin_row row;
     bool drop;
+    struct ps_pin_job *next; /* of those under way, ps_server.pin_jobs */
 };
 
 /* -- In memory --------------------------------------------------------------------------------- */
@@ -125,7 +126,11 @@ static void pin_done(struct ps_job *job)
 {
     struct ps_pin_job *p = (struct ps_pin_job *)job;
     struct ps_server *s = p->s;
+    struct ps_pin_job **at = &s->pin_jobs;
     int rc = job->rc;
+    while (*at != p)
+        at = &(*at)->next;
+    *at = p->next;
     if (rc)
         rc = co_fail(rc, "%s", job->why);
     else if (p->drop)
@@ -159,8 +164,28 @@ static int begin_job(struct ps_server *s, struct ps_ask *ask, const struct ps_pi
         .job = {.run = pin_run, .done = pin_done}, .s = s, .ask = ask, .row = *row, .drop = drop};
     if (ask)
         ask->b.pin = p;
+    p->next = s->pin_jobs;
+    s->pin_jobs = p;
     ps_writer_give(s->writer, &p->job);
     return 0;
+}
+
+/* Of this timeline, and of this name; NULL: of any. */
+static bool under_way(const struct ps_server *s, const struct co_id *database,
+                      const struct co_id *timeline, const char *name)
+{
+    for (const struct ps_pin_job *p = s->pin_jobs; p; p = p->next)
+        if (co_id_eq(&p->row.database, database) &&
+            (!timeline || co_id_eq(&p->row.timeline, timeline)) &&
+            (!name || strcmp(p->row.name, name) == 0))
+            return true;
+    return false;
+}
+
+bool ps_pins_change(const struct ps_server *s, const struct co_id *database,
+                    const struct co_id *timeline)
+{
+    return under_way(s, database, timeline, NULL);
 }
 
 void ps_pin_forget(struct ps_ask *ask)
@@ -270,6 +295,8 @@ static int create_pin(struct ps_server *s, struct ps_ask *ask)
     row.lsn = m->commit.lsn;
     row.time_us = m->commit.time_us;
     snprintf(row.name, sizeof row.name, "%s", ask->b.name);
+    if (under_way(s, &row.database, NULL, row.name))
+        return CO_ERR_AGAIN;
     rc = check_new(s, &row, &there);
     if (!rc && there)
         return send_pins(s, ask, &row.database, row.name);
@@ -290,6 +317,8 @@ static int find_db(const struct ps_server *s, struct ps_ask *ask)
 static int drop_pin(struct ps_server *s, struct ps_ask *ask)
 {
     int rc = find_db(s, ask);
+    if (!rc && under_way(s, &ask->database, NULL, ask->b.name))
+        rc = CO_ERR_AGAIN;
     if (rc)
         return rc;
     const struct ps_pin_row *row = ps_pin_find(s, &ask->database, ask->b.name);

@@ -198,10 +198,11 @@ struct ps_server {
     struct ps_loops *loops; /* loops_uv.c */
     struct ps_ask *asks;
     struct ps_pin *pins;
-    uint32_t n_pins, n_unbased; /* unbased: fed timelines whose ancestors are not here yet */
-    bool moments;               /* some ask waits for the log */
-    uint64_t last_round;        /* read_id given last */
-    struct ps_settle *settle;   /* settle_uv.c; NULL: not begun, or at its end */
+    struct ps_pin_job *pin_jobs; /* changes of pins on their way to the store */
+    uint32_t n_pins, n_unbased;  /* unbased: fed timelines whose ancestors are not here yet */
+    bool moments;                /* some ask waits for the log */
+    uint64_t last_round;         /* read_id given last */
+    struct ps_settle *settle;    /* settle_uv.c; NULL: not begun, or at its end */
     uv_timer_t tick, purge, again;
     uv_signal_t sigterm, sigint;
     struct ps_archive *archive; /* NULL: none is configured */
@@ -421,6 +422,10 @@ const struct ps_pin_row *ps_pin_find(const struct ps_server *s, const struct co_
                                      const char *name);
 /* How many pins a timeline has; *name is one of them. */
 uint32_t ps_pins_of(const struct ps_server *s, const struct co_id *timeline, const char **name);
+/* A change of a pin of the database (of this timeline; NULL: of any) is on its way to the store.
+ * What depends on the pins waits until it is there: ps_serve_asks is called then. */
+bool ps_pins_change(const struct ps_server *s, const struct co_id *database,
+                    const struct co_id *timeline);
 /* The row is gone from the store. */
 void ps_pin_drop(struct ps_server *s, const struct ps_pin_row *row);
 /* The database was dropped. */

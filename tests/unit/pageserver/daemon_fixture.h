@@ -253,6 +253,33 @@ FIXTURE static int drop(const char *db)
     return rc;
 }
 
+/* Steps to the end; how many findings there are, and the versions that were looked at. */
+FIXTURE static uint32_t verify(uint64_t *versions)
+{
+    Corallite__Verified *before = NULL;
+    uint32_t n = 0;
+    bool more = true;
+    *versions = 0;
+    for (int i = 0; i < 1000 && more; i++) {
+        Corallite__Verify m = CORALLITE__VERIFY__INIT;
+        struct reply r;
+        m.at = before ? before->at : NULL;
+        cr_assert_eq(call(FRAME_VERIFY, &m.base, &r), 0, "%s", co_sentence());
+        if (before)
+            protobuf_c_message_free_unpacked(&before->base, NULL);
+        before = message_of(&corallite__verified__descriptor, &r);
+        reply_free(&r);
+        for (size_t k = 0; k < before->n_findings; k++)
+            fprintf(stderr, "%s: %s\n", before->findings[k]->kind, before->findings[k]->text);
+        n += (uint32_t)before->n_findings;
+        *versions += before->versions;
+        more = before->at != NULL;
+    }
+    cr_assert_not(more);
+    protobuf_c_message_free_unpacked(&before->base, NULL);
+    return n;
+}
+
 /* GET_PAGES of `n` pages from `first` on; statuses to status[n], pages to `pages`. */
 FIXTURE static int get_pages(const struct co_id *tl, lsn_t lsn, lsn_t since, uint32_t deadline_ms,
                              pgno_t first, uint32_t n, int *status, struct reply *keep)

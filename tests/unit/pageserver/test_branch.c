@@ -763,3 +763,84 @@ Test(branch, a_pin_names_a_moment_survives_a_restart_and_protects_its_branch)
     create("shop");
     cr_assert_eq(count_pins(), 0);
 }
+
+struct question {
+    enum frame_type type;
+    const ProtobufCMessage *message;
+};
+
+/* Two requests that arrive together: the second is read while the first is on its way to the disk.
+ */
+static void ask_both(const struct question q[2], int rc[2])
+{
+    struct co_buf both = {0};
+    uint64_t first = client.next_request, until = co_now_us() + 20000000ull * slower();
+    rc[0] = rc[1] = CO_ERR_TIMEOUT;
+    for (int i = 0; i < 2; i++) {
+        uint8_t packed[500];
+        cr_assert_lt(protobuf_c_message_get_packed_size(q[i].message), sizeof packed);
+        struct co_span message = co_span_of(packed, protobuf_c_message_pack(q[i].message, packed));
+        cr_assert_eq(frame_append(&both, q[i].type, client.next_request++, message, NOTHING), 0);
+    }
+    cr_assert_eq(psock_queue(&client, co_buf_span(&both)), 0);
+    co_buf_free(&both);
+    for (int n = 0; n < 2 && co_now_us() < until; usleep(1000)) {
+        struct frame_header frame;
+        struct co_span body;
+        cr_assert_eq(psock_pump_in(&client), 0);
+        while (psock_next(&client, &frame, &body) == 0) {
+            if (frame.request_id < first || frame.request_id > first + 1)
+                continue;
+            Corallite__Error *error = frame.type == FRAME_ERROR
+                                          ? message_unpack(&corallite__error__descriptor, body)
+                                          : NULL;
+            rc[frame.request_id - first] = error ? error->code : 0;
+            if (error)
+                corallite__error__free_unpacked(error, NULL);
+            n++;
+        }
+    }
+}
+
+Test(branch, a_pin_on_its_way_to_the_disk_counts)
+{
+    /* Who was told of a pin can go to it. */
+    lsn_t lsn[6];
+    uint64_t us[6], looked_at;
+    char second[40], fifth[40];
+    int rc[2];
+    shop(5, lsn, us);
+    branch("dev", NULL, "");
+    snprintf(second, sizeof second, "lsn:%llx", (unsigned long long)lsn[2]);
+    snprintf(fifth, sizeof fifth, "lsn:%llx", (unsigned long long)lsn[5]);
+    Corallite__Pin here = CORALLITE__PIN__INIT, there = CORALLITE__PIN__INIT;
+    here.database = there.database = TEXT("shop");
+    here.branch = there.branch = TEXT("dev");
+    here.name = there.name = TEXT("v2");
+    here.at = second;
+    there.at = fifth;
+    ask_both((struct question[]){{FRAME_PIN, &here.base}, {FRAME_PIN, &there.base}}, rc);
+    cr_assert_eq(rc[0], 0);
+    cr_assert_eq(rc[1], CO_ERR_EXISTS, "the name is given: %d", rc[1]);
+    cr_assert_eq(at("dev", "pin:v2").lsn, lsn[2]);
+
+    branch("gone", NULL, "");
+    Corallite__BranchChange change_it = CORALLITE__BRANCH_CHANGE__INIT;
+    change_it.database = TEXT("shop");
+    change_it.branch = here.branch = TEXT("gone");
+    here.name = TEXT("kept");
+    change_it.has_drop = change_it.drop = 1;
+    ask_both((struct question[]){{FRAME_PIN, &here.base}, {FRAME_BRANCH_CHANGE, &change_it.base}},
+             rc);
+    cr_assert_eq(rc[0], 0);
+    cr_assert_eq(rc[1], CO_ERR_BUSY, "the branch has a pin: %d", rc[1]);
+    cr_assert_eq(at("gone", "pin:kept").lsn, lsn[2]);
+
+    Corallite__Drop all = CORALLITE__DROP__INIT;
+    all.database = TEXT("shop");
+    here.name = TEXT("last");
+    ask_both((struct question[]){{FRAME_PIN, &here.base}, {FRAME_DROP, &all.base}}, rc);
+    cr_assert_eq(rc[0], 0);
+    cr_assert_eq(rc[1], 0);
+    cr_assert_eq(verify(&looked_at), 0, "nothing is left of the pins");
+}
