@@ -52,6 +52,10 @@ bool work_restore_needs(const struct timeline *t);
 
 void work_drop(struct conn *c);
 void work_settle_drops(struct conn *c);
+/* It was dropped by the first question for that. */
+bool work_dropped_at_once(const struct timeline *t);
+/* A pin of it was told to be there. */
+bool work_has_pin(const struct timeline *t);
 
 void work_pin(struct conn *c);
 

@@ -46,7 +46,7 @@ static void ask(struct conn *c, struct txn *x)
 bool work_name_moved(const struct conn *c)
 {
     const struct timeline *t = c->timeline;
-    return t->moving || t->kept_us > c->opened_us || client_may_be_of_before(c);
+    return (t->moving && !t->dropping) || t->kept_us > c->opened_us || client_may_be_of_before(c);
 }
 
 /* An id is one commit's, whatever branch is asked, also under a name that another one had, and

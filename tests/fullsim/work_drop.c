@@ -35,6 +35,8 @@ static bool has_children(const struct timeline *t)
 static void done(struct drop *d)
 {
     d->open = false;
+    if (!d->heard && work_has_pin(d->line))
+        violation("branch %s was dropped, and it has a pin", d->line->branch);
     d->dropped = d->line->gone = true; /* and moving for good: its name is not used again */
     probe(P_DROP);
     if (has_children(d->line))
@@ -94,6 +96,14 @@ void work_drop(struct conn *c)
     drops[n_drops] = (struct drop){.open = true, .line = t};
     t->moving = t->dropping = true;
     drive(c, &drops[n_drops++]);
+}
+
+bool work_dropped_at_once(const struct timeline *t)
+{
+    for (uint32_t i = 0; i < n_drops; i++)
+        if (drops[i].line == t && drops[i].dropped && !drops[i].heard)
+            return true;
+    return false;
 }
 
 bool work_drops_open(void)

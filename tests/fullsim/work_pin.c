@@ -13,6 +13,7 @@
 static struct pin {
     char name[16];
     lsn_t lsn;
+    const struct timeline *line;
     uint32_t losses; /* of disks of pageservers, when it was told */
     bool told, archived;
 } pins[MAX_PINS];
@@ -43,9 +44,21 @@ void work_pin(struct conn *c)
     p->told = !work_name_moved(&by_name); /* or it is another branch's, at a place of that */
     p->archived = archive_has_pin(p->name, p->lsn);
     p->losses = pages_losses();
+    p->line = t;
+    if (p->told && work_dropped_at_once(t))
+        violation("pin %s of %s was told to be there, and the branch was dropped", p->name,
+                  t->branch);
     if (p->archived)
         probe(P_PIN);
     protobuf_c_message_free_unpacked(answer, NULL);
+}
+
+bool work_has_pin(const struct timeline *t)
+{
+    for (uint32_t i = 0; i < n_pins; i++)
+        if (pins[i].told && pins[i].line == t)
+            return true;
+    return false;
 }
 
 static bool is_among(const struct pin *p, const Corallite__Pins *m)
