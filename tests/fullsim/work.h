@@ -1,7 +1,7 @@
 /* work.h - what the files of the workload share: work.c reads, moves money, appends and draws what
  * is next; work_paged.c changes pages and schema; work_branch.c goes to branches and to the past,
- * work_pin.c gives its moments names, work_restore.c brings it back,
- * work_drop.c drops it; work_duel.c has a writer
+ * work_pin.c gives its moments names, work_restore.c brings it back, work_drop.c drops it;
+ * work_duel.c has a writer
  * displaced behind its back. */
 #ifndef CORALLITE_TESTS_FULLSIM_WORK_H
 #define CORALLITE_TESTS_FULLSIM_WORK_H
@@ -54,7 +54,7 @@ void work_drop(struct conn *c);
 void work_settle_drops(struct conn *c);
 /* It was dropped by the first question for that. */
 bool work_dropped_at_once(const struct timeline *t);
-/* A pin of it was told to be there. */
+/* It has a pin that was told, and that no disk took along. */
 bool work_has_pin(const struct timeline *t);
 
 void work_pin(struct conn *c);

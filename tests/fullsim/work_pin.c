@@ -53,10 +53,15 @@ void work_pin(struct conn *c)
     protobuf_c_message_free_unpacked(answer, NULL);
 }
 
+static bool must_be_there(const struct pin *p)
+{
+    return p->told && (p->archived || p->losses == pages_losses());
+}
+
 bool work_has_pin(const struct timeline *t)
 {
     for (uint32_t i = 0; i < n_pins; i++)
-        if (pins[i].told && pins[i].line == t)
+        if (pins[i].line == t && must_be_there(&pins[i]))
             return true;
     return false;
 }
@@ -73,8 +78,7 @@ static bool is_among(const struct pin *p, const Corallite__Pins *m)
 static const struct pin *missing(const Corallite__Pins *m)
 {
     for (uint32_t i = 0; i < n_pins; i++)
-        if (pins[i].told && (pins[i].archived || pins[i].losses == pages_losses()) &&
-            !is_among(&pins[i], m))
+        if (must_be_there(&pins[i]) && !is_among(&pins[i], m))
             return &pins[i];
     return NULL;
 }
@@ -103,8 +107,7 @@ void work_check_pins(struct conn *c)
 bool work_pins_archived(void)
 {
     for (uint32_t i = 0; i < n_pins; i++)
-        if (pins[i].told && (pins[i].archived || pins[i].losses == pages_losses()) &&
-            !archive_has_pin(pins[i].name, pins[i].lsn))
+        if (must_be_there(&pins[i]) && !archive_has_pin(pins[i].name, pins[i].lsn))
             return false;
     return true;
 }
