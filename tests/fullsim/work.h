@@ -1,8 +1,7 @@
 /* work.h - what the files of the workload share: work.c reads, moves money, appends and draws what
  * is next; work_paged.c changes pages and schema; work_branch.c goes to branches and to the past,
  * work_pin.c gives its moments names, work_restore.c brings it back, work_drop.c drops it;
- * work_duel.c has a writer
- * displaced behind its back. */
+ * work_duel.c has a writer displaced behind its back. */
 #ifndef CORALLITE_TESTS_FULLSIM_WORK_H
 #define CORALLITE_TESTS_FULLSIM_WORK_H
 
