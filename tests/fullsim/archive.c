@@ -187,11 +187,14 @@ static Corallite__ArchiveState *durable_state(void)
     return n.bytes ? decode(n.name, n.bytes, n.len) : NULL;
 }
 
+/* A manifest does not tell of what was dropped, and a safekeeper may hear later of the drop than
+ * the pageserver: of that all may go. */
 static lsn_t durable_end(const struct co_id *id)
 {
     Corallite__ArchiveState *state = durable_state();
+    const struct timeline *t = timeline_of(id);
     struct ar_line line;
-    lsn_t end = 0;
+    lsn_t end = t && t->dropping ? NEVER : 0;
     for (size_t i = 0; state && i < state->n_lines; i++)
         if (ar_line_read(state->lines[i], &line) == 0 && co_id_eq(&line.id, id))
             end = line.end;

@@ -46,7 +46,7 @@ bool work_name_moved(const struct conn *c);
 
 void work_restore(struct conn *c);
 void work_settle_restores(struct conn *c);
-/* A restore is under way that brings back a moment of t. */
+/* A restore is under way that brings back a moment of t, or makes t. */
 bool work_restore_needs(const struct timeline *t);
 
 void work_drop(struct conn *c);

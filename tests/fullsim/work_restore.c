@@ -137,7 +137,7 @@ bool work_restores_open(void)
 bool work_restore_needs(const struct timeline *t)
 {
     for (uint32_t i = 0; i < n_restores; i++)
-        if (restores[i].open && restores[i].from == t)
+        if (restores[i].open && (restores[i].from == t || co_id_eq(&restores[i].id, &t->id)))
             return true;
     return false;
 }
