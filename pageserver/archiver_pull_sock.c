@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "common/clock_file.h"
+#include "common/log.h"
 #include "common/mutation.h"
 #include "pageserver/archiver_int.h"
 #include "proto/message.h"
@@ -93,15 +94,17 @@ static int put(struct pull *p)
     return 0;
 }
 
-static int take(struct pull *p, size_t before)
+/* What is not sound is the safekeeper's error. */
+static int take(struct pull *p, size_t before, bool *ours)
 {
     int rc =
         ar_walk_feed(&p->walk, co_span_of(p->chunk.data + before, p->chunk.len - before), NULL);
-    if (!rc && p->chunk.len >= AR_CHUNK_BYTES - CO_BATCH_BYTES) {
-        rc = put(p);
-        if (!rc && co_now_us() - p->a->manifest_mono_us > MANIFEST_US)
-            rc = ps_archive_manifest(p->a);
-    }
+    if (rc || p->chunk.len < AR_CHUNK_BYTES - CO_BATCH_BYTES)
+        return rc;
+    rc = put(p);
+    if (!rc && co_now_us() - p->a->manifest_mono_us > MANIFEST_US)
+        rc = ps_archive_manifest(p->a);
+    *ours = rc != 0;
     return rc;
 }
 
@@ -120,10 +123,42 @@ static int pull_from(struct pull *p, uint32_t node, lsn_t last, bool *ours)
         rc = ask(p->a, &p->walk, &p->chunk);
         if (!rc && p->chunk.len == before)
             return CO_ERR_AGAIN;
-        if (!rc) {
-            rc = take(p, before);
-            *ours = rc != 0;
-        }
+        if (!rc)
+            rc = take(p, before, ours);
+    }
+    return rc;
+}
+
+/* Back to the end of the last whole record; of a larger one, parts may be in the archive already.
+ */
+static int go_back(struct pull *p)
+{
+    ar_walk_rewind(&p->walk);
+    p->chunk.len = p->walk.end > p->begin ? (size_t)(p->walk.end - p->begin) : 0;
+    if (p->walk.end >= p->begin)
+        return 0;
+    p->begin = p->walk.end;
+    p->t->listed = false;
+    return ps_chunks_list(p->a, p->t);
+}
+
+/* One after the other, until one has it all. What one of them sends unsound is asked of the next.
+ */
+static int pull_from_any(struct pull *p, lsn_t last, bool *ours, bool *behind)
+{
+    const struct ps_archive_task *task = p->a->task;
+    int rc = CO_ERR_AGAIN;
+    for (uint32_t i = 0; i < task->n_nodes && rc && !*ours; i++) {
+        uint32_t node = (p->t->id.b[1] + i) % task->n_nodes;
+        rc = pull_from(p, node, last, ours);
+        *behind |= rc == CO_ERR_AGAIN;
+        if (rc != CO_ERR_CORRUPT || *ours)
+            continue;
+        co_warn("pageserver/archive", "safekeeper %u, of which log is archived: %s",
+                task->nodes[node].id, co_sentence());
+        int back = go_back(p);
+        *ours = back != 0;
+        rc = back ? back : rc;
     }
     return rc;
 }
@@ -131,11 +166,8 @@ static int pull_from(struct pull *p, uint32_t node, lsn_t last, bool *ours)
 /* A record that came in part only is left for the next time. */
 static int put_rest(struct pull *p)
 {
-    ar_walk_rewind(&p->walk);
-    if (p->walk.end <= p->begin)
-        return 0;
-    p->chunk.len = (size_t)(p->walk.end - p->begin);
-    return put(p);
+    int rc = go_back(p);
+    return rc ? rc : put(p);
 }
 
 int ps_archive_pull(struct ps_archiver *a, const struct ps_archive_line *line,
@@ -149,11 +181,7 @@ int ps_archive_pull(struct ps_archiver *a, const struct ps_archive_line *line,
         return rc;
     ar_walk_init(&p.walk, &a->cluster, &t->id, t->end, &t->digest);
     p.walk.time_us = t->time_us;
-    rc = CO_ERR_AGAIN;
-    for (uint32_t i = 0; i < a->task->n_nodes && rc && !ours; i++) {
-        rc = pull_from(&p, (t->id.b[1] + i) % a->task->n_nodes, line->last, &ours);
-        behind |= rc == CO_ERR_AGAIN;
-    }
+    rc = pull_from_any(&p, line->last, &ours, &behind);
     if (!ours) {
         char why[CO_SENTENCE_MAX];
         snprintf(why, sizeof why, "%s%s", co_sentence(),

@@ -20,6 +20,19 @@ static lsn_t *commit_of(struct fake *f, const struct co_id *id, uint32_t node, s
     return NULL;
 }
 
+/* With the byte that its disk has lost. */
+static void send_part(const struct fake_poll *p, lsn_t rot, const Corallite__StreamData *d,
+                      struct co_span part)
+{
+    lsn_t begin = p->from + (d->fragment ? p->fragment_at : 0);
+    struct co_buf copy = {0};
+    co_assert(co_buf_append(&copy, part.data, part.len) == 0);
+    if (rot >= begin && rot < begin + part.len)
+        copy.data[rot - begin] ^= 0x10;
+    peer_send(p->peer, FRAME_STREAM_DATA, p->request, &d->base, co_buf_span(&copy));
+    co_buf_free(&copy);
+}
+
 /* Answers a poll if there is something; true: answered. */
 static bool answer(struct fake *f, const struct fake_poll *p)
 {
@@ -52,7 +65,7 @@ static bool answer(struct fake *f, const struct fake_poll *p)
             n += h.total_bytes;
         n = n ? n : all.len; /* what a test made unsound goes as it is */
     }
-    peer_send(p->peer, FRAME_STREAM_DATA, p->request, &d.base, co_span_of(all.data, n));
+    send_part(p, f->node[p->node].rot, &d, co_span_of(all.data, n));
     return true;
 }
 
@@ -464,6 +477,13 @@ void fake_set_mute(struct fake *f, uint32_t node, bool mute)
 {
     uv_mutex_lock(&f->mutex);
     f->node[node].mute = mute;
+    uv_mutex_unlock(&f->mutex);
+}
+
+void fake_set_rot(struct fake *f, uint32_t node, lsn_t lsn)
+{
+    uv_mutex_lock(&f->mutex);
+    f->node[node].rot = lsn;
     uv_mutex_unlock(&f->mutex);
 }
 

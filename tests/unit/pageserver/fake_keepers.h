@@ -24,6 +24,7 @@ struct fake_node {
     bool up, silent, frozen; /* frozen: hears of no new commits */
     bool doubts;             /* its positions say so */
     bool mute;               /* it does not tell its history */
+    lsn_t rot;               /* the byte that it streams wrong; 0: none */
     uint32_t told_nodes;     /* how often it told who they are */
     bool want_up;
     uint32_t n;
@@ -86,6 +87,8 @@ void fake_set_tail(struct fake *f, const struct co_id *timeline, lsn_t bytes);
 void fake_set_has(struct fake *f, const struct co_id *timeline, uint32_t node, lsn_t lsn);
 void fake_set_doubts(struct fake *f, uint32_t node, bool doubts);
 void fake_set_mute(struct fake *f, uint32_t node, bool mute);
+/* One byte of what it streams is another one, of any timeline. */
+void fake_set_rot(struct fake *f, uint32_t node, lsn_t lsn);
 /* What it was told as by a leader. */
 struct fake_told fake_told(struct fake *f, const struct co_id *timeline, uint32_t node);
 /* What a node's registry holds of this timeline; false: nothing. */
