@@ -14,7 +14,7 @@ static struct pin {
     char name[16];
     lsn_t lsn;
     const struct timeline *line;
-    uint32_t losses; /* of disks of pageservers, when it was told */
+    uint32_t losses; /* of disks of pageservers, when it was asked for */
     bool told, archived;
 } pins[MAX_PINS];
 static uint32_t n_pins;
@@ -37,13 +37,13 @@ void work_pin(struct conn *c)
     q.branch = t->branch;
     q.name = p->name;
     q.at = at;
+    p->losses = pages_losses();
     int rc = work_ask(c, FRAME_PIN, &q.base, FRAME_PINS, &corallite__pins__descriptor, &answer);
     trace("pin %s of %s at %s: %d %s", p->name, t->branch, at, rc, rc ? co_sentence() : "");
     if (rc)
         return;
     p->told = !work_name_moved(&by_name); /* or it is another branch's, at a place of that */
     p->archived = archive_has_pin(p->name, p->lsn);
-    p->losses = pages_losses();
     p->line = t;
     if (p->told && work_dropped_at_once(t))
         violation("pin %s of %s was told to be there, and the branch was dropped", p->name,
