@@ -730,7 +730,9 @@ int __wrap_ps_page_get(struct ps_txn *txn, const struct ps_line *line, pgno_t pg
 {
     int rc = __real_ps_page_get(txn, line, pgno, lsn, page_size, out, version, crc);
     struct timeline *t = timeline_of(&line->id);
-    if (rc || !t || lsn > t->end)
+    /* What was dropped nobody reads: it is only the ingest that asks, beside the collector. Those
+     * that grew from it ask by their own names. */
+    if (rc || !t || lsn > t->end || t->gone)
         return rc;
     const uint8_t *want = page_at(t, pgno, lsn);
     run_stats.pages_checked++;
