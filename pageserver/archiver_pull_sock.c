@@ -13,6 +13,7 @@
 #include "proto/message.h"
 #include "proto/unpack.h"
 
+#define MODULE      "pageserver/archive"
 #define CALL_US     5000000u
 #define MANIFEST_US 10000000u /* in a long pull there is one so often */
 
@@ -154,8 +155,8 @@ static int pull_from_any(struct pull *p, lsn_t last, bool *ours, bool *behind)
         *behind |= rc == CO_ERR_AGAIN;
         if (rc != CO_ERR_CORRUPT || *ours)
             continue;
-        co_warn("pageserver/archive", "safekeeper %u, of which log is archived: %s",
-                task->nodes[node].id, co_sentence());
+        co_warn(MODULE, "safekeeper %u, of which log is archived: %s", task->nodes[node].id,
+                co_sentence());
         int back = go_back(p);
         *ours = back != 0;
         rc = back ? back : rc;

@@ -53,17 +53,19 @@ int work_setup(struct conn *c);
 void work_one(struct conn *c);
 void work_read(struct conn *c, const char *why);
 void work_resolve(struct conn *c);
+/* The same connection, on another branch or at a moment; NULL db: it cannot be had now. */
+struct conn work_other(struct conn *c, struct timeline *t, lsn_t at);
+
+/* work_restore.c, work_drop.c: what was asked for and is not known yet; the asker was killed */
 bool work_restores_open(void);
 void work_restores_killed(uint32_t conn);
 bool work_drops_open(void);
 void work_drops_killed(uint32_t conn);
-/* The same connection, on another branch or at a moment; NULL db: it cannot be had now. */
-struct conn work_other(struct conn *c, struct timeline *t, lsn_t at);
+void work_check_drops(struct conn *c); /* what was dropped is not there */
 
 /* work_pin.c */
-void work_check_drops(struct conn *c); /* what was dropped is not there */
-void work_check_pins(struct conn *c);  /* those that must be there are */
-bool work_pins_archived(void);         /* by the newest manifest */
+void work_check_pins(struct conn *c); /* those that must be there are */
+bool work_pins_archived(void);        /* by the newest manifest */
 
 /* check.c */
 void check_all(struct conn *c);

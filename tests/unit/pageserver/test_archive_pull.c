@@ -33,7 +33,13 @@ static void teardown(void)
 
 TestSuite(archive_pull, .init = setup, .fini = teardown, .timeout = 120);
 
-/* The log so far, at all three. */
+/* All of it is at the three. */
+static void hand_out(void)
+{
+    fake_append(&fake, &rig.line.id, &records);
+    rig.tline.last = rig.tline.known = LSN_FIRST + records.len;
+}
+
 static void write_log(uint32_t txns)
 {
     for (uint32_t i = 0; i < txns; i++) {
@@ -42,14 +48,19 @@ static void write_log(uint32_t txns)
         cr_assert_eq(co_buf_append(&records, one.data, one.len), 0);
         co_buf_free(&one);
     }
-    fake_append(&fake, &rig.line.id, &records);
-    rig.tline.last = rig.tline.known = LSN_FIRST + records.len;
+    hand_out();
 }
 
 /* The one that is asked first. */
 static uint32_t first(void)
 {
     return rig.line.id.b[1] % FAKE_NODES;
+}
+
+static void rot_at_all(lsn_t lsn)
+{
+    for (uint32_t i = 0; i < FAKE_NODES; i++)
+        fake_set_rot(&fake, i, lsn);
 }
 
 /* The archive has the log to its end: each byte once, and as it was written. */
@@ -84,13 +95,11 @@ Test(archive_pull, a_log_that_rotted_at_one_comes_from_another)
 Test(archive_pull, a_log_that_rotted_at_all_is_archived_up_to_there)
 {
     write_log(30);
-    for (uint32_t i = 0; i < FAKE_NODES; i++)
-        fake_set_rot(&fake, i, LSN_FIRST + records.len / 2);
+    rot_at_all(LSN_FIRST + records.len / 2);
     cr_assert_eq(ps_archive_work(&rig.a), CO_ERR_CORRUPT);
     cr_assert_gt(rig_archived()->end, LSN_FIRST);
     cr_assert_lt(rig_archived()->end, LSN_FIRST + records.len / 2);
-    for (uint32_t i = 0; i < FAKE_NODES; i++)
-        fake_set_rot(&fake, i, 0);
+    rot_at_all(0);
     cr_assert_eq(ps_archive_work(&rig.a), 0, "%s", co_sentence());
     expect_all();
 }
@@ -109,8 +118,7 @@ static void write_large(void)
     ps_scribe_txn(&large, &records, pgnos, 3, FILL_NOISE, 3);
     ps_scribe_free(&large);
     cr_assert_gt(records.len, 2 * AR_CHUNK_BYTES);
-    fake_append(&fake, &rig.line.id, &records);
-    rig.tline.last = rig.tline.known = LSN_FIRST + records.len;
+    hand_out();
 }
 
 Test(archive_pull, a_large_record_that_rotted_at_one_comes_from_another)
@@ -124,11 +132,9 @@ Test(archive_pull, a_large_record_that_rotted_at_one_comes_from_another)
 Test(archive_pull, of_a_large_record_that_did_not_come_to_its_end_nothing_stays)
 {
     write_large();
-    for (uint32_t i = 0; i < FAKE_NODES; i++)
-        fake_set_rot(&fake, i, LSN_FIRST + records.len - 2 * CO_MIB);
+    rot_at_all(LSN_FIRST + records.len - 2 * CO_MIB);
     cr_assert_eq(ps_archive_work(&rig.a), CO_ERR_CORRUPT);
-    for (uint32_t i = 0; i < FAKE_NODES; i++)
-        fake_set_rot(&fake, i, 0);
+    rot_at_all(0);
     cr_assert_eq(ps_archive_work(&rig.a), 0, "%s", co_sentence());
     expect_all();
 }
